@@ -1,0 +1,1 @@
+"""Log → Report: was the deadline met, at what energy, against which baseline?"""

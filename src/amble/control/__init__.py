@@ -1,0 +1,1 @@
+"""Schedule, Device and arrivals → Log."""

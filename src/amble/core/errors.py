@@ -1,0 +1,33 @@
+"""The errors that reach a user; each one's text is one line that says what to do.
+
+::
+
+    AmbleError
+    ├── Refused       hardware, rights, files or arguments do not allow it
+    └── Infeasible    no plan meets the deadline; carries the fastest one
+
+Wrong arguments in a Python call are ``ValueError``; our own mistakes are ``assert``.
+"""
+
+from __future__ import annotations
+
+__all__ = ["AmbleError", "Infeasible", "Refused"]
+
+
+class AmbleError(Exception):
+    """Anything amble says to its user instead of doing it."""
+
+
+class Refused(AmbleError):
+    """Something outside (a device, a right, a file) does not allow what was asked. Nothing was changed."""
+
+
+class Infeasible(AmbleError):
+    """No schedule meets the deadline.
+
+    ``fastest_s`` is the shortest predicted latency [s] at the asked percentile.
+    """
+
+    def __init__(self, message: str, *, fastest_s: float) -> None:
+        super().__init__(message)
+        self.fastest_s = fastest_s

@@ -1,0 +1,133 @@
+"""What was promised and what was chosen: deadlines, steps and schedules."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from amble.core.cost import Cost
+from amble.core.point import Clocks, OperatingPoint
+from amble.core.quantity import parse_time_s
+
+__all__ = ["Accounting", "Baseline", "Deadline", "Schedule", "Segment", "Step"]
+
+Accounting = Literal["period", "above_idle", "gross"]
+"""``period``: busy, switches and idle until the next request is due. ``above_idle``: ``period`` less the idle power
+of the whole period. ``gross``: latency × power of the run alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """Answer within ``latency_s`` [s] in this share of all requests."""
+
+    latency_s: float
+    percentile: float = 0.99
+
+    def __post_init__(self) -> None:
+        """Refuse what no deadline can be."""
+        if not 0 < self.latency_s < float("inf"):
+            raise ValueError(f"a deadline is a positive time, not {self.latency_s} s")
+        if not 0 < self.percentile < 1:
+            raise ValueError(f"a percentile lies between 0 and 1, not at {self.percentile}")
+
+    @classmethod
+    def parse(cls, text: str) -> Deadline:
+        """Read ``30ms@p99``; without ``@`` the percentile is p99.
+
+        >>> Deadline.parse("30ms@p99.9")
+        Deadline(latency_s=0.03, percentile=0.999)
+        """
+        time, _, rank = text.strip().partition("@")
+        if not rank:
+            return cls(parse_time_s(time))
+        if not (match := re.fullmatch(r"p(\d{1,2}(?:\.\d+)?)", rank.strip())):
+            raise ValueError(f"percentile {rank!r} is not like p99 or p99.9 (as in 30ms@p99)")
+        return cls(parse_time_s(time), round(float(match[1]) / 100, 9))
+
+    def __str__(self) -> str:
+        """Write it as it is read: ``30ms@p99``."""
+        return f"{self.latency_s * 1e3:g}ms@p{self.percentile * 100:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operator of a schedule and the point it runs at."""
+
+    operator: str
+    point: OperatingPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of neighbouring operators at one point: operators ``start`` to ``stop - 1``."""
+
+    start: int
+    stop: int
+    point: OperatingPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What another policy costs for the same graph, deadline and accounting, predicted by the same cost model.
+
+    ``meets`` tells whether it keeps the deadline.
+    """
+
+    name: str
+    predicted: Cost
+    meets: bool
+    point: OperatingPoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A point for every operator, and where the device waits for the next request.
+
+    ``predicted`` is at the median, in ``accounting``, for a request every ``period_s``; ``budget_s`` is the deadline
+    divided by ``margin``, the measured ratio of the asked percentile to the median. ``lower_bound_j`` bounds the energy
+    of every schedule that keeps the budget, so ``gap`` says how far from optimal this one can be.
+    """
+
+    graph: str
+    digest: str
+    device: str
+    calibration: str
+    batch: int
+    deadline: Deadline
+    period_s: float
+    accounting: Accounting
+    margin: float
+    steps: tuple[Step, ...]
+    wait: Clocks
+    predicted: Cost
+    lower_bound_j: float | None
+    planner: str = "trellis"
+    baselines: tuple[Baseline, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def budget_s(self) -> float:
+        """Return the median latency [s] that keeps the deadline at its percentile."""
+        return self.deadline.latency_s / self.margin
+
+    @property
+    def gap(self) -> float | None:
+        """Return the largest relative distance from the optimum; None where no energy is known."""
+        if self.lower_bound_j is None or not self.predicted.energy_j:
+            return None
+        return max(0.0, 1.0 - self.lower_bound_j / self.predicted.energy_j)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Return the runs of neighbouring operators that share a point."""
+        runs = [(point, list(group)) for point, group in groupby(enumerate(self.steps), lambda s: s[1].point)]
+        return tuple(Segment(group[0][0], group[-1][0] + 1, point) for point, group in runs)
+
+    def baseline(self, name: str) -> Baseline:
+        """Return a baseline by its name; KeyError when it was not computed."""
+        for each in self.baselines:
+            if each.name == name:
+                return each
+        raise KeyError(name)

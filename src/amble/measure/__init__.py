@@ -1,0 +1,1 @@
+"""Graph and Device → Profile: operators, idle power, switching, accuracy."""

@@ -1,0 +1,1 @@
+"""Graph, CostModel and Deadline → Schedule."""

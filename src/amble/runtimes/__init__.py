@@ -1,0 +1,1 @@
+"""What reads and runs networks: ONNX Runtime, and synthetic graphs for tests and teaching."""
