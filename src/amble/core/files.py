@@ -8,7 +8,7 @@ import platform
 import sys
 import tempfile
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -96,7 +96,7 @@ def _document(path: Path) -> dict[str, Any]:
 def _provenance() -> dict[str, str]:
     packages = {name: _version(name) for name in ("amble", "numpy", "onnxruntime")}
     return {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": f"{platform.machine()} {platform.system()}",
         "command": " ".join(Path(sys.argv[0]).name if i == 0 else word for i, word in enumerate(sys.argv[:20])),

@@ -1,0 +1,85 @@
+"""Device → what the platform itself costs: power when idle, and changing a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from statistics import median
+
+from amble.core.cost import Cost
+from amble.core.point import DOMAINS, Clocks, Domain
+from amble.core.ports import Device
+from amble.core.profile import IdlePower, SwitchCost
+
+__all__ = ["idle_power", "switch_costs"]
+
+_POLL_S = 1e-4
+_GIVE_UP_S = 0.5
+
+
+def idle_power(device: Device, settings: Iterable[Clocks], *, window_s: float = 1.0) -> tuple[IdlePower, ...]:
+    """Measure the power of doing nothing at each setting; empty where the device has no energy meter.
+
+    ``window_s`` [s] must be long against the period at which the meter's counter moves.
+    """
+    found = [_idle(device, clocks, window_s) for clocks in settings]
+    return tuple(each for each in found if each is not None)
+
+
+def _idle(device: Device, clocks: Clocks, window_s: float) -> IdlePower | None:
+    with device.held(clocks):
+        device.clock.sleep(window_s / 10)
+        before = device.meter.read()
+        device.clock.sleep(window_s)
+        passed = device.meter.read() - before
+    return None if passed.energy_j is None else IdlePower(clocks, passed.energy_j / passed.latency_s)
+
+
+def switch_costs(device: Device, *, repeats: int = 9) -> tuple[SwitchCost, ...]:
+    """Measure a change of each clock domain between its lowest and highest level, up and down, the others held."""
+    settings = device.actuator.available()
+    found = [_switch(device, settings, domain, repeats) for domain in DOMAINS]
+    return tuple(each for each in found if each is not None)
+
+
+def _switch(device: Device, settings: tuple[Clocks, ...], domain: Domain, repeats: int) -> SwitchCost | None:
+    ends = _ends(settings, domain)
+    if ends is None:
+        return None
+    low, high = ends
+    with device.held(high):
+        _settle(device, high)
+        changes = [_change(device, target) for _ in range(repeats) for target in (low, high)]
+    energies = [cost.energy_j for cost, _ in changes if cost.energy_j is not None]
+    return SwitchCost(
+        domain,
+        Cost(median(cost.latency_s for cost, _ in changes), median(energies) if energies else None),
+        settle_s=median(settle_s for _, settle_s in changes),
+    )
+
+
+def _ends(settings: tuple[Clocks, ...], domain: Domain) -> tuple[Clocks, Clocks] | None:
+    """Return the lowest and the highest level of a domain with the other domains at the fastest setting."""
+    fastest = settings[-1]
+    others = [other for other in DOMAINS if other != domain]
+    same = [each for each in settings if all(each.of(other) == fastest.of(other) for other in others)]
+    levels = sorted((each for each in same if each.of(domain) is not None), key=lambda each: each.of(domain) or 0.0)
+    return (levels[0], levels[-1]) if len(levels) > 1 else None
+
+
+def _change(device: Device, target: Clocks) -> tuple[Cost, float]:
+    """Apply a setting → what the call cost, and how long [s] until the new clock ran."""
+    before = device.meter.read()
+    start_s = device.clock.now_s()
+    device.actuator.apply(target)
+    cost = device.meter.read() - before
+    stall_s = device.clock.now_s() - start_s
+    _settle(device, target)
+    return replace(cost, latency_s=stall_s), device.clock.now_s() - start_s
+
+
+def _settle(device: Device, target: Clocks) -> None:
+    """Wait until the device reports the target, or for half a second: a device may never reach what was asked."""
+    until_s = device.clock.now_s() + _GIVE_UP_S
+    while device.actuator.current() != target and device.clock.now_s() < until_s:
+        device.clock.sleep(_POLL_S)
