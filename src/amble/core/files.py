@@ -17,7 +17,7 @@ import msgspec
 
 from amble.core.errors import Refused
 
-__all__ = ["Format", "kind_of", "load", "save", "write_text"]
+__all__ = ["Format", "kind_of", "load", "save", "write_bytes", "write_text"]
 
 T = TypeVar("T")
 
@@ -65,12 +65,17 @@ def kind_of(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file by this text atomically; Refused when the disk or its rights do not allow it."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by these bytes atomically; Refused when the disk or its rights do not allow it."""
     handle, name = -1, ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
