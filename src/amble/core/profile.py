@@ -15,8 +15,8 @@ class Sample:
     """One operator measured at one point.
 
     ``point`` is what was asked, ``ran_at`` the clocks that ran. ``latency_s`` is the median of ``repeats`` runs,
-    ``spread_s`` the distance between its 10th and 90th percentile. ``energy_j`` (gross, None where no meter) is the mean
-    of one run.
+    ``spread_s`` the distance between its 10th and 90th percentile. ``energy_j`` is the mean of one run, gross; None
+    where there is no meter.
     """
 
     operator: str
@@ -56,9 +56,9 @@ class Profile:
     """All that was measured of one graph on one device.
 
     ``calibration`` says how far the device is from a real one (``real``, ``calibrated: …``, ``uncalibrated``).
-    ``totals`` are samples of the whole graph run as one (operator name empty): the operators' sum must agree with them,
-    after the profiler's own overhead (at most ``overhead_ratio``) was taken out. ``ratios`` are latencies of single runs
-    over their median, ``points`` every point that the device allows.
+    ``totals`` are samples of the whole graph run as one (operator name empty); the operators' sum agrees with them
+    after the profiler's own overhead (at most ``overhead_ratio``) was taken out. ``ratios`` are latencies of single
+    runs over their median, ``points`` every point that the device allows.
     """
 
     device: str

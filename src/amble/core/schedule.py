@@ -9,6 +9,7 @@ from typing import Literal
 
 from amble.core.cost import Cost
 from amble.core.point import Clocks, OperatingPoint
+from amble.core.profile import SwitchCost
 from amble.core.quantity import parse_time_s
 
 __all__ = ["Accounting", "Baseline", "Deadline", "Schedule", "Segment", "Step"]
@@ -53,10 +54,11 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operator of a schedule and the point it runs at."""
+    """One operator of a schedule, the point it runs at, and what it is predicted to cost there."""
 
     operator: str
     point: OperatingPoint
+    predicted: Cost = Cost()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class Schedule:
 
     ``predicted`` is at the median, in ``accounting``, for a request every ``period_s``; ``budget_s`` is the deadline
     divided by ``margin``, the measured ratio of the asked percentile to the median. ``lower_bound_j`` bounds the energy
-    of every schedule that keeps the budget, so ``gap`` says how far from optimal this one can be.
+    of every schedule that keeps the budget, so ``gap`` says how far from optimal this one can be. ``switches`` is what
+    the device's clock changes cost, and how long they take to settle.
     """
 
     graph: str
@@ -104,6 +107,7 @@ class Schedule:
     predicted: Cost
     lower_bound_j: float | None
     planner: str = "trellis"
+    switches: tuple[SwitchCost, ...] = ()
     baselines: tuple[Baseline, ...] = ()
     notes: tuple[str, ...] = ()
 
