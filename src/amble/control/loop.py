@@ -174,7 +174,7 @@ class _Run:
         return outputs
 
     def _ask(self, clocks: Clocks, index: int) -> None:
-        """Ask for clocks only when they differ from what was asked last: a setting costs even when it changes nothing."""
+        """Ask for clocks if they differ from those asked last: a setting costs even when it changes nothing."""
         if clocks == self.asked:
             return
         self.device.actuator.apply(clocks)
