@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amble.core.errors import Refused
-from amble.fit.table import KNOBS, Table
+from amble.core.table import KNOBS, Table
 
 __all__ = ["Sweep", "farthest_points", "knobs_of", "points_needed", "sweep_of"]
 
