@@ -1,0 +1,155 @@
+"""Profile → CostModel of one graph on one device: a dense table over every legal point, and its own error.
+
+The laws themselves are elsewhere in this package; here the operators of a profile become the workloads of a measured
+table, the fitted laws are read off at every point the device allows, and what was left over becomes the margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from amble.core.cost import Cost
+from amble.core.errors import Refused
+from amble.core.files import Format
+from amble.core.graph import Graph, Operator
+from amble.core.point import Clocks, OperatingPoint
+from amble.core.ports import CostTable, FloatArray
+from amble.core.profile import Profile, SwitchCost
+from amble.core.schedule import Step
+
+__all__ = ["COSTS", "Costs", "Error", "Surfaces", "costs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Relative errors of predictions at points held out of the fit: median and 95th percentile; None if none were."""
+
+    latency_median: float | None = None
+    latency_p95: float | None = None
+    power_median: float | None = None
+    power_p95: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surfaces:
+    """Laws read off at asked points. latency_s, power_w: [workload, point]; power NaN where no meter was."""
+
+    latency_s: FloatArray
+    power_w: FloatArray
+    model: str
+    error: Error
+
+
+Fitter = Callable[[Profile, tuple[OperatingPoint, ...]], Surfaces]
+"""Profile and points → surfaces with one row an operator, one for the whole network and one for the idle device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """A cost model as a table; also the artefact that ``amble fit`` writes.
+
+    latency_s, energy_j: [operator][point], energy empty where no meter was; ``idle_power_w``: [point].
+    ``residuals`` are single whole runs over the prediction, measured: the margin is their percentile.
+    """
+
+    device: str
+    calibration: str
+    graph: str
+    source: str
+    digest: str
+    batch: int
+    model: str
+    error: Error
+    operators: tuple[str, ...]
+    points: tuple[OperatingPoint, ...]
+    latency_s: tuple[tuple[float, ...], ...]
+    energy_j: tuple[tuple[float, ...], ...]
+    idle_power_w: tuple[float, ...]
+    residuals: tuple[float, ...]
+    switches: tuple[SwitchCost, ...] = ()
+
+    def table(self, graph: Graph) -> CostTable:
+        """Return the costs of a graph's operators at all points."""
+        if graph.digest != self.digest:
+            raise Refused(f"these costs are of {self.graph}, not of {graph.name} as it is now; measure and fit it anew")
+        start, stop = graph.offset, graph.offset + len(graph.operators)
+        latency_s = np.array(self.latency_s[start:stop])
+        energy_j = np.array(self.energy_j[start:stop]) if self.energy_j else np.full_like(latency_s, np.nan)
+        return CostTable(self.points, latency_s, energy_j, np.zeros_like(latency_s))
+
+    def cost(self, operator: Operator, point: OperatingPoint) -> Cost:
+        """Return the cost of one operator at one point."""
+        row, column = self.operators.index(operator.name), self.points.index(point)
+        return Cost(self.latency_s[row][column], self.energy_j[row][column] if self.energy_j else None)
+
+    def switch(self, before: Step, after: Step) -> Cost:
+        """Return the sum over the domains whose clock changes."""
+        changed = [
+            switch.cost
+            for switch in self.switches
+            if before.point.clocks.of(switch.domain) != after.point.clocks.of(switch.domain)
+        ]
+        return sum(changed, Cost())
+
+    def idle_w(self, clocks: Clocks) -> float | None:
+        """Return the idle power [W] at a setting of the table."""
+        if not self.idle_power_w:
+            return None
+        return next(
+            power_w for point, power_w in zip(self.points, self.idle_power_w, strict=True) if point.clocks == clocks
+        )
+
+    def margin(self, percentile: float) -> float:
+        """Return the percentile of single runs over their prediction, at least 1."""
+        return max(1.0, float(np.quantile(self.residuals, percentile))) if self.residuals else 1.0
+
+
+COSTS = Format("costs", 1, Costs)
+
+
+def costs(profile: Profile, fitter: Fitter, *, source: str = "") -> Costs:
+    """Fit a profile with the given laws and read them off at every point of the device."""
+    if not profile.samples:
+        raise Refused(f"the profile of {profile.graph} has no samples; measure it first")
+    points = tuple(sorted(profile.points)) or tuple(sorted({sample.point for sample in profile.samples}))
+    surfaces = fitter(profile, points)
+    num_operators = len(profile.operators)
+    latency_s, power_w = surfaces.latency_s[:num_operators], surfaces.power_w
+    metered = not np.isnan(power_w[:num_operators]).any()
+    return Costs(
+        device=profile.device,
+        calibration=profile.calibration,
+        graph=profile.graph,
+        source=source,
+        digest=profile.digest,
+        batch=profile.batch,
+        model=surfaces.model,
+        error=surfaces.error,
+        operators=profile.operators,
+        points=points,
+        latency_s=_rows(latency_s),
+        energy_j=_rows(latency_s * power_w[:num_operators]) if metered else (),
+        idle_power_w=_rows(power_w[-1:])[0] if profile.idle else (),
+        residuals=_residuals(profile, points, latency_s),
+        switches=profile.switches,
+    )
+
+
+def _rows(values: FloatArray) -> tuple[tuple[float, ...], ...]:
+    """Round to seven digits: more were not measured, and the file stays small."""
+    scale = 10.0 ** (6 - np.floor(np.log10(np.maximum(np.abs(values), 1e-300))))
+    return tuple(tuple(row) for row in (np.round(values * scale) / scale).tolist())
+
+
+def _residuals(profile: Profile, points: tuple[OperatingPoint, ...], latency_s: FloatArray) -> tuple[float, ...]:
+    """Return quantiles of (a single run / the median run at its point) × (that median / the prediction)."""
+    column = {point: index for index, point in enumerate(points)}
+    predicted_s = latency_s.sum(axis=0)
+    bias = np.array([total.latency_s / predicted_s[column[total.point]] for total in profile.totals])
+    if not profile.ratios or not len(bias):
+        return ()
+    runs = np.multiply.outer(np.array(profile.ratios), bias).ravel()
+    return tuple(np.quantile(runs, np.linspace(0, 1, 1001)).round(6).tolist())
