@@ -1,0 +1,52 @@
+# The doors of the project. `make demo` and `make test` do everything else by themselves.
+
+PYTHON ?= python3.11
+PIP = .venv/bin/python -m pip
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: setup setup-core setup-system setup-peers demo test bench models train check clean
+
+setup-core: .venv/.core
+setup: .venv/.all
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv || python3 -m venv .venv
+
+.venv/.core: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) install -q -c constraints.txt -e '.[plots]'
+	@touch $@
+
+.venv/.all: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) install -q -c constraints.txt -e '.[plots,nvidia,dev]'
+	@touch $@ .venv/.core
+
+setup-system:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev make chromium
+
+setup-peers: .venv/.all
+	@echo 'No bench needs another environment yet.'
+
+demo: .venv/.core
+	.venv/bin/python examples/demo.py
+
+test: .venv/.all
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest
+
+bench: .venv/.all
+	.venv/bin/python bench/all.py
+
+models: .venv/.all
+	$(PIP) install -q -c constraints.txt 'torch' -r bench/requirements-models.txt
+	.venv/bin/python bench/models.py
+
+train: .venv/.all
+	$(PIP) install -q -c constraints.txt 'torch' onnxscript
+	.venv/bin/python train/train.py
+
+clean:
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Profile or measured table → CostModel, with its own error."""
