@@ -94,6 +94,7 @@ class Schedule:
     """
 
     graph: str
+    source: str
     digest: str
     device: str
     calibration: str
