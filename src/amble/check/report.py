@@ -1,0 +1,252 @@
+"""Logs and what was promised → Report: was the deadline met, at what energy, how wrong was the prediction?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from amble.check.energy import ACCOUNTINGS, energy_per_inference, same_arrivals, saving
+from amble.check.intervals import clopper_pearson, quantile, requests_needed, wilson
+from amble.core.cost import Cost
+from amble.core.errors import Refused
+from amble.core.log import Log
+from amble.core.point import DOMAINS, Clocks, Domain
+from amble.core.ports import FloatArray
+from amble.core.quantity import format_time
+from amble.core.report import Percentile, PolicyReport, Prediction, Report, Saving, Share, Verdict
+from amble.core.schedule import Deadline, Schedule
+
+__all__ = ["PERCENTILES", "assess", "clocks_of"]
+
+PERCENTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What every policy is judged by."""
+
+    deadline: Deadline
+    schedule: Schedule | None
+    policy: str
+    idle_w: float | None
+    confidence: float
+
+
+def assess(
+    logs: Sequence[Log],
+    against: Schedule | Deadline,
+    *,
+    policy: str | None = None,
+    idle_w: float | None = None,
+    confidence: float = 0.95,
+) -> Report:
+    """Judge ``policy`` (the first log's, unless named) against a deadline, beside the other policies that ran.
+
+    Logs of one policy are runs of it and are pooled. ``idle_w`` is the power [W] of the device when it waits with
+    nothing to do; without it energy above idle is unknown. ``confidence`` is the level of every interval.
+
+    Refused when the logs are not of one graph, device and load, or when the policy is not among them.
+    """
+    _refuse_mixtures(logs)
+    schedule = against if isinstance(against, Schedule) else None
+    deadline = against.deadline if isinstance(against, Schedule) else against
+    terms = _Terms(deadline, schedule, policy or logs[0].policy, idle_w, confidence)
+    runs: dict[str, list[Log]] = {}
+    for log in logs:
+        runs.setdefault(log.policy, []).append(log)
+    if terms.policy not in runs:
+        raise Refused(f"no log of policy {terms.policy!r}; there are {', '.join(runs)}")
+    first = logs[0]
+    return Report(
+        graph=first.graph,
+        digest=first.digest,
+        device=first.device,
+        calibration=first.calibration,
+        load=first.load,
+        loop="closed" if first.load.startswith("closed") else "open",
+        deadline=deadline,
+        confidence=confidence,
+        policy=terms.policy,
+        policies=tuple(_policy(each, terms) for each in runs.values()),
+        savings=_savings(runs, terms),
+        gap=schedule.gap if schedule else None,
+        notes=_notes(runs, terms),
+    )
+
+
+def clocks_of(logs: Sequence[Log]) -> str:
+    """Write the clocks that work ran at: one setting, or each domain's range; ``unknown clocks`` without a trace."""
+    ran_at = {piece.ran_at for log in logs for piece in log.slices}
+    if len(ran_at) == 1:
+        return str(next(iter(ran_at)))
+    words = [_range(ran_at, domain) for domain in DOMAINS]
+    return ", ".join(word for word in words if word) or "unknown clocks"
+
+
+def _range(ran_at: set[Clocks], domain: Domain) -> str:
+    mhz = sorted({hz / 1e6 for clocks in ran_at if (hz := clocks.of(domain)) is not None})
+    if not mhz:
+        return ""
+    return f"{domain} {mhz[0]:g} MHz" if len(mhz) == 1 else f"{domain} {mhz[0]:g}–{mhz[-1]:g} MHz"
+
+
+def _refuse_mixtures(logs: Sequence[Log]) -> None:
+    if not logs or not all(log.served for log in logs):
+        raise Refused("nothing was served, so there is nothing to check; run it under a longer load")
+    for what in ("graph", "device", "load"):
+        if len(names := sorted({str(getattr(log, what)) for log in logs})) > 1:
+            raise Refused(f"logs of different {what}s cannot be compared: {', '.join(names)}")
+
+
+def _policy(logs: list[Log], terms: _Terms) -> PolicyReport:
+    latency_s = np.array([each.latency_s for log in logs for each in log.served])
+    late = clopper_pearson(sum(each.late for log in logs for each in log.served), latency_s.size, terms.confidence)
+    verdict, certain, reasons = _verdict(late, latency_s, terms)
+    window_s = sum(log.finish_s - log.start_s for log in logs)
+    energies = {
+        each: energy_per_inference(logs, each, idle_w=terms.idle_w, confidence=terms.confidence) for each in ACCOUNTINGS
+    }
+    period_j, mean_s = energies["period"], float(latency_s.mean())
+    return PolicyReport(
+        policy=logs[0].policy,
+        clocks=_named_clocks(logs, terms),
+        runs=len(logs),
+        requests=latency_s.size,
+        window_s=window_s,
+        mean_s=mean_s,
+        latency=_percentiles(latency_s, terms),
+        late=late,
+        verdict=verdict,
+        certain=certain,
+        reasons=reasons,
+        period_j=period_j,
+        above_idle_j=energies["above_idle"],
+        gross_j=energies["gross"],
+        power_w=period_j.value * latency_s.size / window_s if period_j else None,
+        edp_js=period_j.value * mean_s if period_j else None,
+        accuracy=_accuracy(logs, terms.confidence),
+        changes_per_inference=sum(log.num_changes for log in logs) / latency_s.size,
+        predictions=_predictions(logs, terms, {each: value.value for each, value in energies.items() if value}),
+    )
+
+
+def _percentiles(latency_s: FloatArray, terms: _Terms) -> tuple[Percentile, ...]:
+    wanted = sorted({*PERCENTILES, terms.deadline.percentile})
+    return tuple(Percentile(each, quantile(latency_s, each, terms.confidence)) for each in wanted)
+
+
+def _verdict(late: Share, latency_s: FloatArray, terms: _Terms) -> tuple[Verdict, bool, tuple[str, ...]]:
+    """Decide by what was observed, once there are enough requests; say whether chance could have decided it."""
+    allowed = 1 - terms.deadline.percentile
+    ratio, low, high = late.ratio.value, late.ratio.low or 0.0, 1.0 if late.ratio.high is None else late.ratio.high
+    certain = high <= allowed or low > allowed
+    needed = requests_needed(terms.deadline.percentile, terms.confidence)
+    kept = late.count <= allowed * late.out_of + 1e-9
+    reasons = [_late_words(late, terms), _tail_words(latency_s, terms)]
+    if late.out_of < needed and not low > allowed:
+        words = f"p{terms.deadline.percentile * 100:g} needs at least {needed} requests, none late, to be vouched for"
+        return "INCONCLUSIVE", False, (f"only {late.out_of} requests: {words}", *reasons)
+    if not certain:
+        reasons.append(
+            f"chance could have decided: the interval of the late share, {low:.2%} to {high:.2%}, "
+            f"holds the {allowed:.3g} that is allowed; more requests would tell"
+        )
+    if terms.schedule is not None and ratio > allowed:
+        reasons.append("plan again with a shorter deadline, or measure more so that the margin is better known")
+    return ("PASS" if kept else "FAIL"), certain, tuple(reasons)
+
+
+def _late_words(late: Share, terms: _Terms) -> str:
+    allowed = 1 - terms.deadline.percentile
+    count = "no answer was late" if not late.count else f"{late.count} of {late.out_of} answers were late"
+    share = f"{late.ratio.value:.2%}, at most {late.ratio.high:.2%} at {terms.confidence:.0%} confidence"
+    return f"{count} ({share}); {terms.deadline} allows {allowed:.2%}"
+
+
+def _tail_words(latency_s: FloatArray, terms: _Terms) -> str:
+    tail = quantile(latency_s, terms.deadline.percentile, terms.confidence)
+    name = f"p{terms.deadline.percentile * 100:g}"
+    reach = f"up to {format_time(tail.high)}" if tail.high is not None else "with no upper bound from so few requests"
+    return (
+        f"{name} latency is {format_time(tail.value)} ({reach}), the deadline {format_time(terms.deadline.latency_s)}"
+    )
+
+
+def _accuracy(logs: Sequence[Log], confidence: float) -> Share | None:
+    answers = [each.correct for log in logs for each in log.served if each.correct is not None]
+    return wilson(sum(answers), len(answers), confidence) if answers else None
+
+
+def _named_clocks(logs: Sequence[Log], terms: _Terms) -> str:
+    traced = clocks_of(logs)
+    if traced != "unknown clocks" or terms.schedule is None:
+        return traced
+    points = [each.point for each in terms.schedule.baselines if each.name == logs[0].policy]
+    return str(points[0].clocks) if points and points[0] else traced
+
+
+def _predictions(logs: Sequence[Log], terms: _Terms, measured_j: dict[str, float]) -> tuple[Prediction, ...]:
+    """Pair what the schedule predicts, of itself or of a baseline, with what these runs measured."""
+    schedule, predicted = terms.schedule, _predicted(logs[0].policy, terms)
+    if schedule is None or predicted is None:
+        return ()
+    service_s = float(np.median([each.service_s for log in logs for each in log.served]))
+    found = [Prediction("latency [s], median from start to answer", predicted.latency_s, service_s)]
+    energy_j = _at_load(predicted, logs, terms)
+    if energy_j is not None and measured_j.get(schedule.accounting):
+        quantity = f"energy [J] of an inference, {schedule.accounting}"
+        found.append(Prediction(quantity, energy_j, measured_j[schedule.accounting]))
+    return tuple(found)
+
+
+def _predicted(policy: str, terms: _Terms) -> Cost | None:
+    if terms.schedule is None:
+        return None
+    if policy == terms.policy:
+        return terms.schedule.predicted
+    found = [each.predicted for each in terms.schedule.baselines if each.name == policy]
+    return found[0] if found else None
+
+
+def _at_load(predicted: Cost, logs: Sequence[Log], terms: _Terms) -> float | None:
+    """Return the predicted energy at the period that the load really had; None where idle power would be needed."""
+    schedule = terms.schedule
+    if predicted.energy_j is None or schedule is None or schedule.accounting != "period":
+        return predicted.energy_j
+    period_s = sum(log.finish_s - log.start_s for log in logs) / sum(len(log.served) for log in logs)
+    if abs(period_s / schedule.period_s - 1) < 1e-3:
+        return predicted.energy_j
+    if terms.idle_w is None:
+        return None
+    return predicted.energy_j + terms.idle_w * (period_s - schedule.period_s)
+
+
+def _savings(runs: dict[str, list[Log]], terms: _Terms) -> tuple[Saving, ...]:
+    mine = runs[terms.policy]
+    return tuple(
+        saving(
+            mine,
+            theirs,
+            accounting,
+            clocks=_named_clocks(theirs, terms),
+            idle_w=terms.idle_w,
+            confidence=terms.confidence,
+        )
+        for name, theirs in runs.items()
+        if name != terms.policy
+        for accounting in ACCOUNTINGS
+    )
+
+
+def _notes(runs: dict[str, list[Log]], terms: _Terms) -> tuple[str, ...]:
+    notes = []
+    mine = runs[terms.policy]
+    if any(log.energy_j is None for log in mine):
+        notes.append("energy is unknown: this device has no meter that can be read")
+    if unpaired := [name for name, theirs in runs.items() if not same_arrivals(mine, theirs)]:
+        notes.append(f"other arrivals than {terms.policy}: {', '.join(unpaired)}; their savings have no interval")
+    if len({log.calibration for logs in runs.values() for log in logs}) > 1:
+        notes.append("the logs are of differently calibrated devices")
+    return tuple(notes)
