@@ -43,7 +43,7 @@ def log(
     policy: Policy = PLAN, *, requests: int = 600, seed: int = 0, deadline_s: float = 0.028, traced: int = 8
 ) -> Log:
     """Serve requests 30 ms apart, one after the other, with 3 % noise and a heavy tail."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng([seed, *policy.name.encode()])
     noise = 1 + 0.03 * random.standard_normal(requests) + 0.06 * (random.random(requests) < 0.01)
     work_s, arrivals_s = policy.latency_s * noise, 5.0 + PERIOD_S * np.arange(requests)
     starts_s, finishes_s = _queue(arrivals_s, work_s)

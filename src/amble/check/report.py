@@ -193,10 +193,10 @@ def _predictions(logs: Sequence[Log], terms: _Terms, measured_j: dict[str, float
     if schedule is None or predicted is None:
         return ()
     service_s = float(np.median([each.service_s for log in logs for each in log.served]))
-    found = [Prediction("latency [s], median from start to answer", predicted.latency_s, service_s)]
+    found = [Prediction("latency, median from start to answer (s)", predicted.latency_s, service_s)]
     energy_j = _at_load(predicted, logs, terms)
     if energy_j is not None and measured_j.get(schedule.accounting):
-        quantity = f"energy [J] of an inference, {schedule.accounting}"
+        quantity = f"energy of an inference, {schedule.accounting} (J)"
         found.append(Prediction(quantity, energy_j, measured_j[schedule.accounting]))
     return tuple(found)
 
