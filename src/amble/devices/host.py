@@ -82,12 +82,14 @@ class RaplMeter:
         return Reading(self._clock.now_s(), self._total_uj * 1e-6)
 
 
-def open(runner: Runner, *, sysfs_root: Path = Path("/")) -> Device:  # noqa: A001
+def open(  # noqa: A001
+    runner: Runner, *, sysfs_root: Path = Path("/"), precisions: tuple[str, ...] = ("fp32",)
+) -> Device:
     """Open this machine's CPU; ``runner`` runs the graphs. Nothing is changed until a clock is applied."""
     clock = MonotonicClock()
     knob = _cpu_knob(sysfs_root)
     actuator = FileActuator([knob] if knob else [], refusal=_NO_CLOCK)
-    return Device("host", clock, _meter(sysfs_root, clock), actuator, runner, "real", ("fp32", "int8"))
+    return Device("host", clock, _meter(sysfs_root, clock), actuator, runner, "real", precisions)
 
 
 def rights(sysfs_root: Path = Path("/")) -> tuple[str, ...]:

@@ -22,14 +22,20 @@ _GPU_WORDS = ("gpu", "mali", "adreno", "kgsl", "gp10b", "gv11b", "ga10b", "gm20b
 
 
 def open(  # noqa: A001
-    runner: Runner, clock: Clock, meter: Meter, *, node: str = "gpu", root: Path = Path("/")
+    runner: Runner,
+    clock: Clock,
+    meter: Meter,
+    *,
+    node: str = "gpu",
+    root: Path = Path("/"),
+    precisions: tuple[str, ...] = ("fp32",),
 ) -> Device:
     """Open a GPU whose clock is a devfreq node (``sysfs:gpu`` finds it, ``sysfs:NODE`` names it), with the memory
     clock of Jetson boards where it can be set. Refused when there is no such node, or several that could be it.
     """
     memory = _emc(root)
     knobs: list[Knob] = [_devfreq(root, node), *([memory] if memory else [])]
-    return Device(f"sysfs:{node}", clock, meter, FileActuator(knobs), runner, "real", ("fp32", "fp16"))
+    return Device(f"sysfs:{node}", clock, meter, FileActuator(knobs), runner, "real", precisions)
 
 
 def describe(root: Path = Path("/")) -> tuple[Description, ...]:
