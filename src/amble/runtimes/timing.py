@@ -1,0 +1,98 @@
+"""Runs with and without a profiler, interleaved → the times of operators, corrected for what observing them costs.
+
+ONNX Runtime's profiler adds a few microseconds to every node: part of it inside the node's own duration (it writes down
+shapes before it stops the watch), part of it between nodes. In an unobserved run only the dispatch between nodes is
+left. So an operator's time is its observed duration plus one constant that is the same for all: negative when the
+profiler adds more inside than the dispatch takes, and such that the sum is the time of the unobserved run. What no such
+constant can explain (other clocks, other load) scales all operators alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from amble.core.ports import FloatArray, Meter
+
+__all__ = ["Runs", "corrected", "interleave", "typical"]
+
+_BLOCK = 5
+_SMALLEST_SHARE = 0.05
+_LOW, _HIGH = 0.1, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Times of single runs [s].
+
+    plain_s, wall_s: [run], the same unobserved runs by the chosen clock and by the wall; observed_s: [observed run];
+    ``energy_j`` is the mean of one unobserved run, None without a meter.
+    """
+
+    plain_s: FloatArray
+    wall_s: FloatArray
+    observed_s: FloatArray
+    energy_j: float | None
+
+
+def interleave(
+    plain: Callable[[], object],
+    observed: Callable[[], object],
+    *,
+    repeats: int,
+    num_observed: int,
+    now_s: Callable[[], float],
+    meter: Meter | None,
+) -> Runs:
+    """Run both in turn, in blocks, so that what changes with time changes both alike."""
+    plain_s: list[float] = []
+    wall_s: list[float] = []
+    observed_s: list[float] = []
+    energies: list[float | None] = []
+    while len(plain_s) < repeats:
+        for _ in range(min(_BLOCK, num_observed - len(observed_s))):
+            observed_s.append(_timed(observed, now_s)[0])
+        before = meter.read() if meter else None
+        for _ in range(min(_BLOCK, repeats - len(plain_s))):
+            busy_s, passed_s = _timed(plain, now_s)
+            plain_s.append(busy_s)
+            wall_s.append(passed_s)
+        energies.append((meter.read() - before).energy_j if meter and before else None)
+    known = [energy_j for energy_j in energies if energy_j is not None]
+    energy_j = sum(known) / repeats if len(known) == len(energies) else None
+    return Runs(np.array(plain_s), np.array(wall_s), np.array(observed_s), energy_j)
+
+
+def typical(durations_s: FloatArray) -> FloatArray:
+    """Return the mean of the durations between the 10th and the 50th percentile. durations_s: [operator, run].
+
+    A mean, because durations are whole microseconds; of the lower half, because what interrupts a run only adds.
+    """
+    ordered = np.sort(durations_s, axis=1)
+    count = ordered.shape[1]
+    low, high = int(count * _LOW), max(int(count * _HIGH), int(count * _LOW) + 1)
+    return np.asarray(ordered[:, low:high].mean(axis=1), dtype=np.float64)
+
+
+def corrected(durations_s: FloatArray, whole_s: float, observed_s: float) -> FloatArray:
+    """Return the operators' times, which sum to ``whole_s``.
+
+    durations_s: [operator], as observed in runs of ``observed_s`` [s] in all; ``whole_s`` is the unobserved run.
+    The constant is at most the observed time between nodes, and takes no more off than the profiler adds to a node,
+    nor than the shortest duration.
+    """
+    count = len(durations_s)
+    most_s = max(0.0, observed_s - float(durations_s.sum())) / count
+    least_s = -min(max(0.0, observed_s - whole_s) / count, float(durations_s.min()))
+    constant_s = float(np.clip((whole_s - durations_s.sum()) / count, least_s, most_s))
+    shifted_s = np.maximum(durations_s + constant_s, _SMALLEST_SHARE * durations_s)
+    return np.asarray(shifted_s * (whole_s / shifted_s.sum()), dtype=np.float64)
+
+
+def _timed(work: Callable[[], object], now_s: Callable[[], float]) -> tuple[float, float]:
+    wall_s, busy_s = time.perf_counter(), now_s()
+    work()
+    return now_s() - busy_s, time.perf_counter() - wall_s
