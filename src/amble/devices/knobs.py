@@ -17,7 +17,7 @@ from typing import Protocol
 
 from amble.core.errors import Refused
 from amble.core.point import Clocks, Domain
-from amble.devices.facts import Found
+from amble.devices.facts import Found, Readings
 
 __all__ = ["BoundedKnob", "Bounds", "FileActuator", "Knob", "LockedKnob", "missing_writes", "put_back", "read_text"]
 
@@ -74,7 +74,7 @@ class BoundedKnob:
         """Set both bounds of every node: going up the upper one first, going down the lower one first."""
         text = str(round(clock_hz / self.unit_hz))
         for node in self.nodes:
-            rising = int(text) >= int(read_text(node.high))
+            rising = int(text) >= _number(node.high)
             for path in (node.high, node.low) if rising else (node.low, node.high):
                 _write(path, text)
             kept = (read_text(node.low), read_text(node.high))
@@ -90,9 +90,9 @@ class BoundedKnob:
         return tuple((str(path), read_text(path)) for path in paths)
 
     def _now_hz(self, node: Bounds) -> float:
-        with contextlib.suppress(Refused, ValueError):
-            return float(read_text(node.now)) * self.unit_hz
-        return float(read_text(node.high)) * self.unit_hz
+        with contextlib.suppress(Refused):
+            return _number(node.now) * self.unit_hz
+        return _number(node.high) * self.unit_hz
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class LockedKnob:
 
     def read_hz(self) -> float:
         """Return the rate in force."""
-        return float(read_text(self.rate))
+        return _number(self.rate)
 
     def hold(self, clock_hz: float) -> None:
         """Lock the rate, then set it: firmware drops rates it does not like without an error, so it is read back."""
@@ -135,7 +135,7 @@ class FileActuator:
         self._available = tuple(_clocks(domains, each) for each in levels)
         self._found: Found | None = None
         self._asked = Clocks()
-        self._asked_by_reading: dict[Clocks, Clocks] = {}
+        self._readings = Readings()
 
     def available(self) -> tuple[Clocks, ...]:
         """Return every combination of levels, slowest first."""
@@ -146,14 +146,12 @@ class FileActuator:
         if self._found is None:
             return Clocks()
         reading = _clocks([knob.domain for knob in self._knobs], [knob.read_hz() for knob in self._knobs])
-        if len(self._asked_by_reading) > 256:
-            self._asked_by_reading.clear()
-        self._asked_by_reading[reading] = self._asked
+        self._readings.note(reading, self._asked)
         return reading
 
     def apply(self, clocks: Clocks) -> None:
         """Hold these clocks; ``Clocks()`` puts back what was found; a reading of ``current()`` what was asked then."""
-        asked = clocks if clocks in self._available else self._asked_by_reading.get(clocks, clocks)
+        asked = clocks if clocks in self._available else self._readings.asked(clocks)
         if asked == Clocks():
             self._release()
         elif asked not in self._available:
@@ -208,6 +206,14 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _number(path: Path) -> float:
+    text = read_text(path)
+    try:
+        return float(text)
+    except ValueError as error:
+        raise Refused(f"{path} holds {text!r}, which is no clock; is it another kind of file?") from error
 
 
 def missing_writes(paths: Iterable[Path]) -> tuple[str, ...]:

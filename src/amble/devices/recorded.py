@@ -22,7 +22,7 @@ from amble.core.graph import Graph
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Runner, Tensors, Timing, Timings
 from amble.core.table import KNOBS
-from amble.devices.facts import Description
+from amble.devices.facts import Description, Readings
 from amble.devices.recording import Recording, Row, interpolated, nearest, read
 
 __all__ = ["describe", "graph", "open", "resolve", "tables", "workloads"]
@@ -197,7 +197,7 @@ class _TapeActuator:
         self._tape = tape
         self._settings = settings
         self._observed = _observed(tape.recording)
-        self._asked_by_reading: dict[Clocks, Clocks] = {}
+        self._readings = Readings()
 
     def available(self) -> tuple[Clocks, ...]:
         return self._settings
@@ -205,11 +205,11 @@ class _TapeActuator:
     def current(self) -> Clocks:
         asked = self._tape.asked
         reading = self._observed.get(asked, asked)
-        self._asked_by_reading[reading] = asked
+        self._readings.note(reading, asked)
         return reading
 
     def apply(self, clocks: Clocks) -> None:
-        asked = clocks if clocks in self._settings else self._asked_by_reading.get(clocks, clocks)
+        asked = clocks if clocks in self._settings else self._readings.asked(clocks)
         if asked not in self._settings and not (self._tape.interpolate and _between(asked, self._settings)):
             close = "; ".join(str(each) for each in nearest(asked, self._settings))
             raise Refused(f"{asked} was not recorded in {self._tape.recording.name}; nearest: {close}")
