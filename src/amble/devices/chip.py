@@ -119,9 +119,10 @@ class Switching:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Log-normal jitter per operator (mean one), and rare spikes of ``spike_share × (1 + Pareto)`` of its time."""
+    """Log-normal jitter per operator and per run (means one), and rare spikes of ``spike_share × (1 + Pareto)``."""
 
     sigma: float
+    run_sigma: float
     spike_rate: float
     spike_share: float
 

@@ -156,7 +156,7 @@ class Physics:
     def voltage(self, core_hz: FloatArray) -> FloatArray:
         """Core voltage over the lowest one [1]."""
         knots = np.asarray(self._chip.power.voltage)
-        return np.interp(core_hz / 1e6, knots[:, 0], knots[:, 1])
+        return np.asarray(np.interp(core_hz / 1e6, knots[:, 0], knots[:, 1]))
 
     def _static_w(self, clocks: Clocks, temperature_c: float, *, clock_share: float, cpu_w: list[float]) -> float:
         power, chip = self._chip.power, self._chip
