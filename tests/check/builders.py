@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from amble.check.tables import Costs
 from amble.core.cost import Cost
 from amble.core.log import ClockChange, Log, PowerSample, Served, Slice
 from amble.core.point import Clocks, OperatingPoint
-from amble.core.ports import FloatArray
+from amble.core.ports import CostTable, FloatArray
+from amble.core.profile import IdlePower, Profile, Sample, SwitchCost
 from amble.core.schedule import Baseline, Deadline, Schedule, Step
 
 FAST = Clocks(core_hz=1300.5e6, memory_hz=1866e6)
@@ -135,3 +137,48 @@ def _traced(whole: Log, policy: Policy, traced: int) -> Log:
             before = clocks
             slices.append(Slice(index, cuts[part], cuts[part + 1], edges[part], edges[part + 1], clocks))
     return replace(whole, slices=tuple(slices), changes=tuple(changes), power=tuple(power), traced=traced)
+
+
+def profile() -> Profile:
+    """Measure every operator and the whole at three clocks; time goes as 1 / clock, power up with it."""
+    points = tuple(OperatingPoint(clocks) for clocks in (FAST, MIDDLE, SLOW))
+    samples = tuple(
+        _sample(name, point, (1 + index % 5) * 1e-4) for index, name in enumerate(NAMES) for point in points
+    )
+    return Profile(
+        device="sim:jetson-tx2",
+        calibration="uncalibrated",
+        graph="resnet-small",
+        source="resnet-small.onnx",
+        digest="d1",
+        batch=1,
+        operators=NAMES,
+        samples=samples,
+        totals=tuple(_sample("", point, 0.01) for point in points),
+        idle=(IdlePower(WAIT, IDLE_W), IdlePower(FAST, 2.6)),
+        switches=(SwitchCost("core", Cost(1e-5, 5e-5), 3e-3),),
+        points=points,
+    )
+
+
+def costs() -> Costs:
+    """Return a cost table of the network over a grid of clocks."""
+    grid = tuple(
+        OperatingPoint(Clocks(core * 1e6, memory * 1e6))
+        for memory in (800, 1331, 1866)
+        for core in range(200, 1301, 100)
+    )
+    core_hz = np.array([point.clocks.core_hz or 0.0 for point in grid])
+    memory_hz = np.array([point.clocks.memory_hz or 0.0 for point in grid])
+    work = np.arange(1, len(NAMES) + 1)[:, None]
+    latency_s = 4e4 * work / core_hz + 2e4 * (len(NAMES) + 1 - work) / memory_hz
+    power_w = 2 + 3e-27 * core_hz**3 + 1e-9 * memory_hz
+    return Costs(
+        NAMES, CostTable(grid, latency_s, latency_s * power_w, np.zeros_like(latency_s)), "Costs of resnet-small"
+    )
+
+
+def _sample(name: str, point: OperatingPoint, work_s: float) -> Sample:
+    slower = (FAST.core_hz or 0.0) / (point.clocks.core_hz or 1.0)
+    latency_s = work_s * slower
+    return Sample(name, point, point.clocks, latency_s, latency_s * (3 + 9 / slower**2), 30, 0.02 * latency_s, 41.0)

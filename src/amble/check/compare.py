@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amble.check.tables import Table, percent
+from amble.check.tables import Table, percent, signed
 from amble.core.quantity import format_energy, format_time
 from amble.core.report import Estimate, PolicyReport, Prediction, Report, Verdict
 
@@ -52,9 +52,15 @@ def comparison_table(rows: Sequence[Row], title: str = "") -> Table:
     cells = [_cells(row) for row in rows]
     columns = [name for name in cells[0] if any(each[name] for each in cells)] if cells else []
     calibrations = sorted({f"{row.device}: {row.calibration}" for row in rows})
-    notes = (*calibrations, "energy for each inference over all of the time, idle included (accounting: period)")
+    notes = (
+        *calibrations,
+        "energy: for each inference over all of the time, idle included (accounting: period); errors: predicted over "
+        "measured; gap: how far from the optimum the plan can be at most",
+    )
     named = title or " · ".join(sorted({f"{row.graph} on {row.device}" for row in rows}))
-    return Table(named, tuple(columns), tuple(tuple(each[name] for name in columns) for each in cells), notes)
+    marked = tuple(index for index, row in enumerate(rows) if row.checked)
+    filled = tuple(tuple(each[name] for name in columns) for each in cells)
+    return Table(named, tuple(columns), filled, notes, marked)
 
 
 def _row(report: Report, each: PolicyReport) -> Row:
@@ -92,13 +98,13 @@ def _cells(row: Row) -> dict[str, str]:
         "policy": row.policy,
         "clocks": row.clocks,
         "energy": format_energy(row.energy_j),
-        "saved by the plan": percent(row.saving.value) if row.saving else "",
+        "plan saves": percent(row.saving.value) if row.saving else "",
         "p50": format_time(row.p50_s),
         "p99": format_time(row.p99_s),
         "late": percent(row.late, 2),
         "accuracy": "" if row.accuracy is None else percent(row.accuracy, 2),
-        "latency predicted": "" if row.latency_error is None else f"{row.latency_error:+.1%}",
-        "energy predicted": "" if row.energy_error is None else f"{row.energy_error:+.1%}",
-        "from the optimum": "" if row.gap is None else f"≤ {percent(row.gap, 2)}",
+        "time error": "" if row.latency_error is None else signed(row.latency_error),
+        "energy error": "" if row.energy_error is None else signed(row.energy_error),
+        "gap": "" if row.gap is None else f"≤ {percent(row.gap, 2)}",
         "verdict": row.verdict,
     }

@@ -14,7 +14,7 @@ from amble.core.log import Log
 from amble.core.point import DOMAINS, Clocks, Domain
 from amble.core.ports import CostTable, FloatArray
 from amble.core.report import Report
-from amble.core.schedule import Schedule
+from amble.core.schedule import Accounting, Schedule
 
 __all__ = [
     "cost_figure",
@@ -34,115 +34,102 @@ _MOST_POINTS = 400
 
 def frontier_figure(schedule: Schedule, frontier: Sequence[FrontierPoint] = (), report: Report | None = None) -> str:
     """Draw predicted time against energy: frontier, lower bound, plan and baselines; and what was measured."""
-    drawn = figure("time for one inference (ms)", "energy for one inference (mJ)")
-    if frontier:
-        points = sorted(frontier, key=lambda point: point.latency_s)
-        _line(drawn, "best plans", [(p.latency_s, p.energy_j) for p in points], color="var(--accent)", mode="lines")
-        bounds = [(p.latency_s, p.lower_bound_j) for p in points if p.lower_bound_j is not None]
-        _line(drawn, "lower bound", bounds, color="var(--muted)", dash="dot", mode="lines")
+    drawn = figure(axis("time for one inference", "s"), axis("energy for one inference", "J"))
+    points = sorted(frontier, key=lambda point: point.latency_s)
+    bounds = [(p.latency_s, p.lower_bound_j) for p in points if p.lower_bound_j is not None]
+    best = {"color": "var(--accent)", "width": 2}
+    bound = {"color": "var(--muted)", "width": 2, "dash": "dot"}
+    _dots(drawn, "best plans", [(p.latency_s, p.energy_j) for p in points], mode="lines", line=best)
+    _dots(drawn, "lower bound", bounds, mode="lines", line=bound)
     named = [("plan", schedule.predicted), *((each.name, each.predicted) for each in schedule.baselines)]
     for index, (name, cost) in enumerate(named):
-        if cost.energy_j is not None:
-            look: dict[str, Any] = {"color": color(index), "symbol": symbol(index), "size": 15 if index == 0 else 10}
-            _dot(drawn, f"{name}, predicted", cost.latency_s, cost.energy_j, look)
-    for name, time_s, energy_j in _measured(report):
-        look = {"color": "var(--ink)", "symbol": "x-thin", "size": 10, "line": {"width": 2, "color": "var(--ink)"}}
-        _dot(drawn, "measured", time_s, energy_j, look, text=name)
-    _once_in_legend(drawn)
-    limit(drawn, schedule.budget_s * 1e3, "budget")
+        look = {"color": color(index), "symbol": symbol(index), "size": 10 if index else 15}
+        places = [(cost.latency_s, cost.energy_j)] if cost.energy_j is not None else []
+        _dots(drawn, f"{name}, predicted", places, marker=look)
+    cross = {"color": "var(--ink)", "symbol": "x-thin", "size": 10, "line": {"width": 2, "color": "var(--ink)"}}
+    measured = list(_measured(report, schedule.accounting))
+    places = [(time_s, energy_j) for _, time_s, energy_j in measured]
+    _dots(drawn, "measured", places, marker=cross, text=[name for name, _, _ in measured])
+    limit(drawn, schedule.budget_s, "budget")
     return draw(drawn)
 
 
 def timeline_figure(schedule: Schedule, kinds: Sequence[str] = ()) -> str:
     """Draw one inference as planned: each clock domain as steps over time, and the operators as bars by kind."""
-    times_s = [step.predicted.latency_s for step in schedule.steps]
-    edges_ms = [0.0, *(1e3 * end_s for end_s in accumulate(times_s))]
+    edges_s = [0.0, *accumulate(step.predicted.latency_s for step in schedule.steps)]
     domains = [domain for domain in DOMAINS if schedule.steps[0].point.clocks.of(domain) is not None]
     drawn = rows([*[3.0] * len(domains), 1.4])
-    single = [each.point.clocks for each in schedule.baselines if each.point is not None]
     for row, domain in enumerate(domains, start=1):
-        mhz = [_mhz(step.point.clocks, domain) for step in schedule.steps]
-        style = {"color": color(row - 1), "width": 2.5, "shape": "hv"}
-        text = [f"{step.operator}" for step in schedule.steps]
-        hover = "%{y:.4g} MHz from %{x:.3f} ms<br>%{text}<extra></extra>"
-        trace = graph_objects().Scatter(
-            x=edges_ms, y=[*mhz, mhz[-1]], text=[*text, ""], line=style, hovertemplate=hover, showlegend=False
-        )
-        drawn.add_trace(trace, row=row, col=1)
-        highest = max([*mhz, *(_mhz(clocks, domain) for clocks in single)])
-        drawn.update_yaxes({"title": f"{domain}<br>(MHz)", "range": [0, 1.12 * highest], **axis()}, row=row, col=1)
-    for bars in _operator_bars(schedule, edges_ms, kinds):
+        _clock_steps(drawn, row, schedule, domain, edges_s)
+    for bars in _operator_bars(schedule, edges_s, kinds):
         drawn.add_trace(bars, row=len(domains) + 1, col=1)
-    drawn.update_yaxes(showticklabels=False, showgrid=False, title="operators", row=len(domains) + 1, col=1)
-    drawn.update_xaxes(axis())
-    drawn.update_xaxes(title="time since the start of the inference (ms)", row=len(domains) + 1, col=1)
-    drawn.update_layout(barmode="overlay", bargap=0, height=150 + 150 * len(domains))
+    bare = {"showticklabels": False, "showgrid": False, "zeroline": False, "title": "operators"}
+    drawn.update_yaxes(bare, row=len(domains) + 1, col=1)
+    drawn.update_xaxes(axis(unit="s"))
+    drawn.update_xaxes(title="time since the start of the inference", row=len(domains) + 1, col=1)
+    drawn.update_layout(barmode="overlay", bargap=0, height=170 + 150 * len(domains))
     return draw(drawn)
 
 
 def prediction_figure(pairs: Sequence[Pair]) -> str:
     """Draw predicted over measured time of each operator on logarithmic axes, and a histogram of the errors."""
     drawn = columns([0.58, 0.42])
-    times_us = np.array([(1e6 * pair.measured_s, 1e6 * pair.predicted_s) for pair in pairs])
-    ends = [float(times_us.min()) * 0.8, float(times_us.max()) * 1.25]
+    measured_s = np.array([pair.measured_s for pair in pairs])
+    predicted_s = np.array([pair.predicted_s for pair in pairs])
+    ends = [float(measured_s.min()) * 0.8, float(measured_s.max()) * 1.25]
     diagonal = {"color": "var(--muted)", "width": 1, "dash": "dot"}
-    drawn.add_trace(
-        graph_objects().Scatter(x=ends, y=ends, line=diagonal, mode="lines", name="exact", hoverinfo="skip"), 1, 1
-    )
+    exact = graph_objects().Scatter(x=ends, y=ends, line=diagonal, mode="lines", name="exact", hoverinfo="skip")
+    drawn.add_trace(exact, 1, 1)
     for index, (kind, chosen) in enumerate(_by_kind([pair.kind for pair in pairs])):
-        hover = "%{text}<br>measured %{x:.4g} µs<br>predicted %{y:.4g} µs"
         dots = graph_objects().Scatter(
-            x=times_us[chosen, 0],
-            y=times_us[chosen, 1],
+            x=measured_s[chosen],
+            y=predicted_s[chosen],
             text=[pairs[i].operator for i in chosen],
             mode="markers",
             name=kind,
             marker={"color": color(index), "symbol": symbol(index + 4), "size": 7, "opacity": 0.75},
-            hovertemplate=hover,
+            hovertemplate="%{text}<br>measured %{x:.4s}s<br>predicted %{y:.4s}s",
         )
         drawn.add_trace(dots, 1, 1)
-    errors = 100 * (times_us[:, 1] / times_us[:, 0] - 1)
     bars = {"color": "var(--accent)", "line": {"color": "var(--card)", "width": 1}}
-    drawn.add_trace(graph_objects().Histogram(x=errors, nbinsx=31, marker=bars, name="errors", showlegend=False), 1, 2)
-    log = {"type": "log", **axis()}
-    drawn.update_xaxes({"title": "measured (µs)", **log}, row=1, col=1)
-    drawn.update_yaxes({"title": "predicted (µs)", **log}, row=1, col=1)
-    drawn.update_xaxes({"title": "predicted over measured (%)", **axis()}, row=1, col=2)
-    drawn.update_yaxes({"title": "operators", **axis()}, row=1, col=2)
+    errors = graph_objects().Histogram(x=predicted_s / measured_s - 1, nbinsx=31, marker=bars, showlegend=False)
+    drawn.add_trace(errors, 1, 2)
+    drawn.update_xaxes({"type": "log", "dtick": 1, **axis("measured", "s")}, row=1, col=1)
+    drawn.update_yaxes({"type": "log", "dtick": 1, **axis("predicted", "s")}, row=1, col=1)
+    drawn.update_xaxes({**axis("predicted over measured"), "tickformat": "+.0%"}, row=1, col=2)
+    drawn.update_yaxes(axis("operators"), row=1, col=2)
     return draw(drawn)
 
 
 def latency_figure(logs: Sequence[Log], *, deadline_s: float, percentile: float) -> str:
     """Draw the share of answers given within a time, for each policy, with the deadline and its percentile."""
-    drawn = figure("latency (ms)", "share of answers within")
+    drawn = figure(axis("latency", "s"), axis("share of answers within"))
     for index, log in enumerate(logs):
-        latency_ms = 1e3 * np.sort([each.latency_s for each in log.served])
-        chosen = _thinned(latency_ms.size)
+        latency_s = np.sort([each.latency_s for each in log.served])
+        chosen = _thinned(latency_s.size)
         style = {"color": color(index), "dash": dash(index), "shape": "hv", "width": 2}
-        hover = "%{y:.2%} within %{x:.3f} ms"
-        share = (chosen + 1) / latency_ms.size
-        trace = graph_objects().Scatter(x=latency_ms[chosen], y=share, line=style, name=log.policy, hovertemplate=hover)
-        drawn.add_trace(trace)
-    limit(drawn, deadline_s * 1e3, "deadline")
+        hover = "%{y:.2%} within %{x:.4s}s"
+        share = (chosen + 1) / latency_s.size
+        _steps(drawn, log.policy, latency_s[chosen].tolist(), share.tolist(), line=style, hovertemplate=hover)
+    limit(drawn, deadline_s, "deadline")
     level = {"color": "var(--muted)", "width": 1, "dash": "dot"}
-    drawn.add_hline(y=percentile, line=level, annotation_text=f"p{percentile * 100:g}", annotation_position="top left")
-    drawn.update_yaxes(tickformat=".0%", range=[0, 1.04])
+    name = f"p{percentile * 100:g}"
+    drawn.add_hline(y=percentile, line=level, annotation_text=name, annotation_position="bottom left")
+    drawn.update_yaxes(tickformat=".0%", range=[0, 1.12])
     return draw(drawn)
 
 
-def power_figure(logs: Sequence[Log]) -> str:
-    """Draw the power of each policy over the traced part of its run."""
-    drawn = figure("time since the start of the run (ms)", "power (W)")
-    for index, log in enumerate(logs):
-        if log.power:
-            times_ms = [1e3 * (each.time_s - log.start_s) for each in log.power]
-            style = {"color": color(index), "dash": dash(index), "shape": "hv", "width": 1.6}
-            watts = [each.power_w for each in log.power]
-            hover = "%{y:.3g} W from %{x:.2f} ms"
-            trace = graph_objects().Scatter(
-                x=times_ms, y=watts, line=style, name=log.policy, hovertemplate=hover, mode="lines"
-            )
-            drawn.add_trace(trace)
+def power_figure(logs: Sequence[Log], requests: int = 6) -> str:
+    """Draw the power of each policy over the traced part of its run, at first the part of so many requests."""
+    drawn = figure(axis("time since the start of the run", "s"), axis("power", "W"))
+    known = [log for log in logs if log.power]
+    for index, log in enumerate(known):
+        times_s = [each.time_s - log.start_s for each in log.power]
+        style = {"color": color(index), "dash": dash(index), "shape": "hv", "width": 1.8}
+        watts = [each.power_w for each in log.power]
+        _steps(drawn, log.policy, times_s, watts, line=style, hovertemplate="%{y:.3g} W from %{x:.4s}s")
+    ends_s = [log.served[min(requests, len(log.served)) - 1].finish_s - log.start_s for log in known]
+    drawn.update_xaxes(range=[0, max(ends_s, default=1.0)])
     drawn.update_yaxes(rangemode="tozero")
     return draw(drawn)
 
@@ -152,52 +139,48 @@ def ran_at_figure(log: Log) -> str:
     domains = [domain for domain in DOMAINS if any(piece.ran_at.of(domain) is not None for piece in log.slices)]
     drawn = rows([1.0] * len(domains))
     for row, domain in enumerate(domains, start=1):
-        times_ms, mhz = zip(*_ran_at(log, domain), strict=True)
-        style = {"color": color(row - 1), "width": 2}
-        hover = "%{y:.4g} MHz at %{x:.2f} ms<extra></extra>"
-        trace = graph_objects().Scatter(
-            x=times_ms, y=mhz, line=style, mode="lines", connectgaps=False, showlegend=False, hovertemplate=hover
+        times_s, mhz = zip(*_ran_at(log, domain), strict=True)
+        hover = "%{y:.4g} MHz at %{x:.4s}s<extra></extra>"
+        line = graph_objects().Scatter(
+            x=times_s,
+            y=mhz,
+            line={"color": color(row - 1), "width": 2},
+            mode="lines",
+            showlegend=False,
+            hovertemplate=hover,
         )
-        drawn.add_trace(trace, row=row, col=1)
-        drawn.update_yaxes({"title": f"{domain} (MHz)", "rangemode": "tozero", **axis()}, row=row, col=1)
-    drawn.update_xaxes(axis())
-    drawn.update_xaxes(title="time since the start of the run (ms)", row=len(domains), col=1)
+        drawn.add_trace(line, row=row, col=1)
+        drawn.update_yaxes({"rangemode": "tozero", **axis(f"{domain} (MHz)")}, row=row, col=1)
+    drawn.update_xaxes(axis(unit="s"))
+    drawn.update_xaxes(title="time since the start of the run", row=len(domains), col=1)
     drawn.update_layout(height=120 + 150 * len(domains))
     return draw(drawn)
 
 
 def energy_figure(report: Report) -> str:
     """Draw the energy of an inference for each policy, with its interval."""
-    drawn = figure("", "energy for one inference (mJ)")
+    drawn = figure(axis(), axis("energy for one inference", "J"))
     known = [(each.policy, each.period_j) for each in report.policies if each.period_j]
-    values = [1e3 * energy.value for _, energy in known]
-    above = [1e3 * ((energy.high or energy.value) - energy.value) for _, energy in known]
-    below = [1e3 * (energy.value - (energy.low or energy.value)) for _, energy in known]
-    colors = ["var(--accent)" if name == report.policy else "var(--quiet)" for name, _ in known]
-    ends = {"type": "data", "array": above, "arrayminus": below, "color": "var(--ink)", "thickness": 1.2}
-    hover = "%{x}: %{y:.4g} mJ<extra></extra>"
+    above_j = [(energy.high or energy.value) - energy.value for _, energy in known]
+    below_j = [energy.value - (energy.low or energy.value) for _, energy in known]
     bars = graph_objects().Bar(
-        x=[name for name, _ in known], y=values, error_y=ends, marker={"color": colors}, hovertemplate=hover
+        x=[name for name, _ in known],
+        y=[energy.value for _, energy in known],
+        error_y={"array": above_j, "arrayminus": below_j, "color": "var(--ink)", "thickness": 1.2},
+        marker={"color": ["var(--accent)" if name == report.policy else "var(--quiet)" for name, _ in known]},
+        hovertemplate="%{x}: %{y:.4s}J<extra></extra>",
     )
     drawn.add_trace(bars)
-    drawn.update_layout(bargap=0.5)
+    drawn.update_layout(bargap=0.55, height=340)
     return draw(drawn)
 
 
 def cost_figure(points: Sequence[tuple[str, float, float]], *, what: str) -> str:
     """Draw time [s] against energy [J] of the whole network for settings named by text."""
-    drawn = figure("time for one inference (ms)", "energy for one inference (mJ)")
-    names, times_s, energies_j = zip(*points, strict=True)
-    dots = graph_objects().Scatter(
-        x=[1e3 * time_s for time_s in times_s],
-        y=[1e3 * energy_j for energy_j in energies_j],
-        text=names,
-        mode="markers",
-        name=what,
-        marker={"color": "var(--accent)", "size": 8, "opacity": 0.8},
-        hovertemplate="%{text}<br>%{x:.4g} ms, %{y:.4g} mJ<extra></extra>",
-    )
-    drawn.add_trace(dots)
+    drawn = figure(axis("time for one inference", "s"), axis("energy for one inference", "J"))
+    look = {"color": "var(--accent)", "size": 8, "opacity": 0.8}
+    places = [(time_s, energy_j) for _, time_s, energy_j in points]
+    _dots(drawn, what, places, marker=look, text=[name for name, _, _ in points])
     return draw(drawn)
 
 
@@ -206,7 +189,7 @@ def operators_figure(names: Sequence[str], table: CostTable) -> str:
     order = np.argsort(-table.latency_s.min(axis=1))[:30]
     slow = table.latency_s[order] / table.latency_s[order].min(axis=1, keepdims=True)
     by_speed = np.argsort(table.latency_s.sum(axis=0))
-    drawn = figure("points, fastest first", "")
+    drawn = figure(axis("points, fastest first"), axis())
     scale = [[0, "var(--card)"], [1, "var(--accent)"]]
     cells = graph_objects().Heatmap(
         z=slow[:, by_speed],
@@ -222,22 +205,46 @@ def operators_figure(names: Sequence[str], table: CostTable) -> str:
     return draw(drawn)
 
 
-def _operator_bars(schedule: Schedule, edges_ms: Sequence[float], kinds: Sequence[str]) -> Iterator[Any]:
+def _clock_steps(drawn: Any, row: int, schedule: Schedule, domain: Domain, edges_s: Sequence[float]) -> None:
+    """Draw one domain's clock, and as dotted lines those of the baselines that hold a single one."""
+    mhz = [_mhz(step.point.clocks, domain) for step in schedule.steps]
+    line = graph_objects().Scatter(
+        x=edges_s,
+        y=[*mhz, mhz[-1]],
+        text=[*(step.operator for step in schedule.steps), "end"],
+        line={"color": "var(--accent)", "width": 2.5, "shape": "hv"},
+        hovertemplate="%{y:.4g} MHz from %{x:.4s}s<br>%{text}<extra></extra>",
+        showlegend=False,
+    )
+    drawn.add_trace(line, row=row, col=1)
+    single = {each.name: _mhz(each.point.clocks, domain) for each in schedule.baselines if each.point is not None}
+    for held in sorted(set(single.values())):
+        names = ", ".join(name for name, value in single.items() if value == held)
+        style = {"color": "var(--muted)", "width": 1, "dash": "dot"}
+        font = {"size": 11, "color": "var(--muted)"}
+        words = {"annotation_text": names, "annotation_position": "top right", "annotation_font": font}
+        drawn.add_hline(y=held, row=row, col=1, line=style, **words)
+    top = 1.18 * max([*mhz, *single.values()])
+    drawn.update_yaxes({"range": [0, top], **axis(f"{domain}<br>(MHz)")}, row=row, col=1)
+
+
+def _operator_bars(schedule: Schedule, edges_s: Sequence[float], kinds: Sequence[str]) -> Iterator[Any]:
     steps = schedule.steps
     known = list(kinds) if len(kinds) == len(steps) else ["operator"] * len(steps)
+    gap = {"width": 0.6 if len(steps) < 150 else 0, "color": "var(--card)"}
     for index, (kind, chosen) in enumerate(_by_kind(known)):
         text = [f"<b>{steps[i].operator}</b><br>{steps[i].point.clocks}, {steps[i].point.precision}" for i in chosen]
         yield graph_objects().Bar(
-            x=[edges_ms[i + 1] - edges_ms[i] for i in chosen],
-            base=[edges_ms[i] for i in chosen],
+            x=[edges_s[i + 1] - edges_s[i] for i in chosen],
+            base=[edges_s[i] for i in chosen],
             y=[0] * len(chosen),
             width=1,
             orientation="h",
             name=kind,
             text=text,
             textposition="none",
-            marker={"color": color(index), "line": {"width": 0.6, "color": "var(--card)"}},
-            hovertemplate="%{text}<br>%{x:.4f} ms<extra>" + kind + "</extra>",
+            marker={"color": color(index), "line": gap},
+            hovertemplate="%{text}<br>%{x:.4s}s<extra>" + kind + "</extra>",
         )
 
 
@@ -252,10 +259,12 @@ def _by_kind(kinds: Sequence[str]) -> list[tuple[str, list[int]]]:
     return [*kept, ("other", others)] if others else kept
 
 
-def _measured(report: Report | None) -> Iterator[tuple[str, float, float]]:
+def _measured(report: Report | None, accounting: Accounting) -> Iterator[tuple[str, float, float]]:
     for each in report.policies if report else ():
-        if each.period_j is not None:
-            yield each.policy, each.percentile(0.5).latency_s.value, each.period_j.value
+        latency, energy = each.prediction("latency"), each.energy_j(accounting)
+        if energy is not None:
+            time_s = latency.measured if latency else each.percentile(0.5).latency_s.value
+            yield each.policy, time_s, energy.value
 
 
 def _ran_at(log: Log, domain: Domain) -> Iterator[tuple[float, float | None]]:
@@ -263,9 +272,9 @@ def _ran_at(log: Log, domain: Domain) -> Iterator[tuple[float, float | None]]:
     for piece in log.slices:
         hz = piece.ran_at.of(domain)
         mhz = None if hz is None else hz / 1e6
-        yield 1e3 * (piece.start_s - log.start_s), mhz
-        yield 1e3 * (piece.finish_s - log.start_s), mhz
-        yield 1e3 * (piece.finish_s - log.start_s), None
+        yield piece.start_s - log.start_s, mhz
+        yield piece.finish_s - log.start_s, mhz
+        yield piece.finish_s - log.start_s, None
 
 
 def _thinned(count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -279,28 +288,16 @@ def _mhz(clocks: Clocks, domain: Domain) -> float:
     return (clocks.of(domain) or 0.0) / 1e6
 
 
-def _line(
-    drawn: Any, name: str, points: Sequence[tuple[float, float]], *, color: str, mode: str, dash: str = "solid"
-) -> None:
-    style = {"color": color, "dash": dash, "width": 2}
-    x, y = [1e3 * time_s for time_s, _ in points], [1e3 * energy_j for _, energy_j in points]
-    hover = "%{x:.4g} ms, %{y:.4g} mJ"
-    drawn.add_trace(graph_objects().Scatter(x=x, y=y, name=name, mode=mode, line=style, hovertemplate=hover))
+def _dots(drawn: Any, name: str, places: Sequence[tuple[float, float]], mode: str = "markers", **look: Any) -> None:
+    """Draw times [s] against energies [J]; nothing where there are none."""
+    if places:
+        hover = ("%{text}: " if look.get("text") else "") + "%{x:.4s}s, %{y:.4s}J"
+        x, y = zip(*places, strict=True)
+        drawn.add_trace(graph_objects().Scatter(x=x, y=y, name=name, mode=mode, hovertemplate=hover, **look))
 
 
-def _dot(drawn: Any, name: str, time_s: float, energy_j: float, look: dict[str, Any], text: str = "") -> None:
-    hover = (f"{text}: " if text else "") + "%{x:.4g} ms, %{y:.4g} mJ"
-    trace = graph_objects().Scatter(
-        x=[1e3 * time_s], y=[1e3 * energy_j], name=name, mode="markers", marker=look, hovertemplate=hover
-    )
-    drawn.add_trace(trace)
-
-
-def _once_in_legend(drawn: Any) -> None:
-    seen: set[str] = set()
-    for trace in drawn.data:
-        trace.showlegend = trace.name not in seen
-        seen.add(trace.name)
+def _steps(drawn: Any, name: str, x: Sequence[float], y: Sequence[float], **look: Any) -> None:
+    drawn.add_trace(graph_objects().Scatter(x=x, y=y, name=name, mode="lines", **look))
 
 
 def total_points(table: CostTable) -> list[tuple[str, float, float]]:

@@ -18,6 +18,7 @@ __all__ = ["Plot", "Section", "Tile", "document"]
 Mood = Literal["", "good", "bad", "unsure"]
 
 _VERDICTS: dict[str, Mood] = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "unsure"}
+_UNBROKEN = re.compile(r"(?<=\d) (?=[A-Za-zµ%])|(?<=core|mory) (?=\d)|(?<=cpu) (?=\d)")
 _NUMBER = re.compile(r"[≤+±−-]?\s?\d.*|unknown|no labels|")
 
 
@@ -57,10 +58,10 @@ def document(title: str, lead: str, tiles: Sequence[Tile], sections: Sequence[Se
     body = "\n".join(_section(section, index) for index, section in enumerate(sections))
     return Template(_resource("page.html")).substitute(
         title=escape(title),
-        lead=escape(lead),
+        lead=_words(lead),
         banner=_banner(banner),
         style=_resource("page.css"),
-        tiles="\n".join(_tile(tile) for tile in tiles),
+        tiles=f'<div class="tiles">{"".join(_tile(tile) for tile in tiles)}</div>' if tiles else "",
         body=body,
         script=script,
     )
@@ -74,15 +75,20 @@ def _banner(text: str) -> str:
     if not text:
         return ""
     doubtful = "uncalibrated" in text.lower()
-    return f'<p class="banner{" doubtful" if doubtful else ""}" role="note">{escape(text)}</p>'
+    return f'<p class="banner{" doubtful" if doubtful else ""}" role="note">{_words(text)}</p>'
 
 
 def _tile(tile: Tile) -> str:
-    more = f"<p>{escape(tile.more)}</p>" if tile.more else ""
+    more = f"<p>{_words(tile.more)}</p>" if tile.more else ""
     return (
         f'<article class="tile {tile.mood}"><h3>{escape(tile.label)}</h3>'
-        f'<p class="value">{escape(tile.value)}</p>{more}</article>'
+        f'<p class="value">{_words(tile.value)}</p>{more}</article>'
     )
+
+
+def _words(text: str) -> str:
+    """Escape a text, and keep each number on one line with its unit."""
+    return escape(_UNBROKEN.sub("\u00a0", text))
 
 
 def _section(section: Section, index: int) -> str:
@@ -96,7 +102,7 @@ def _section(section: Section, index: int) -> str:
 
 def _plot(plot: Plot, key: str) -> str:
     return (
-        f"<figure><figcaption><strong>{escape(plot.title)}.</strong> {escape(plot.caption)}</figcaption>"
+        f"<figure><figcaption><strong>{escape(plot.title)}.</strong> {_words(plot.caption)}</figcaption>"
         f'<div class="plot" id="{key}" role="img" aria-label="{escape(plot.title)}"></div>'
         f'<script type="application/json" data-for="{key}">{plot.figure}</script></figure>'
     )
@@ -105,14 +111,16 @@ def _plot(plot: Plot, key: str) -> str:
 def _table(table: Table, *, named: bool) -> str:
     numeric = [_is_numeric([row[i] for row in table.rows]) for i in range(len(table.columns))]
     header = "".join(_cell("th", text, right) for text, right in zip(table.columns, numeric, strict=True))
-    rows = "".join(
-        f"<tr>{''.join(_cell('td', text, right) for text, right in zip(row, numeric, strict=True))}</tr>"
-        for row in table.rows
-    )
+    rows = "".join(_row(row, numeric, index in table.marked) for index, row in enumerate(table.rows))
     head = f"<thead><tr>{header}</tr></thead>" if any(table.columns[1:]) else ""
     caption = f"<caption>{escape(table.title)}</caption>" if named else ""
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
+    notes = "".join(f'<p class="note">{_words(note)}</p>' for note in table.notes)
     return f'<div class="scroll"><table>{caption}{head}<tbody>{rows}</tbody></table></div>{notes}'
+
+
+def _row(cells: Sequence[str], numeric: Sequence[bool], marked: bool) -> str:
+    inside = "".join(_cell("td", text, right) for text, right in zip(cells, numeric, strict=True))
+    return f"<tr{' class=mine' if marked else ''}>{inside}</tr>"
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:
@@ -122,6 +130,6 @@ def _is_numeric(cells: Sequence[str]) -> bool:
 def _cell(tag: str, text: str, right: bool) -> str:
     word = text.partition(":")[0]
     if tag == "td" and word in _VERDICTS:
-        rest = escape(text.removeprefix(word))
+        rest = _words(text.removeprefix(word))
         return f'<td><span class="chip {_VERDICTS[word]}">{word}</span>{rest}</td>'
-    return f"<{tag}{' class=num' if right else ''}>{escape(text)}</{tag}>"
+    return f"<{tag}{' class=num' if right else ''}>{_words(text)}</{tag}>"

@@ -17,6 +17,7 @@
   const draw = (script) => {
     const figure = filled(JSON.parse(script.textContent), theme());
     const options = { responsive: true, displaylogo: false, displayModeBar: false };
+    if (innerWidth < 640) figure.layout.height += 120; // the legend takes several lines there
     Plotly.react(script.dataset.for, figure.data, figure.layout, options);
   };
 

@@ -15,10 +15,10 @@ from amble.check.figures import (
     timeline_figure,
 )
 from amble.check.html import Mood, Plot, Section, Tile, document
-from amble.check.tables import percent, tables
+from amble.check.tables import percent, signed, tables
 from amble.core.log import Log
 from amble.core.quantity import format_energy, format_time
-from amble.core.report import Prediction, Report, Saving, Verdict
+from amble.core.report import Estimate, Prediction, Report, Saving, Verdict
 
 __all__ = ["banner", "report_page"]
 
@@ -57,7 +57,7 @@ def _lead(report: Report) -> str:
     found = [each for each in _headlines(report) if each.ratio]
     savings = [f"{percent(each.ratio.value)} less than {each.baseline}" for each in found if each.ratio]
     less = f": {' and '.join(savings)}" if savings else ""
-    share = f"{1 - mine.late.ratio.value:.2%}".rstrip("0%").rstrip(".")
+    share = f"{100 * (1 - mine.late.ratio.value):.4g}"
     limit = format_time(report.deadline.latency_s)
     return f"{report.policy} answered {share} % of {mine.requests} requests within {limit}{energy}{less}."
 
@@ -69,8 +69,7 @@ def _headlines(report: Report) -> list[Saving]:
 def _tiles(report: Report) -> Iterator[Tile]:
     mine = report.checked
     yield Tile(f"Deadline {report.deadline}", report.verdict, _sentences(mine.reasons), _MOODS[report.verdict])
-    for each in _headlines(report):
-        yield _saving_tile(each)
+    yield from (_saving_tile(each, each.ratio) for each in _headlines(report) if each.ratio)
     if mine.period_j is None:
         yield Tile("Energy of an inference", "unknown", "This device has no meter that can be read.")
     if report.gap is not None:
@@ -80,27 +79,27 @@ def _tiles(report: Report) -> Iterator[Tile]:
         yield _prediction_tile(mine.predictions)
     if mine.accuracy is not None:
         low, high = mine.accuracy.ratio.low or 0.0, mine.accuracy.ratio.high or 1.0
-        more = f"{mine.accuracy.count} of {mine.accuracy.out_of} answers were right ({low:.1%} to {high:.1%})."
+        more = (
+            f"{mine.accuracy.count} of {mine.accuracy.out_of} answers were right ({percent(low)} to {percent(high)})."
+        )
         yield Tile("Accuracy, measured", percent(mine.accuracy.ratio.value), more)
 
 
-def _saving_tile(saving: Saving) -> Tile:
-    label = f"Energy against {saving.baseline}"
-    if saving.ratio is None:
-        return Tile(label, "unknown", f"{saving.baseline}: {saving.clocks}.")
-    ratio = saving.ratio
+def _saving_tile(saving: Saving, ratio: Estimate) -> Tile:
     words = "less" if ratio.value >= 0 else "more"
     ends = ""
     if ratio.low is not None and ratio.high is not None:
         ends = f"{percent(ratio.low)} to {percent(ratio.high)} saved, on the same arrivals, idle included. "
-    return Tile(label, f"{percent(abs(ratio.value))} {words}", f"{ends}It ran at {saving.clocks}.")
+    return Tile(
+        f"Energy against {saving.baseline}", f"{percent(abs(ratio.value))} {words}", f"{ends}It ran at {saving.clocks}."
+    )
 
 
 def _prediction_tile(predictions: tuple[Prediction, ...]) -> Tile:
     worst = max(abs(each.error) for each in predictions)
-    each = "; ".join(f"{p.quantity.partition(',')[0].partition(' of')[0]} {p.error:+.1%}" for p in predictions)
-    more = f"Predicted over measured: {each}. Predicted before the run was made."
-    return Tile("Prediction error", f"at most {percent(worst)}" if len(predictions) > 1 else percent(worst), more)
+    each = "; ".join(f"{p.quantity.partition(',')[0].partition(' of')[0]} {signed(p.error)}" for p in predictions)
+    more = f"Predicted over measured: {each}. All of it was predicted before the run."
+    return Tile("Prediction error", f"{percent(worst)} or less", more)
 
 
 def _sentences(reasons: tuple[str, ...]) -> str:
@@ -112,15 +111,12 @@ def _plan_plots(evidence: Evidence) -> Iterator[Plot]:
     if schedule is None:
         return
     if schedule.predicted.energy_j is not None:
-        yield Plot(
-            "Time against energy",
-            "Each point of the line is the best plan for another deadline; nothing can lie below the dotted bound. "
-            "The crosses were measured.",
-            frontier_figure(schedule, evidence.frontier, evidence.report),
-        )
+        line = "Each point of the line is the best plan for another deadline; no plan can lie below the dotted bound. "
+        caption = f"{line if evidence.frontier else ''}The crosses were measured."
+        yield Plot("Time against energy", caption, frontier_figure(schedule, evidence.frontier, evidence.report))
     yield Plot(
         "Clocks through one inference",
-        "What each operator runs at, as planned. Point at a bar for the operator's name.",
+        "What each operator runs at, as planned; dotted: single clocks for everything. Point at a bar for its name.",
         timeline_figure(schedule, evidence.kinds),
     )
     if evidence.pairs:
@@ -136,7 +132,9 @@ def _run_plots(evidence: Evidence) -> Iterator[Plot]:
     if logs:
         yield latency_plot(logs, report)
     if any(each.period_j for each in report.policies):
-        caption = f"Over all of the time, idle included; the ends are {report.confidence:.0%} confidence intervals."
+        caption = (
+            f"Over all of the time, idle included; the ends are {percent(report.confidence, 0)} confidence intervals."
+        )
         yield Plot("Energy of an inference", caption, energy_figure(report))
     if any(log.power for log in logs):
         caption = "The first requests in detail: power while working and while waiting."

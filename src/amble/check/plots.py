@@ -47,12 +47,9 @@ def plotly_js() -> str:
     return str(get_plotlyjs())
 
 
-def figure(x_title: str, y_title: str) -> Any:
-    """Return an empty figure with two titled axes."""
-    empty = graph_objects().Figure(layout=_look())
-    empty.update_xaxes({"title": x_title, **axis()})
-    empty.update_yaxes({"title": y_title, **axis()})
-    return empty
+def figure(x_axis: dict[str, Any], y_axis: dict[str, Any]) -> Any:
+    """Return an empty figure with these axes."""
+    return graph_objects().Figure(layout=_look()).update_xaxes(x_axis).update_yaxes(y_axis)
 
 
 def rows(heights: list[float]) -> Any:
@@ -74,9 +71,11 @@ def columns(widths: list[float]) -> Any:
     return empty.update_layout(_look())
 
 
-def axis() -> dict[str, Any]:
-    """Return how every axis looks."""
-    return {"gridcolor": "var(--line)", "linecolor": "var(--line)", "zeroline": False, "automargin": True}
+def axis(title: str = "", unit: str = "") -> dict[str, Any]:
+    """Return how an axis looks; with an SI unit the page picks the prefix (14 ms, 152 mJ)."""
+    look = {"gridcolor": "var(--line)", "linecolor": "var(--line)", "zeroline": False, "automargin": True}
+    ticks = {"tickformat": "~s", "ticksuffix": unit} if unit else {}
+    return {**look, **ticks, **({"title": title} if title else {})}
 
 
 def limit(drawn: Any, x: float, text: str) -> None:

@@ -150,8 +150,8 @@ def _verdict(late: Share, latency_s: FloatArray, terms: _Terms) -> tuple[Verdict
         return "INCONCLUSIVE", False, (f"only {late.out_of} requests: {words}", *reasons)
     if not certain:
         reasons.append(
-            f"chance could have decided: the interval of the late share, {low:.2%} to {high:.2%}, "
-            f"holds the {allowed:.3g} that is allowed; more requests would tell"
+            f"chance could have decided: between {_percent(low)} and {_percent(high)} are late in the long run, "
+            f"{_percent(allowed)} is allowed; more requests would tell"
         )
     if terms.schedule is not None and ratio > allowed:
         reasons.append("plan again with a shorter deadline, or measure more so that the margin is better known")
@@ -159,19 +159,22 @@ def _verdict(late: Share, latency_s: FloatArray, terms: _Terms) -> tuple[Verdict
 
 
 def _late_words(late: Share, terms: _Terms) -> str:
-    allowed = 1 - terms.deadline.percentile
-    count = "no answer was late" if not late.count else f"{late.count} of {late.out_of} answers were late"
-    share = f"{late.ratio.value:.2%}, at most {late.ratio.high:.2%} at {terms.confidence:.0%} confidence"
-    return f"{count} ({share}); {terms.deadline} allows {allowed:.2%}"
+    count = f"no answer of {late.out_of} was late" if not late.count else f"{late.count} of {late.out_of} were late"
+    high = 1.0 if late.ratio.high is None else late.ratio.high
+    likely = f"at most {_percent(high)} with {_percent(terms.confidence)} confidence"
+    return f"{count} ({_percent(late.ratio.value)}, {likely}), {_percent(1 - terms.deadline.percentile)} is allowed"
 
 
 def _tail_words(latency_s: FloatArray, terms: _Terms) -> str:
     tail = quantile(latency_s, terms.deadline.percentile, terms.confidence)
     name = f"p{terms.deadline.percentile * 100:g}"
-    reach = f"up to {format_time(tail.high)}" if tail.high is not None else "with no upper bound from so few requests"
-    return (
-        f"{name} latency is {format_time(tail.value)} ({reach}), the deadline {format_time(terms.deadline.latency_s)}"
-    )
+    reach = f"up to {format_time(tail.high)}" if tail.high is not None else "no upper bound from so few requests"
+    limit = format_time(terms.deadline.latency_s)
+    return f"{name} latency is {format_time(tail.value)} ({reach}), the deadline {limit}"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:.3g} %"
 
 
 def _accuracy(logs: Sequence[Log], confidence: float) -> Share | None:

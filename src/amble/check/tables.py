@@ -19,19 +19,20 @@ from amble.core.quantity import format_energy, format_time
 from amble.core.report import Estimate, PolicyReport, Report, Saving, Share
 from amble.core.schedule import Schedule
 
-__all__ = ["Costs", "Table", "percent", "tables"]
+__all__ = ["Costs", "Table", "percent", "signed", "tables"]
 
 _UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A title, column names, rows of as many cells, and remarks under it."""
+    """A title, column names, rows of as many cells, and remarks under it; the rows in ``marked`` stand out."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    marked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,7 @@ def _latencies(report: Report) -> Table:
         for each in report.policies
     )
     names = tuple(f"p{rank * 100:g}" for rank in ranks)
-    notes = (f"in brackets: {report.confidence:.0%} confidence intervals, exact for independent requests",)
+    notes = (f"in brackets: {percent(report.confidence, 0)} confidence intervals, exact for independent requests",)
     return Table("Latency", ("policy", "clocks", "requests", *names, "late", "verdict"), rows, notes)
 
 
@@ -273,7 +274,7 @@ def _savings(report: Report) -> Table:
 
 def _predictions(report: Report) -> Table:
     rows = tuple(
-        (each.policy, p.quantity, f"{p.predicted:.4g}", f"{p.measured:.4g}", f"{p.error:+.1%}", percent(abs(p.error)))
+        (each.policy, p.quantity, f"{p.predicted:.4g}", f"{p.measured:.4g}", signed(p.error), percent(abs(p.error)))
         for each in report.policies
         for p in each.predictions
     )
@@ -298,6 +299,15 @@ def percent(ratio: float, digits: int = 1) -> str:
     '12.3 %'
     """
     return f"{100 * ratio:.{digits}f} %"
+
+
+def signed(ratio: float) -> str:
+    """Write a signed ratio as a percentage.
+
+    >>> signed(-0.0212)
+    '−2.1 %'
+    """
+    return f"{100 * ratio:+.1f} %".replace("-", "−")
 
 
 def _share(share: Share) -> str:
