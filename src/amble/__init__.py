@@ -1,1 +1,94 @@
-"""amble: deep neural networks that answer on time with the least energy, and the proof of both."""
+"""amble: deep neural networks that answer on time with the least energy, and the proof of both.
+
+::
+
+    import amble
+    device = amble.open("sim:jetson-tx2")
+    graph = amble.load("resnet50.onnx")
+    costs = amble.fit(amble.measure(graph, device))
+    schedule = amble.plan(graph, costs, deadline=amble.Deadline(0.060, percentile=0.99))
+    print(amble.show(schedule))
+
+What is named here is imported when it is first used, so that ``amble --help`` needs neither numpy nor ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from amble.core.errors import AmbleError, Infeasible, Refused
+    from amble.core.point import Clocks, OperatingPoint
+    from amble.core.schedule import Deadline, Schedule
+    from amble.jobs import (  # noqa: A004
+        check,
+        costs_for,
+        devices,
+        export_files,
+        fit,
+        load,
+        measure,
+        open,
+        plan,
+        read,
+        restore,
+        save,
+        show,
+    )
+
+_HOMES = {
+    "amble.jobs": (
+        "check",
+        "costs_for",
+        "devices",
+        "export_files",
+        "fit",
+        "load",
+        "measure",
+        "open",
+        "plan",
+        "read",
+        "restore",
+        "save",
+        "show",
+    ),
+    "amble.core.errors": ("AmbleError", "Infeasible", "Refused"),
+    "amble.core.point": ("Clocks", "OperatingPoint"),
+    "amble.core.schedule": ("Deadline", "Schedule"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AmbleError",
+    "Clocks",
+    "Deadline",
+    "Infeasible",
+    "OperatingPoint",
+    "Refused",
+    "Schedule",
+    "check",
+    "costs_for",
+    "devices",
+    "export_files",
+    "fit",
+    "load",
+    "measure",
+    "open",
+    "plan",
+    "read",
+    "restore",
+    "save",
+    "show",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of this package from where it lives (PEP 562)."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'amble' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -19,7 +19,10 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, FloatArray, Tensors
 from amble.core.schedule import Schedule
 
-__all__ = ["Requests", "serve"]
+__all__ = ["Inputs", "Judge", "Requests", "serve"]
+
+Inputs = Callable[[int], Tensors]
+Judge = Callable[[int, Tensors], bool | None]
 
 
 def _nothing(index: int) -> Tensors:
@@ -43,8 +46,8 @@ class Requests:
     deadline_s: float
     period_s: float
     load: str
-    inputs: Callable[[int], Tensors] = _nothing
-    judge: Callable[[int, Tensors], bool | None] = _unjudged
+    inputs: Inputs = _nothing
+    judge: Judge = _unjudged
 
 
 def serve(

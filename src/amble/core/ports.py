@@ -154,6 +154,16 @@ class CostModel(Protocol):
     """What any operator would cost at any point. Fitted ones, recorded ones and ones made up for tests are alike."""
 
     @property
+    def device(self) -> str:
+        """Return the name of the device."""
+        ...
+
+    @property
+    def calibration(self) -> str:
+        """Return how real the device is."""
+        ...
+
+    @property
     def switches(self) -> tuple[SwitchCost, ...]:
         """Return what changing each clock domain costs; a switch costs the sum over the domains that change."""
         ...

@@ -64,6 +64,7 @@ class Profile:
     device: str
     calibration: str
     graph: str
+    source: str
     digest: str
     batch: int
     operators: tuple[str, ...]

@@ -75,9 +75,14 @@ class Costs:
         """Return the costs of a graph's operators at all points."""
         if graph.digest != self.digest:
             raise Refused(f"these costs are of {self.graph}, not of {graph.name} as it is now; measure and fit it anew")
-        start, stop = graph.offset, graph.offset + len(graph.operators)
-        latency_s = np.array(self.latency_s[start:stop])
-        energy_j = np.array(self.energy_j[start:stop]) if self.energy_j else np.full_like(latency_s, np.nan)
+        rows = slice(graph.offset, graph.offset + len(graph.operators))
+        whole = self.arrays()
+        return CostTable(self.points, whole.latency_s[rows], whole.energy_j[rows], whole.accuracy_loss[rows])
+
+    def arrays(self) -> CostTable:
+        """Return the costs of all operators at all points."""
+        latency_s = np.array(self.latency_s)
+        energy_j = np.array(self.energy_j) if self.energy_j else np.full_like(latency_s, np.nan)
         return CostTable(self.points, latency_s, energy_j, np.zeros_like(latency_s))
 
     def cost(self, operator: Operator, point: OperatingPoint) -> Cost:
@@ -110,7 +115,7 @@ class Costs:
 COSTS = Format("costs", 1, Costs)
 
 
-def costs(profile: Profile, fitter: Fitter, *, source: str = "") -> Costs:
+def costs(profile: Profile, fitter: Fitter) -> Costs:
     """Fit a profile with the given laws and read them off at every point of the device."""
     if not profile.samples:
         raise Refused(f"the profile of {profile.graph} has no samples; measure it first")
@@ -123,7 +128,7 @@ def costs(profile: Profile, fitter: Fitter, *, source: str = "") -> Costs:
         device=profile.device,
         calibration=profile.calibration,
         graph=profile.graph,
-        source=source,
+        source=profile.source,
         digest=profile.digest,
         batch=profile.batch,
         model=surfaces.model,

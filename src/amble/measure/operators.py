@@ -24,13 +24,21 @@ NextPoint = Callable[[Profile], OperatingPoint | None]
 
 def begin(graph: Graph, device: Device) -> Profile:
     """Return the empty profile of a graph on a device: who is measured, and every point it could be measured at."""
-    points = tuple(
-        OperatingPoint(clocks, precision) for precision in device.precisions for clocks in device.actuator.available()
-    )
+    points = tuple(OperatingPoint(clocks, graph.precision) for clocks in device.actuator.available())
     names = tuple(operator.name for operator in graph.operators)
     if len(set(names)) != len(names):
         raise ValueError(f"operators of {graph.name} share a name; every operator needs its own")
-    return Profile(device.name, device.calibration, graph.name, graph.digest, graph.batch, names, (), points=points)
+    return Profile(
+        device=device.name,
+        calibration=device.calibration,
+        graph=graph.name,
+        source=graph.source,
+        digest=graph.digest,
+        batch=graph.batch,
+        operators=names,
+        samples=(),
+        points=points,
+    )
 
 
 def operators(

@@ -1,0 +1,96 @@
+"""Artefacts → stdout, as tables or one JSON document; progress and errors → stderr; errors → exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+import amble
+
+if TYPE_CHECKING:
+    from amble.check.tables import Table
+
+__all__ = ["Terminal", "reporting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Where a verb writes. ``as_json``: exactly one document on stdout; ``dry_run``: say what would be done."""
+
+    as_json: bool
+    dry_run: bool
+
+    def result(self, document: object, tables: Callable[[], Sequence[Table]]) -> None:
+        """Print a result: the document itself, or its tables."""
+        if self.as_json:
+            import msgspec
+
+            click.echo(msgspec.json.encode(document).decode())
+        else:
+            _print(tables())
+
+    def note(self, text: str) -> None:
+        """Tell something on the side."""
+        click.echo(text, err=True)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Show how much is done and how much time is left, on stderr."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print(tables: Sequence[Table]) -> None:
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    console = Console()
+    for table in tables:
+        grid = Grid(*table.columns, title=table.title, title_justify="left", title_style="bold")
+        for row in table.rows:
+            grid.add_row(*row)
+        console.print(grid)
+        for note in table.notes:
+            console.print(f"  {note}", style="dim")
+
+
+@contextmanager
+def reporting(terminal: Terminal) -> Iterator[None]:
+    """Turn what goes wrong into one line and an exit code, and SIGTERM into an orderly end that puts clocks back."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except amble.Infeasible as error:
+        _fail(terminal, error, 1, fastest_s=error.fastest_s)
+    except (amble.AmbleError, ValueError) as error:
+        _fail(terminal, error, 2)
+    except KeyboardInterrupt:
+        terminal.note("amble: interrupted; clocks were put back, and what was measured is kept")
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(terminal: Terminal, error: Exception, code: int, **facts: float) -> NoReturn:
+    if terminal.as_json:
+        import msgspec
+
+        click.echo(msgspec.json.encode({"error": str(error), **facts}).decode())
+    terminal.note(f"amble: {error}")
+    sys.exit(code)

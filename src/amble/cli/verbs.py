@@ -1,0 +1,170 @@
+"""The verbs of the command line, in the order in which a plan comes about.
+
+Results go to stdout (one JSON document with ``--json``), progress and errors to stderr. Exit codes: 0 done or PASS,
+1 FAIL or infeasible, 2 wrong use, 130 interrupted. Options come from the command line, then ``AMBLE_*`` variables, then
+``--config`` or ``amble.yaml`` here, then the user's file, then the defaults.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+import amble
+from amble.cli.options import Network, Wish, device_option, network_options, output_option, verb, wish_options
+from amble.cli.terminal import Terminal
+
+__all__ = ["main"]
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group(
+    context_settings={"auto_envvar_prefix": "AMBLE", "help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: amble plan fashion-resnet --device sim:jetson-tx2 --deadline 20ms",
+)
+@click.version_option(package_name="amble")
+def main() -> None:
+    """Make neural networks answer on time with the least energy, and prove both.
+
+    amble measures a model on a device (measure), learns what every operator costs at every clock (fit), plans the
+    cheapest way to meet a deadline (plan), and runs the plan beside its baselines (check). Each step reads and writes
+    a readable JSON file, and may start from one; plan alone measures and fits first.
+
+    MODEL is an ONNX file, or fashion-resnet (bundled). Devices are named by URI: sim:jetson-tx2, host, ...
+    """
+
+
+@verb(main)
+def devices(terminal: Terminal) -> None:
+    """List what can be opened here, its clocks and meters, and which right is missing."""
+    found = amble.devices()
+    terminal.result(found, lambda: amble.show(found))
+
+
+@verb(main)
+@network_options
+@device_option
+@output_option
+@click.option("--points", type=click.IntRange(min=1), help="Clock settings to measure (default: what a fit needs).")
+@click.option("--repeats", type=click.IntRange(min=3), default=20, show_default=True, help="Runs at each setting.")
+def measure(
+    terminal: Terminal, *, network: Network, device: str, output: Path | None, points: int | None, repeats: int
+) -> None:
+    """Measure every operator of MODEL at the few clock settings that tell most.
+
+    An interrupted measurement goes on where it stopped when it is called again with the same -o.
+    """
+    graph, opened = network.load(device), amble.open(device)
+    if terminal.dry_run:
+        terminal.note(f"would measure {len(graph.operators)} operators of {graph.name} on {opened.name}")
+        return
+    keep = output.with_name(f"{output.name}.part") if output else None
+    with terminal.progress(f"measuring {graph.name}") as on_progress:
+        profile = amble.measure(graph, opened, points=points, repeats=repeats, keep=keep, on_progress=on_progress)
+    _give(terminal, profile, output)
+
+
+@verb(main)
+@click.argument("source", type=_FILE)
+@output_option
+@click.option("--model", default="amble", show_default=True, metavar="NAME", help="Which laws to fit.")
+def fit(terminal: Terminal, *, source: Path, output: Path | None, model: str) -> None:
+    """Fit the latency and power laws to SOURCE: a profile, or a table measured elsewhere (.csv, .csv.gz).
+
+    Prints the error on points that were held out.
+    """
+    _give(terminal, amble.fit(source, model=model), output)
+
+
+@verb(main)
+@network_options
+@device_option
+@wish_options
+@output_option
+@click.option("--script", type=_FILE, help="Also write the plan as a shell script that needs no amble.")
+@click.option("--csv", type=_FILE, help="Also write the plan as stage,instruction,frequency,time,energy.")
+def plan(
+    terminal: Terminal,
+    *,
+    network: Network,
+    device: str,
+    wish: Wish,
+    output: Path | None,
+    script: Path | None,
+    csv: Path | None,
+) -> None:
+    """Choose the clocks for every operator: least energy within the deadline.
+
+    MODEL may also be a profile or a costs file. A network is measured and fitted first, once (kept by content).
+    """
+    with terminal.progress(f"measuring {network.model}") as on_progress:
+        graph, costs = network.costs(device, on_progress)
+    schedule = amble.plan(
+        graph, costs, deadline=wish.deadline, period_s=wish.period_s, planner=wish.planner, exact=wish.exact
+    )
+    if not terminal.dry_run:
+        amble.export_files(schedule, script=script, csv=csv)
+    _give(terminal, schedule, output)
+
+
+@verb(main)
+@click.argument("schedule", type=_FILE)
+@device_option
+@click.option("--load", "arrivals", metavar="LOAD", help="Such as poisson:20/s:60s (default: 1000 periodic requests).")
+@click.option("--data", metavar="FILE.npz", help="Labelled inputs to answer, or 'bundled'; accuracy is then measured.")
+@output_option
+@click.option("--html", type=_FILE, help="Also write a page with plots.")
+@click.option("--trace", type=_FILE, help="Also write a trace for Perfetto or chrome://tracing.")
+def check(
+    terminal: Terminal,
+    *,
+    schedule: Path,
+    device: str,
+    arrivals: str | None,
+    data: str | None,
+    output: Path | None,
+    html: Path | None,
+    trace: Path | None,
+) -> None:
+    """Run SCHEDULE and its baselines under a load and judge them: PASS (exit code 0) or FAIL (1).
+
+    The baselines are the maximum clocks, the best single setting and, on simulated devices, the operating system's
+    governor. Too few requests for a verdict is INCONCLUSIVE, which is not a PASS.
+    """
+    if terminal.dry_run:
+        terminal.note(f"would run {schedule} and its baselines on {device} under {arrivals or 'periodic requests'}")
+        return
+    with terminal.progress("serving") as on_progress:
+        found = amble.check(schedule, device, arrivals=arrivals, data=data, on_progress=on_progress)
+    amble.export_files(found, html=html, trace=trace)
+    _give(terminal, found.report, output)
+    sys.exit(0 if found.report.verdict == "PASS" else 1)
+
+
+@verb(main)
+@click.argument("file", type=_FILE)
+@click.option("--html", type=_FILE, help="Write a page with plots instead.")
+def show(terminal: Terminal, *, file: Path, html: Path | None) -> None:
+    """Show any file that amble wrote as tables, or as a page with plots."""
+    artefact = amble.read(file)
+    if html is not None and not terminal.dry_run:
+        amble.export_files(artefact, html=html)
+    terminal.result(artefact, lambda: amble.show(artefact))
+
+
+@verb(main)
+def restore(terminal: Terminal) -> None:
+    """Put back every clock that a killed run left changed."""
+    restored = amble.restore(dry_run=terminal.dry_run)
+    terminal.result(restored, lambda: amble.show(restored))
+
+
+def _give(terminal: Terminal, artefact: object, output: Path | None) -> None:
+    """Show an artefact, and save it where it was asked for."""
+    if output is not None and not terminal.dry_run:
+        amble.save(artefact, output)
+        terminal.note(f"wrote {output}")
+    terminal.result(artefact, lambda: amble.show(artefact))

@@ -1,0 +1,339 @@
+"""One function a verb: the wiring of the stages, and the loops that cross them.
+
+Every function takes and gives artefacts; none prints. The command line calls these functions and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from amble import bundled
+from amble.check import tables
+from amble.check.arrivals import parse_load
+from amble.check.evidence import Evidence
+from amble.check.report import assess
+from amble.check.show import show_html
+from amble.check.tables import Table
+from amble.check.trace import trace_json
+from amble.control import loop
+from amble.core import files
+from amble.core.errors import Refused
+from amble.core.files import Format
+from amble.core.graph import Graph
+from amble.core.log import Log
+from amble.core.ports import Device
+from amble.core.profile import Profile
+from amble.core.report import Report
+from amble.core.schedule import Deadline, Schedule, Step
+from amble.devices import guard, host, nvml, recorded, simulated, sysfs
+from amble.devices.facts import Description
+from amble.devices.guard import Restored
+from amble.fit import quadratic
+from amble.fit.costs import COSTS, Costs
+from amble.fit.costs import costs as costs_of
+from amble.measure import accuracy, design, operators, platform
+from amble.measure.accuracy import Labelled
+from amble.plan import clocks, export
+from amble.runtimes import onnx, synthetic
+
+__all__ = [
+    "check",
+    "costs_for",
+    "devices",
+    "export_files",
+    "fit",
+    "load",
+    "measure",
+    "open",
+    "plan",
+    "read",
+    "restore",
+    "save",
+    "show",
+]
+
+Artefact = Profile | Costs | Schedule | Log | Report
+T = TypeVar("T")
+OnProgress = Callable[[int, int], None]
+
+PROFILE = Format("profile", 1, Profile)
+SCHEDULE = Format("schedule", 1, Schedule)
+REPORT = Format("report", 1, Report)
+LOG = Format("log", 1, Log)
+_FORMATS: Mapping[str, Format[Profile] | Format[Costs] | Format[Schedule] | Format[Report] | Format[Log]] = {
+    each.kind: each for each in (PROFILE, COSTS, SCHEDULE, REPORT, LOG)
+}
+
+BUNDLED = "fashion-resnet"
+_PLANNERS = {"trellis": clocks.per_operator, "single": clocks.single, "max": clocks.fastest}
+
+
+def devices() -> tuple[Description, ...]:
+    """Describe what can be opened here, its clocks and meters, and which right is missing."""
+    simulations = tuple(simulated.describe(chip) for chip in simulated.chips())
+    tapes = tuple(recorded.describe(path) for path in recorded.tables().values())
+    return (host.describe(), *nvml.describe(), *sysfs.describe(), *simulations, *tapes)
+
+
+def open(uri: str, *, seed: int = 0) -> Device:  # noqa: A001
+    """Open a device by its URI: ``sim:CHIP``, ``recorded:TABLE``, ``host``.
+
+    Options follow a question mark: ``sim:jetson-tx2?governor=schedutil&seed=3``. Real clocks are put back even after
+    the process is killed.
+    """
+    address, _, query = uri.partition("?")
+    options = dict(parse_qsl(query, strict_parsing=True)) if query else {}
+    scheme, _, name = address.partition(":")
+    match scheme, sorted(options.keys() - {"seed"}):
+        case "sim", [] | ["governor"]:
+            number = int(options.get("seed", seed))
+            return simulated.open(name, compute=onnx.compute, seed=number, governor=options.get("governor"))
+        case "recorded", []:
+            return recorded.open(name, compute=onnx.OnnxRunner())
+        case "host", []:
+            return guard.guarded(host.open(onnx.OnnxRunner()))
+    raise Refused(f"unknown device {uri!r}; write sim:CHIP, recorded:TABLE or host (amble devices lists them)")
+
+
+def load(
+    model: str | Path,
+    *,
+    batch: int = 1,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    device: str | None = None,
+) -> Graph:
+    """Read a network: an ONNX file, the bundled ``fashion-resnet``, ``synthetic:NUM_OPERATORS``.
+
+    On a ``recorded:`` device the name is one of its workloads, or ``all``.
+    """
+    name = str(model)
+    if device is not None and device.startswith("recorded:"):
+        return recorded.graph(device.partition(":")[2], name)
+    if name == BUNDLED:
+        return onnx.load(bundled.model_path(), batch=batch)
+    if name.startswith("synthetic:"):
+        return synthetic.chain(int(name.partition(":")[2]), seed=0)
+    return onnx.load(Path(model), batch=batch, shapes=shapes)
+
+
+def measure(
+    graph: Graph,
+    device: Device,
+    *,
+    points: int | None = None,
+    repeats: int = 20,
+    keep: Path | None = None,
+    on_progress: OnProgress = lambda done, total: None,
+) -> Profile:
+    """Measure every operator at ``points`` settings (as many as a fit needs, unless given), idle power and switching.
+
+    ``keep`` is where the profile so far is saved after every point: an interrupted call goes on from there.
+    """
+    so_far = files.load(keep, PROFILE) if keep and keep.exists() else operators.begin(graph, device)
+    total = min(points or design.enough(so_far.points), len(so_far.points))
+
+    def note(profile: Profile) -> None:
+        if keep:
+            files.save(profile, keep, PROFILE)
+        on_progress(len(profile.totals), total)
+
+    profile = operators.operators(
+        graph, device, next_point=design.farthest(total), repeats=repeats, so_far=so_far, on_point=note
+    )
+    idle = platform.idle_power(device, [total.point.clocks for total in profile.totals])
+    whole = replace(profile, idle=idle, switches=platform.switch_costs(device))
+    if keep:
+        keep.unlink(missing_ok=True)
+    return whole
+
+
+def fit(source: Profile | Path, *, model: str = "amble") -> Costs:
+    """Fit a profile: what every operator costs at every point the device allows."""
+    profile = source if isinstance(source, Profile) else files.load(source, PROFILE)
+    return costs_of(profile, quadratic.fitted)
+
+
+def costs_for(
+    model: str, device: str, *, graph: Callable[[], Graph], on_progress: OnProgress = lambda done, total: None
+) -> tuple[Graph, Costs]:
+    """Return a network and its costs on a device.
+
+    ``model`` may be a costs file or a profile; a network is measured and fitted once and then kept by content.
+    """
+    if model.endswith(".json"):
+        path = Path(model)
+        costs = files.load(path, COSTS) if files.kind_of(path) == "costs" else fit(path)
+        return load(costs.source or costs.graph, batch=costs.batch, device=costs.device), costs
+    network, opened = graph(), open(device)
+    content = repr((network.digest, opened.name, opened.calibration, design.__doc__))
+    kept = _cache() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
+    if kept.exists():
+        return network, files.load(kept, COSTS)
+    costs = fit(measure(network, opened, keep=kept.with_suffix(".part"), on_progress=on_progress))
+    files.save(costs, kept, COSTS)
+    return network, costs
+
+
+def _cache() -> Path:
+    """Return where costs are kept: ``AMBLE_CACHE``, else in the user's cache folder."""
+    base = os.environ.get("AMBLE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "amble"
+
+
+def plan(
+    graph: Graph,
+    costs: Costs,
+    *,
+    deadline: Deadline | str,
+    period_s: float | None = None,
+    planner: str = "trellis",
+    exact: bool = False,
+) -> Schedule:
+    """Choose a point for every operator: least energy within the deadline, for a request every ``period_s``."""
+    if planner not in _PLANNERS:
+        raise ValueError(f"unknown planner {planner!r}; choose {', '.join(_PLANNERS)}")
+    wanted = Deadline.parse(deadline) if isinstance(deadline, str) else deadline
+    if planner == "trellis":
+        return clocks.per_operator(graph, costs, wanted, period_s=period_s, exact=exact)
+    return _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
+
+
+def check(
+    schedule: Schedule | Path,
+    device: str,
+    *,
+    arrivals: str | None = None,
+    data: Labelled | str | None = None,
+    traced: int = 20,
+    on_progress: OnProgress = lambda done, total: None,
+) -> Evidence:
+    """Run a schedule and its baselines under the same load, each on a freshly opened device, and judge them.
+
+    ``arrivals`` is a load such as ``poisson:20/s:60s``, unless given 1000 requests one period apart; ``data`` are
+    labelled inputs (an ``.npz`` file, or ``bundled``).
+    """
+    wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path) else schedule
+    graph = load(wanted.source or wanted.graph, batch=wanted.batch, device=wanted.device)
+    if graph.digest != wanted.digest:
+        raise Refused(f"{wanted.source} is no longer the network that was planned for; plan it anew")
+    requests = _requests(wanted, graph, arrivals, data)
+    policies = [*_policies(wanted), *((each, None) for each in _governors(device))]
+    logs = []
+    for index, (name, each) in enumerate(policies):
+        on_progress(index, len(policies))
+        opened = open(_governed(device, name) if each is None else device)
+        logs.append(loop.serve(opened, graph, requests, schedule=each, policy=name, traced=traced))
+    report = assess(logs, wanted)
+    return Evidence(report, wanted, tuple(logs), kinds=tuple(operator.kind for operator in graph.operators))
+
+
+def _requests(schedule: Schedule, graph: Graph, arrivals: str | None, data: Labelled | str | None) -> loop.Requests:
+    wanted = parse_load(arrivals or f"periodic:{schedule.period_s * 1e6:.3f}us:1000")
+    asked = loop.Requests(wanted.times_s(0), schedule.deadline.latency_s, schedule.period_s, wanted.spec)
+    if data is None:
+        return asked
+    examples = labelled(data, graph) if isinstance(data, str) else data
+    return replace(asked, inputs=examples.request, judge=examples.judge)
+
+
+def labelled(name: str, graph: Graph) -> Labelled:
+    """Read labelled data: an ``.npz`` file, or ``bundled`` for the bundled test images."""
+    if name != "bundled":
+        return accuracy.read_labelled(Path(name), graph)
+    images, labels = bundled.fashion_mnist("test")
+    return Labelled({graph.inputs[0].name: bundled.model_input(images)}, labels.astype(np.int64))
+
+
+def _policies(schedule: Schedule) -> list[tuple[str, Schedule | None]]:
+    """Return the checked schedule, then one at a single point for each baseline that has one."""
+    found: list[tuple[str, Schedule | None]] = [("amble", schedule)]
+    for baseline in schedule.baselines:
+        if baseline.point is not None:
+            steps = tuple(Step(step.operator, baseline.point) for step in schedule.steps)
+            alone = replace(schedule, steps=steps, wait=baseline.point.clocks, predicted=baseline.predicted)
+            found.append((baseline.name, alone))
+    return found
+
+
+def _governors(device: str) -> tuple[str, ...]:
+    """Return the operating system's governors to compare with: simulated devices have them built in."""
+    if not device.startswith("sim:"):
+        return ()
+    return simulated.governors(device.partition(":")[2].partition("?")[0])
+
+
+def _governed(device: str, governor: str) -> str:
+    return f"{device}{'&' if '?' in device else '?'}governor={governor}"
+
+
+def restore(*, dry_run: bool = False) -> tuple[Restored, ...]:
+    """Put back every clock that a killed run left changed."""
+    return guard.restore() if not dry_run else ()
+
+
+def read(path: Path) -> Artefact:
+    """Read any file that amble wrote."""
+    kind = files.kind_of(path)
+    if kind not in _FORMATS:
+        raise Refused(f"{path} holds a {kind}, which this amble does not know; it knows {', '.join(_FORMATS)}")
+    return files.load(path, _FORMATS[kind])  # type: ignore[arg-type,return-value]
+
+
+def save(artefact: Artefact, path: Path) -> None:
+    """Write an artefact as a file of its kind."""
+    form = next(each for each in _FORMATS.values() if isinstance(artefact, each.type))
+    files.save(artefact, path, form)  # type: ignore[misc]
+
+
+def show(artefact: Artefact | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
+    """Return an artefact as tables of text."""
+    return tables.tables(_shown(artefact))
+
+
+def _shown(artefact: object) -> object:
+    """Return what the tables and pages know: costs are shown as their arrays with names."""
+    if not isinstance(artefact, Costs):
+        return artefact
+    arrays = artefact.arrays()
+    return tables.Costs(artefact.operators, arrays, f"Costs of {artefact.graph}, by the model {artefact.model}")
+
+
+def export_files(
+    artefact: Artefact | Evidence,
+    *,
+    script: Path | None = None,
+    csv: Path | None = None,
+    html: Path | None = None,
+    trace: Path | None = None,
+) -> None:
+    """Write an artefact in the forms that others read: shell script, CSV, HTML page, trace."""
+    writers: list[tuple[Path | None, Callable[[], str]]] = [
+        (script, lambda: export.script(_as(artefact, Schedule))),
+        (csv, lambda: export.perseus(_as(artefact, Schedule))),
+        (html, lambda: show_html(_shown(artefact))),
+        (trace, lambda: _trace(_as(artefact, Evidence))),
+    ]
+    for path, write in writers:
+        if path is not None:
+            files.write_text(path, write())
+
+
+def _as(artefact: object, kind: type[T]) -> T:
+    if not isinstance(artefact, kind):
+        raise ValueError(f"a {type(artefact).__name__} has no such form; it takes a {kind.__name__}")
+    return artefact
+
+
+def _trace(evidence: Evidence) -> str:
+    """Write the trace of the runs, the operators inside a segment divided by their predicted times."""
+    steps = evidence.schedule.steps if evidence.schedule else ()
+    weights = np.array([step.predicted.latency_s for step in steps])
+    return trace_json(evidence.logs, tuple(step.operator for step in steps), weights=weights if len(steps) else None)

@@ -1,0 +1,186 @@
+"""Graph, CostModel, Deadline → Schedule: a clock setting for every operator, or one for all of them.
+
+The planner turns costs into a trellis, lets the one solver find the path, and says what the plan would cost beside the
+baselines: the maximum clocks, the best single setting, and the faithful greedy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from amble.core.cost import Cost
+from amble.core.errors import Infeasible
+from amble.core.graph import Graph
+from amble.core.point import DOMAINS, OperatingPoint
+from amble.core.ports import CostModel, CostTable, FloatArray
+from amble.core.quantity import format_time
+from amble.core.schedule import Accounting, Baseline, Deadline, Schedule, Step
+from amble.plan.search import solve
+from amble.plan.trellis import DomainSwitch, Ints, Solution, Trellis, Wait, totals
+
+__all__ = ["fastest", "per_operator", "single"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """One planning problem as arrays. idle_w: [point], None where idle power is unknown."""
+
+    graph: Graph
+    costs: CostModel
+    deadline: Deadline
+    period_s: float
+    table: CostTable
+    trellis: Trellis
+    wait: Wait | None
+
+    @property
+    def margin(self) -> float:
+        return self.costs.margin(self.deadline.percentile)
+
+    @property
+    def budget_s(self) -> float:
+        return self.deadline.latency_s / self.margin
+
+    @property
+    def metered(self) -> bool:
+        return not bool(np.isnan(self.table.energy_j).any())
+
+    @property
+    def accounting(self) -> Accounting:
+        return "gross" if self.wait is None else "period"
+
+
+def per_operator(
+    graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: float | None = None, exact: bool = False
+) -> Schedule:
+    """Choose a point for every operator: least energy within the deadline, switches and waiting counted.
+
+    ``period_s`` [s] is the time from one request to the next, the deadline unless given. ``exact`` closes the gap to
+    the lower bound. Infeasible when even the fastest schedule is too slow. Without an energy meter the plan is the
+    fastest schedule, and says so.
+    """
+    problem = _problem(graph, costs, deadline, period_s)
+    if not problem.metered:
+        return replace(
+            fastest(graph, costs, deadline, period_s=period_s),
+            notes=("energy is unknown on this device, so this is the fastest schedule, not the most frugal",),
+        )
+    solution = solve(problem.trellis, problem.budget_s, wait=problem.wait, exact=exact)
+    if not solution.feasible:
+        raise _too_slow(problem)
+    baselines = [_baseline(name, plan) for name, plan in _baselines(problem)]
+    return replace(_schedule(problem, solution, "trellis"), baselines=tuple(baselines))
+
+
+def single(graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: float | None = None) -> Schedule:
+    """Choose the one point for all operators that needs least energy within the deadline."""
+    problem = _problem(graph, costs, deadline, period_s)
+    latency_s = problem.table.latency_s.sum(axis=0)
+    energies = np.array([_alone(problem, node).energy_j for node in range(len(latency_s))])
+    within = latency_s <= problem.budget_s * (1 + 1e-12)
+    if not within.any():
+        raise _too_slow(problem)
+    ranked = energies if problem.metered else latency_s
+    return _schedule(problem, _alone(problem, int(np.argmin(np.where(within, ranked, np.inf)))), "single")
+
+
+def fastest(graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: float | None = None) -> Schedule:
+    """Run everything at the highest clocks, as performance governors do; the highest clocks also while waiting."""
+    problem = _problem(graph, costs, deadline, period_s)
+    node = int(np.argmax([_height(point) for point in problem.table.points]))
+    return _schedule(problem, _alone(problem, node), "max")
+
+
+def _problem(graph: Graph, costs: CostModel, deadline: Deadline, period_s: float | None) -> _Problem:
+    table = costs.table(graph)
+    idle = [costs.idle_w(point.clocks) for point in table.points]
+    period_s = deadline.latency_s if period_s is None else period_s
+    known = [each for each in idle if each is not None]
+    wait = Wait(np.array(known), period_s) if len(known) == len(idle) else None
+    energy_j = np.nan_to_num(table.energy_j, nan=0.0)
+    trellis = Trellis(table.latency_s, energy_j, _switch(table.points, costs))
+    return _Problem(graph, costs, deadline, period_s, table, trellis, wait)
+
+
+def _switch(points: tuple[OperatingPoint, ...], costs: CostModel) -> DomainSwitch:
+    """Charge a change its stall and its settling, as if nothing were done until the new clock runs: never too little."""
+    by_domain = {switch.domain: switch for switch in costs.switches}
+    levels = [_levels([point.clocks.of(domain) for point in points]) for domain in DOMAINS]
+    times = [by_domain[d].cost.latency_s + by_domain[d].settle_s if d in by_domain else 0.0 for d in DOMAINS]
+    energies = [max(0.0, by_domain[d].cost.energy_j or 0.0) if d in by_domain else 0.0 for d in DOMAINS]
+    return DomainSwitch(np.stack(levels, axis=1), np.array(times), np.array(energies))
+
+
+def _levels(values: list[float | None]) -> Ints:
+    return np.unique([0.0 if value is None else value for value in values], return_inverse=True)[1].astype(np.int64)
+
+
+def _height(point: OperatingPoint) -> float:
+    clocks = [point.clocks.of(domain) or 1.0 for domain in DOMAINS]
+    return float(np.log(clocks).sum())
+
+
+def _alone(problem: _Problem, node: int) -> Solution:
+    """Return the path that stays at one node."""
+    path = np.full(problem.trellis.num_operators, node, dtype=np.int64)
+    cost = totals(problem.trellis, path, problem.wait, node if problem.wait else None)
+    feasible = cost.latency_s <= problem.budget_s
+    return Solution(path, node, cost.latency_s, cost.energy_j, cost.loss, -np.inf, np.inf, feasible)
+
+
+def _baselines(problem: _Problem) -> list[tuple[str, Schedule]]:
+    arguments = (problem.graph, problem.costs, problem.deadline)
+    return [
+        ("maximum clocks", fastest(*arguments, period_s=problem.period_s)),
+        ("best single clocks", single(*arguments, period_s=problem.period_s)),
+    ]
+
+
+def _baseline(name: str, plan: Schedule) -> Baseline:
+    return Baseline(name, plan.predicted, plan.predicted.latency_s <= plan.budget_s, plan.steps[0].point)
+
+
+def _schedule(problem: _Problem, solution: Solution, planner: str) -> Schedule:
+    points = [problem.table.points[node] for node in solution.path]
+    node = solution.path[0] if solution.wait_node is None else solution.wait_node
+    known = problem.metered
+    return Schedule(
+        graph=problem.graph.name,
+        source=problem.graph.source,
+        digest=problem.graph.digest,
+        device=problem.costs.device,
+        calibration=problem.costs.calibration,
+        batch=problem.graph.batch,
+        deadline=problem.deadline,
+        period_s=problem.period_s,
+        accounting=problem.accounting,
+        margin=problem.margin,
+        steps=tuple(_steps(problem, points, solution.path)),
+        wait=problem.table.points[node].clocks,
+        predicted=Cost(solution.latency_s, solution.energy_j if known else None, solution.loss),
+        lower_bound_j=solution.lower_bound_j if known and np.isfinite(solution.lower_bound_j) else None,
+        planner=planner,
+        switches=problem.costs.switches,
+    )
+
+
+def _steps(problem: _Problem, points: list[OperatingPoint], path: Ints) -> list[Step]:
+    rows = np.arange(len(path))
+    latency_s: FloatArray = problem.table.latency_s[rows, path]
+    energy_j: FloatArray = problem.table.energy_j[rows, path]
+    return [
+        Step(operator.name, point, Cost(float(t), None if np.isnan(e) else float(e)))
+        for operator, point, t, e in zip(problem.graph.operators, points, latency_s, energy_j, strict=True)
+    ]
+
+
+def _too_slow(problem: _Problem) -> Infeasible:
+    least_s = float(problem.table.latency_s.min(axis=1).sum()) * problem.margin
+    return Infeasible(
+        f"{problem.graph.name} on {problem.costs.device} cannot keep {problem.deadline}: the fastest schedule takes "
+        f"{format_time(least_s)} at p{problem.deadline.percentile * 100:g}; allow that much, or use a smaller batch, "
+        f"a lower precision or a smaller model",
+        fastest_s=least_s,
+    )
