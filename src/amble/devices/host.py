@@ -112,10 +112,11 @@ def zones(sysfs_root: Path) -> tuple[Zone, ...]:
     """Return the RAPL counters that make up the machine: every package and its DRAM, each once.
 
     A package contains its ``core`` and ``uncore``; ``psys`` contains the packages, and stands for them where there
-    are none.
+    are none. A package that is shown twice (``intel-rapl:0`` and ``intel-rapl-mmio:0``) counts once.
     """
     found: dict[str, Zone] = {}
-    for energy in sorted((sysfs_root / _POWERCAP).glob("*/energy_uj")):
+    counters = (sysfs_root / _POWERCAP).glob("*/energy_uj")
+    for energy in sorted(counters, key=lambda each: (each.parent.name.partition(":")[0], each.parent.name)):
         zone = _zone(energy)
         found.setdefault(zone.name, zone)
     inside = [zone for name, zone in found.items() if name.startswith(("package", "dram"))]
@@ -171,7 +172,7 @@ def _missing_clocks(root: Path) -> tuple[str, ...]:
 def _cpu_knob(root: Path) -> BoundedKnob | None:
     """Return the clock of the fastest CPUs; slower clusters with other levels stay as they are."""
     policies = sorted((root / _CPUFREQ).glob("policy*"), key=lambda each: (len(each.name), each.name))
-    usable = [each for each in policies if all((each / name).is_file() for name in _FILES)]
+    usable = [each for each in policies if all((each / name).exists() for name in _FILES)]
     if not usable:
         return None
     levels = {each: _levels_hz(each) for each in usable}

@@ -221,7 +221,7 @@ def missing_writes(paths: Iterable[Path]) -> tuple[str, ...]:
     return tuple(
         f"{path} is not writable: clocks stay as they are; run as root or let this user write it"
         for path in paths
-        if not os.access(path, os.W_OK)
+        if not os.access(path, os.W_OK, effective_ids=True)
     )
 
 
