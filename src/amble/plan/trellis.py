@@ -232,7 +232,7 @@ def totals(trellis: Trellis, path: ArrayLike, wait: Wait | None = None, wait_nod
     if wait is None or wait_node is None:
         return Totals(latency_s, energy_j, loss)
     park_s, park_j = (table[nodes[-1], wait_node] for table in trellis.into(trellis.num_operators))
-    idle_j = float(wait.idle_w[wait_node] * (wait.period_s - latency_s - park_s))
+    idle_j = float(wait.idle_w[wait_node] * max(wait.period_s - latency_s - park_s, 0.0))
     return Totals(latency_s, energy_j + float(park_j) + idle_j, loss)
 
 
