@@ -23,7 +23,8 @@ GOVERNORS = ("performance", "schedutil", "simple_ondemand", "sysscale")
 _SAME_S = 1e-9
 _UP_THRESHOLD = 0.90  # DFSO_UPTHRESHOLD, drivers/devfreq/governor_simpleondemand.c
 _DOWN_DIFFERENTIAL = 0.05  # DFSO_DOWNDIFFERENCTIAL, same file
-_DEVFREQ_POLLING_S = 0.050  # polling_ms of panfrost, lima, msm (drivers/gpu/drm/*/..._devfreq.c)
+_DEVFREQ_POLLING_S = 0.050  # polling_ms of panfrost, lima, msm (drivers/gpu/drm/*/..._devfreq.c), and of exynos-bus
+_BUS_UP_THRESHOLD = 0.40  # exynos_bus_probe(), drivers/devfreq/exynos-bus.c: a bus is slow long before it is full
 _SCHEDUTIL_HEADROOM = 1.25  # map_util_freq(): freq + (freq >> 2), include/linux/sched/cpufreq.h
 _SCHEDUTIL_RATE_LIMIT_S = 0.010  # cpufreq_policy_transition_delay_us(): at most 10 ms, drivers/cpufreq/cpufreq.c
 _PELT_HALF_LIFE_S = 32 * 1024e-6  # LOAD_AVG_PERIOD of 1,024 us, kernel/sched/pelt.c
@@ -123,21 +124,21 @@ def _at_least(ladder: FloatArray, wanted_hz: float) -> float:
     return float(ladder[min(int(np.searchsorted(ladder, wanted_hz * (1 - 1e-9))), len(ladder) - 1)])
 
 
-def _ondemand_hz(busy: float, clock_hz: float, ladder: FloatArray) -> float:
+def _ondemand_hz(busy: float, clock_hz: float, ladder: FloatArray, *, threshold: float) -> float:
     """devfreq_simple_ondemand_func(), drivers/devfreq/governor_simpleondemand.c."""
-    if busy > _UP_THRESHOLD:
+    if busy > threshold:
         return float(ladder[-1])
-    if busy > _UP_THRESHOLD - _DOWN_DIFFERENTIAL:
+    if busy > threshold - _DOWN_DIFFERENTIAL:
         return clock_hz
-    return _at_least(ladder, busy * clock_hz / (_UP_THRESHOLD - _DOWN_DIFFERENTIAL / 2))
+    return _at_least(ladder, busy * clock_hz / (threshold - _DOWN_DIFFERENTIAL / 2))
 
 
 def _ondemand(load: Load, clock_hz: float, ladder: FloatArray, state: float) -> tuple[float, float]:
-    return _ondemand_hz(load.busy, clock_hz, ladder), state
+    return _ondemand_hz(load.busy, clock_hz, ladder, threshold=_UP_THRESHOLD), state
 
 
 def _ondemand_memory(load: Load, clock_hz: float, ladder: FloatArray, state: float) -> tuple[float, float]:
-    return _ondemand_hz(load.memory_busy, clock_hz, ladder), state
+    return _ondemand_hz(load.memory_busy, clock_hz, ladder, threshold=_BUS_UP_THRESHOLD), state
 
 
 def _schedutil(load: Load, clock_hz: float, ladder: FloatArray, state: float) -> tuple[float, float]:

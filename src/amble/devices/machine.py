@@ -107,10 +107,9 @@ class Machine:
     @property
     def running(self) -> Clocks:
         """Return the clocks that run now: those in effect, less what heat takes from the core."""
-        limit_hz = float(self.chip.ladder("core")[self._cap])
-        if self.held.core_hz is None or self.held.core_hz <= limit_hz:
+        if self._cap == len(self.chip.core_mhz) - 1 or self.held.core_hz is None:
             return self.held
-        return replace(self.held, core_hz=limit_hz)
+        return replace(self.held, core_hz=min(self.held.core_hz, float(self.chip.ladder("core")[self._cap])))
 
     @property
     def throttled(self) -> bool:
@@ -157,30 +156,36 @@ class Machine:
         while start < count:
             self._fire()
             table = price(self.running)
-            time_s = table.time_s[start:] * noise[start:] / (1.0 - self._stolen)
-            time_s[0] *= left
-            ends_s = np.cumsum(time_s)
-            limit_s = self._next_s() - self.now_s
-            whole = count - start if ends_s[-1] <= limit_s else int(np.searchsorted(ends_s, limit_s, side="right"))
-            share = np.zeros(len(time_s))
-            share[:whole] = 1.0
-            if whole < len(time_s):
-                share[whole] = (limit_s - (ends_s[whole - 1] if whole else 0.0)) / max(time_s[whole], 1e-300)
+            time_s = table.time_s[start:] * noise[start:]
+            time_s[0] *= left / (1.0 - self._stolen)
+            time_s[1:] /= 1.0 - self._stolen
+            share, finished = self._until_next_event(time_s)
             spent_s = time_s * share
-            share[0] *= left
+            share[0] *= left  # from here on shares of whole operators
             dynamic_j = table.dynamic_j[start:] * share
             watts = self._pass(
                 float(spent_s.sum()),
                 busy=True,
                 dynamic_j=float(dynamic_j.sum()),
-                dram_s=float((table.dram_s[start:] * share).sum()),
+                dram_s=float(table.dram_s[start:] @ share),
             )
             latency_s[start:] += spent_s
             energy_j[start:] += dynamic_j + watts * spent_s
-            if whole < len(time_s):
-                left = (left if whole == 0 else 1.0) - float(share[whole])
-            start += whole
+            if finished < len(time_s):
+                left = (1.0 if finished else left) - float(share[finished])
+            start += finished
         return Done(latency_s, energy_j)
+
+    def _until_next_event(self, time_s: FloatArray) -> tuple[FloatArray, int]:
+        """The share of each of these operators done before anything happens, and how many are done whole."""
+        share, limit_s = np.ones(len(time_s)), self._next_s() - self.now_s
+        if float(time_s.sum()) <= limit_s:
+            return share, len(time_s)
+        ends_s = np.cumsum(time_s)
+        finished = min(int(np.searchsorted(ends_s, limit_s, side="right")), len(time_s) - 1)
+        share[finished + 1 :] = 0.0
+        share[finished] = min(1.0, (limit_s - (ends_s[finished] - time_s[finished])) / max(time_s[finished], 1e-300))
+        return share, finished
 
     def read(self) -> Reading:
         """Return the meter's counter; with a slow meter the energy is that of its last update."""

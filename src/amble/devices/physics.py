@@ -16,6 +16,7 @@ Legend of shapes: [operator, point]; a point is one setting of the core, memory 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,11 +79,12 @@ def cooled_c(temperature_c: float, settled_c: float, *, time_constant_s: float, 
 
 
 class Physics:
-    """One chip's physics. Pure: no clock, no noise, no state that a result depends on."""
+    """One chip's physics: no clock, no noise, no state that a result depends on."""
 
     def __init__(self, chip: Chip) -> None:
         self._chip = chip
         self._tables = kernels(chip.kernels)
+        self._parts: dict[tuple[Clocks, bool], tuple[float, float]] = {}
 
     def launches(self, graph: Graph, precision: str) -> Launches:
         """Choose the kernels of a graph at a precision."""
@@ -100,7 +102,7 @@ class Physics:
         return Table(
             self.sequence_s(launched, *columns)[:, 0],
             self.dynamic_j(launched, columns[0])[:, 0],
-            launched.dram_bytes / self._dram_bytes_per_s(columns[1])[0],
+            launched.dram_bytes / launched.access / self._dram_bytes_per_s(columns[1])[0],
         )
 
     def sequence_s(
@@ -146,29 +148,37 @@ class Physics:
 
     def busy_w(self, clocks: Clocks, temperature_c: float) -> float:
         """Power [W] at the board's input while kernels run, less what their work takes."""
-        return self._static_w(clocks, temperature_c, clock_share=1.0, cpu_w=self._chip.power.cpu_busy_w)
+        return self._static_w(clocks, temperature_c, busy=True)
 
     def idle_w(self, clocks: Clocks, temperature_c: float) -> float:
         """Power [W] at the board's input while nothing runs."""
-        power = self._chip.power
-        return self._static_w(clocks, temperature_c, clock_share=power.idle_share, cpu_w=power.cpu_idle_w)
+        return self._static_w(clocks, temperature_c, busy=False)
 
     def voltage(self, core_hz: FloatArray) -> FloatArray:
         """Core voltage over the lowest one [1]."""
         knots = np.asarray(self._chip.power.voltage)
         return np.asarray(np.interp(core_hz / 1e6, knots[:, 0], knots[:, 1]))
 
-    def _static_w(self, clocks: Clocks, temperature_c: float, *, clock_share: float, cpu_w: list[float]) -> float:
-        power, chip = self._chip.power, self._chip
-        core_hz = clocks.core_hz or float(chip.ladder("core")[-1])
-        volts = float(self.voltage(np.asarray(core_hz)))
-        leak_w = clock_share * power.leak_w * volts * float(np.exp(power.leak_per_c * (temperature_c - _REFERENCE_C)))
-        tree_w = clock_share * power.clock_w_per_ghz * volts**2 * core_hz / 1e9
-        memory_hz = clocks.memory_hz or float(chip.ladder("memory")[-1])
-        memory_w = sum(float(np.interp(memory_hz, chip.ladder("memory"), each)) for each in (power.dram_w, power.soc_w))
-        ladder = chip.ladder("cpu")
-        host_w = float(np.interp(clocks.cpu_hz or ladder[-1], ladder, cpu_w)) if len(ladder) else cpu_w[0]
-        return power.board_w + (1.0 + power.loss) * (leak_w + tree_w + memory_w + host_w)
+    def _static_w(self, clocks: Clocks, temperature_c: float, *, busy: bool) -> float:
+        parts = self._parts.get((clocks, busy))
+        if parts is None:
+            parts = self._split_w(clocks, busy=busy)
+            self._parts[(clocks, busy)] = parts
+        fixed_w, leak_w = parts
+        return fixed_w + leak_w * math.exp(self._chip.power.leak_per_c * (temperature_c - _REFERENCE_C))
+
+    def _split_w(self, clocks: Clocks, *, busy: bool) -> tuple[float, float]:
+        """Static power: what temperature leaves alone, and the leakage at the reference temperature [W]."""
+        power, gated = self._chip.power, 1.0 if busy else self._chip.power.idle_share
+        core_hz, memory_hz, cpu_hz = (column[0] for column in self._columns([clocks]))
+        volts = float(self.voltage(core_hz))
+        tree_w = gated * power.clock_w_per_ghz * volts**2 * core_hz / 1e9
+        rails = [np.interp(memory_hz, self._chip.ladder("memory"), each) for each in (power.dram_w, power.soc_w)]
+        host_w = power.cpu_busy_w if busy else power.cpu_idle_w
+        ladder = self._chip.ladder("cpu")
+        rails.append(np.interp(cpu_hz, ladder, host_w) if len(ladder) else host_w[0])
+        gain = 1.0 + power.loss
+        return power.board_w + gain * float(tree_w + sum(rails)), gain * gated * power.leak_w * volts
 
     def _wave(
         self, launched: Launches, blocks: FloatArray, active: FloatArray, core_hz: FloatArray, memory_hz: FloatArray
