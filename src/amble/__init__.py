@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from amble.core.errors import AmbleError, Infeasible, Refused
     from amble.core.point import Clocks, OperatingPoint
     from amble.core.schedule import Deadline, Schedule
-    from amble.jobs import (  # noqa: A004
+    from amble.jobs import (
         check,
         costs_for,
         devices,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         fit,
         load,
         measure,
-        open,
+        open,  # noqa: A004
         plan,
         read,
         restore,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -33,7 +33,7 @@ from amble.core.ports import Device
 from amble.core.profile import Profile
 from amble.core.report import Report
 from amble.core.schedule import Deadline, Schedule, Step
-from amble.devices import guard, host, nvml, recorded, simulated, sysfs
+from amble.devices import chip, guard, host, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
 from amble.devices.guard import Restored
 from amble.fit import quadratic
@@ -45,6 +45,7 @@ from amble.plan import clocks, export
 from amble.runtimes import onnx, synthetic
 
 __all__ = [
+    "Artefact",
     "check",
     "costs_for",
     "devices",
@@ -68,9 +69,7 @@ PROFILE = Format("profile", 1, Profile)
 SCHEDULE = Format("schedule", 1, Schedule)
 REPORT = Format("report", 1, Report)
 LOG = Format("log", 1, Log)
-_FORMATS: Mapping[str, Format[Profile] | Format[Costs] | Format[Schedule] | Format[Report] | Format[Log]] = {
-    each.kind: each for each in (PROFILE, COSTS, SCHEDULE, REPORT, LOG)
-}
+_FORMATS: Mapping[str, Format[Any]] = {each.kind: each for each in (PROFILE, COSTS, SCHEDULE, REPORT, LOG)}
 
 BUNDLED = "fashion-resnet"
 _PLANNERS = {"trellis": clocks.per_operator, "single": clocks.single, "max": clocks.fastest}
@@ -95,7 +94,9 @@ def open(uri: str, *, seed: int = 0) -> Device:  # noqa: A001
     match scheme, sorted(options.keys() - {"seed"}):
         case "sim", [] | ["governor"]:
             number = int(options.get("seed", seed))
-            return simulated.open(name, compute=onnx.compute, seed=number, governor=options.get("governor"))
+            return simulated.open(
+                name, compute=onnx.compute, seed=number, governor=options.get("governor", "performance")
+            )
         case "recorded", []:
             return recorded.open(name, compute=onnx.OnnxRunner())
         case "host", []:
@@ -264,10 +265,9 @@ def _policies(schedule: Schedule) -> list[tuple[str, Schedule | None]]:
 
 
 def _governors(device: str) -> tuple[str, ...]:
-    """Return the operating system's governors to compare with: simulated devices have them built in."""
-    if not device.startswith("sim:"):
-        return ()
-    return simulated.governors(device.partition(":")[2].partition("?")[0])
+    """Return the operating system's governors to compare with: a simulated chip has the one it ships with."""
+    scheme, _, name = device.partition("?")[0].partition(":")
+    return (chip.load(name).core_governor,) if scheme == "sim" else ()
 
 
 def _governed(device: str, governor: str) -> str:
@@ -284,18 +284,33 @@ def read(path: Path) -> Artefact:
     kind = files.kind_of(path)
     if kind not in _FORMATS:
         raise Refused(f"{path} holds a {kind}, which this amble does not know; it knows {', '.join(_FORMATS)}")
-    return files.load(path, _FORMATS[kind])  # type: ignore[arg-type,return-value]
+    form: Format[Any] = _FORMATS[kind]
+    artefact: Artefact = files.load(path, form)
+    return artefact
 
 
 def save(artefact: Artefact, path: Path) -> None:
     """Write an artefact as a file of its kind."""
     form = next(each for each in _FORMATS.values() if isinstance(artefact, each.type))
-    files.save(artefact, path, form)  # type: ignore[misc]
+    files.save(artefact, path, form)
 
 
 def show(artefact: Artefact | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
     """Return an artefact as tables of text."""
+    if isinstance(artefact, Sequence):
+        return (_listed(artefact),)
     return tables.tables(_shown(artefact))
+
+
+def _listed(found: Sequence[Description] | Sequence[Restored]) -> Table:
+    """Return a list of like things as one table: a column for each field."""
+    columns = tuple(each.name for each in fields(found[0])) if found else ("nothing to show",)
+    rows = tuple(tuple(_cell(getattr(each, column)) for column in columns) for each in found)
+    return Table("", columns, rows)
+
+
+def _cell(value: object) -> str:
+    return "\n".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _shown(artefact: object) -> object:

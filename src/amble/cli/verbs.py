@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import amble
 from amble.cli.options import Network, Wish, device_option, network_options, output_option, verb, wish_options
 from amble.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from amble.jobs import Artefact
 
 __all__ = ["main"]
 
@@ -162,7 +166,7 @@ def restore(terminal: Terminal) -> None:
     terminal.result(restored, lambda: amble.show(restored))
 
 
-def _give(terminal: Terminal, artefact: object, output: Path | None) -> None:
+def _give(terminal: Terminal, artefact: Artefact, output: Path | None) -> None:
     """Show an artefact, and save it where it was asked for."""
     if output is not None and not terminal.dry_run:
         amble.save(artefact, output)
