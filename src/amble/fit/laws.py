@@ -99,9 +99,7 @@ def overlap(points: Floats, values: Floats, knobs: tuple[str, ...]) -> Curve:
     norm = float(min(_NORMS, key=lambda norm: fitted(norm)[1])) if enough else 2.0
     weights = fitted(norm)[0]
     form = "p-norm" if enough else "p-norm-2"
-    return Curve(
-        form, (norm, *weights.tolist()), lambda at: (_with_one((top / at) ** norm) @ weights) ** (1 / norm)
-    )
+    return Curve(form, (norm, *weights.tolist()), lambda at: (_with_one((top / at) ** norm) @ weights) ** (1 / norm))
 
 
 def roofline(points: Floats, values: Floats, knobs: tuple[str, ...]) -> Curve:

@@ -1,0 +1,262 @@
+"""Measured points of all workloads of one device → time and power of each at any other point, with what is uncertain.
+
+The default model. The family of `response` is fitted to all workloads together (`hierarchy`), averaged over its samples and,
+with the smaller weight, over a plain law; what is left over at the measured points is carried to their neighbours by a
+Gaussian process, so that a device that follows no law is interpolated. Where other workloads of the device were measured at
+points that one was not, they correct it (`siblings`).
+
+Shape letters: w workload, p measured point, q asked point, s sample, k knob, n point used in the fit of one workload.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amble.fit import siblings
+from amble.fit.hierarchy import Posterior, Problem, Settings, sampled, smooth_share
+from amble.fit.laws import interpolation, knee_power, overlap
+from amble.fit.response import DEVICE, flags_of, geometry_of, respond
+from amble.fit.sweep import farthest_points
+
+__all__ = ["Estimate", "Pooled", "fit_pooled"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+TIME, POWER = 0, 1
+_MOST_POINTS = 24  # points of one workload that enter the fit of the family; all of them enter the interpolation
+_CHUNK = 4_000_000  # numbers evaluated at once
+_ROBUST_POINTS = 8
+_TAIL = 4.0
+_FLOOR = (0.004, 0.006)  # relative error of time and power that no prediction is believed to beat
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Logarithm of a value and its standard deviation, [w, q]; NaN where a workload never showed that value."""
+
+    mean: Floats
+    sd: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Half:
+    """The fit behind one output."""
+
+    output: int
+    posterior: Posterior
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """A fitted device; `predict` gives time and power at asked points."""
+
+    knobs: tuple[str, ...]
+    points: Floats  # [p, k]
+    values: tuple[Floats, Floats]  # log time and log power [w, p]
+    levels: tuple[Floats, Floats]  # [w]
+    halves: tuple[_Half, ...]
+    borrowed: tuple[tuple[int, siblings.Correction], ...]  # corrections by output
+
+    def predict(self, points: Floats) -> tuple[Estimate, Estimate]:
+        """Estimate log time and log power [w, q] at points [q, k]."""
+        shape = (len(self.values[TIME]), len(points))
+        found = [Estimate(np.full(shape, np.nan), np.full(shape, np.nan)) for _ in (TIME, POWER)]
+        for half in self.halves:
+            found[half.output] = _estimated(self, half, points)
+        for output, correction in self.borrowed:
+            shift, sd = correction.at(siblings.likeness(points, self.points, self.points, _reach(self.points)))
+            where = correction.workloads
+            mean, spread = found[output].mean.copy(), found[output].sd.copy()
+            mean[where] += shift
+            spread[where] = np.where(np.isnan(sd), spread[where], np.hypot(sd, _FLOOR[output]))
+            found[output] = Estimate(mean, spread)
+        return found[TIME], found[POWER]
+
+    def parameters(self) -> dict[str, tuple[float, float]]:
+        """Mean and deviation of the device parameters that the table can show, on their unbounded scale."""
+        half = self.halves[-1]
+        return {
+            parameter.name: (float(column.mean()), float(column.std()))
+            for parameter, column in zip(DEVICE, half.posterior.device.T, strict=True)
+            if parameter.needs <= half.problem.flags
+        }
+
+
+def fit_pooled(
+    knobs: tuple[str, ...], points: Floats, latency_s: Floats, power_w: Floats, *, settings: Settings | None = None
+) -> Pooled:
+    """Fit points [p, k] > 0, times and powers [w, p] > 0 (NaN where not measured); at least one value must be known."""
+    model = _alone(knobs, points, (np.log(latency_s), np.log(power_w)), settings or Settings())
+    borrowed = tuple(
+        (output, correction)
+        for output in (TIME, POWER)
+        for pattern in siblings.patterns(model.values, output)
+        for correction in [_borrowed(model, output, pattern, settings or Settings())]
+    )
+    return replace(model, borrowed=borrowed)
+
+
+def _alone(knobs: tuple[str, ...], points: Floats, values: tuple[Floats, Floats], settings: Settings) -> Pooled:
+    """Fit without corrections from other workloads."""
+    levels = _levels(knobs, points, values)
+    outputs = tuple(output for output in (TIME, POWER) if not np.isnan(values[output]).all())
+    halves = []
+    capped = "power_limit_w" in knobs
+    if TIME in outputs and not capped:
+        problem = _problem(knobs, points, values, levels, (TIME,))
+        more = replace(settings, pooled_workloads=5 * settings.pooled_workloads)
+        halves.append(_Half(TIME, sampled(problem, more), problem))
+    if POWER in outputs or capped:
+        problem = _problem(knobs, points, values, levels, outputs)
+        posterior = sampled(problem, settings)
+        halves += [_Half(output, posterior, problem) for output in outputs if output == POWER or capped]
+    return Pooled(knobs, points, values, levels, tuple(halves), ())
+
+
+def _borrowed(model: Pooled, output: int, pattern: siblings.Pattern, settings: Settings) -> siblings.Correction:
+    """Predict the siblings from the points of the pattern alone, and learn from what that missed."""
+    at = np.flatnonzero(pattern.points)
+    rows = pattern.siblings
+    known = (model.values[TIME][np.ix_(rows, at)], model.values[POWER][np.ix_(rows, at)])
+    partial = _alone(model.knobs, model.points[at], known, settings)
+    estimate = partial.predict(model.points)[output]
+    return siblings.correction(model.values, estimate.mean, output, pattern)
+
+
+def _levels(knobs: tuple[str, ...], points: Floats, values: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    """Level of each workload's logarithms; powers under a limit keep their size relative to the highest limit."""
+    time = _row_means(values[TIME])
+    if "power_limit_w" in knobs:
+        top = np.log(points[:, knobs.index("power_limit_w")].max())
+        return time, np.full(len(time), top)
+    return time, _row_means(values[POWER])
+
+
+def _row_means(values: Floats) -> Floats:
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    found: Floats = total / np.maximum(known.sum(axis=1), 1)
+    return found
+
+
+def _fit_points(points: Floats, known: Bools) -> NDArray[np.int64]:
+    """Indices [w, n] of the points of each workload that enter the fit; short rows repeat their first point."""
+    chosen = []
+    for row in known:
+        at = np.flatnonzero(row)
+        chosen.append(at if len(at) <= _MOST_POINTS else np.sort(at[farthest_points(points[at], _MOST_POINTS)]))
+    width = max(len(at) for at in chosen)
+    filled = [np.concatenate([at, np.full(width - len(at), at[0] if len(at) else 0)]) for at in chosen]
+    return np.array(filled, dtype=np.int64)
+
+
+def _problem(
+    knobs: tuple[str, ...],
+    points: Floats,
+    values: tuple[Floats, Floats],
+    levels: tuple[Floats, Floats],
+    outputs: tuple[int, ...],
+) -> Problem:
+    known = np.any([~np.isnan(values[output]) for output in outputs], axis=0)
+    chosen = _fit_points(points, known)
+    repeated = np.zeros(chosen.shape, dtype=bool)
+    repeated[:, 1:] = chosen[:, 1:] <= chosen[:, :-1]
+    picked = [np.take_along_axis(values[output], chosen, axis=1) - levels[output][:, None] for output in outputs]
+    value = np.concatenate(picked, axis=1)
+    believed = ~np.isnan(value) & ~np.tile(repeated, (1, len(outputs)))
+    at = points[chosen]
+    flags = flags_of(knobs, time=TIME in outputs, power=POWER in outputs)
+    return Problem(
+        flags=flags,
+        geometry=geometry_of(at, knobs, top=points.max(axis=0), low=points.min(axis=0)),
+        outputs=outputs,
+        value=np.where(believed, value, 0.0),
+        known=believed,
+        likeness=siblings.likeness(at, at, points, _reach(points)),
+    )
+
+
+def _reach(points: Floats) -> float:
+    """Distance over which a misfit carries: half the range of a knob, less where points are dense."""
+    num_points, num_knobs = points.shape
+    return float(np.clip(1.5 * num_points ** (-1 / max(num_knobs, 1)), 0.15, 0.5))
+
+
+def _estimated(model: Pooled, half: _Half, points: Floats) -> Estimate:
+    """Estimate one output at points [q, k], in chunks of workloads."""
+    output, values = half.output, model.values[half.output]
+    shape = (len(values), len(points))
+    mean, sd = np.full(shape, np.nan), np.full(shape, np.nan)
+    samples = len(half.posterior.device)
+    size = max(1, _CHUNK // (samples * (len(points) + len(model.points))))
+    measured = np.flatnonzero(~np.isnan(values).all(axis=1))
+    for first in range(0, len(measured), size):
+        rows = measured[first : first + size]
+        mean[rows], sd[rows] = _estimated_rows(model, half, points, rows)
+    return Estimate(mean, np.hypot(sd, _FLOOR[output]))
+
+
+def _estimated_rows(model: Pooled, half: _Half, points: Floats, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    everywhere = np.concatenate([points, model.points])
+    top, low = model.points.max(axis=0), model.points.min(axis=0)
+    geometry = geometry_of(everywhere, model.knobs, top=top, low=low)
+    posterior, level = half.posterior, model.levels[half.output][rows, None]
+    device, weight = posterior.device[:, None, :], posterior.weight[:, rows]
+    best = respond(device, posterior.workload[:, rows], geometry)[half.output] + level
+    drawn = respond(device, posterior.drawn[:, rows], geometry)[half.output] + level
+    centre = np.einsum("sw,swq->wq", weight, best)
+    variance = float(np.mean(posterior.sigma[:, -1 if half.output == POWER else 0] ** 2))
+    mean, sd = np.empty((len(rows), len(points))), np.empty((len(rows), len(points)))
+    for place, row in enumerate(rows.tolist()):
+        values = model.values[half.output][row]
+        plain, share = _plain(model, half.output, row, everywhere)
+        curve = (1 - share) * centre[place] + share * plain
+        left, carried = _carried(model, points, values, curve[len(points) :], variance)
+        mean[place] = curve[: len(points)] + carried @ left
+        known = ~np.isnan(values)
+        split = drawn[:, place] - centre[place]
+        split = split[:, : len(points)] - split[:, len(points) :][:, known] @ carried.T
+        between = share * (1 - share) * (centre[place] - plain)[: len(points)] ** 2
+        spread = np.einsum("s,sq->q", weight[:, place], split**2) + between
+        unknown = 1 - smooth_share() * np.einsum("qp,qp->q", carried, _like(model, points, known))
+        sd[place] = np.sqrt(spread + variance * unknown.clip(1 - smooth_share(), 1.0))
+    return mean, sd
+
+
+def _like(model: Pooled, points: Floats, known: Bools) -> Floats:
+    return siblings.likeness(points, model.points[known], model.points, _reach(model.points))
+
+
+def _carried(model: Pooled, points: Floats, values: Floats, curve: Floats, variance: float) -> tuple[Floats, Floats]:
+    """What the curve misses at the measured points [p'], and how much of each is carried to the asked points [q, p']."""
+    known = ~np.isnan(values)
+    left = values[known] - curve[known]
+    trust = np.ones(len(left))
+    if len(left) >= _ROBUST_POINTS:
+        trust = ((_TAIL + 1) / (_TAIL + left**2 / variance)).clip(0.02, 1.0)
+    own = smooth_share() * _like(model, model.points[known], known) + np.diag(1 / trust - smooth_share())
+    across = smooth_share() * _like(model, points, known)
+    return left, np.linalg.solve(own, across.T).T
+
+
+def _plain(model: Pooled, output: int, row: int, points: Floats) -> tuple[Floats, float]:
+    """Logarithm [q] that plain laws predict for one workload, and their share in the average."""
+    if not model.knobs:
+        return np.full(len(points), model.levels[output][row]), 0.0
+    values = model.values[output][row]
+    known = np.flatnonzero(~np.isnan(values))
+    if len(known) > _MOST_POINTS:
+        known = known[farthest_points(model.points[known], _MOST_POINTS)]
+    at, seen = model.points[known], np.exp(values[known])
+    capped = "power_limit_w" in model.knobs
+    laws = (overlap,) if output == TIME else (knee_power,)
+    if capped:
+        laws = (overlap, interpolation) if output == TIME else (interpolation,)
+    curves = [np.log(np.maximum(law(at, seen, model.knobs).predict(points), 1e-3 * seen.min())) for law in laws]
+    share = {(TIME, False): 0.35, (POWER, False): 0.15, (TIME, True): 0.5, (POWER, True): 0.35}[output, capped]
+    return np.mean(curves, axis=0), share
