@@ -58,9 +58,15 @@ def traffic(kind: str, activation_bytes: float, weight_bytes: float, written_byt
     if kind in VIEWS or kind in CONTAINERS:
         return Traffic()
     if kind in SELECTIONS:
-        from_weights = min(weight_bytes, written_bytes) if weight_bytes > activation_bytes else 0.0
-        return Traffic(min(activation_bytes + weight_bytes, 2 * written_bytes), written_bytes, from_weights)
+        activation_bytes, weight_bytes = _selected(activation_bytes, weight_bytes, written_bytes)
     return Traffic(activation_bytes + weight_bytes, written_bytes, weight_bytes)
+
+
+def _selected(activation_bytes: float, weight_bytes: float, written_bytes: float) -> tuple[float, float]:
+    """Return what a selection reads of activations and weights: the larger is its data, the smaller its indices."""
+    if weight_bytes > activation_bytes:
+        return activation_bytes, min(weight_bytes, written_bytes)
+    return min(activation_bytes, written_bytes), weight_bytes
 
 
 def _is_projected(call: Call) -> bool:

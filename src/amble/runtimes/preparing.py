@@ -1,7 +1,7 @@
 """A model whose shapes are known → the network as ONNX Runtime executes it after its own optimisation, in a folder.
 
 Weights are spilled beside the graph before and after, so that every later session and segment maps the same file and
-only small files are parsed. Every node gets a name of its own.
+only small files are parsed. Every node gets a name of its own, which ONNX Runtime wants and ONNX does not.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def optimise(model: onnx.ModelProto, name: str, folder: Path) -> onnx.ModelProto
     when an operator has no kernel here, or the model is not valid.
     """
     _spill(model, folder / _WEIGHTS)
+    _name_nodes(model.graph)
     try:
         _save_optimised(model, folder)
     except (Fail, InvalidGraph):
@@ -96,10 +97,12 @@ def _spill(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
-    """Name every outer node uniquely, also against the nodes inside its branches, in letters that JSON keeps."""
-    taken = {node.name for outer in graph.node for node in inner_nodes(outer)}
-    for index, node in enumerate(graph.node):
-        name = "".join(c if c.isprintable() and c not in '"\\' else "_" for c in node.name) or f"{node.op_type}_{index}"
+    """Name every node uniquely, in branches and bodies too, in letters that ONNX Runtime's profile keeps."""
+    taken: set[str] = set()
+    everything = [*graph.node, *(node for outer in graph.node for node in inner_nodes(outer))]
+    for index, node in enumerate(everything):
+        clean = "".join(c if c.isprintable() and c not in '"\\' else "_" for c in node.name)
+        name = clean or f"{node.op_type}_{index}"
         node.name = name if name not in taken else f"{name}_{index}"
         while node.name in taken:
             node.name += "_"

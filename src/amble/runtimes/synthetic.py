@@ -8,7 +8,6 @@ neither of them.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 import numpy as np
 
@@ -21,7 +20,7 @@ _NUM_CLASSES = 3
 
 
 def compute_bound(name: str, *, size: int = 1024, batch: int = 1) -> Operator:
-    """Return a product of [batch · size, size] by a weight matrix [size, size]: size / 6 operations a byte at batch 1."""
+    """Return a product of [batch · size, size] by a weight matrix [size, size]: size / 6 operations a byte."""
     rows = batch * size
     weight_bytes = _ELEMENT_BYTES * size * size
     activation_bytes = _ELEMENT_BYTES * rows * size
@@ -86,5 +85,4 @@ def _drawn(index: int, chosen: int, scale: float, batch: int) -> Operator:
 def _graph(name: str, operators: tuple[Operator, ...], batch: int) -> Graph:
     digest = hashlib.sha256(repr((name, batch, operators)).encode()).hexdigest()
     output = Port("output", operators[-1].output_shape, "float")
-    graph = Graph(name, operators, batch, digest)
-    return replace(graph, inputs=(Port("input", (batch, 64), "float"),), outputs=(output,))
+    return Graph(name, operators, batch, digest, (Port("input", (batch, 64), "float"),), (output,))

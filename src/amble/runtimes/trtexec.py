@@ -57,6 +57,7 @@ def load_profile(path: Path | str, *, device: str, clocks: Clocks, batch: int = 
         device=device,
         calibration="real",
         graph=Path(path).stem,
+        source="",
         digest=_digest(layers, batch),
         batch=batch,
         operators=tuple(name for name, _ in layers),
