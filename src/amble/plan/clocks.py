@@ -15,17 +15,22 @@ from amble.core.errors import Infeasible
 from amble.core.graph import Graph
 from amble.core.point import DOMAINS, OperatingPoint
 from amble.core.ports import CostModel, CostTable, FloatArray
+from amble.core.profile import SwitchCost
 from amble.core.quantity import format_time
 from amble.core.schedule import Accounting, Baseline, Deadline, Schedule, Step
 from amble.plan.search import solve
 from amble.plan.trellis import DomainSwitch, Ints, Solution, Trellis, Wait, totals
+from amble.plan.waking import parking, waking
 
 __all__ = ["fastest", "per_operator", "single"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """One planning problem as arrays. idle_w: [point], None where idle power is unknown."""
+    """One planning problem as arrays: the trellis has a column for each block of operators.
+
+    starts: [block], the first operator of each. ``wait`` is None where idle power is unknown.
+    """
 
     graph: Graph
     costs: CostModel
@@ -33,6 +38,7 @@ class _Problem:
     period_s: float
     table: CostTable
     trellis: Trellis
+    starts: Ints
     wait: Wait | None
 
     @property
@@ -99,18 +105,47 @@ def _problem(graph: Graph, costs: CostModel, deadline: Deadline, period_s: float
     period_s = deadline.latency_s if period_s is None else period_s
     known = [each for each in idle if each is not None]
     wait = Wait(np.array(known), period_s) if len(known) == len(idle) else None
-    energy_j = np.nan_to_num(table.energy_j, nan=0.0)
-    trellis = Trellis(table.latency_s, energy_j, _switch(table.points, costs))
-    return _Problem(graph, costs, deadline, period_s, table, trellis, wait)
+    starts = _blocks(table, max((switch.settle_s for switch in costs.switches), default=0.0))
+    latency_s = np.add.reduceat(table.latency_s, starts, axis=0)
+    energy_j = np.add.reduceat(np.nan_to_num(table.energy_j, nan=0.0), starts, axis=0)
+    trellis = Trellis(latency_s, energy_j, _switch(table, costs, wait))
+    return _Problem(graph, costs, deadline, period_s, table, trellis, starts, wait)
 
 
-def _switch(points: tuple[OperatingPoint, ...], costs: CostModel) -> DomainSwitch:
-    """Charge a change its stall and its settling, as if nothing were done until the new clock runs: never too little."""
+def _blocks(table: CostTable, dwell_s: float) -> Ints:
+    """Group operators so that each group takes at least ``dwell_s`` at any clocks: the first operator of each group.
+
+    A clock must run for its settling time before the next change can take effect, so that is the finest grain. Without
+    settling every operator is a group of its own; a network that is over sooner than that is one group.
+    """
+    starts, held_s = [0], 0.0
+    least_s = table.latency_s.min(axis=1)
+    left_s = float(least_s.sum())
+    for index, each_s in enumerate(least_s):
+        if held_s >= dwell_s and left_s >= dwell_s and index:
+            starts.append(index)
+            held_s = 0.0
+        held_s += float(each_s)
+        left_s -= float(each_s)
+    return np.array(starts, dtype=np.int64)
+
+
+def _switch(table: CostTable, costs: CostModel, wait: Wait | None) -> DomainSwitch:
+    """Charge a change its stall; the first one of a request, which nobody can ask for ahead, its settling too."""
     by_domain = {switch.domain: switch for switch in costs.switches}
-    levels = [_levels([point.clocks.of(domain) for point in points]) for domain in DOMAINS]
-    times = [by_domain[d].cost.latency_s + by_domain[d].settle_s if d in by_domain else 0.0 for d in DOMAINS]
-    energies = [max(0.0, by_domain[d].cost.energy_j or 0.0) if d in by_domain else 0.0 for d in DOMAINS]
-    return DomainSwitch(np.stack(levels, axis=1), np.array(times), np.array(energies))
+    known = [by_domain.get(domain, SwitchCost(domain, Cost())) for domain in DOMAINS]
+    levels = np.stack([_levels([point.clocks.of(domain) for point in table.points]) for domain in DOMAINS], axis=1)
+    stall_s = np.array([switch.cost.latency_s for switch in known])
+    stall_j = np.array([max(0.0, switch.cost.energy_j or 0.0) for switch in known])
+    plain = DomainSwitch(levels, stall_s, stall_j)
+    settle_s = np.array([switch.settle_s for switch in known])
+    if wait is None or not settle_s.any():
+        return plain
+    begin_s, begin_j = plain.into(0, 1)
+    wake_s, wake_j = waking(table.latency_s, table.energy_j, levels, settle_s)
+    end_s, end_j = plain.into(1, 1)
+    ends = ((begin_s + wake_s, begin_j + wake_j), (end_s, end_j + parking(wait.idle_w, settle_s)))
+    return replace(plain, first=ends[0], last=ends[1])
 
 
 def _levels(values: list[float | None]) -> Ints:
@@ -143,8 +178,9 @@ def _baseline(name: str, plan: Schedule) -> Baseline:
 
 
 def _schedule(problem: _Problem, solution: Solution, planner: str) -> Schedule:
-    points = [problem.table.points[node] for node in solution.path]
-    node = solution.path[0] if solution.wait_node is None else solution.wait_node
+    path = np.repeat(solution.path, np.diff(np.append(problem.starts, len(problem.graph.operators))))
+    points = [problem.table.points[node] for node in path]
+    node = path[0] if solution.wait_node is None else solution.wait_node
     known = problem.metered
     return Schedule(
         graph=problem.graph.name,
@@ -157,7 +193,7 @@ def _schedule(problem: _Problem, solution: Solution, planner: str) -> Schedule:
         period_s=problem.period_s,
         accounting=problem.accounting,
         margin=problem.margin,
-        steps=tuple(_steps(problem, points, solution.path)),
+        steps=tuple(_steps(problem, points, path)),
         wait=problem.table.points[node].clocks,
         predicted=Cost(solution.latency_s, solution.energy_j if known else None, solution.loss),
         lower_bound_j=solution.lower_bound_j if known and np.isfinite(solution.lower_bound_j) else None,

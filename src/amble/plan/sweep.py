@@ -327,8 +327,19 @@ def _layout(trellis: Trellis) -> tuple[DomainSwitch | DenseSwitch, _Grid | None,
     costs = [np.append(cost, 0.0) for cost in (switch.time_s, switch.energy_j)]
     at_ends = np.append(np.asarray(switch.at_ends), False)
     cells = np.stack(np.unravel_index(np.arange(math.prod(shape)), shape), axis=1)
-    laid = DomainSwitch(cells, costs[0], costs[1], at_ends)
-    return laid, _Grid(shape, costs[0], costs[1]), np.asarray(np.ravel_multi_index(tuple(ranks.T), shape), np.int64)
+    cell_of_node = np.asarray(np.ravel_multi_index(tuple(ranks.T), shape), np.int64)
+    ends = [_spread(end, cell_of_node, len(cells)) for end in (switch.first, switch.last)]
+    laid = DomainSwitch(cells, costs[0], costs[1], at_ends, *ends)
+    return laid, _Grid(shape, costs[0], costs[1]), cell_of_node
+
+
+def _spread(end: tuple[Floats, Floats] | None, cell_of_node: Ints, num_cells: int) -> tuple[Floats, Floats] | None:
+    """Lay tables over nodes out over cells; cells without a node cannot be reached."""
+    if end is None:
+        return None
+    laid = np.full((2, num_cells, num_cells), np.inf)
+    laid[:, cell_of_node[:, None], cell_of_node[None, :]] = end
+    return laid[0], laid[1]
 
 
 def _ranks(levels: Ints) -> tuple[Ints, tuple[int, ...]]:

@@ -23,12 +23,16 @@ class DomainSwitch:
     """Switching as a sum over the domains (core clock, memory clock, precision, ...) whose level changes.
 
     `at_ends` tells which domains are still set between two inferences: clocks are, the precision of a tensor is not.
+    `first` and `last`, where given, replace the sum at the ends: time [s] and energy [J], each [from, to], of the step
+    into the first operator (which unlike all others cannot be asked for ahead) and into the wait.
     """
 
     levels: Ints  # [node, domain]: any whole numbers, equal where the level is equal
     time_s: Floats  # [domain], not negative; infinite: may never change
     energy_j: Floats  # [domain]
     at_ends: NDArray[np.bool_] | None = None  # [domain]; None: all
+    first: tuple[Floats, Floats] | None = None
+    last: tuple[Floats, Floats] | None = None
 
     def __post_init__(self) -> None:
         """Take lists as well as arrays; ValueError for shapes that do not fit."""
@@ -39,6 +43,9 @@ class DomainSwitch:
             raise ValueError("levels must be [node, domain] and the switching costs [domain]")
         _check_cost(time_s, "switching time_s")
         _check_cost(energy_j, "switching energy_j")
+        for end in (self.first, self.last):
+            if end is not None and not end[0].shape == end[1].shape == (len(levels), len(levels)):
+                raise ValueError("switching times and energies at an end must be [from, to]")
         for name, value in (("levels", levels), ("time_s", time_s), ("energy_j", energy_j), ("at_ends", at_ends)):
             object.__setattr__(self, name, value)
 
@@ -49,6 +56,9 @@ class DomainSwitch:
 
     def into(self, operator: int, num_operators: int) -> tuple[Floats, Floats]:
         """Time [s] and energy [J], each [from, to], of the step into `operator`; `num_operators` is the wait's."""
+        end = self.first if operator == 0 else self.last if operator == num_operators else None
+        if end is not None:
+            return end
         domains = range(len(self.time_s))
         counted = self.at_ends if operator in (0, num_operators) else np.ones(len(domains), bool)
         assert counted is not None
@@ -65,7 +75,11 @@ class DomainSwitch:
         changes = self.levels[held[1:]] != self.levels[held[:-1]]
         steps = first + np.arange(len(changes))
         changes[(steps == 0) | (steps == num_operators)] &= self.at_ends
-        return np.where(changes, self.time_s, 0.0).sum(axis=1), np.where(changes, self.energy_j, 0.0).sum(axis=1)
+        time_s = np.where(changes, self.time_s, 0.0).sum(axis=1)
+        energy_j = np.where(changes, self.energy_j, 0.0).sum(axis=1)
+        if self.first is not None and first == 0:
+            time_s[0], energy_j[0] = (table[held[0], held[1]] for table in self.first)
+        return time_s, energy_j
 
 
 @dataclass(frozen=True, slots=True, eq=False)
