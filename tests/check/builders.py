@@ -47,7 +47,7 @@ def log(
     """Serve requests 30 ms apart, one after the other, with 3 % noise and a heavy tail."""
     random = np.random.default_rng([seed, *policy.name.encode()])
     noise = 1 + 0.03 * random.standard_normal(requests) + 0.06 * (random.random(requests) < 0.01)
-    work_s, arrivals_s = policy.latency_s * noise, 5.0 + PERIOD_S * np.arange(requests)
+    work_s, arrivals_s = policy.latency_s * noise, 5.0 + PERIOD_S * np.arange(requests, dtype=np.float64)
     starts_s, finishes_s = _queue(arrivals_s, work_s)
     correct = random.random(requests) < 0.91
     served = tuple(

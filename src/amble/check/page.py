@@ -103,7 +103,7 @@ def _prediction_tile(predictions: tuple[Prediction, ...]) -> Tile:
 
 
 def _sentences(reasons: tuple[str, ...]) -> str:
-    return " ".join(f"{reason[:1].upper()}{reason[1:]}." for reason in reasons[:2])
+    return " ".join(f"{reason[:1].upper()}{reason[1:]}." for reason in reasons[:3])
 
 
 def _plan_plots(evidence: Evidence) -> Iterator[Plot]:

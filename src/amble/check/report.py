@@ -49,6 +49,8 @@ def assess(
 
     Refused when the logs are not of one graph, device and load, or when the policy is not among them.
     """
+    if not 0.5 < confidence < 1:
+        raise ValueError(f"a level of confidence lies between 0.5 and 1, not at {confidence}")
     _refuse_mixtures(logs)
     schedule = against if isinstance(against, Schedule) else None
     deadline = against.deadline if isinstance(against, Schedule) else against
@@ -138,30 +140,33 @@ def _percentiles(latency_s: FloatArray, terms: _Terms) -> tuple[Percentile, ...]
 
 
 def _verdict(late: Share, latency_s: FloatArray, terms: _Terms) -> tuple[Verdict, bool, tuple[str, ...]]:
-    """Decide by what was observed, once there are enough requests; say whether chance could have decided it."""
+    """Decide by what was observed, once there are enough requests; say whether chance could have decided it.
+
+    "At most" and "at least" are one-sided statements, so each takes one end of a wider two-sided interval.
+    """
     allowed = 1 - terms.deadline.percentile
-    ratio, low, high = late.ratio.value, late.ratio.low or 0.0, 1.0 if late.ratio.high is None else late.ratio.high
-    certain = high <= allowed or low > allowed
+    bounds = clopper_pearson(late.count, late.out_of, 2 * terms.confidence - 1).ratio
+    least, most = bounds.low or 0.0, 1.0 if bounds.high is None else bounds.high
     needed = requests_needed(terms.deadline.percentile, terms.confidence)
-    kept = late.count <= allowed * late.out_of + 1e-9
-    reasons = [_late_words(late, terms), _tail_words(latency_s, terms)]
-    if late.out_of < needed and not low > allowed:
+    reasons = [_late_words(late, most, terms), _tail_words(latency_s, terms)]
+    if late.out_of < needed and least <= allowed:
         words = f"p{terms.deadline.percentile * 100:g} needs at least {needed} requests, none late, to be vouched for"
         return "INCONCLUSIVE", False, (f"only {late.out_of} requests: {words}", *reasons)
+    kept = late.count <= allowed * late.out_of + 1e-9
+    certain = most <= allowed or least > allowed
     if not certain:
         reasons.append(
-            f"chance could have decided: between {_percent(low)} and {_percent(high)} are late in the long run, "
+            f"chance could have decided: {_percent(least)} to {_percent(most)} are late in the long run, "
             f"{_percent(allowed)} is allowed; more requests would tell"
         )
-    if terms.schedule is not None and ratio > allowed:
+    if terms.schedule is not None and not kept:
         reasons.append("plan again with a shorter deadline, or measure more so that the margin is better known")
     return ("PASS" if kept else "FAIL"), certain, tuple(reasons)
 
 
-def _late_words(late: Share, terms: _Terms) -> str:
+def _late_words(late: Share, most: float, terms: _Terms) -> str:
     count = f"no answer of {late.out_of} was late" if not late.count else f"{late.count} of {late.out_of} were late"
-    high = 1.0 if late.ratio.high is None else late.ratio.high
-    likely = f"at most {_percent(high)} with {_percent(terms.confidence)} confidence"
+    likely = f"at most {_percent(most)} with {_percent(terms.confidence)} confidence"
     return f"{count} ({_percent(late.ratio.value)}, {likely}), {_percent(1 - terms.deadline.percentile)} is allowed"
 
 
