@@ -128,10 +128,11 @@ class NvmlActuator:
             raise
 
     def _undo(self) -> None:
-        """Go back to the setting before the one that failed halfway."""
-        self._board.unlock()
-        if self._found is not None and self._asked.core_hz is not None:
-            self._lock(self._asked.core_hz, self._asked.memory_hz if self._sets_memory else None)
+        """Go back to the setting before the one whose memory clock failed: only the core clock has changed."""
+        if self._asked.core_hz is None:
+            self._board.unlock()
+        else:
+            self._board.lock_core(self._asked.core_hz)
 
     def _release(self) -> None:
         if self._found is not None:

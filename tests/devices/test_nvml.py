@@ -1,0 +1,57 @@
+"""The NVML back end over the real nvidia-ml-py and a fake ``libnvidia-ml.so.1`` that is compiled here."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.devices.over_fake_nvml.fake_gpu import HOPPER, FakeGpu
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to compile the fake library"),
+    pytest.mark.skipif(importlib.util.find_spec("pynvml") is None, reason="needs nvidia-ml-py (amble[nvidia])"),
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """The environment of a process that sees one fake GPU."""
+    folder = tmp_path_factory.mktemp("nvml")
+    source = HERE / "over_fake_nvml/fake_nvml.c"
+    flags = ["-O2", "-Wall", "-Werror", "-fPIC", "-shared", "-Wl,-soname,libnvidia-ml.so.1"]
+    subprocess.run(["gcc", *flags, "-o", folder / "libnvidia-ml.so.1", source], check=True)
+    FakeGpu(folder / "state").reset(**HOPPER)
+    return {**os.environ, "LD_LIBRARY_PATH": str(folder), "FAKE_NVML_STATE": str(folder / "state")}
+
+
+def run(environment, *arguments):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_every_case_holds_over_the_fake_library(environment):
+    done = run(environment, "tests/devices/over_fake_nvml/cases.py")
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
+
+
+def test_conformance_holds_over_the_fake_library(environment):
+    done = run(environment, "tests/devices/conformance", "-k", "nvml")
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
+def test_a_machine_without_a_driver_says_so(environment):
+    code = "from amble.devices import nvml; print(nvml.describe()[0].missing[0])"
+    nowhere = {**environment, "FAKE_NVML_STATE": "/nowhere"}
+    done = subprocess.run([sys.executable, "-c", code], env=nowhere, capture_output=True, text=True, check=True)
+    assert "NVML does not start" in done.stdout
+    assert "driver" in done.stdout
