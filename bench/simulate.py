@@ -1,4 +1,4 @@
-"""How fast the simulated device simulates: operator executions per second, at one point and in schedules of segments."""
+"""How fast the simulated device simulates: operators per second, at one point and in schedules of segments."""
 
 from __future__ import annotations
 

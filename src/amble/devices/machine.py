@@ -127,7 +127,7 @@ class Machine:
 
     def _change(self, domain: Domain, clock_hz: float) -> None:
         cost = self.chip.switching[domain]
-        self._pass(cost.stall_s, busy=False, dynamic_j=cost.energy_j)
+        self._pass(cost.stall_s, dynamic_j=cost.energy_j)
         self._pending.pop(domain, None)
         if clock_hz != self.held.of(domain):
             self._pending[domain] = _Pending(self.now_s + cost.settle_s - cost.stall_s, clock_hz)
@@ -141,13 +141,14 @@ class Machine:
             self._fire()
             quiet = self.governor is not None and self.governor.quiet(self.held) and not self._pending
             until_s = min(end_s, self._next_s(asleep=quiet), self.now_s + _HEAT_STEP_S)
-            self._pass(until_s - self.now_s, busy=False)
+            self._pass(until_s - self.now_s)
             if until_s == end_s:
                 self.now_s = end_s
         self._fire()
 
-    def work(self, price: Callable[[Clocks], Table], count: int) -> Done:
-        """Run ``count`` operators in a row; ``price`` gives their table at any clocks."""
+    def work(self, price: Callable[[Clocks], tuple[Clocks, Table]], count: int) -> Done:
+        """Run ``count`` operators in a row; ``price`` takes the clocks, lowers them where the power cap says so, and
+        gives those and the operators' table."""
         if self.governor is not None:
             self.governor.wake(self.now_s, self._busy_s, self._dram_s)
         noise = self._draw(count)
@@ -155,7 +156,7 @@ class Machine:
         start, left = 0, 1.0  # the first operator not finished, and the share of it that is left
         while start < count:
             self._fire()
-            table = price(self.running)
+            clocks, table = price(self.running)
             time_s = table.time_s[start:] * noise[start:]
             time_s[0] *= left / (1.0 - self._stolen)
             time_s[1:] /= 1.0 - self._stolen
@@ -165,7 +166,7 @@ class Machine:
             dynamic_j = table.dynamic_j[start:] * share
             watts = self._pass(
                 float(spent_s.sum()),
-                busy=True,
+                clocks=clocks,
                 dynamic_j=float(dynamic_j.sum()),
                 dram_s=float(table.dram_s[start:] @ share),
             )
@@ -192,10 +193,16 @@ class Machine:
         energy_j = self._latched.energy_j if self.scenario.meter_period_s > 0 else self.energy_j
         return Reading(self.now_s, energy_j)
 
-    def _pass(self, duration_s: float, *, busy: bool, dynamic_j: float = 0.0, dram_s: float = 0.0) -> float:
-        """Let time pass at constant clocks; return the power that does not depend on the work [W]."""
-        power = self.physics.busy_w if busy else self.physics.idle_w
-        watts = power(self.running, self.temperature_c)
+    def _pass(
+        self, duration_s: float, *, clocks: Clocks | None = None, dynamic_j: float = 0.0, dram_s: float = 0.0
+    ) -> float:
+        """Let time pass, at work at these clocks or (None) at rest; return the power that is not the work's own [W]."""
+        busy = clocks is not None
+        watts = (
+            self.physics.busy_w(clocks, self.temperature_c)
+            if clocks is not None
+            else self.physics.idle_w(self.running, self.temperature_c)
+        )
         spent_j = watts * duration_s + dynamic_j
         self._latch(duration_s, spent_j)
         self.energy_j += spent_j
@@ -224,7 +231,10 @@ class Machine:
         return self.chip.thermal.ambient_c if ambient_c is None else ambient_c
 
     def _warm(self, power_w: float, duration_s: float) -> None:
-        """Follow the temperature, and lower or raise the highest clock allowed by one step for each period."""
+        """Follow the temperature; once a period, lower or raise the highest clock allowed by one step.
+
+        As the kernel's step_wise thermal governor: down while too hot and still warming, up when cool again.
+        """
         thermal = self.chip.thermal
         settled_c = self._ambient_c + thermal.resistance_c_per_w * power_w
         self.temperature_c = cooled_c(
@@ -233,7 +243,7 @@ class Machine:
         if self.now_s - self._checked_s < _THROTTLE_PERIOD_S:
             return
         self._checked_s = self.now_s
-        if self.temperature_c > thermal.throttle_c:
+        if self.temperature_c > thermal.throttle_c and settled_c > self.temperature_c:
             self._cap = max(0, self._cap - 1)
         elif self.temperature_c < thermal.resume_c:
             self._cap = min(len(self.chip.core_mhz) - 1, self._cap + 1)

@@ -170,8 +170,8 @@ class _Runner:
         middle_s = float(np.median(whole_s))
         ran_at = self._limit(self._key(graph, point), self.machine.running)
         return Timings(
-            operators=tuple(_timing(latency_s[:, each], energy_j[:, each]) for each in range(len(graph.operators))),
-            whole=_timing(whole_s, energy_j.sum(axis=1)),
+            operators=_timings(latency_s, energy_j),
+            whole=_timings(whole_s[:, None], energy_j.sum(axis=1, keepdims=True))[0],
             ran_at=ran_at,
             repeats=repeats,
             ratios=tuple((whole_s / middle_s).tolist()) if middle_s > 0 else (),
@@ -194,7 +194,11 @@ class _Runner:
 
     def _run(self, graph: Graph, point: OperatingPoint) -> Done:
         key = self._key(graph, point)
-        return self.machine.work(lambda clocks: self._table(key, self._limit(key, clocks)), len(graph.operators))
+        return self.machine.work(lambda clocks: self._price(key, clocks), len(graph.operators))
+
+    def _price(self, key: tuple[object, ...], clocks: Clocks) -> tuple[Clocks, Table]:
+        allowed = self._limit(key, clocks)
+        return allowed, self._table(key, allowed)
 
     def _key(self, graph: Graph, point: OperatingPoint) -> tuple[object, ...]:
         key = (graph.digest, graph.batch, graph.offset, len(graph.operators), point.precision)
@@ -224,7 +228,9 @@ class _Runner:
         machine = self.machine
         cap_w = machine.chip.power.cap_w if machine.scenario.cap_w is None else machine.scenario.cap_w
         ladder = machine.chip.ladder("core")
-        lower = [Clocks(hz, clocks.memory_hz, clocks.cpu_hz) for hz in ladder[ladder <= (clocks.core_hz or 0.0)]]
+        lower = [
+            Clocks(hz, clocks.memory_hz, clocks.cpu_hz) for hz in ladder[ladder <= (clocks.core_hz or 0.0)].tolist()
+        ]
         for each in reversed(lower):
             table = self._table(key, each)
             total_s = float(table.time_s.sum())
@@ -234,6 +240,8 @@ class _Runner:
         return lower[0] if lower else clocks
 
 
-def _timing(latency_s: FloatArray, energy_j: FloatArray) -> Timing:
-    low_s, middle_s, high_s = np.percentile(latency_s, [10, 50, 90])
-    return Timing(float(middle_s), float(high_s - low_s), float(energy_j.mean()))
+def _timings(latency_s: FloatArray, energy_j: FloatArray) -> tuple[Timing, ...]:
+    """Summarise repeats; both [repeat, operator]."""
+    low_s, middle_s, high_s = np.percentile(latency_s, [10, 50, 90], axis=0)
+    columns = zip(middle_s.tolist(), (high_s - low_s).tolist(), energy_j.mean(axis=0).tolist(), strict=True)
+    return tuple(Timing(*each) for each in columns)
