@@ -20,8 +20,8 @@ def waking(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the extra time [s] and energy [J], each [from, to], of a request that starts at other clocks than its own.
 
-    latency_s, energy_j: [operator, point]; levels: [point, domain]; settle_s: [domain]. Starting from faster clocks is
-    not counted as a gain of time.
+    latency_s, energy_j: [operator, point]; levels: [point, domain]; settle_s: [domain]. Both may be negative: who waits
+    at faster clocks is ahead when they settle.
     """
     run = _Progress(latency_s, energy_j)
     now_s = 0.0
@@ -66,7 +66,7 @@ class _Progress:
         for to in range(self._at.shape[1]):
             over_s[:, to] = self._spent_s[:, to] - np.interp(self._at[:, to], self._index, self._time_s[:, to])
             over_j[:, to] = self._spent_j[:, to] - np.interp(self._at[:, to], self._index, self._energy_j[:, to])
-        return np.maximum(over_s, 0.0), over_j
+        return over_s, over_j
 
 
 def _mixed(levels: Ints, settled: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Ints:
