@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from amble.check.cells import Table, percent, signed
 from amble.check.report import assess
-from amble.check.tables import Costs, Table, percent, signed, tables
+from amble.check.tables import Costs, tables
 from tests.check.builders import BEST, IDLE_W, MAX, NAMES, PLAN, costs, log, profile, schedule, without_meter
 
 REPORT = assess([log(each) for each in (PLAN, MAX, BEST)], schedule(), idle_w=IDLE_W)

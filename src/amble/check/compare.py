@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amble.check.tables import Table, percent, signed
+from amble.check.cells import Table, percent, signed
 from amble.core.quantity import format_energy, format_time
 from amble.core.report import Estimate, PolicyReport, Prediction, Report, Verdict
 

@@ -10,8 +10,8 @@ from importlib.resources import files
 from string import Template
 from typing import Literal
 
+from amble.check.cells import Table
 from amble.check.plots import plotly_js
-from amble.check.tables import Table
 
 __all__ = ["Plot", "Section", "Tile", "document"]
 

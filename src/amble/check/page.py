@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from amble.check.compare import comparison, comparison_table
+from amble.check.cells import percent, signed
 from amble.check.evidence import Evidence
 from amble.check.figures import (
     energy_figure,
@@ -15,7 +15,7 @@ from amble.check.figures import (
     timeline_figure,
 )
 from amble.check.html import Mood, Plot, Section, Tile, document
-from amble.check.tables import percent, signed, tables
+from amble.check.tables import tables
 from amble.core.log import Log
 from amble.core.quantity import format_energy, format_time
 from amble.core.report import Estimate, Prediction, Report, Saving, Verdict
@@ -28,11 +28,12 @@ _MOODS: dict[Verdict, Mood] = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "u
 def report_page(evidence: Evidence) -> str:
     """Return a page for a report and all that stands behind it; Refused when plotly is not installed."""
     report, schedule = evidence.report, evidence.schedule
+    verdict, beside, *others = tables(report)
     sections = [
-        Section("Policies side by side", (comparison_table(comparison(report), "Policies side by side"),)),
+        Section(beside.title, (beside,)),
         Section("The plan", plots=tuple(_plan_plots(evidence))),
         Section("The run", plots=tuple(_run_plots(evidence))),
-        Section("Every number of the check", tables(report), folded=True),
+        Section("Every number of the check", (verdict, *others), folded=True),
         Section("Every number of the plan", tables(schedule) if schedule else (), folded=True),
     ]
     shown = [section for section in sections if section.tables or section.plots]

@@ -1,7 +1,4 @@
-"""Any artefact → tables of plain text cells, for a terminal or a page; nothing is printed here.
-
-Energy that nobody could measure reads ``unknown``, never 0.
-"""
+"""Any artefact → tables of plain text cells, for a terminal or a page; nothing is printed here."""
 
 from __future__ import annotations
 
@@ -11,28 +8,18 @@ from functools import singledispatch
 
 import numpy as np
 
+from amble.check.cells import UNKNOWN, Table, estimate_j, estimate_s, percent, saved, share, signed
+from amble.check.compare import comparison, comparison_table
+from amble.check.evidence import Evidence
 from amble.check.report import clocks_of
 from amble.core.log import Log
 from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import Profile, Sample
 from amble.core.quantity import format_energy, format_time
-from amble.core.report import Estimate, PolicyReport, Report, Saving, Share
+from amble.core.report import PolicyReport, Report
 from amble.core.schedule import Schedule
 
-__all__ = ["Costs", "Table", "percent", "signed", "tables"]
-
-_UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A title, column names, rows of as many cells, and remarks under it; the rows in ``marked`` stand out."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-    marked: tuple[int, ...] = ()
+__all__ = ["Costs", "Table", "tables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +155,7 @@ def _promises(schedule: Schedule) -> tuple[tuple[str, str], ...]:
         ("budget for it", f"{format_time(schedule.budget_s)} (deadline / margin {schedule.margin:.3g})"),
         (f"predicted energy, {schedule.accounting}", format_energy(schedule.predicted.energy_j)),
         ("no schedule needs less than", format_energy(schedule.lower_bound_j)),
-        ("distance from the optimum", _UNKNOWN if gap is None else f"at most {percent(gap, 3)}"),
+        ("distance from the optimum", UNKNOWN if gap is None else f"at most {percent(gap, 3)}"),
         ("accuracy loss, estimated", f"{schedule.predicted.accuracy_loss:.3g} points"),
         ("one request every", format_time(schedule.period_s)),
     )
@@ -179,7 +166,7 @@ def _baselines(schedule: Schedule) -> Table:
     rows = []
     for each in schedule.baselines:
         theirs_j = each.predicted.energy_j
-        saved = _UNKNOWN if mine_j is None or not theirs_j else percent(1 - mine_j / theirs_j)
+        saved = UNKNOWN if mine_j is None or not theirs_j else percent(1 - mine_j / theirs_j)
         clocks = str(each.point.clocks) if each.point else "its own"
         meets = "yes" if each.meets else "no"
         rows.append((each.name, clocks, format_time(each.predicted.latency_s), format_energy(theirs_j), meets, saved))
@@ -214,15 +201,21 @@ def _report(report: Report) -> tuple[Table, ...]:
         ("verdict", f"{report.verdict}: {'; '.join(report.checked.reasons)}"),
         ("device", f"{report.device} ({report.calibration})"),
         ("load", f"{report.load}, {report.loop} loop"),
-        ("distance from the optimum", _UNKNOWN if report.gap is None else f"at most {percent(report.gap, 3)}"),
+        ("distance from the optimum", UNKNOWN if report.gap is None else f"at most {percent(report.gap, 3)}"),
     )
     title = f"{report.policy} on {report.graph}, {report.deadline}"
-    found = [Table(title, ("what", ""), facts, report.notes), _latencies(report), _energies(report)]
+    beside = comparison_table(comparison(report), "Policies side by side")
+    found = [Table(title, ("what", ""), facts, report.notes), beside, _latencies(report), _energies(report)]
     if report.savings:
         found.append(_savings(report))
     if any(each.predictions for each in report.policies):
         found.append(_predictions(report))
     return tuple(found)
+
+
+@tables.register
+def _evidence(evidence: Evidence) -> tuple[Table, ...]:
+    return _report(evidence.report)
 
 
 def _latencies(report: Report) -> Table:
@@ -232,8 +225,8 @@ def _latencies(report: Report) -> Table:
             each.policy,
             each.clocks,
             str(each.requests),
-            *(_estimate_s(rank.latency_s) for rank in each.latency),
-            _share(each.late),
+            *(estimate_s(rank.latency_s) for rank in each.latency),
+            share(each.late),
             each.verdict,
         )
         for each in report.policies
@@ -256,13 +249,13 @@ def _energies(report: Report) -> Table:
 def _energy_row(each: PolicyReport) -> tuple[str, ...]:
     return (
         each.policy,
-        _estimate_j(each.period_j),
-        _estimate_j(each.above_idle_j),
-        _estimate_j(each.gross_j),
-        _UNKNOWN if each.power_w is None else f"{each.power_w:.3g} W",
-        _UNKNOWN if each.edp_js is None else f"{each.edp_js * 1e3:.3g} mJ·s",
+        estimate_j(each.period_j),
+        estimate_j(each.above_idle_j),
+        estimate_j(each.gross_j),
+        UNKNOWN if each.power_w is None else f"{each.power_w:.3g} W",
+        UNKNOWN if each.edp_js is None else f"{each.edp_js * 1e3:.3g} mJ·s",
         f"{each.changes_per_inference:.3g}",
-        "no labels" if each.accuracy is None else _share(each.accuracy),
+        "no labels" if each.accuracy is None else share(each.accuracy),
     )
 
 
@@ -279,51 +272,3 @@ def _predictions(report: Report) -> Table:
         for p in each.predictions
     )
     return Table("Prediction", ("policy", "quantity", "predicted", "measured", "error", "absolute"), rows)
-
-
-def saved(saving: Saving) -> str:
-    """Write a saving with its interval, where it has one."""
-    if saving.ratio is None:
-        return _UNKNOWN
-    ratio = saving.ratio
-    ends = (
-        f" ({percent(ratio.low)} to {percent(ratio.high)})" if ratio.low is not None and ratio.high is not None else ""
-    )
-    return percent(ratio.value) + ends
-
-
-def percent(ratio: float, digits: int = 1) -> str:
-    """Write a ratio as a percentage.
-
-    >>> percent(0.1234)
-    '12.3 %'
-    """
-    return f"{100 * ratio:.{digits}f} %"
-
-
-def signed(ratio: float) -> str:
-    """Write a signed ratio as a percentage.
-
-    >>> signed(-0.0212)
-    '−2.1 %'
-    """
-    return f"{100 * ratio:+.1f} %".replace("-", "−")
-
-
-def _share(share: Share) -> str:
-    low, high = share.ratio.low or 0.0, 1.0 if share.ratio.high is None else share.ratio.high
-    return f"{percent(share.ratio.value, 2)} ({100 * low:.2f}–{100 * high:.2f})"
-
-
-def _estimate_s(estimate: Estimate) -> str:
-    high = "?" if estimate.high is None else f"{estimate.high * 1e3:.3g}"
-    low = "?" if estimate.low is None else f"{estimate.low * 1e3:.3g}"
-    return f"{estimate.value * 1e3:.3g} ms ({low}–{high})"
-
-
-def _estimate_j(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return _UNKNOWN
-    if estimate.low is None or estimate.high is None:
-        return format_energy(estimate.value)
-    return f"{format_energy(estimate.value)} ± {percent((estimate.high - estimate.low) / 2 / abs(estimate.value), 2)}"
