@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from math import prod
 from pathlib import Path
 
@@ -288,3 +289,23 @@ def test_the_sum_of_what_is_written_is_that_of_the_output_shapes(tmp_path: Path)
     graph = load(models.saved(tmp_path, models.mlp()), batch=2)
     written = [operator.bytes_written for operator in graph.operators]
     assert written == [4 * prod(operator.output_shape) for operator in graph.operators]
+
+
+def test_weights_that_are_listed_as_inputs_are_fused_all_the_same(tmp_path: Path) -> None:
+    content = models.cnn()
+    expected = kinds(load(models.saved(tmp_path, content)))
+    content.graph.input.extend(models.value(each.name, list(each.dims)) for each in content.graph.initializer)
+    graph = load(models.saved(tmp_path, content))
+    assert kinds(graph) == expected
+    assert [port.name for port in graph.inputs] == ["x"]
+
+
+def test_a_full_disk_is_refused(tmp_path: Path) -> None:
+    path = models.saved(tmp_path, models.mlp((64, 64, 64)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        with pytest.raises(Refused, match="make room, or set TMPDIR"):
+            load(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

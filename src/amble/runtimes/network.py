@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from amble.core.errors import Refused
 from amble.core.graph import Graph, Operator, Port
 from amble.runtimes import reading
 from amble.runtimes.counting import Traffic, traffic, work
@@ -52,19 +53,29 @@ class Network:
     @classmethod
     def open(cls, path: Path, batch: int, shapes: Mapping[str, Shape]) -> Network:
         """Prepare a file; Refused when it cannot be read, bound, optimised or run."""
-        folder = Path(tempfile.mkdtemp(prefix="amble-"))
         try:
-            network = _prepare(path, batch, shapes, folder)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        weakref.finalize(network, shutil.rmtree, folder, ignore_errors=True)
-        return network
+            return _open(path, batch, shapes)
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise Refused(
+                f"cannot write to {where}: {error.strerror}; make room, or set TMPDIR to another place"
+            ) from error
 
     @property
     def path(self) -> Path:
         """Return where the optimised network is."""
         return self.folder / "network.onnx"
+
+
+def _open(path: Path, batch: int, shapes: Mapping[str, Shape]) -> Network:
+    folder = Path(tempfile.mkdtemp(prefix="amble-"))
+    try:
+        network = _prepare(path, batch, shapes, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(network, shutil.rmtree, folder, ignore_errors=True)
+    return network
 
 
 def _prepare(path: Path, batch: int, shapes: Mapping[str, Shape], folder: Path) -> Network:

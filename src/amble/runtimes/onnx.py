@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -84,11 +86,11 @@ class OnnxRunner:
             raise ValueError(f"at least one repeat, not {repeats}")
         _check_precision(graph, point)
         num_observed = min(repeats, max(2 * _WARM_UP, _MOST_KERNELS // len(graph.operators)))
-        runs, durations_s = self._observe(graph, repeats, num_observed)
-        return _timings(runs, durations_s, self._clocks())
+        runs, seen = self._observe(graph, repeats, num_observed)
+        return _timings(runs, seen, self._clocks())
 
-    def _observe(self, graph: Graph, repeats: int, num_observed: int) -> tuple[Runs, FloatArray]:
-        """Run with and without ONNX Runtime's profiler → runs, and durations [operator, observed run]."""
+    def _observe(self, graph: Graph, repeats: int, num_observed: int) -> tuple[Runs, _Observed]:
+        """Run with and without ONNX Runtime's profiler."""
         network = self.sessions.network(graph)
         feed = dict(network.feed)
         chosen = options(self.sessions.threads)
@@ -105,37 +107,62 @@ class OnnxRunner:
             now_s=time.thread_time if self.sessions.threads == 1 else time.perf_counter,
             meter=self._meter,
         )
-        return runs, _durations(Path(observed.end_profiling()), graph)
+        return runs, _observed(Path(observed.end_profiling()), graph)
 
 
-def _durations(path: Path, graph: Graph) -> FloatArray:
-    """Read a profile, and drop it → durations [operator, run] without the first runs."""
-    found: dict[str, list[float]] = {operator.name: [] for operator in graph.operators}
-    for kernel in kernels(path):
-        if kernel.node in found:
-            found[kernel.node].append(kernel.duration_s)
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """What the profiler saw: durations_s [operator, run], without the first runs; the usual gap between nodes [s]."""
+
+    durations_s: FloatArray
+    between_s: float
+
+
+def _observed(path: Path, graph: Graph) -> _Observed:
+    """Read a profile, and drop it."""
+    names = {operator.name: row for row, operator in enumerate(graph.operators)}
+    found = [kernel for kernel in kernels(path) if kernel.node in names]
     path.unlink()
-    return np.array([found[operator.name][_WARM_UP:] for operator in graph.operators])
+    durations_s: list[list[float]] = [[] for _ in names]
+    for kernel in found:
+        durations_s[names[kernel.node]].append(kernel.duration_s)
+    count = len(names)
+    gaps_s = [
+        after.start_s - before.start_s - before.duration_s
+        for index, (before, after) in enumerate(pairwise(found))
+        if (index + 1) % count
+    ]
+    return _Observed(np.array(durations_s)[:, _WARM_UP:], float(np.median(gaps_s)) if gaps_s else 0.0)
 
 
-def _timings(runs: Runs, durations_s: FloatArray, ran_at: Clocks) -> Timings:
-    whole_s, observed_s = float(np.median(runs.plain_s)), float(np.median(runs.observed_s))
-    times_s = corrected(typical(durations_s), whole_s, observed_s)
-    low, high = np.quantile(durations_s, (0.1, 0.9), axis=1)
+def _timings(runs: Runs, seen: _Observed, ran_at: Clocks) -> Timings:
+    plain_s, observed_s = float(typical(runs.plain_s)), float(typical(runs.observed_s))
+    times_s = corrected(
+        typical(seen.durations_s),
+        plain_s,
+        most_inside_s=(observed_s - plain_s) / len(seen.durations_s),
+        most_between_s=seen.between_s,
+    )
+    whole_s = float(np.median(runs.plain_s))
+    spreads_s = _spread(seen.durations_s)
     operators = tuple(
-        Timing(
-            float(time_s), float(spread_s), None if runs.energy_j is None else runs.energy_j * float(time_s) / whole_s
-        )
-        for time_s, spread_s in zip(times_s, high - low, strict=True)
+        Timing(share * whole_s, float(spread_s), None if runs.energy_j is None else share * runs.energy_j)
+        for share, spread_s in zip((times_s / plain_s).tolist(), spreads_s, strict=True)
     )
     return Timings(
         operators=operators,
-        whole=Timing(whole_s, float(np.quantile(runs.plain_s, 0.9) - np.quantile(runs.plain_s, 0.1)), runs.energy_j),
+        whole=Timing(whole_s, float(_spread(runs.plain_s)), runs.energy_j),
         ran_at=ran_at,
         repeats=len(runs.plain_s),
-        overhead_ratio=observed_s / whole_s - 1.0,
+        overhead_ratio=observed_s / plain_s - 1.0,
         ratios=tuple(float(wall_s) / whole_s for wall_s in runs.wall_s),
     )
+
+
+def _spread(durations_s: FloatArray) -> FloatArray:
+    """Return the distance between the 10th and the 90th percentile. durations_s: [..., run]."""
+    low, high = np.quantile(durations_s, (0.1, 0.9), axis=-1)
+    return np.asarray(high - low, dtype=np.float64)
 
 
 def _check_precision(graph: Graph, point: OperatingPoint) -> None:

@@ -14,13 +14,17 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph
 
 from amble.runtimes.refusals import refusing
+from amble.runtimes.shapes import network_inputs
 
 __all__ = ["inner_nodes", "optimise", "options", "session"]
 
 _WEIGHTS = "weights.bin"
+_LEAN = "model.onnx"
 _OPTIMISED = "optimised.onnx"
 _SPILLED_BYTES = 1024
 _FATAL = 4
+_CONSTANT_WEIGHTS_IR = 4
+"""The first version of the format whose weights need not be inputs."""
 
 
 def options(threads: int, *, optimised: bool = True) -> onnxruntime.SessionOptions:
@@ -45,6 +49,7 @@ def optimise(model: onnx.ModelProto, name: str, folder: Path) -> onnx.ModelProto
     Empties the model of its weights. A model that contradicts itself at these shapes is tried with open ones. Refused
     when an operator has no kernel here, or the model is not valid.
     """
+    _fix_weights(model)
     _spill(model, folder / _WEIGHTS)
     _name_nodes(model.graph)
     try:
@@ -55,11 +60,13 @@ def optimise(model: onnx.ModelProto, name: str, folder: Path) -> onnx.ModelProto
             _save_optimised(model, folder)
     result = onnx.load(str(folder / _OPTIMISED), load_external_data=False)
     _name_nodes(result.graph)
+    for made in (_WEIGHTS, _LEAN, _OPTIMISED):
+        (folder / made).unlink()
     return result
 
 
 def _save_optimised(model: onnx.ModelProto, folder: Path) -> None:
-    lean = folder / "model.onnx"
+    lean = folder / _LEAN
     lean.write_bytes(model.SerializeToString())
     chosen = options(1, optimised=False)
     chosen.optimized_model_filepath = str(folder / _OPTIMISED)
@@ -77,6 +84,14 @@ def _open_axes(graph: onnx.GraphProto) -> None:
     for each in graph.input:
         for dim in each.type.tensor_type.shape.dim:
             dim.Clear()
+
+
+def _fix_weights(model: onnx.ModelProto) -> None:
+    """Make weights constants: one that is listed among the inputs too could be fed, so nothing is fused with it."""
+    inputs = network_inputs(model.graph)
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, _CONSTANT_WEIGHTS_IR)
 
 
 def _spill(model: onnx.ModelProto, path: Path) -> None:

@@ -67,27 +67,24 @@ def interleave(
 
 
 def typical(durations_s: FloatArray) -> FloatArray:
-    """Return the mean of the durations between the 10th and the 50th percentile. durations_s: [operator, run].
+    """Return the mean of the durations between the 10th and the 50th percentile. durations_s: [..., run].
 
     A mean, because durations are whole microseconds; of the lower half, because what interrupts a run only adds.
     """
-    ordered = np.sort(durations_s, axis=1)
-    count = ordered.shape[1]
+    ordered = np.sort(durations_s, axis=-1)
+    count = ordered.shape[-1]
     low, high = int(count * _LOW), max(int(count * _HIGH), int(count * _LOW) + 1)
-    return np.asarray(ordered[:, low:high].mean(axis=1), dtype=np.float64)
+    return np.asarray(ordered[..., low:high].mean(axis=-1), dtype=np.float64)
 
 
-def corrected(durations_s: FloatArray, whole_s: float, observed_s: float) -> FloatArray:
-    """Return the operators' times, which sum to ``whole_s``.
+def corrected(durations_s: FloatArray, whole_s: float, *, most_inside_s: float, most_between_s: float) -> FloatArray:
+    """Return the operators' times, which sum to ``whole_s``, the time of the unobserved run.
 
-    durations_s: [operator], as observed in runs of ``observed_s`` [s] in all; ``whole_s`` is the unobserved run.
-    The constant is at most the observed time between nodes, and takes no more off than the profiler adds to a node,
-    nor than the shortest duration.
+    durations_s: [operator], as observed. The constant takes at most ``most_inside_s`` off, what the profiler can add
+    to a node (and never more than the shortest duration), and adds at most ``most_between_s``, the gap between nodes.
     """
-    count = len(durations_s)
-    most_s = max(0.0, observed_s - float(durations_s.sum())) / count
-    least_s = -min(max(0.0, observed_s - whole_s) / count, float(durations_s.min()))
-    constant_s = float(np.clip((whole_s - durations_s.sum()) / count, least_s, most_s))
+    least_s = -min(max(0.0, most_inside_s), float(durations_s.min()))
+    constant_s = float(np.clip((whole_s - durations_s.sum()) / len(durations_s), least_s, max(0.0, most_between_s)))
     shifted_s = np.maximum(durations_s + constant_s, _SMALLEST_SHARE * durations_s)
     return np.asarray(shifted_s * (whole_s / shifted_s.sum()), dtype=np.float64)
 

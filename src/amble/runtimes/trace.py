@@ -45,6 +45,11 @@ class Kernel(msgspec.Struct, frozen=True):
     details: Details
 
     @property
+    def start_s(self) -> float:
+        """Return when it began [s], from the start of the session."""
+        return self.start_us * _US
+
+    @property
     def duration_s(self) -> float:
         """Return how long it took [s]."""
         return self.duration_us * _US
