@@ -18,6 +18,7 @@ from amble.core.ports import CostModel, CostTable, FloatArray
 from amble.core.profile import SwitchCost
 from amble.core.quantity import format_time
 from amble.core.schedule import Accounting, Baseline, Deadline, Schedule, Step
+from amble.plan.grain import blocks
 from amble.plan.search import solve
 from amble.plan.trellis import DomainSwitch, Ints, Solution, Trellis, Wait, totals
 from amble.plan.waking import parking, waking
@@ -105,29 +106,17 @@ def _problem(graph: Graph, costs: CostModel, deadline: Deadline, period_s: float
     period_s = deadline.latency_s if period_s is None else period_s
     known = [each for each in idle if each is not None]
     wait = Wait(np.array(known), period_s) if len(known) == len(idle) else None
-    starts = _blocks(table, max((switch.settle_s for switch in costs.switches), default=0.0))
-    latency_s = np.add.reduceat(table.latency_s, starts, axis=0)
-    energy_j = np.add.reduceat(np.nan_to_num(table.energy_j, nan=0.0), starts, axis=0)
+    known_j = np.nan_to_num(table.energy_j, nan=0.0)
+    starts = blocks(
+        table.latency_s,
+        known_j,
+        dwell_s=max((switch.settle_s for switch in costs.switches), default=0.0),
+        budget_s=deadline.latency_s / costs.margin(deadline.percentile),
+        idle_w=min(known, default=0.0),
+    )
+    latency_s, energy_j = (np.add.reduceat(each, starts, axis=0) for each in (table.latency_s, known_j))
     trellis = Trellis(latency_s, energy_j, _switch(table, costs, wait))
     return _Problem(graph, costs, deadline, period_s, table, trellis, starts, wait)
-
-
-def _blocks(table: CostTable, dwell_s: float) -> Ints:
-    """Group operators so that each group takes at least ``dwell_s`` at any clocks: the first operator of each group.
-
-    A clock must run for its settling time before the next change can take effect, so that is the finest grain. Without
-    settling every operator is a group of its own; a network that is over sooner than that is one group.
-    """
-    starts, held_s = [0], 0.0
-    least_s = table.latency_s.min(axis=1)
-    left_s = float(least_s.sum())
-    for index, each_s in enumerate(least_s):
-        if held_s >= dwell_s and left_s >= dwell_s and index:
-            starts.append(index)
-            held_s = 0.0
-        held_s += float(each_s)
-        left_s -= float(each_s)
-    return np.array(starts, dtype=np.int64)
 
 
 def _switch(table: CostTable, costs: CostModel, wait: Wait | None) -> DomainSwitch:
