@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 TIME, POWER = 0, 1
-_MOST_POINTS = 24  # points of one workload that enter the fit of the family; all of them enter the interpolation
+_MOST_POINTS = 16  # points of one workload that enter the fit of the family; all of them enter the interpolation
 _CHUNK = 4_000_000  # numbers evaluated at once
 _ROBUST_POINTS = 8
 _TAIL = 4.0

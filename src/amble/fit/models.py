@@ -1,0 +1,99 @@
+"""The models by name: measured times and powers as arrays → the same at asked points, with an interval.
+
+`amble` is the default (`pooled`); the others are the published laws (`laws`), fitted to each workload by itself and without
+an interval. Shape letters: w workload, p measured point, q asked point, k knob.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amble.fit.laws import POWER_LAWS, TIME_LAWS, Law
+from amble.fit.pooled import Estimate, fit_pooled
+
+__all__ = ["DEFAULT", "MODELS", "Prediction", "forms_used", "predict"]
+
+Floats = NDArray[np.float64]
+
+DEFAULT = "amble"
+_PAIRS = {  # name -> law of time, law of power
+    "cpu-dvfs": ("cpu-dvfs", "cube"),
+    "cpu-dvfs-top": ("cpu-dvfs-top", "cube"),
+    "han": ("han", "cube"),
+    "sum": ("sum", "linear"),
+    "p-norm": ("p-norm", "knee"),
+    "roofline": ("roofline", "knee"),
+    "linear": ("sum", "linear"),
+    "knee": ("p-norm", "knee"),
+    "interpolate": ("interpolate", "interpolate"),
+}
+MODELS = (DEFAULT, *_PAIRS)
+_Z90 = 1.645  # half a 90 % interval, in deviations
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Times and powers with the ends of their 90 % interval, all of one shape; NaN where nothing can be said."""
+
+    latency_s: Floats
+    latency_lo_s: Floats
+    latency_hi_s: Floats
+    power_w: Floats
+    power_lo_w: Floats
+    power_hi_w: Floats
+
+
+def predict(
+    model: str, knobs: tuple[str, ...], points: Floats, latency_s: Floats, power_w: Floats, *, at: Floats
+) -> Prediction:
+    """Fit points [p, k] with times and powers [w, p] (NaN: not measured) and predict points at [q, k] → [w, q].
+
+    Knobs are named as in the recorded schema and every one takes several values. ValueError for a model that is not one.
+    """
+    if model not in MODELS:
+        raise ValueError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
+    if model == DEFAULT:
+        return _with_intervals(*fit_pooled(knobs, points, latency_s, power_w).predict(at))
+    time_law, power_law = _PAIRS[model]
+    time = _by_law(TIME_LAWS[time_law], knobs, points, latency_s, at)
+    power = _by_law(POWER_LAWS[power_law], knobs, points, power_w, at)
+    nothing = np.full_like(time, np.nan)
+    return Prediction(time, nothing, nothing, power, nothing, nothing)
+
+
+def forms_used(model: str, knobs: tuple[str, ...], points: Floats, latency_s: Floats, power_w: Floats) -> set[str]:
+    """Names of the forms that the laws of a model took; simpler ones than asked where points were too few."""
+    if model == DEFAULT or not knobs:
+        return {model}
+    forms = set()
+    for law, values in ((TIME_LAWS[_PAIRS[model][0]], latency_s), (POWER_LAWS[_PAIRS[model][1]], power_w)):
+        for row in values:
+            known = ~np.isnan(row)
+            if known.any():
+                forms.add(law(points[known], row[known], knobs).form)
+    return forms
+
+
+def _with_intervals(time: Estimate, power: Estimate) -> Prediction:
+    return Prediction(
+        np.exp(time.mean),
+        np.exp(time.mean - _Z90 * time.sd),
+        np.exp(time.mean + _Z90 * time.sd),
+        np.exp(power.mean),
+        np.exp(power.mean - _Z90 * power.sd),
+        np.exp(power.mean + _Z90 * power.sd),
+    )
+
+
+def _by_law(law: Law, knobs: tuple[str, ...], points: Floats, values: Floats, at: Floats) -> Floats:
+    found = np.full((len(values), len(at)), np.nan)
+    for row, measured in enumerate(values):
+        known = ~np.isnan(measured)
+        if known.any() and knobs:
+            found[row] = law(points[known], measured[known], knobs).predict(at)
+        elif known.any():
+            found[row] = np.median(measured[known])
+    return found

@@ -1,0 +1,296 @@
+"""A measured table → a fitted table (an artefact) → predictions for the rows of another table.
+
+A fitted table is its measured points: predicting conditions the model on them again, which takes seconds and is exact, so
+that the file stays small, readable and free of anything that could disagree with what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amble.core.errors import Refused
+from amble.core.files import Format
+from amble.core.table import KNOBS, Table, write_table
+from amble.fit.checks import checked, checked_points
+from amble.fit.clocks import AskedToRan, learn
+from amble.fit.models import DEFAULT, MODELS, Prediction, forms_used, predict
+from amble.fit.pooled import fit_pooled
+from amble.fit.sweep import Sweep, farthest_points, points_needed, sweep_of
+
+__all__ = ["FITTED", "FittedTable", "HeldOut", "fit_table", "predict_table", "write_predictions"]
+
+Floats = NDArray[np.float64]
+
+_FOLDS = 5
+_SAME = 1e-3  # relative difference up to which a fixed knob is the one that was measured
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Relative errors at measured points that were left out of the fit in turn, and how often the interval held them."""
+
+    time_median: float | None
+    time_p95: float | None
+    time_covered: float | None
+    power_median: float | None
+    power_p95: float | None
+    power_covered: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FittedTable:
+    """What was measured, by workload and setting, and how the model did on points held out; plain numbers only.
+
+    latency_s, power_w: [workload][point], None where not measured. points: [point][knob] as asked, Hz or W.
+    """
+
+    model: str
+    source: str
+    workloads: tuple[tuple[str, ...], ...]  # (device, workload, kernel, precision, batch)
+    knobs: tuple[str, ...]
+    fixed: dict[str, float]  # knobs that never varied
+    points: tuple[tuple[float, ...], ...]
+    latency_s: tuple[tuple[float | None, ...], ...]
+    power_w: tuple[tuple[float | None, ...], ...]
+    clocks: AskedToRan
+    held_out: HeldOut | None
+    parameters: dict[str, tuple[float, float]]  # device parameters of the default model, mean and deviation
+    notes: tuple[str, ...]
+
+    def arrays(self) -> tuple[Floats, Floats, Floats]:
+        """Return points as they ran [p, k], latency_s [w, p] and power_w [w, p] with NaN for None."""
+        points = np.array(self.points, dtype=float).reshape(len(self.points), len(self.knobs))
+        return _ran(points, self.knobs, self.clocks), _numbers(self.latency_s), _numbers(self.power_w)
+
+
+FITTED = Format("fitted table", 1, FittedTable)
+
+
+def fit_table(table: Table, *, model: str = DEFAULT, hold_out: int = _FOLDS) -> FittedTable:
+    """Fit every workload of a table, and again with a fifth of the points left out in turn (hold_out folds, 0 for none).
+
+    Raises Refused for a table that cannot be right, ValueError for a model that is not one.
+    """
+    if model not in MODELS:
+        raise ValueError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
+    table, notes = checked(table)
+    sweep = sweep_of(table)
+    clocks = AskedToRan()
+    if "core_hz" in sweep.knobs:
+        clocks = learn(sweep.points[:, sweep.knobs.index("core_hz")], sweep.ran_core_hz)
+    points = _ran(sweep.points, sweep.knobs, clocks)
+    parameters = {}
+    if model == DEFAULT:
+        parameters = fit_pooled(sweep.knobs, points, sweep.latency_s, sweep.power_w).parameters()
+    return FittedTable(
+        model=model,
+        source=table.source,
+        workloads=sweep.workloads,
+        knobs=sweep.knobs,
+        fixed=_fixed(table, sweep.knobs),
+        points=tuple(map(tuple, sweep.points.tolist())),
+        latency_s=_plain(sweep.latency_s),
+        power_w=_plain(sweep.power_w),
+        clocks=clocks,
+        held_out=_held_out(model, sweep, points, hold_out) if hold_out else None,
+        parameters=parameters,
+        notes=(*notes, *_notes(model, sweep, points, clocks)),
+    )
+
+
+def predict_table(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[str, ...]]:
+    """Predict the rows of a table → one number a row, and notes on what could not be said.
+
+    Rows of a workload that was not fitted, or with a knob empty that varied, are NaN. Times and powers of the table are not
+    looked at, nor is the clock that ran where a request is given.
+    """
+    checked_points(table)
+    points, latency_s, power_w = fitted.arrays()
+    rows = {key: row for row, key in enumerate(fitted.workloads)}
+    workload = np.array([rows.get(key, -1) for key in table.workloads()], dtype=np.int64)
+    asked = (
+        np.stack([table.knob(name) for name in fitted.knobs], axis=1) if fitted.knobs else np.ones((table.num_rows, 0))
+    )
+    elsewhere = _elsewhere(fitted, table)
+    good = (workload >= 0) & ~np.isnan(asked).any(axis=1) & ~elsewhere
+    notes = _prediction_notes(fitted, asked, workload, elsewhere)
+    if not good.any():
+        nothing = np.full(table.num_rows, np.nan)
+        return Prediction(nothing, nothing, nothing, nothing, nothing, nothing), notes
+    at, which = np.unique(asked[good], axis=0, return_inverse=True)
+    ran = _ran(at, fitted.knobs, fitted.clocks)
+    found = predict(fitted.model, fitted.knobs, points, latency_s, power_w, at=ran)
+    chosen = (workload[good], which.reshape(-1))
+    return Prediction(*(_spread(values, chosen, good) for values in _fields(found))), notes
+
+
+def write_predictions(table: Table, prediction: Prediction, path: Path) -> None:
+    """Write the same rows with predicted times and powers, and the ends of the intervals as further columns."""
+    filled = table.with_values(latency_s=prediction.latency_s, power_w=prediction.power_w)
+    extra = [
+        ("latency_lo_s", prediction.latency_lo_s),
+        ("latency_hi_s", prediction.latency_hi_s),
+        ("power_lo_w", prediction.power_lo_w),
+        ("power_hi_w", prediction.power_hi_w),
+    ]
+    write_table(filled, path, extra=extra)
+
+
+def _fields(found: Prediction) -> tuple[Floats, ...]:
+    return (
+        found.latency_s,
+        found.latency_lo_s,
+        found.latency_hi_s,
+        found.power_w,
+        found.power_lo_w,
+        found.power_hi_w,
+    )
+
+
+def _spread(values: Floats, chosen: tuple[NDArray[np.int64], NDArray[np.int64]], good: NDArray[np.bool_]) -> Floats:
+    filled = np.full(len(good), np.nan)
+    filled[good] = values[chosen]
+    return filled
+
+
+def _ran(points: Floats, knobs: tuple[str, ...], clocks: AskedToRan) -> Floats:
+    """Points with the core clock that runs in place of the one asked for."""
+    if "core_hz" not in knobs:
+        return points
+    index = knobs.index("core_hz")
+    ran = points.copy()
+    ran[:, index] = clocks.at(points[:, index])
+    return ran
+
+
+def _fixed(table: Table, knobs: tuple[str, ...]) -> dict[str, float]:
+    known = {name: table.knob(name) for name in KNOBS if name not in knobs}
+    return {name: float(np.nanmax(values)) for name, values in known.items() if not np.isnan(values).all()}
+
+
+def _elsewhere(fitted: FittedTable, table: Table) -> NDArray[np.bool_]:
+    """Rows that set a knob which never varied to another value than the measured one."""
+    other = np.zeros(table.num_rows, dtype=bool)
+    for name, value in fitted.fixed.items():
+        asked = table.knob(name)
+        other |= ~np.isnan(asked) & (np.abs(asked / value - 1) > _SAME)
+    return other
+
+
+def _held_out(model: str, sweep: Sweep, points: Floats, folds: int) -> HeldOut | None:
+    """Leave out every folds-th point in turn; the highest and lowest stay in."""
+    order = farthest_points(points, len(points))
+    rest = order[2:] if len(order) > 3 else order
+    if len(points) < 3:
+        return None
+    errors: dict[int, list[tuple[Floats, Floats]]] = {0: [], 1: []}
+    for fold in range(min(folds, len(rest))):
+        out = rest[fold::folds]
+        kept = np.setdiff1d(np.arange(len(points)), out)
+        values = (sweep.latency_s[:, kept], sweep.power_w[:, kept])
+        found = predict(model, sweep.knobs, points[kept], *values, at=points[out])
+        for output, (centre, high, measured) in enumerate(
+            ((found.latency_s, found.latency_hi_s, sweep.latency_s), (found.power_w, found.power_hi_w, sweep.power_w))
+        ):
+            known = ~np.isnan(measured[:, out]) & ~np.isnan(centre)
+            left = np.abs(np.log(centre[known] / measured[:, out][known]))
+            errors[output].append((np.expm1(left), left <= np.log(high[known] / centre[known])))
+    time, power = (_summary(errors[output]) for output in (0, 1))
+    return HeldOut(*time, *power)
+
+
+def _summary(folds: Sequence[tuple[Floats, Floats]]) -> tuple[float | None, float | None, float | None]:
+    error = np.concatenate([one for one, _ in folds])
+    held = np.concatenate([one for _, one in folds])
+    if not len(error):
+        return None, None, None
+    return float(np.median(error)), float(np.percentile(error, 95)), float(np.mean(held))
+
+
+def _notes(model: str, sweep: Sweep, points: Floats, clocks: AskedToRan) -> list[str]:
+    """Say which workloads have fewer points than the model needs, and which to add."""
+    notes = []
+    needed = points_needed(sweep.knobs)
+    count = (~np.isnan(sweep.latency_s) | ~np.isnan(sweep.power_w)).sum(axis=1)
+    few = np.flatnonzero(count < needed)
+    if sweep.knobs and len(few):
+        name = " ".join(part for part in sweep.workloads[few[0]][1:] if part) or "the workload"
+        notes.append(
+            f"{len(few)} of {sweep.num_workloads} workloads have fewer than {needed} points (first: {name}, "
+            f"{count[few[0]]}); add {_to_add(sweep, int(few[0]), needed)}"
+        )
+    simpler = forms_used(model, sweep.knobs, points, sweep.latency_s, sweep.power_w) - {model}
+    fallen = sorted(
+        form for form in simpler if form.endswith(("-b1", "-no-constant", "-2", "-0.7")) or form == "nearest"
+    )
+    if fallen:
+        notes.append(f"too few points for the whole law; simpler forms were fitted: {', '.join(fallen)}")
+    if not sweep.knobs:
+        notes.append("no knob varies; every prediction is the measured value")
+    lost = [asked for asked, ran in zip(clocks.asked_hz, clocks.ran_hz, strict=True) if ran < 0.995 * asked]
+    if lost:
+        notes.append(
+            f"{len(lost)} requested core clocks did not run as asked; the lowest of them is {min(lost) / 1e6:g} MHz"
+        )
+    return notes
+
+
+def _to_add(sweep: Sweep, row: int, needed: int) -> str:
+    """Name the settings that would complete the usual choice for a workload."""
+    known = ~np.isnan(sweep.latency_s[row]) | ~np.isnan(sweep.power_w[row])
+    wanted = farthest_points(sweep.points, needed)
+    missing = [point for point in wanted.tolist() if not known[point]][: needed - int(known.sum())]
+    if not missing:
+        return "clocks between those measured"
+    scale = [1.0 if name == "power_limit_w" else 1e6 for name in sweep.knobs]
+    unit = ["W" if name == "power_limit_w" else f"MHz {name[:-3]}" for name in sweep.knobs]
+    words = [
+        " / ".join(f"{value / by:g} {what}" for value, by, what in zip(sweep.points[point], scale, unit, strict=True))
+        for point in missing
+    ]
+    return "; ".join(words)
+
+
+def _prediction_notes(
+    fitted: FittedTable, asked: Floats, workload: NDArray[np.int64], elsewhere: NDArray[np.bool_]
+) -> tuple[str, ...]:
+    notes = []
+    if (workload < 0).any():
+        notes.append(
+            f"{int((workload < 0).sum())} rows are of workloads that were not fitted; measure each at two points"
+        )
+    if elsewhere.any():
+        fixed = ", ".join(sorted(fitted.fixed))
+        notes.append(f"{int(elsewhere.sum())} rows set {fixed} to what was never measured; measure one point there")
+    if np.isnan(asked).any():
+        notes.append(f"{int(np.isnan(asked).any(axis=1).sum())} rows leave a knob empty that varied; fill it in")
+    if fitted.knobs:
+        measured = np.array(fitted.points)
+        outside = ((asked > measured.max(axis=0) * (1 + _SAME)) | (asked < measured.min(axis=0) * (1 - _SAME))).any(
+            axis=1
+        )
+        if outside.any():
+            notes.append(
+                f"{int(outside.sum())} rows lie outside the measured clocks; measure the ends before trusting them"
+            )
+    return tuple(notes)
+
+
+def _plain(values: Floats) -> tuple[tuple[float | None, ...], ...]:
+    return tuple(tuple(None if np.isnan(value) else value for value in row) for row in values.tolist())
+
+
+def _numbers(values: tuple[tuple[float | None, ...], ...]) -> Floats:
+    return np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
+
+
+def known_workloads(fitted: FittedTable) -> tuple[str, ...]:
+    """Names of the fitted workloads, for messages; Refused when there are none."""
+    if not fitted.workloads:
+        raise Refused(f"{fitted.source} holds no workload; measure one")
+    return tuple(" ".join(part for part in key if part) for key in fitted.workloads)
