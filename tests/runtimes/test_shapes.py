@@ -56,7 +56,7 @@ def test_an_open_axis_is_asked_for_with_an_example_to_copy() -> None:
     with pytest.raises(Refused) as refusal:
         bound(network(x=["batch", 3, "height", "width"]), batch=4)
     assert "axis 2 (height) of input 'x'" in str(refusal.value)
-    assert "--shape x=4x3x224x224" in str(refusal.value)
+    assert "--shape x:4,3,224,224" in str(refusal.value)
     assert "shapes={'x': (4, 3, 224, 224)}" in str(refusal.value)
 
 

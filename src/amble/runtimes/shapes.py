@@ -137,7 +137,7 @@ def _likely(axis: _Axis) -> int:
 
 
 def _how(each: str, shape: Shape) -> str:
-    return f"--shape {each}={'x'.join(map(str, shape))}, in Python shapes={{{each!r}: {shape}}}"
+    return f"--shape {each}:{','.join(map(str, shape))}, in Python shapes={{{each!r}: {shape}}}"
 
 
 def _check_batch(name: str, inputs: Mapping[str, list[_Axis] | None], bound: Mapping[str, Shape], batch: int) -> None:
