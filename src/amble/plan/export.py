@@ -136,9 +136,7 @@ def _restore(undo: Sequence[str]) -> Iterator[str]:
     yield "restore() {"
     yield "    trap - EXIT INT TERM HUP"
     yield '    [ -z "${listener:-}" ] || kill "$listener" 2>/dev/null || :'
-    yield from (
-        f"    {line.partition('  #')[0]} >/dev/null || :{line[len(line.partition('  #')[0]) :]}" for line in undo
-    )
+    yield from (f"    {line} >/dev/null || :" for line in undo)
     yield '    rm -rf "$folder"'
     yield "}"
     yield "trap restore EXIT"
