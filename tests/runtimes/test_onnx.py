@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from amble.core.errors import Refused
 from amble.core.graph import Gemm, Graph
 from amble.core.point import OperatingPoint
-from amble.runtimes.onnx import Sessions, compute, example_inputs, load
+from amble.runtimes.onnx import OnnxRunner, Sessions, compute, example_inputs, load
 from tests.runtimes import models
 
 
@@ -309,3 +309,22 @@ def test_a_full_disk_is_refused(tmp_path: Path) -> None:
             load(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_branch_that_never_runs_may_contradict_the_shapes(tmp_path: Path) -> None:
+    other = onnx.helper.make_graph([models.node("MatMul", ["h", "w"], ["a"])], "other", [], [models.value("a", None)])
+    taken = onnx.helper.make_graph([models.node("Exp", ["h"], ["b"])], "taken", [], [models.value("b", None)])
+    nodes = [
+        models.node("Tanh", ["x"], ["h"]),
+        models.node("Not", ["flag"], ["n"]),
+        models.node("If", ["n"], ["y"], then_branch=other, else_branch=taken),
+    ]
+    inputs = [models.value("x", ["batch", "width"]), models.value("flag", [], models.BOOL)]
+    content = models.model(nodes, inputs, [models.value("y", None)], [models.weight("w", 8, 3)])
+    graph = load(models.saved(tmp_path, content), shapes={"x": (1, 5)})
+    assert graph.inputs[0].shape == (1, 5)
+    given = example_inputs(graph, seed=0)
+    runner, tensors = OnnxRunner(), given
+    for index in range(len(graph.operators)):
+        tensors = runner.run(graph.segment(index, index + 1), OperatingPoint(), tensors)
+    np.testing.assert_allclose(tensors["y"], np.exp(np.tanh(given["x"])), rtol=1e-5)
