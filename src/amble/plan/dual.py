@@ -7,7 +7,7 @@ Every pass evaluates several prices and adds the paths that answer them; the nex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linprog
@@ -18,7 +18,7 @@ from amble.plan.trellis import Floats, Ints
 __all__ = ["SLACK", "Dual", "End", "Found", "Problem", "climb"]
 
 SLACK = 1e-12  # rounding that a budget forgives, relative to it
-_TIGHT = 1e-6  # the climb stops when its bound is this near to the best it can be, relative
+_TIGHT = 3e-5  # the climb stops when its bound is this near to the best it can be, relative
 _PASSES = 16  # more are never needed in one dimension
 
 
@@ -115,6 +115,8 @@ class Dual:
     loss: float  # price of a unit of loss [J]
     bound_j: float  # of the objective, without the offset
     found: Found
+    too_low: float  # price of a second whose path was late, the nearest known
+    too_high: float  # price of a second whose path was in time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +141,7 @@ class _Known:
 
     @property
     def dual(self) -> Dual:
-        return Dual(self.time, self.loss, self.bound_j, self.found)
+        return Dual(self.time, self.loss, self.bound_j, self.found, self.too_low, min(self.too_high, 2 * self.time))
 
 
 def climb(problem: Problem, seeds: Ints | None = None) -> Dual:
@@ -152,7 +154,7 @@ def climb(problem: Problem, seeds: Ints | None = None) -> Dual:
             break
         _ask(problem, known, asked)
         if _hopeless(problem, known, asked):
-            return Dual(known.time, known.loss, np.inf, known.found)
+            return replace(known.dual, bound_j=np.inf)
         asked = _next(problem, known)
     return known.dual
 

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amble.plan.dual import Dual, Found, Problem
-from amble.plan.sweep import FORBIDDEN, Lattice, Suffix
+from amble.plan.sweep import FORBIDDEN, Lattice, Prices
 from amble.plan.trellis import Floats, Ints
 
 __all__ = ["Limits", "close"]
 
 _PAIRS = 1 << 19  # labels times next cells that are looked at together
+_MANY = 64  # labels from which on cells are compared with each other
 _RIVALS = 64  # labels that others are compared with, where there are three costs to compare
 _TIME_STEP = 1e-14  # times nearer than this, relative to the budget, count as equal among labels
 _COST_STEP = 1e-12  # costs likewise, relative to the incumbent's
@@ -38,34 +39,46 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Labels:
-    """Ways to reach cells of one column."""
+    """Ways to reach cells of one column. `place` counts within the cells kept."""
 
     time_s: Floats  # [label]
     cost_j: Floats  # [label]
     loss: Floats  # [label]
-    cell: Ints  # [label]
-    parent: Ints  # [label]: in the column before
     bound_j: Floats  # [label]: no path through it costs less
+    place: Ints  # [label]
+    parent: Ints  # [label]: in the column before
 
     def of(self, which: NDArray[np.bool_] | Ints) -> _Labels:
         """Some of them."""
-        return _Labels(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
-
-    def with_(self, other: _Labels) -> _Labels:
-        """Both."""
-        names = self.__dataclass_fields__
-        return _Labels(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+        return _Labels(
+            self.time_s[which],
+            self.cost_j[which],
+            self.loss[which],
+            self.bound_j[which],
+            self.place[which],
+            self.parent[which],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Guide:
-    """What is known about continuations: cheapest at several prices, fastest, and of least loss."""
+    """The cells that may be on a better path, and what follows them at several prices.
 
-    suffix: Suffix  # lanes: the prices, then the fastest, then the one of least loss
-    alive: NDArray[np.bool_]  # [column, cell]: may be on a path that beats the incumbent
-    spent: Floats  # [lane] price of the whole budgets [J]
-    time: Floats  # [lane]
-    loss: Floats  # [lane]
+    Lanes are the prices, then the fastest, then the one of least loss. R cells are kept.
+    """
+
+    cells: Ints  # [place]
+    alive: NDArray[np.bool_]  # [column, place]
+    after: Floats  # [column, place, lane]: least priced cost of what follows
+    follow: Ints  # [column, place, lane]: place of the next operator
+    time_s: Floats  # [column, place, lane]: of what follows, as `follow` goes
+    cost_j: Floats  # [column, place, lane]
+    loss: Floats  # [column, place, lane]
+    spent: Floats  # [lane] price of the whole budgets [J]; prices only
+    time: Floats  # [lane]; prices only
+    price: Floats  # [lane] of loss; prices only
+    steps: tuple[Floats, Floats] | None  # time and cost [from, to] among the cells, if all steps have the same
+    spread: tuple[float, float]  # how much dearer a step can be from one cell than from another: time [s], cost [J]
 
     @property
     def num_prices(self) -> int:
@@ -80,19 +93,18 @@ def close(problem: Problem, dual: Dual, incumbent: Found, limits: Limits) -> tup
     """
     search = _Search(problem, incumbent, limits)
     guide = _guide(problem, dual, search.threshold)
-    labels = _first(problem, guide, search.threshold)
-    dropped_j = np.inf
+    labels, dropped_j = None, np.inf
     for column in range(problem.lattice.num_columns):
-        if column:
-            labels = _extend(problem, guide, labels, column, search.threshold)
-        search.complete(guide, labels, column)
-        labels = labels.of(labels.bound_j < search.threshold)
-        labels = labels.of(_undominated(problem, labels, column, search.best_j))
-        if len(labels.cell) > limits.max_labels:
+        labels = _extend(problem, guide, labels, column, search.threshold)
+        if column % (1 + problem.lattice.num_columns // 128) == 0 or column == problem.lattice.num_columns - 1:
+            search.complete(guide, labels, column)
+            labels = labels.of(labels.bound_j < search.threshold)
+        labels = labels.of(_undominated(problem, guide, labels, column, search.best_j))
+        if len(labels.place) > limits.max_labels:
             order = np.argpartition(labels.bound_j, limits.max_labels)
             dropped_j = min(dropped_j, float(labels.bound_j[order[limits.max_labels :]].min()))
             labels = labels.of(order[: limits.max_labels])
-        if not len(labels.cell):
+        if not len(labels.place):
             break
         search.keep(labels)
     return search.best, max(dual.bound_j, min(search.threshold, dropped_j))
@@ -103,7 +115,7 @@ class _Search:
 
     def __init__(self, problem: Problem, incumbent: Found, limits: Limits) -> None:
         self.best, self._problem, self._limits = incumbent, problem, limits
-        self._kept: list[tuple[Ints, Ints]] = []  # cell and parent of the labels of each column
+        self._kept: list[tuple[Ints, Ints]] = []  # place and parent of the labels of each column
 
     @property
     def best_j(self) -> float:
@@ -117,132 +129,183 @@ class _Search:
 
     def keep(self, labels: _Labels) -> None:
         """Remember where the labels of a column came from."""
-        self._kept.append((labels.cell, labels.parent))
+        self._kept.append((labels.place, labels.parent))
 
     def complete(self, guide: _Guide, labels: _Labels, column: int) -> None:
         """Try every continuation of every label, and take the cheapest path if it beats the incumbent."""
-        suffix, after = guide.suffix, column + 1
-        time_s = labels.time_s[:, None] + suffix.time_s[after][labels.cell]
-        loss = labels.loss[:, None] + suffix.loss[after][labels.cell]
-        cost_j = labels.cost_j[:, None] + suffix.energy_j[after][labels.cell]
-        cost_j -= self._problem.idle_w * suffix.time_s[after][labels.cell]
-        barred = suffix.value[after][labels.cell] > FORBIDDEN / 2
-        cost_j[barred | ~self._problem.fits(time_s, loss)] = np.inf
+        time_s = labels.time_s[:, None] + guide.time_s[column][labels.place]
+        loss = labels.loss[:, None] + guide.loss[column][labels.place]
+        cost_j = labels.cost_j[:, None] + guide.cost_j[column][labels.place]
+        cost_j[~self._problem.fits(time_s, loss)] = np.inf
         if cost_j.size and cost_j.min() < self.best_j:
             label, lane = divmod(int(cost_j.argmin()), cost_j.shape[1])
-            path = self._prefix(labels, label) + _follow(suffix, column, int(labels.cell[label]), lane)
-            better = Found.of(self._problem, np.array([path]))
+            places = self._prefix(labels, label) + _follow(guide, column, int(labels.place[label]), lane)
+            better = Found.of(self._problem, guide.cells[np.array([places])])
             if better.best(self._problem) == 0 and better.cost_j[0] < self.best_j:
                 self.best = better
 
     def _prefix(self, labels: _Labels, label: int) -> list[int]:
-        path = [int(labels.cell[label])]
+        path = [int(labels.place[label])]
         above = int(labels.parent[label])
-        for cells, parents in reversed(self._kept):
-            path.append(int(cells[above]))
+        for places, parents in reversed(self._kept):
+            path.append(int(places[above]))
             above = int(parents[above])
         return path[::-1]
 
 
-def _follow(suffix: Suffix, column: int, cell: int, lane: int) -> list[int]:
+def _follow(guide: _Guide, column: int, place: int, lane: int) -> list[int]:
     path = []
-    for after in range(column + 1, len(suffix.follow)):
-        cell = int(suffix.follow[after, cell, lane])
-        path.append(cell)
+    for before in range(column, len(guide.follow) - 1):
+        place = int(guide.follow[before, place, lane])
+        path.append(place)
     return path
 
 
 def _guide(problem: Problem, dual: Dual, threshold_j: float) -> _Guide:
+    """Sweep at all prices, keep the cells that the bounds leave, and follow the continuations among them."""
+    lattice, (energy, time, loss) = problem.lattice, _lanes(problem, dual)
+    prices, count = problem.prices(energy, time, loss), int(energy.sum())
+    spent = problem.spent(time[:count], loss[:count])
+    table = lattice.sweep(prices, lattice.num_columns)
+    alive, cells = np.ones(table.shape[:2], bool), np.arange(lattice.num_cells)
+    limits = [threshold_j + paid for paid in spent] + [problem.latest_s, problem.worst_loss]
+    for lane in range(len(energy)):
+        node = lattice.weigh(prices.lane(lane), slice(None), cells)[:, :, 0]
+        through = table[:, cells, lane] + table[::-1, cells, len(energy) + lane] - node
+        alive &= through <= limits[lane]
+        kept = alive.any(axis=0)
+        cells, alive = cells[kept], np.ascontiguousarray(alive[:, kept])
+    behind = np.ascontiguousarray(table[::-1, cells, len(energy) :])
+    after = behind - lattice.weigh(prices, slice(None), cells)
+    follow, sums = _continuations(problem, prices, cells, behind)
+    steps = None if lattice.differs or lattice.num_columns < 2 else _steps(problem, 1, cells)
+    spread = (np.inf, np.inf) if steps is None else (float(np.ptp(steps[0])), float(np.ptp(steps[1])))
+    return _Guide(cells, alive, after, follow, *sums, spent, time[:count], loss[:count], steps, spread)
+
+
+def _lanes(problem: Problem, dual: Dual) -> Floats:
+    """Prices of energy, time and loss: around the best, then the two extremes."""
     pairs = [(dual.time * factor, dual.loss * factor) for factor in _FACTORS]
+    extremes = [(0.0, 1.0, 0.0)]
     if problem.limits_loss:
         pairs += [(dual.time * factor, dual.loss / factor) for factor in _FACTORS[1:]]
         pairs += [(dual.time * factor, dual.loss) for factor in _FACTORS[1:]]
-    extremes = [(0.0, 1.0, 0.0), (0.0, 0.0, 1.0)] if problem.limits_loss else [(0.0, 1.0, 0.0)]
-    lanes = np.array([*((1.0, *pair) for pair in pairs), *extremes])
-    energy, time, loss = lanes.T.copy()
-    prices = problem.prices(energy, time, loss)
-    suffix = problem.lattice.suffixes(prices, (problem.end.time_s, problem.end.energy_j))
-    ahead = problem.lattice.sweep(prices, problem.lattice.num_columns)[:, :, : len(lanes)]
-    through = ahead + suffix.value[1:]
-    count = len(pairs)
-    spent = problem.spent(time[:count], loss[:count])
-    alive = (through[:, :, :count] - spent).max(axis=2) < threshold_j
-    alive &= through[:, :, count] <= problem.latest_s
-    if problem.limits_loss:
-        alive &= through[:, :, count + 1] <= problem.worst_loss
-    return _Guide(suffix, alive, spent, time[:count], loss[:count])
+        extremes += [(0.0, 0.0, 1.0)]
+    return np.array([*((1.0, *pair) for pair in pairs), *extremes]).T.copy()
 
 
-def _first(problem: Problem, guide: _Guide, threshold_j: float) -> _Labels:
-    cells = np.flatnonzero(guide.alive[0])
+def _continuations(
+    problem: Problem, prices: Prices, cells: Ints, behind: Floats
+) -> tuple[Ints, tuple[Floats, Floats, Floats]]:
+    """Follow the cheapest continuation of each cell at each price: next places, and time, cost and loss of it all."""
+    lattice, places = problem.lattice, np.arange(len(cells))[:, None]
+    follow = np.zeros(behind.shape, np.int64)
+    time_s, cost_j, loss = (np.zeros(behind.shape) for _ in range(3))
+    time_s[-1] = problem.end.time_s[cells, None]
+    cost_j[-1] = (problem.end.energy_j - problem.idle_w * problem.end.time_s + problem.end.never)[cells, None]
+    lane, tables, priced = np.arange(prices.num_lanes), None, np.empty(0)
+    for column in range(lattice.num_columns - 2, -1, -1):
+        if tables is None or lattice.differs:
+            tables = _within(lattice, column + 1, cells)
+            step_s, step_j, never = tables
+            priced = step_j[..., None] * prices.energy + step_s[..., None] * prices.time + never[..., None]
+        step_s, step_j, never = tables
+        chosen = follow[column] = (priced + behind[column + 1]).argmin(axis=1)
+        at, goal = (places, chosen), cells[chosen]
+        next_s = step_s[at] + lattice.time_s[column + 1][goal]
+        next_j = step_j[at] + lattice.energy_j[column + 1][goal] + never[at] + lattice.forbidden[column + 1][goal]
+        time_s[column] = time_s[column + 1][chosen, lane] + next_s
+        cost_j[column] = cost_j[column + 1][chosen, lane] + next_j - problem.idle_w * next_s
+        if lattice.loss is not None:
+            loss[column] = loss[column + 1][chosen, lane] + lattice.loss[column + 1][goal]
+    return follow, (time_s, cost_j, loss)
+
+
+def _within(lattice: Lattice, step: int, cells: Ints) -> tuple[Floats, Floats, Floats]:
+    """Time, energy and FORBIDDEN marks of a step among some cells: [from, to]."""
+    square = np.ix_(cells, cells)
+    time_s, energy_j, never = lattice.into(step)
+    return time_s[square], energy_j[square], never[square]
+
+
+def _extend(problem: Problem, guide: _Guide, labels: _Labels | None, column: int, threshold_j: float) -> _Labels:
+    """Take every label to every cell that is alive in the column, as far as bounds allow."""
+    places = np.flatnonzero(guide.alive[column])
+    if labels is None:
+        return _start(problem, guide, places, threshold_j)
+    node_s, node_j, loss = _nodes(problem, column, guide.cells[places])
+    step_s, step_j = guide.steps or _steps(problem, column, guide.cells)
+    to_s, to_j = step_s[:, places] + node_s, step_j[:, places] + node_j  # [place, goal]
+    chunk, parts = max(1, _PAIRS // max(1, len(places))), []
+    for begin in range(0, len(labels.place), chunk):
+        some = labels.of(np.arange(begin, min(len(labels.place), begin + chunk)))
+        cost_j = some.cost_j[:, None] + to_j[some.place]
+        time_s = some.time_s[:, None] + to_s[some.place]
+        bound_j = cost_j + guide.time[0] * time_s + (guide.after[column, places, 0] - guide.spent[0])
+        if problem.limits_loss:
+            bound_j += guide.price[0] * (some.loss[:, None] + loss)
+        label, goal = np.nonzero(bound_j < threshold_j)
+        bound_j = np.maximum(bound_j[label, goal], some.bound_j[label])
+        lost = some.loss[label] + loss[goal]
+        extended = _Labels(time_s[label, goal], cost_j[label, goal], lost, bound_j, places[goal], begin + label)
+        parts.append(_bounded(problem, guide, extended, column, threshold_j))
+    if len(parts) == 1:
+        return parts[0]
+    names = ("time_s", "cost_j", "loss", "bound_j", "place", "parent")
+    return _Labels(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _steps(problem: Problem, step: int, cells: Ints) -> tuple[Floats, Floats]:
+    """Time and cost of a step among some cells: [from, to]."""
+    time_s, energy_j, never = _within(problem.lattice, step, cells)
+    return time_s, energy_j - problem.idle_w * time_s + never
+
+
+def _start(problem: Problem, guide: _Guide, places: Ints, threshold_j: float) -> _Labels:
+    cells, start = guide.cells[places], problem.start
     time_s, cost_j, loss = _nodes(problem, 0, cells)
-    time_s = time_s + problem.start.time_s[cells]
-    cost_j = cost_j + problem.start.energy_j[cells] - problem.idle_w * problem.start.time_s[cells]
-    labels = _Labels(time_s, cost_j, loss, cells, np.zeros(len(cells), np.int64), np.full(len(cells), -np.inf))
+    start_j = start.energy_j[cells] - problem.idle_w * start.time_s[cells] + start.never[cells]
+    nothing = np.zeros(len(cells), np.int64)
+    labels = _Labels(
+        time_s + start.time_s[cells], cost_j + start_j, loss, np.full(len(cells), -np.inf), places, nothing
+    )
     return _bounded(problem, guide, labels, 0, threshold_j)
 
 
-def _extend(problem: Problem, guide: _Guide, labels: _Labels, column: int, threshold_j: float) -> _Labels:
-    """Take every label to every cell that is alive in the column, as far as bounds allow."""
-    cells = np.flatnonzero(guide.alive[column])
-    step_s, step_j, never = problem.lattice.into(column)
-    time_s, cost_j, loss = _nodes(problem, column, cells)
-    parts = []
-    for begin in range(0, len(labels.cell), max(1, _PAIRS // max(1, len(cells)))):
-        some = np.arange(begin, min(len(labels.cell), begin + max(1, _PAIRS // max(1, len(cells)))))
-        steps = np.ix_(labels.cell[some], cells)
-        shape = (len(some), len(cells))
-        extended = _Labels(
-            (labels.time_s[some, None] + step_s[steps] + time_s).ravel(),
-            (
-                labels.cost_j[some, None] + step_j[steps] - problem.idle_w * step_s[steps] + never[steps] + cost_j
-            ).ravel(),
-            (labels.loss[some, None] + loss).ravel() + np.zeros(shape).ravel(),
-            np.broadcast_to(cells, shape).ravel(),
-            np.broadcast_to(some[:, None], shape).ravel(),
-            np.broadcast_to(labels.bound_j[some, None], shape).ravel(),
-        )
-        parts.append(_bounded(problem, guide, extended, column, threshold_j))
-    joined = parts[0]
-    for part in parts[1:]:
-        joined = joined.with_(part)
-    return joined
-
-
 def _bounded(problem: Problem, guide: _Guide, labels: _Labels, column: int, threshold_j: float) -> _Labels:
-    """Bound the labels at one price after another, keeping only those that may still win."""
-    after, count = guide.suffix.value[column + 1], guide.num_prices
-    labels = labels.of(labels.time_s + after[labels.cell, count] <= problem.latest_s)
+    """Bound the labels at all prices, keeping those that may still win and keep the budgets."""
+    after, count = guide.after[column][labels.place], guide.num_prices  # [label, lane]
+    bounds_j = after[:, :count] + (labels.cost_j[:, None] - guide.spent)
+    bounds_j += labels.time_s[:, None] * guide.time
+    open_ = labels.time_s + after[:, count] <= problem.latest_s
     if problem.limits_loss:
-        labels = labels.of(labels.loss + after[labels.cell, count + 1] <= problem.worst_loss)
-    for lane in range(count):
-        bound_j = labels.cost_j + guide.time[lane] * labels.time_s + guide.loss[lane] * labels.loss
-        bound_j += after[labels.cell, lane] - guide.spent[lane]
-        np.maximum(bound_j, labels.bound_j, out=bound_j)
-        labels = _Labels(labels.time_s, labels.cost_j, labels.loss, labels.cell, labels.parent, bound_j)
-        labels = labels.of(bound_j < threshold_j)
-    return labels
+        bounds_j += labels.loss[:, None] * guide.price
+        open_ &= labels.loss + after[:, count + 1] <= problem.worst_loss
+    bound_j = np.maximum(bounds_j.max(axis=1), labels.bound_j)
+    open_ &= bound_j < threshold_j
+    return _Labels(labels.time_s, labels.cost_j, labels.loss, bound_j, labels.place, labels.parent).of(open_)
 
 
 def _nodes(problem: Problem, column: int, cells: Ints) -> tuple[Floats, Floats, Floats]:
-    lattice: Lattice = problem.lattice
+    """Time, cost and loss of cells of a column."""
+    lattice = problem.lattice
     time_s, energy_j = lattice.time_s[column, cells], lattice.energy_j[column, cells]
     loss = np.zeros(len(cells)) if lattice.loss is None else lattice.loss[column, cells]
-    return time_s, energy_j - problem.idle_w * time_s, loss
+    return time_s, energy_j - problem.idle_w * time_s + lattice.forbidden[column, cells], loss
 
 
-def _undominated(problem: Problem, labels: _Labels, column: int, best_j: float) -> NDArray[np.bool_]:
+def _undominated(problem: Problem, guide: _Guide, labels: _Labels, column: int, best_j: float) -> NDArray[np.bool_]:
     """Which labels no other makes useless: [label]."""
     if problem.limits_loss:
         return _undominated_by_rivals(labels)
     step_j = _COST_STEP * (abs(best_j) if np.isfinite(best_j) else float(np.abs(labels.cost_j).max(initial=0.0)))
     time = np.round(labels.time_s / ((_TIME_STEP * abs(problem.budget_s)) or 1.0))
-    spread_s, spread_j = _spread(problem, column)
-    group = labels.cell if spread_s or spread_j else np.zeros_like(labels.cell)
+    spread_s, spread_j = guide.spread if column + 1 < len(guide.alive) else (np.inf, np.inf)
+    group = labels.place if spread_s or spread_j else np.zeros_like(labels.place)
     order = np.lexsort((labels.cost_j, time, group))
     keep = np.ones(len(order), bool)
     keep[order] = _falls(labels.cost_j[order], group[order], step_j)
-    if not spread_s + spread_j < np.inf or not len(order):
+    if len(order) < _MANY or not spread_s + spread_j < FORBIDDEN / 2:
         return keep
     order = np.argsort(labels.time_s)
     least_j = np.append(np.inf, np.minimum.accumulate(labels.cost_j[order]))
@@ -250,34 +313,23 @@ def _undominated(problem: Problem, labels: _Labels, column: int, best_j: float) 
     return keep & ~(least_j[earlier] + spread_j < labels.cost_j)
 
 
-def _spread(problem: Problem, column: int) -> tuple[float, float]:
-    """How much dearer the next step can be from one cell than from another: time [s] and cost [J]."""
-    if column + 1 >= problem.lattice.num_columns:
-        return np.inf, np.inf
-    time_s, energy_j, never = problem.lattice.into(column + 1)
-    if never.any():
-        return np.inf, np.inf
-    return float(np.ptp(time_s)), float(np.ptp(energy_j - problem.idle_w * time_s))
-
-
 def _falls(cost_j: Floats, group: Ints, step_j: float) -> NDArray[np.bool_]:
     """Whether each cost is below all earlier ones of its group; groups follow one another."""
-    if not len(cost_j):
-        return np.ones(0, bool)
-    apart = 2 * float(np.ptp(cost_j)) + 1.0 * (np.ptp(cost_j) == 0)
-    shifted = cost_j - apart * np.cumsum(np.diff(group, prepend=group[0]) != 0)
-    least = np.minimum.accumulate(shifted)
-    first = np.diff(group, prepend=group[0] - 1) != 0
-    lower = np.append(True, shifted[1:] < least[:-1] - step_j)
-    return np.asarray(first | lower)
+    first = np.empty(len(group), bool)
+    first[:1], first[1:] = True, group[1:] != group[:-1]
+    apart = 2.0 * float(cost_j.max() - cost_j.min()) + 1.0 if len(cost_j) else 0.0
+    shifted = cost_j - apart * np.cumsum(first)  # so that no group is below the one that follows
+    lower = first
+    lower[1:] |= shifted[1:] < np.minimum.accumulate(shifted)[:-1] - step_j
+    return lower
 
 
 def _undominated_by_rivals(labels: _Labels) -> NDArray[np.bool_]:
     """Compare with the most promising labels only: enough to keep the numbers down, and never wrong."""
-    keep = np.ones(len(labels.cell), bool)
+    keep = np.ones(len(labels.place), bool)
     for rival in np.argsort(labels.bound_j)[:_RIVALS]:
         if keep[rival]:
-            worse = (labels.cell == labels.cell[rival]) & (labels.time_s >= labels.time_s[rival])
+            worse = (labels.place == labels.place[rival]) & (labels.time_s >= labels.time_s[rival])
             worse &= (labels.loss >= labels.loss[rival]) & (labels.cost_j >= labels.cost_j[rival])
             worse[rival] = False
             keep &= ~worse

@@ -48,7 +48,7 @@ from amble.plan.trellis import DenseSwitch, DomainSwitch, Floats, Ints, Solution
 
 __all__ = ["DenseSwitch", "DomainSwitch", "Solution", "Trellis", "Wait", "frontier", "solve", "totals"]
 
-_GOOD = 5e-4  # gap at which the default stops
+_GOOD = 9e-4  # gap at which the default stops
 _EXACT = 1e-9  # and at which `exact` does: all that rounding allows
 _LABELS = 1_000  # kept per column by default
 _LABELS_EXACT = 200_000
@@ -92,7 +92,7 @@ def solve(
     """Find the path of least energy whose latency is at most `budget_s` and whose loss is at most `max_loss`.
 
     With `wait` the energy is that of a period, waiting included, and the next request starts where this one waited
-    (unless the trellis has a start). By default the gap is at most 5e-4 nearly always; `exact` closes it to rounding
+    (unless the trellis has a start). By default the gap is at most 9e-4 nearly always; `exact` closes it to rounding
     wherever 200,000 labels a column suffice. The gap reached is in the solution. A budget that no path can keep gives
     a solution that says so. ValueError for a budget or loss that is no number, or for a wait of other nodes.
     """
@@ -143,7 +143,7 @@ def _with_wait(question: _Question, wait_node: int | None, seeds: Ints | None, c
         found = found.joined(splice(problem, dual))
         found = _only(found, found.best(problem))
     if bound_j + problem.offset_j < cutoff_j and _excess(problem, found, bound_j) > enough:
-        tolerance_j = 0.6 * enough * abs(bound_j + problem.offset_j)
+        tolerance_j = 0.95 * enough * abs(bound_j + problem.offset_j)
         most = _LABELS_EXACT if question.exact else _LABELS
         limits = Limits(tolerance_j, most, cutoff_j - problem.offset_j)
         found, bound_j = close(problem, dual, found, limits)

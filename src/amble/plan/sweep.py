@@ -9,6 +9,7 @@ Letters: N columns, C cells, K prices (lanes), 2 K stands for forward lanes, the
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,11 @@ class Prices:
     def num_lanes(self) -> int:
         """K."""
         return len(self.energy)
+
+    def lane(self, lane: int) -> Prices:
+        """One of them."""
+        only = slice(lane, lane + 1)
+        return Prices(self.energy[only], self.time[only], self.loss[only], self.start[:, only], self.end[:, only])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +151,6 @@ class Lattice:
         columns = np.stack([kind for kind in kinds if kind is not None], axis=-1)  # [column, cell, resource]
         self._both = np.stack([columns, columns[::-1]], axis=2)  # [step, cell, direction, resource]
         self._into: dict[int, tuple[Floats, Floats, Floats]] = {}
-        self._beside: tuple[Floats, Floats, Floats] | None = None
 
     @property
     def differs(self) -> bool:
@@ -208,9 +213,9 @@ class Lattice:
                 values = np.add(values, row, out=row)
         return table
 
-    def weigh(self, prices: Prices, column: int | slice) -> Floats:
-        """Priced node costs: [cell, lane] of a column, [column, cell, lane] of several."""
-        return np.asarray(self._both[column, :, 0] @ self._weights(prices), np.float64)
+    def weigh(self, prices: Prices, column: int | slice, cells: Ints | slice = slice(None)) -> Floats:
+        """Priced node costs: [cell, lane] of a column, [column, cell, lane] of several; of all cells or some."""
+        return np.asarray(self._both[column, cells, 0] @ self._weights(prices), np.float64)
 
     def paths(self, prices: Prices, table: Floats | None = None) -> tuple[Floats, Ints]:
         """Cheapest path of each lane: its value [lane] (FORBIDDEN or more: none exists) and cells [lane, column]."""
@@ -219,31 +224,34 @@ class Lattice:
         value, at = self._meet(prices, table)
         found = np.empty((lanes, self.num_columns + 1), np.int64)
         found[:, middle] = at
-        held = np.concatenate([at, at])
+        held, beside = np.concatenate([at, at]), self._beside(prices)
         for away in range(1, middle + 1):
             left, right = middle - away, middle + away  # for even N the last right is past the end and not kept
-            cost = self.beside(prices, held, (left + 1, right))
+            cost = beside(held, left + 1, right)
             cost[:lanes] += table[left, :, :lanes].T
             cost[lanes:] += table[self.num_columns - 1 - right, :, lanes:].T
             held = cost.argmin(axis=1)
             found[:, left], found[:, right] = held[:lanes], held[lanes:]
         return value, found[:, :-1]
 
-    def beside(self, prices: Prices, held: Ints, into: tuple[int, int]) -> Floats:
-        """Priced step between `held` [2 lane] and every cell, into it (forward lanes) or out of it: [2 lane, cell]."""
-        lanes = prices.num_lanes
-        if not self.differs:
-            rows = np.concatenate([held[:lanes], held[lanes:] + self.num_cells])
-            time_s, energy_j, never = (table[rows] for table in self._stacked())
-        else:
-            pairs = zip(self.into(into[0]), self.into(into[1]), strict=True)
-            time_s, energy_j, never = (
-                np.concatenate([ahead[:, held[:lanes]].T, behind[held[lanes:]]]) for ahead, behind in pairs
-            )
-        cost: Floats = energy_j * np.concatenate([prices.energy, prices.energy])[:, None]
-        cost += time_s * np.concatenate([prices.time, prices.time])[:, None]
-        cost += never
-        return cost
+    def _beside(self, prices: Prices) -> Callable[[Ints, int, int], Floats]:
+        """Priced steps between held cells [2 lane] and every cell, into the held or out of it: -> [2 lane, cell]."""
+        lanes, energy, time = np.arange(prices.num_lanes), prices.energy[:, None, None], prices.time[:, None, None]
+
+        def priced(step: int) -> Floats:
+            time_s, energy_j, never = self.into(step)
+            return energy_j * energy + time_s * time + never
+
+        def differing(held: Ints, ahead: int, behind: int) -> Floats:
+            into, out_of = priced(ahead), priced(behind)
+            return np.concatenate([into[lanes, :, held[: len(lanes)]], out_of[lanes, held[len(lanes) :]]])
+
+        if self.differs:
+            return differing
+        shared = priced(-1)
+        both = np.concatenate([shared.transpose(0, 2, 1), shared])  # [2 lane, held, other]
+        each = np.arange(2 * len(lanes))
+        return lambda held, ahead, behind: both[each, held]
 
     def suffixes(self, prices: Prices, end: tuple[Floats, Floats]) -> Suffix:
         """Follow the cheapest continuations back from `end`, the time and energy [cell] of the step into the wait."""
@@ -305,13 +313,6 @@ class Lattice:
     def _key(self, step: int) -> int:
         """Steps of one key have the same tables: those between operators, and each of the ends."""
         return step if step in (0, self.num_columns) else -1
-
-    def _stacked(self) -> tuple[Floats, Floats, Floats]:
-        """Tables between operators with a row per goal, then a row per source: [2 cell, cell]."""
-        if self._beside is None:
-            time_s, energy_j, never = (np.concatenate([table.T, table]) for table in self.into(-1))
-            self._beside = (time_s, energy_j, never)
-        return self._beside
 
 
 def _layout(trellis: Trellis) -> tuple[DomainSwitch | DenseSwitch, _Grid | None, Ints]:
