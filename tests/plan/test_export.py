@@ -50,6 +50,7 @@ def tree(tmp_path):
     fake_sys.devfreq(tmp_path, "17000000.ga10b")
     fake_sys.emc(tmp_path)
     fake_sys.cpufreq(tmp_path, 2)
+    (tmp_path / "tmp").mkdir()
     fake_sys.cpufreq(tmp_path, 1, (400_000, 1_400_000), first=4)
     return tmp_path
 
@@ -57,7 +58,12 @@ def tree(tmp_path):
 def run(schedule: Schedule, tree: Path, command: str, shell: str = "sh") -> subprocess.CompletedProcess[str]:
     path = tree / "plan.sh"
     path.write_text(export.script(schedule))
-    environment = {**os.environ, "AMBLE_SYSFS_ROOT": str(tree), "PATH": f"{tree}/bin:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "AMBLE_SYSFS_ROOT": str(tree),
+        "TMPDIR": str(tree / "tmp"),
+        "PATH": f"{tree}/bin:{os.environ['PATH']}",
+    }
     words = [shell, str(path), "sh", "-c", command] if command else [shell, str(path)]
     return subprocess.run(words, env=environment, cwd=tree, capture_output=True, text=True, timeout=20)
 
@@ -118,6 +124,17 @@ def test_a_command_walks_through_the_segments_by_their_numbers(tree):
     cores = [line for line in done.stdout.split() if line in {str(level) for level in GPU}]
     assert cores == [str(GPU[0])] * 2 + [str(GPU[1])] * 2 + [str(GPU[0])] * 2
     assert "1300500000 114750000" in shown(tree)
+
+
+def test_a_plan_that_waits_at_other_clocks_has_the_pipe_too():
+    assert "AMBLE_CLOCKS" in export.script(a_schedule(HIGH, wait=LOW))
+    assert "AMBLE_CLOCKS" not in export.script(a_schedule(HIGH, wait=HIGH))
+
+
+def test_a_script_that_stops_early_leaves_no_folder_behind(tree):
+    done = run(a_schedule(Clocks(7e8)), tree, "echo ran")
+    assert done.returncode == 1
+    assert list((tree / "tmp").iterdir()) == []
 
 
 def test_an_unknown_segment_is_said_and_changes_nothing(tree):

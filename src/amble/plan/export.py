@@ -73,7 +73,6 @@ def _tool(device: str) -> Tool:
 
 def _head(schedule: Schedule) -> Iterator[str]:
     """Yield the comments that say what was planned and how to use it."""
-    several = len(schedule.segments) > 1
     latency, energy = format_time(schedule.predicted.latency_s), format_energy(schedule.predicted.energy_j)
     yield "#!/bin/sh"
     yield f"# Clocks for {_plain(schedule.graph)}, batch {schedule.batch}, on {_plain(schedule.device)}."
@@ -81,7 +80,7 @@ def _head(schedule: Schedule) -> Iterator[str]:
     yield f"# How real the device is that this was planned for: {_plain(schedule.calibration)}."
     yield "# Usage: sudo sh THIS_FILE COMMAND [ARGUMENT...]"
     yield "# runs COMMAND at these clocks, then puts back what was found (not after kill -9 of this shell)."
-    if several:
+    if _changes(schedule):
         yield "# COMMAND finds a pipe in $AMBLE_CLOCKS: it writes one line with the number of a segment when it gets"
         yield "# there, and 'wait' when an inference is done. A change takes about as long as this shell needs for it."
     for number, segment in enumerate(schedule.segments):
@@ -91,6 +90,7 @@ def _head(schedule: Schedule) -> Iterator[str]:
     yield "set -eu"
     yield '[ $# -gt 0 ] || { echo "usage: sudo sh $0 COMMAND [ARGUMENT...]" >&2; exit 2; }'
     yield "folder=$(mktemp -d)"
+    yield "trap 'rm -rf \"$folder\"' EXIT"
 
 
 def _nvidia_smi(schedule: Schedule, settings: Sequence[Clocks]) -> Iterator[str]:
@@ -155,12 +155,17 @@ def _segments(schedule: Schedule, tool: Tool) -> Iterator[str]:
     yield '    *) echo "no segment $1" >&2 ;;'
     yield "    esac"
     yield "}"
-    if len(settings) > 1:
+    if _changes(schedule):
         yield 'AMBLE_CLOCKS="$folder/clocks"; export AMBLE_CLOCKS'
         yield 'mkfifo "$AMBLE_CLOCKS"'
         yield 'exec 3<>"$AMBLE_CLOCKS"'
         yield '(trap - EXIT INT TERM HUP; while read -r name <&3; do segment "$name"; done) &'
         yield "listener=$!"
+
+
+def _changes(schedule: Schedule) -> bool:
+    """Tell whether clocks change while serving: between segments, or to wait for the next request."""
+    return len({schedule.wait, *(segment.point.clocks for segment in schedule.segments)}) > 1
 
 
 def _commands(clocks: Clocks, tool: Tool, *, memory: bool) -> str:
