@@ -65,13 +65,7 @@ def extract(model: onnx.ModelProto, tensors: Mapping[str, Port], start: int, sto
 
 def _used(node: onnx.NodeProto) -> Set[str]:
     """Return the names that a node reads, also those that its branches and bodies read from outside."""
-    return {name for each in (node, *inner_nodes(node)) for name in each.input if name} | _results(node)
-
-
-def _results(node: onnx.NodeProto) -> Set[str]:
-    """Return the outputs of branches and bodies: a branch may only pass on a tensor from outside."""
-    graphs = [a.g for each in (node, *inner_nodes(node)) for a in each.attribute if a.HasField("g")]
-    return {value.name for graph in graphs for value in graph.output}
+    return {name for each in (node, *inner_nodes(node)) for name in each.input if name}
 
 
 def _value(port: Port) -> onnx.ValueInfoProto:
