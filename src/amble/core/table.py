@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -100,7 +101,7 @@ def read_table(path: Path) -> Table:
     try:
         with _open(path) as file:
             header, lines, cells = _cells(csv.reader(file), path)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise Refused(f"cannot read {path}: {error}") from error
     columns = dict(zip(header, zip(*cells, strict=True), strict=True))
     line = np.array(lines, dtype=np.int64)

@@ -1,0 +1,118 @@
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amble.core.errors import Refused
+from amble.core.table import NUMBERS, SCHEMA, read_table, write_table
+
+HEADER = ",".join(SCHEMA)
+ROW = "v100,net,conv,fp32,8,1.3e9,877000000,,150,0.5,100,1,1.4e9"
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text: str, name: str = "table.csv") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_columns_are_arrays_and_empty_cells_are_nan_or_nothing(table):
+    read = read_table(table(f"{HEADER}\n{ROW}\nv100,net,,,,,,,,2,,,\n"))
+    assert read.num_rows == 2
+    assert read.workloads()[0] == ("v100", "net", "conv", "fp32", "8")
+    assert read.kernel.tolist() == ["conv", ""]
+    np.testing.assert_array_equal(read.latency_s, [0.5, 2.0])
+    np.testing.assert_array_equal(read.cpu_hz, [np.nan, np.nan])
+    assert read.line.tolist() == [2, 3]
+
+
+def test_the_knob_of_the_core_clock_is_what_was_requested_where_that_is_known(table):
+    read = read_table(table(f"{HEADER}\n{ROW}\nv100,net,,,,1.2e9,,,,2,,,\n"))
+    assert read.knob("core_hz").tolist() == [1.4e9, 1.2e9]
+    assert read.number("core_hz").tolist() == [1.3e9, 1.2e9]
+    with pytest.raises(ValueError, match="not a numeric column"):
+        read.number("kernel")
+
+
+def test_missing_columns_are_empty_unknown_ones_ignored_and_order_is_free(table):
+    read = read_table(table("latency_s,colour,workload\n0.5,red,net\n"))
+    assert read.workloads() == (("", "net", "", "", ""),)
+    assert np.isnan(read.power_w).all()
+
+
+def test_blank_lines_and_a_byte_order_mark_are_no_rows(table):
+    read = read_table(table(f"\ufeff{HEADER}\n\n{ROW}\n,,,,,,,,,,,,\n"))
+    assert read.line.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "neither latency_s nor power_w"),
+        ("a,b\n1,2\n", "line 1 has neither latency_s nor power_w; the header must be: device,"),
+        ("latency_s,latency_s\n1,2\n", "names the column latency_s twice"),
+        (f"{HEADER}\n", "has a header and no rows"),
+        (f"{HEADER}\n{ROW}\n1,2\n", "line 3 has 2 cells, the header has 13"),
+        (f"{HEADER}\n{ROW}\n{ROW.replace('0.5', 'fast')}\n", "line 3, column latency_s: 'fast' is not a number"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_its_place(table, text, message):
+    with pytest.raises(Refused, match=r"table\.csv") as refusal:
+        read_table(table(text))
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path, table):
+    with pytest.raises(Refused, match="cannot read"):
+        read_table(tmp_path / "absent.csv")
+    with pytest.raises(Refused, match="cannot read"):
+        read_table(table("no gzip", "bad.csv.gz"))
+    cut = tmp_path / "cut.csv.gz"
+    cut.write_bytes(gzip.compress(f"{HEADER}\n{ROW}\n".encode() * 50)[:60])
+    with pytest.raises(Refused, match="cannot read"):
+        read_table(cut)
+    whole = bytearray(gzip.compress(f"{HEADER}\n{ROW}\n".encode() * 50))
+    whole[30:40] = b"\xff" * 10
+    (tmp_path / "damaged.csv.gz").write_bytes(whole)
+    with pytest.raises(Refused, match="cannot read"):
+        read_table(tmp_path / "damaged.csv.gz")
+    (tmp_path / "latin.csv").write_bytes(f"{HEADER}\n".encode() + b"\xff" + ROW.encode())
+    with pytest.raises(Refused, match="cannot read"):
+        read_table(tmp_path / "latin.csv")
+
+
+@pytest.mark.parametrize("name", ["copy.csv", "copy.csv.gz"])
+def test_what_is_written_reads_the_same(table, tmp_path, name):
+    read = read_table(table(f"{HEADER}\n{ROW}\nv100,net,,,,,,,,2.123456,,,\n"))
+    write_table(read, tmp_path / name, extra=[("latency_lo_s", np.array([0.4, np.nan]))])
+    copy = read_table(tmp_path / name)
+    assert copy.workloads() == read.workloads()
+    for column in NUMBERS:
+        np.testing.assert_allclose(copy.number(column), read.number(column), rtol=1e-6)
+    plain = tmp_path / name
+    text = gzip.decompress(plain.read_bytes()).decode() if name.endswith("gz") else plain.read_text()
+    assert text.splitlines()[0] == f"{HEADER},latency_lo_s"
+    assert text.splitlines()[1].endswith(",0.4")
+    assert text.splitlines()[2].endswith(",")
+
+
+def test_a_table_that_cannot_be_saved_leaves_the_old_one(table, tmp_path):
+    read = read_table(table(f"{HEADER}\n{ROW}\n"))
+    with pytest.raises(Refused, match="cannot save"):
+        write_table(read, tmp_path / "table.csv" / "below")
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
+def test_chosen_rows_keep_their_lines_and_values_can_be_replaced(table):
+    read = read_table(table(f"{HEADER}\n{ROW}\nv100,other,,,,1e9,,,,2,7,,\n"))
+    chosen = read.rows(read.workload == "other")
+    assert (chosen.line.tolist(), chosen.latency_s.tolist()) == ([3], [2.0])
+    changed = chosen.with_values(latency_s=np.array([3.0]), power_w=np.array([9.0]))
+    assert (changed.latency_s.tolist(), chosen.latency_s.tolist()) == ([3.0], [2.0])
