@@ -73,8 +73,8 @@ class Host:
 class Power:
     """Where the watts go. Voltages are relative to the lowest one: ``voltage`` holds (core MHz, ratio) knots.
 
-    ``issue_pj`` is for one cycle in which an SM issues, ``fma_pj`` for one multiply-add; ``idle_share`` is what power
-    gating leaves of leakage and clock tree.
+    ``issue_pj`` is for one cycle in which an SM issues, ``fma_pj`` for one multiply-add; ``idle_share`` and
+    ``idle_leak_share`` are what gating leaves of the clock tree's power and of leakage while nothing runs.
     ``dram_w``, ``soc_w``: one value per memory clock; ``cpu_busy_w``, ``cpu_idle_w``: one per CPU clock. Board input
     is ``board_w + (1 + loss) × sum of the rails``.
     """
@@ -86,6 +86,7 @@ class Power:
     leak_per_c: float
     clock_w_per_ghz: float
     idle_share: float
+    idle_leak_share: float
     issue_pj: float
     fma_pj: dict[str, float]
     l2_pj_per_byte: float

@@ -137,14 +137,21 @@ class Physics:
 
     def dynamic_j(self, launched: Launches, core_hz: FloatArray) -> FloatArray:
         """Energy of each operator's work [J] at the board's input → [operator, point]."""
+        return (1.0 + self._chip.power.loss) * (self.core_j(launched, core_hz) + self.dram_j(launched)[:, None])
+
+    def core_j(self, launched: Launches, core_hz: FloatArray) -> FloatArray:
+        """Energy that each operator's work takes from the core's rail [J] → [operator, point]."""
         power = self._chip.power
-        core_j = 1e-12 * (
+        picojoules = (
             launched.fma * power.fma_pj[launched.precision]
             + launched.blocks * launched.cycles * power.issue_pj
             + launched.blocks * launched.l2_bytes * power.l2_pj_per_byte
         )
-        dram_j = 1e-12 * launched.dram_bytes * power.dram_pj_per_byte
-        return (1.0 + power.loss) * (core_j[:, None] * self.voltage(core_hz) ** 2 + dram_j[:, None])
+        return 1e-12 * picojoules[:, None] * self.voltage(core_hz) ** 2
+
+    def dram_j(self, launched: Launches) -> FloatArray:
+        """Energy that each operator's traffic takes from the memory's rail [J] → [operator]."""
+        return 1e-12 * launched.dram_bytes * self._chip.power.dram_pj_per_byte
 
     def busy_w(self, clocks: Clocks, temperature_c: float) -> float:
         """Power [W] at the board's input while kernels run, less what their work takes."""
@@ -169,16 +176,17 @@ class Physics:
 
     def _split_w(self, clocks: Clocks, *, busy: bool) -> tuple[float, float]:
         """Static power: what temperature leaves alone, and the leakage at the reference temperature [W]."""
-        power, gated = self._chip.power, 1.0 if busy else self._chip.power.idle_share
+        power = self._chip.power
+        tree, leak = (1.0, 1.0) if busy else (power.idle_share, power.idle_leak_share)
         core_hz, memory_hz, cpu_hz = (column[0] for column in self._columns([clocks]))
         volts = float(self.voltage(core_hz))
-        tree_w = gated * power.clock_w_per_ghz * volts**2 * core_hz / 1e9
+        tree_w = tree * power.clock_w_per_ghz * volts**2 * core_hz / 1e9
         rails = [np.interp(memory_hz, self._chip.ladder("memory"), each) for each in (power.dram_w, power.soc_w)]
         host_w = power.cpu_busy_w if busy else power.cpu_idle_w
         ladder = self._chip.ladder("cpu")
         rails.append(np.interp(cpu_hz, ladder, host_w) if len(ladder) else host_w[0])
         gain = 1.0 + power.loss
-        return power.board_w + gain * float(tree_w + sum(rails)), gain * gated * power.leak_w * volts
+        return power.board_w + gain * float(tree_w + sum(rails)), gain * leak * power.leak_w * volts
 
     def _wave(
         self, launched: Launches, blocks: FloatArray, active: FloatArray, core_hz: FloatArray, memory_hz: FloatArray
