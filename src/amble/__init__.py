@@ -14,7 +14,9 @@ What is named here is imported when it is first used, so that ``amble --help`` n
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,12 +85,23 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a name of this package from where it lives (PEP 562)."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'amble' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+class _Doors(ModuleType):
+    """This package as users see it: verbs are functions, also where a stage's folder has the same name.
+
+    Importing ``amble.plan.search`` would set ``amble.plan`` to the folder; the folder stays importable without that.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'amble' has no attribute {name!r}")
+        return getattr(import_module(_HOME_OF[name]), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted(__all__)
 
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+sys.modules[__name__].__class__ = _Doors

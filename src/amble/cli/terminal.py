@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Terminal", "reporting"]
 
+_WIDTH = 160  # of output that goes to a file or a pipe
+
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
@@ -32,7 +34,9 @@ class Terminal:
         if self.as_json:
             import msgspec
 
-            click.echo(msgspec.json.encode(document).decode())
+            from amble.core.files import plain
+
+            click.echo(msgspec.json.encode(document, enc_hook=plain).decode())
         else:
             _print(tables())
 
@@ -56,7 +60,7 @@ def _print(tables: Sequence[Table]) -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     for table in tables:
         grid = Grid(*table.columns, title=table.title, title_justify="left", title_style="bold")
         for row in table.rows:

@@ -26,7 +26,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(
-    context_settings={"auto_envvar_prefix": "AMBLE", "help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"auto_envvar_prefix": "AMBLE", "help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Start with: amble plan fashion-resnet --device sim:jetson-tx2 --deadline 20ms",
 )
 @click.version_option(package_name="amble")
@@ -144,7 +144,9 @@ def check(
     with terminal.progress("serving") as on_progress:
         found = amble.check(schedule, device, arrivals=arrivals, data=data, on_progress=on_progress)
     amble.export_files(found, html=html, trace=trace)
-    _give(terminal, found.report, output)
+    if output is not None:
+        amble.save(found.report, output)
+    terminal.result(found.report, lambda: amble.show(found.report)[:2])
     sys.exit(0 if found.report.verdict == "PASS" else 1)
 
 

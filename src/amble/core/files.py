@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
+import numpy as np
 
 from amble.core.errors import Refused
 
-__all__ = ["Format", "kind_of", "load", "save", "write_bytes", "write_text"]
+__all__ = ["Format", "kind_of", "load", "plain", "save", "write_bytes", "write_text"]
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ def save(artefact: T, path: Path, form: Format[T]) -> None:
         "provenance": _provenance(),
         form.kind: artefact,
     }
-    write_text(path, msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
+    write_text(path, msgspec.json.format(msgspec.json.encode(document, enc_hook=plain), indent=1).decode() + "\n")
 
 
 def load(path: Path, form: Format[T]) -> T:
@@ -96,6 +97,13 @@ def _document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or "kind" not in document:
         raise Refused(f"{path} is not a file of amble (it has no 'kind')")
     return document
+
+
+def plain(value: object) -> object:
+    """Return a numpy scalar or array as Python's own numbers, for an encoder; TypeError for anything else."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} cannot be written to a file")
 
 
 def _provenance() -> dict[str, str]:
