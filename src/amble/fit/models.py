@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from amble.fit.laws import POWER_LAWS, TIME_LAWS, Law
 from amble.fit.pooled import Estimate, fit_pooled
 
-__all__ = ["DEFAULT", "MODELS", "Prediction", "forms_used", "predict"]
+__all__ = ["DEFAULT", "MODELS", "Measured", "Prediction", "forms_used", "predict"]
 
 Floats = NDArray[np.float64]
 
@@ -46,34 +46,47 @@ class Prediction:
     power_hi_w: Floats
 
 
-def predict(
-    model: str, knobs: tuple[str, ...], points: Floats, latency_s: Floats, power_w: Floats, *, at: Floats
-) -> Prediction:
-    """Fit points [p, k] with times and powers [w, p] (NaN: not measured) and predict points at [q, k] → [w, q].
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Points [p, k] > 0, knobs named as in the recorded schema (each takes several values), and what was measured there.
 
-    Knobs are named as in the recorded schema and every one takes several values. ValueError for a model that is not one.
+    Times and powers are [w, p] > 0, NaN where not measured.
+    """
+
+    knobs: tuple[str, ...]
+    points: Floats
+    latency_s: Floats
+    power_w: Floats
+
+
+def predict(model: str, measured: Measured, *, at: Floats, rows: NDArray[np.int64] | None = None) -> Prediction:
+    """Fit what was measured and predict points at [q, k] → [w, q]; rows, if given, are the workloads that are wanted.
+
+    ValueError for a model that is not one.
     """
     if model not in MODELS:
         raise ValueError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
     if model == DEFAULT:
-        return _with_intervals(*fit_pooled(knobs, points, latency_s, power_w).predict(at))
+        fitted = fit_pooled(measured.knobs, measured.points, measured.latency_s, measured.power_w)
+        return _with_intervals(*fitted.predict(at, rows))
     time_law, power_law = _PAIRS[model]
-    time = _by_law(TIME_LAWS[time_law], knobs, points, latency_s, at)
-    power = _by_law(POWER_LAWS[power_law], knobs, points, power_w, at)
+    time = _by_law(TIME_LAWS[time_law], measured, measured.latency_s, at)
+    power = _by_law(POWER_LAWS[power_law], measured, measured.power_w, at)
     nothing = np.full_like(time, np.nan)
     return Prediction(time, nothing, nothing, power, nothing, nothing)
 
 
-def forms_used(model: str, knobs: tuple[str, ...], points: Floats, latency_s: Floats, power_w: Floats) -> set[str]:
+def forms_used(model: str, measured: Measured) -> set[str]:
     """Names of the forms that the laws of a model took; simpler ones than asked where points were too few."""
-    if model == DEFAULT or not knobs:
+    if model == DEFAULT or not measured.knobs:
         return {model}
     forms = set()
-    for law, values in ((TIME_LAWS[_PAIRS[model][0]], latency_s), (POWER_LAWS[_PAIRS[model][1]], power_w)):
+    time_law, power_law = TIME_LAWS[_PAIRS[model][0]], POWER_LAWS[_PAIRS[model][1]]
+    for law, values in ((time_law, measured.latency_s), (power_law, measured.power_w)):
         for row in values:
             known = ~np.isnan(row)
             if known.any():
-                forms.add(law(points[known], row[known], knobs).form)
+                forms.add(law(measured.points[known], row[known], measured.knobs).form)
     return forms
 
 
@@ -88,12 +101,12 @@ def _with_intervals(time: Estimate, power: Estimate) -> Prediction:
     )
 
 
-def _by_law(law: Law, knobs: tuple[str, ...], points: Floats, values: Floats, at: Floats) -> Floats:
+def _by_law(law: Law, measured: Measured, values: Floats, at: Floats) -> Floats:
     found = np.full((len(values), len(at)), np.nan)
-    for row, measured in enumerate(values):
-        known = ~np.isnan(measured)
-        if known.any() and knobs:
-            found[row] = law(points[known], measured[known], knobs).predict(at)
+    for number, row in enumerate(values):
+        known = ~np.isnan(row)
+        if known.any() and measured.knobs:
+            found[number] = law(measured.points[known], row[known], measured.knobs).predict(at)
         elif known.any():
-            found[row] = np.median(measured[known])
+            found[number] = np.median(row[known])
     return found

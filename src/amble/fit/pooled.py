@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from amble.fit import siblings
 from amble.fit.hierarchy import Posterior, Problem, Settings, sampled, smooth_share
-from amble.fit.laws import interpolation, knee_power, overlap
+from amble.fit.laws import Law, interpolation, knee_power, overlap
 from amble.fit.response import DEVICE, flags_of, geometry_of, respond
 from amble.fit.sweep import farthest_points
 
@@ -31,6 +31,12 @@ _MOST_POINTS = 16  # points of one workload that enter the fit of the family; al
 _CHUNK = 4_000_000  # numbers evaluated at once
 _ROBUST_POINTS = 8
 _TAIL = 4.0
+_PLAIN: dict[tuple[int, bool], tuple[tuple[Law, ...], float]] = {  # output, under a limit -> laws averaged, their share
+    (TIME, False): ((overlap,), 0.35),
+    (POWER, False): ((knee_power,), 0.15),
+    (TIME, True): ((overlap, interpolation), 0.5),
+    (POWER, True): ((interpolation,), 0.35),
+}
 _FLOOR = (0.004, 0.006)  # relative error of time and power that no prediction is believed to beat
 
 
@@ -62,12 +68,13 @@ class Pooled:
     halves: tuple[_Half, ...]
     borrowed: tuple[tuple[int, siblings.Correction], ...]  # corrections by output
 
-    def predict(self, points: Floats) -> tuple[Estimate, Estimate]:
-        """Estimate log time and log power [w, q] at points [q, k]."""
+    def predict(self, points: Floats, rows: NDArray[np.int64] | None = None) -> tuple[Estimate, Estimate]:
+        """Estimate log time and log power [w, q] at points [q, k]; other workloads than rows, if given, stay NaN."""
         shape = (len(self.values[TIME]), len(points))
+        rows = np.arange(shape[0]) if rows is None else rows
         found = [Estimate(np.full(shape, np.nan), np.full(shape, np.nan)) for _ in (TIME, POWER)]
         for half in self.halves:
-            found[half.output] = _estimated(self, half, points)
+            found[half.output] = _estimated(self, half, points, rows)
         for output, correction in self.borrowed:
             shift, sd = correction.at(siblings.likeness(points, self.points, self.points, _reach(self.points)))
             where = correction.workloads
@@ -187,17 +194,17 @@ def _reach(points: Floats) -> float:
     return float(np.clip(1.5 * num_points ** (-1 / max(num_knobs, 1)), 0.15, 0.5))
 
 
-def _estimated(model: Pooled, half: _Half, points: Floats) -> Estimate:
+def _estimated(model: Pooled, half: _Half, points: Floats, rows: NDArray[np.int64]) -> Estimate:
     """Estimate one output at points [q, k], in chunks of workloads."""
     output, values = half.output, model.values[half.output]
     shape = (len(values), len(points))
     mean, sd = np.full(shape, np.nan), np.full(shape, np.nan)
     samples = len(half.posterior.device)
     size = max(1, _CHUNK // (samples * (len(points) + len(model.points))))
-    measured = np.flatnonzero(~np.isnan(values).all(axis=1))
+    measured = rows[~np.isnan(values[rows]).all(axis=1)]
     for first in range(0, len(measured), size):
-        rows = measured[first : first + size]
-        mean[rows], sd[rows] = _estimated_rows(model, half, points, rows)
+        some = measured[first : first + size]
+        mean[some], sd[some] = _estimated_rows(model, half, points, some)
     return Estimate(mean, np.hypot(sd, _FLOOR[output]))
 
 
@@ -253,10 +260,6 @@ def _plain(model: Pooled, output: int, row: int, points: Floats) -> tuple[Floats
     if len(known) > _MOST_POINTS:
         known = known[farthest_points(model.points[known], _MOST_POINTS)]
     at, seen = model.points[known], np.exp(values[known])
-    capped = "power_limit_w" in model.knobs
-    laws = (overlap,) if output == TIME else (knee_power,)
-    if capped:
-        laws = (overlap, interpolation) if output == TIME else (interpolation,)
+    laws, share = _PLAIN[output, "power_limit_w" in model.knobs]
     curves = [np.log(np.maximum(law(at, seen, model.knobs).predict(points), 1e-3 * seen.min())) for law in laws]
-    share = {(TIME, False): 0.35, (POWER, False): 0.15, (TIME, True): 0.5, (POWER, True): 0.35}[output, capped]
     return np.mean(curves, axis=0), share

@@ -18,7 +18,7 @@ from amble.core.files import Format
 from amble.core.table import KNOBS, Table, write_table
 from amble.fit.checks import checked, checked_points
 from amble.fit.clocks import AskedToRan, learn
-from amble.fit.models import DEFAULT, MODELS, Prediction, forms_used, predict
+from amble.fit.models import DEFAULT, MODELS, Measured, Prediction, forms_used, predict
 from amble.fit.pooled import fit_pooled
 from amble.fit.sweep import Sweep, farthest_points, points_needed, sweep_of
 
@@ -62,10 +62,11 @@ class FittedTable:
     parameters: dict[str, tuple[float, float]]  # device parameters of the default model, mean and deviation
     notes: tuple[str, ...]
 
-    def arrays(self) -> tuple[Floats, Floats, Floats]:
-        """Return points as they ran [p, k], latency_s [w, p] and power_w [w, p] with NaN for None."""
+    def measured(self) -> Measured:
+        """Return what was measured as arrays, with the core clock that ran in place of the one asked for."""
         points = np.array(self.points, dtype=float).reshape(len(self.points), len(self.knobs))
-        return _ran(points, self.knobs, self.clocks), _numbers(self.latency_s), _numbers(self.power_w)
+        ran = _ran(points, self.knobs, self.clocks)
+        return Measured(self.knobs, ran, _numbers(self.latency_s), _numbers(self.power_w))
 
 
 FITTED = Format("fitted table", 1, FittedTable)
@@ -110,7 +111,6 @@ def predict_table(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[
     looked at, nor is the clock that ran where a request is given.
     """
     checked_points(table)
-    points, latency_s, power_w = fitted.arrays()
     rows = {key: row for row, key in enumerate(fitted.workloads)}
     workload = np.array([rows.get(key, -1) for key in table.workloads()], dtype=np.int64)
     asked = (
@@ -124,7 +124,7 @@ def predict_table(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[
         return Prediction(nothing, nothing, nothing, nothing, nothing, nothing), notes
     at, which = np.unique(asked[good], axis=0, return_inverse=True)
     ran = _ran(at, fitted.knobs, fitted.clocks)
-    found = predict(fitted.model, fitted.knobs, points, latency_s, power_w, at=ran)
+    found = predict(fitted.model, fitted.measured(), at=ran, rows=np.unique(workload[good]))
     chosen = (workload[good], which.reshape(-1))
     return Prediction(*(_spread(values, chosen, good) for values in _fields(found))), notes
 
@@ -192,13 +192,13 @@ def _held_out(model: str, sweep: Sweep, points: Floats, folds: int) -> HeldOut |
     for fold in range(min(folds, len(rest))):
         out = rest[fold::folds]
         kept = np.setdiff1d(np.arange(len(points)), out)
-        values = (sweep.latency_s[:, kept], sweep.power_w[:, kept])
-        found = predict(model, sweep.knobs, points[kept], *values, at=points[out])
-        for output, (centre, high, measured) in enumerate(
+        measured = Measured(sweep.knobs, points[kept], sweep.latency_s[:, kept], sweep.power_w[:, kept])
+        found = predict(model, measured, at=points[out])
+        for output, (centre, high, true) in enumerate(
             ((found.latency_s, found.latency_hi_s, sweep.latency_s), (found.power_w, found.power_hi_w, sweep.power_w))
         ):
-            known = ~np.isnan(measured[:, out]) & ~np.isnan(centre)
-            left = np.abs(np.log(centre[known] / measured[:, out][known]))
+            known = ~np.isnan(true[:, out]) & ~np.isnan(centre)
+            left = np.abs(np.log(centre[known] / true[:, out][known]))
             errors[output].append((np.expm1(left), left <= np.log(high[known] / centre[known])))
     time, power = (_summary(errors[output]) for output in (0, 1))
     return HeldOut(*time, *power)
@@ -224,7 +224,8 @@ def _notes(model: str, sweep: Sweep, points: Floats, clocks: AskedToRan) -> list
             f"{len(few)} of {sweep.num_workloads} workloads have fewer than {needed} points (first: {name}, "
             f"{count[few[0]]}); add {_to_add(sweep, int(few[0]), needed)}"
         )
-    simpler = forms_used(model, sweep.knobs, points, sweep.latency_s, sweep.power_w) - {model}
+    measured = Measured(sweep.knobs, points, sweep.latency_s, sweep.power_w)
+    simpler = forms_used(model, measured) - {model}
     fallen = sorted(
         form for form in simpler if form.endswith(("-b1", "-no-constant", "-2", "-0.7")) or form == "nearest"
     )
