@@ -209,6 +209,17 @@ def test_precisions_are_those_of_the_table(table):
         device.runner.run(graph, OperatingPoint(precision="int8"), {})
 
 
+def test_a_graph_has_a_precision_in_which_all_of_it_was_recorded(table):
+    path = table("d,a,,fp16,,1e9,,,,1,1,,\nd,a,,fp32,,1e9,,,,2,1,,\nd,b,,int8,,1e9,,,,3,1,,\n")
+    assert recorded.graph(path, "a").precision == "fp32"
+    assert recorded.graph(path, "a", precision="fp16").precision == "fp16"
+    assert recorded.graph(path, "b").precision == "int8"
+    with pytest.raises(Refused, match=r"not all recorded in int8 \(all of it: fp32, fp16\)"):
+        recorded.graph(path, "a", precision="int8")
+    with pytest.raises(Refused, match="not all recorded in one precision"):
+        recorded.graph(path, "all")
+
+
 def test_batch_sizes_are_workloads_of_their_own(table):
     path = table("d,a/x,,,8,1e9,,,,1,1,,\nd,a/x,,,16,1e9,,,,2,1,,\n")
     assert recorded.workloads(path) == ("a/x@8", "a/x@16")
@@ -263,13 +274,16 @@ def test_a_table_of_powers_alone_has_nothing_to_replay(table):
     path = table("d,idle,,,,1e9,,,,,30,,\n")
     with pytest.raises(Refused, match="holds no times"):
         recorded.open(path)
-    assert "holds no times" in recorded.describe(path).missing[0]
+    assert recorded.describe(path).missing == ("no times were recorded, so there is nothing to replay",)
 
 
 def test_descriptions_say_what_varies_and_whether_power_was_recorded(table):
     described = recorded.describe(table(TWO_KERNELS))
     assert (described.clocks, described.meter) == ("2 settings of core", "recorded")
-    assert recorded.describe(table("d,a,,,,1e9,,,,0.5,,,\n")).meter == "unknown"
+    described = recorded.describe(table("d,a,,,,1e9,,,,0.5,,,\n"))
+    assert (described.clocks, described.meter) == ("fixed clocks", "unknown")
+    assert "no power was recorded" in described.missing[0]
+    assert "is not a number" in recorded.describe(table("d,a,,,,1e9,,,,fast,,,\n")).missing[0]
 
 
 def test_unknown_names_are_refused_with_the_nearest_known_one():

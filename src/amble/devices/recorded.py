@@ -21,7 +21,7 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Runner, Tensors, Timing, Timings
-from amble.core.table import KNOBS
+from amble.core.table import KNOBS, Table, read_table
 from amble.devices.facts import Description, Readings
 from amble.devices.recording import Recording, Row, interpolated, nearest, read
 
@@ -56,12 +56,12 @@ def open(  # noqa: A001
     )
 
 
-def graph(path: Path | str, workload: str) -> Graph:
+def graph(path: Path | str, workload: str, *, precision: str | None = None) -> Graph:
     """Return a recorded workload as a graph: ``workload``, ``workload/kernel``, ``workload/*`` or ``all``.
 
     What the operators compute was not recorded: their FLOPs and bytes are 0.
     """
-    return _read(path).graph(workload)
+    return _read(path).graph(workload, precision)
 
 
 def workloads(path: Path | str) -> tuple[str, ...]:
@@ -89,26 +89,34 @@ def resolve(name: Path | str) -> Path:
 
 def describe(path: Path | str) -> Description:
     """Describe one table as a device; what keeps it from being opened is what is missing."""
+    name = _name(resolve(path))
     try:
-        recording = _read(path)
+        table = read_table(resolve(path))
     except Refused as reason:
-        return Description(f"recorded:{path}", "recorded", "unknown", "unknown", (str(reason),))
-    settings = {asked for cells in recording.rows.values() for asked in cells}
-    powered = recording.powered
-    missing = () if powered else ("the table has no power, so energy is unknown",)
-    clocks = f"{len(settings)} settings of {', '.join(_knobs(settings)) or 'nothing'}"
-    calibration = f"recorded: {recording.name}"
-    return Description(f"recorded:{recording.name}", calibration, clocks, "recorded" if powered else "unknown", missing)
+        return Description(f"recorded:{name}", "recorded", "unknown", "unknown", (str(reason),))
+    timed = ~np.isnan(table.latency_s)
+    powered = bool((timed & ~np.isnan(table.power_w)).any())
+    missing = [] if timed.any() else ["no times were recorded, so there is nothing to replay"]
+    missing += [] if powered or missing else ["no power was recorded, so energy is unknown"]
+    meter = "recorded" if powered else "unknown"
+    return Description(f"recorded:{name}", f"recorded: {name}", _settings(table), meter, tuple(missing))
 
 
-def _knobs(settings: set[Clocks]) -> list[str]:
-    names = ("core_hz", "memory_hz", "cpu_hz", "power_limit_w")
-    return [name.rsplit("_", 1)[0] for name in names if len({getattr(each, name) for each in settings}) > 1]
+def _settings(table: Table) -> str:
+    """Say how many settings of which knobs there are."""
+    asked = [np.nan_to_num(table.knob(knob), nan=-1.0).tolist() for knob in KNOBS]
+    varied = [knob.rsplit("_", 1)[0] for knob, values in zip(KNOBS, asked, strict=True) if len(set(values)) > 1]
+    count = len(set(zip(*asked, strict=True)))
+    return f"{count} settings of {', '.join(varied)}" if varied else "fixed clocks"
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".csv")
 
 
 def _read(path: Path | str) -> Recording:
     found = resolve(path)
-    return read(found, found.name.removesuffix(".gz").removesuffix(".csv"))
+    return read(found, _name(found))
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,20 +83,31 @@ class Recording:
             return kernels
         raise Refused(f"{self.name} has no workload {workload!r}{self._instead(workload)}")
 
-    def graph(self, workload: str) -> Graph:
-        """Return a workload as a graph: one operator each for itself, or for its kernels in the table's order."""
+    def graph(self, workload: str, precision: str | None = None) -> Graph:
+        """Return a workload as a graph: one operator each for itself, or for its kernels in the table's order.
+
+        Without a ``precision`` it is ``fp32`` where that was recorded. Refused when not all of it was recorded in one.
+        """
         names = self.chosen(workload)
         operators = tuple(Operator(name, "recorded", 0.0, 0.0, 0.0) for name in names)
         batches = {self.batches[name] for name in names}
-        precision = next(precision for name, precision in self.rows if name == names[0])
         batch = batches.pop() if len(batches) == 1 else 1
-        return Graph(workload, operators, batch, self._digest(names), precision=precision)
+        chosen = self._precision(workload, names, precision)
+        return Graph(workload, operators, batch, self._digest(names), precision=chosen)
 
     def settings(self, workload: str) -> tuple[Clocks, ...]:
         """Return the settings at which all operators of a workload were recorded, slowest first."""
         names = set(self.chosen(workload))
         recorded = [set(cells) for (name, _), cells in self.rows.items() if name in names]
         return tuple(sorted(set.intersection(*recorded), key=_order))
+
+    def _precision(self, workload: str, names: Iterable[str], asked: str | None) -> str:
+        """Return the precision asked for, or the first in which everything was recorded."""
+        shared = [each for each in self.precisions if all((name, each) in self.rows for name in names)]
+        if asked in shared or (asked is None and shared):
+            return asked or shared[0]
+        wanted = asked or "one precision"
+        raise Refused(f"{workload} was not all recorded in {wanted} (all of it: {', '.join(shared) or 'none'})")
 
     def _instead(self, workload: str) -> str:
         sizes = [name for name in self.operators if name.startswith(f"{workload}@")]
