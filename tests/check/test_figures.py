@@ -136,7 +136,8 @@ def test_the_operators_figure_is_relative_to_the_fastest_point() -> None:
     document = json.loads(figures.operators_figure(NAMES, costs().table))
     packed = document["data"][0]["z"]
     z = np.frombuffer(base64.b64decode(packed["bdata"]), dtype=packed["dtype"])
-    assert z.min() == 1.0
+    assert z.min() == 0.0  # doublings
+    assert document["data"][0]["colorbar"]["ticktext"][:2] == ["1", "2"]
 
 
 def test_colours_are_left_to_the_page_and_text_cannot_end_the_script() -> None:

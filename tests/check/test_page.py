@@ -126,8 +126,23 @@ def test_the_verdict_is_the_first_tile(deadline_s: float, requests: int, verdict
 
 
 def test_a_plan_that_needs_more_says_more() -> None:
-    found = assess([log(MAX), log()], schedule())
-    assert "% more" in Page(report_page(Evidence(found))).text
+    text = Page(report_page(Evidence(assess([log(MAX), log()], schedule())))).text
+    assert re.search(r"maximum clocks answered .* \d\d\.\d % more than amble\.", text)
+    assert re.search(r"4\d\.\d % to 5\d\.\d % more, idle included", text)
+
+
+def test_a_baseline_that_missed_its_deadline_is_said_to_have() -> None:
+    slow = log(BEST, deadline_s=0.021)
+    text = Page(report_page(Evidence(assess([log(), slow], schedule())))).text
+    assert "less than best single clock (which missed the deadline)" in text
+    assert "of its answers were late" in text
+
+
+def test_a_plan_that_changes_nothing_says_so() -> None:
+    twin = replace(log(), policy="twin")
+    text = Page(report_page(Evidence(assess([log(), twin], schedule())))).text
+    assert "the same as twin" in text
+    assert "Energy against twin the same" in text
 
 
 def test_names_cannot_break_out_of_the_page() -> None:
@@ -142,7 +157,7 @@ def test_names_cannot_break_out_of_the_page() -> None:
     [
         (profile(), 1, "72 samples of 24 operators"),
         (costs(), 2, "24 operators at 36 points"),
-        (schedule(), 2, "24 operators in 3 runs of equal clocks"),
+        (schedule(), 2, "24 operators, in 3 runs of equal clocks"),
         (log(), 3, "600 requests in 18 s under amble"),
         (without_meter(replace(log(), slices=())), 1, "energy of the window unknown"),
         (REPORT, 1, "amble answered"),

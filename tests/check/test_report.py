@@ -9,6 +9,7 @@ import pytest
 from amble.check.report import assess, clocks_of
 from amble.core.errors import Refused
 from amble.core.log import Log
+from amble.core.point import Clocks
 from amble.core.report import Report
 from amble.core.schedule import Deadline
 from tests.check.builders import (
@@ -229,9 +230,22 @@ def test_clocks_are_named_by_what_ran() -> None:
     assert clocks_of([replace(log(), slices=())]) == "unknown clocks"
 
 
+def test_clocks_that_held_for_a_moment_only_do_not_name_a_policy() -> None:
+    whole = log(MAX, traced=100)
+    start = replace(whole.slices[0], ran_at=Clocks(core_hz=1e8, memory_hz=1e8))
+    assert clocks_of([replace(whole, slices=(start, *whole.slices[1:]))]) == "core 1300.5 MHz, memory 1866 MHz"
+
+
 def test_an_untraced_baseline_has_the_clocks_of_its_plan() -> None:
     found = assess([log(), replace(log(MAX), slices=())], schedule())
     assert found.of("maximum clocks").clocks == "core 1300.5 MHz, memory 1866 MHz"
+
+
+def test_logs_with_numpy_s_numbers_give_plain_ones() -> None:
+    whole = log()
+    served = tuple(replace(each, start_s=np.float64(each.start_s), energy_j=np.float64(1.0)) for each in whole.served)
+    numpy = replace(whole, served=served, finish_s=np.float64(whole.finish_s), energy_j=np.float64(90.0))
+    assert msgspec.json.encode(assess([numpy, log(MAX)], schedule(), idle_w=IDLE_W))
 
 
 def test_a_report_survives_its_file() -> None:

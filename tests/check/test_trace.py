@@ -161,3 +161,9 @@ def test_the_document_is_json_in_milliseconds() -> None:
 def test_weights_must_fit_the_operators() -> None:
     with pytest.raises(ValueError, match="weights for 24 operators"):
         trace([log()], NAMES, weights=np.ones(len(KINDS)))
+
+
+def test_numbers_of_numpy_are_written_as_plain_ones() -> None:
+    whole = log()
+    served = tuple(replace(each, energy_j=np.float64(0.1), finish_s=np.float64(each.finish_s)) for each in whole.served)
+    assert json.loads(trace_json([replace(whole, served=served)]))

@@ -187,18 +187,23 @@ def cost_figure(points: Sequence[tuple[str, float, float]], *, what: str) -> str
 def operators_figure(names: Sequence[str], table: CostTable) -> str:
     """Draw, for the operators that take longest, their time at every point relative to the fastest."""
     order = np.argsort(-table.latency_s.min(axis=1))[:30]
-    slow = table.latency_s[order] / table.latency_s[order].min(axis=1, keepdims=True)
     by_speed = np.argsort(table.latency_s.sum(axis=0))
-    drawn = figure(axis("points, fastest first"), axis())
-    scale = [[0, "var(--card)"], [1, "var(--accent)"]]
+    slower = (table.latency_s[order] / table.latency_s[order].min(axis=1, keepdims=True))[:, by_speed]
+    clocks = [str(table.points[i].clocks) for i in by_speed]
+    doublings = list(range(int(np.log2(slower.max())) + 1))
+    ticks = {"tickvals": doublings, "ticktext": [f"{2**each}" for each in doublings]}
     cells = graph_objects().Heatmap(
-        z=slow[:, by_speed],
+        z=np.log2(slower),
         y=[names[i] for i in order],
-        text=[[str(table.points[i].clocks) for i in by_speed]] * len(order),
-        colorscale=scale,
-        colorbar={"title": {"text": "times<br>fastest"}, "outlinewidth": 0},
-        hovertemplate="%{y}<br>%{text}<br>%{z:.3g} times the fastest<extra></extra>",
+        text=[
+            [f"{text}<br>{ratio:.3g} times the fastest" for text, ratio in zip(clocks, row, strict=True)]
+            for row in slower
+        ],
+        colorscale=[[0, "var(--card)"], [1, "var(--accent)"]],
+        colorbar={"title": {"text": "times<br>fastest"}, "outlinewidth": 0, **ticks},
+        hovertemplate="%{y}<br>%{text}<extra></extra>",
     )
+    drawn = figure(axis("points, fastest first"), axis())
     drawn.add_trace(cells)
     drawn.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
     drawn.update_layout(height=160 + 18 * len(order))
@@ -218,11 +223,13 @@ def _clock_steps(drawn: Any, row: int, schedule: Schedule, domain: Domain, edges
     )
     drawn.add_trace(line, row=row, col=1)
     single = {each.name: _mhz(each.point.clocks, domain) for each in schedule.baselines if each.point is not None}
+    fastest = max(single.values(), default=0.0)
     for held in sorted(set(single.values())):
         names = ", ".join(name for name, value in single.items() if value == held)
         style = {"color": "var(--muted)", "width": 1, "dash": "dot"}
         font = {"size": 11, "color": "var(--muted)"}
-        words = {"annotation_text": names, "annotation_position": "top right", "annotation_font": font}
+        place = "top right" if held == fastest else "bottom right"
+        words = {"annotation_text": names, "annotation_position": place, "annotation_font": font}
         drawn.add_hline(y=held, row=row, col=1, line=style, **words)
     top = 1.18 * max([*mhz, *single.values()])
     drawn.update_yaxes({"range": [0, top], **axis(f"{domain}<br>(MHz)")}, row=row, col=1)
@@ -231,7 +238,7 @@ def _clock_steps(drawn: Any, row: int, schedule: Schedule, domain: Domain, edges
 def _operator_bars(schedule: Schedule, edges_s: Sequence[float], kinds: Sequence[str]) -> Iterator[Any]:
     steps = schedule.steps
     known = list(kinds) if len(kinds) == len(steps) else ["operator"] * len(steps)
-    gap = {"width": 0.6 if len(steps) < 150 else 0, "color": "var(--card)"}
+    gap = {"width": min(0.6, 30 / len(steps)), "color": "var(--card)"}
     for index, (kind, chosen) in enumerate(_by_kind(known)):
         text = [f"<b>{steps[i].operator}</b><br>{steps[i].point.clocks}, {steps[i].point.precision}" for i in chosen]
         yield graph_objects().Bar(
@@ -241,6 +248,7 @@ def _operator_bars(schedule: Schedule, edges_s: Sequence[float], kinds: Sequence
             width=1,
             orientation="h",
             name=kind,
+            showlegend=len(kinds) > 0,
             text=text,
             textposition="none",
             marker={"color": color(index), "line": gap},

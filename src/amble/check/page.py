@@ -56,11 +56,21 @@ def _lead(report: Report) -> str:
     mine = report.checked
     energy = f", for {format_energy(mine.period_j.value)} each" if mine.period_j else ""
     found = [each for each in _headlines(report) if each.ratio]
-    savings = [f"{percent(each.ratio.value)} less than {each.baseline}" for each in found if each.ratio]
-    less = f": {' and '.join(savings)}" if savings else ""
+    savings = [f"{_less(each.ratio)} {each.baseline}{_missed(report, each)}" for each in found if each.ratio]
+    less = f": {', '.join(savings)}" if savings else ""
     share = f"{100 * (1 - mine.late.ratio.value):.4g}"
     limit = format_time(report.deadline.latency_s)
     return f"{report.policy} answered {share} % of {mine.requests} requests within {limit}{energy}{less}."
+
+
+def _less(saved: Estimate) -> str:
+    if abs(saved.value) < 0.0005:
+        return "the same as"
+    return f"{percent(abs(saved.value))} {'less' if saved.value > 0 else 'more'} than"
+
+
+def _missed(report: Report, saving: Saving) -> str:
+    return " (which missed the deadline)" if report.of(saving.baseline).verdict == "FAIL" else ""
 
 
 def _headlines(report: Report) -> list[Saving]:
@@ -70,7 +80,7 @@ def _headlines(report: Report) -> list[Saving]:
 def _tiles(report: Report) -> Iterator[Tile]:
     mine = report.checked
     yield Tile(f"Deadline {report.deadline}", report.verdict, _sentences(mine.reasons), _MOODS[report.verdict])
-    yield from (_saving_tile(each, each.ratio) for each in _headlines(report) if each.ratio)
+    yield from (_saving_tile(report, each, each.ratio) for each in _headlines(report) if each.ratio)
     if mine.period_j is None:
         yield Tile("Energy of an inference", "unknown", "This device has no meter that can be read.")
     if report.gap is not None:
@@ -86,14 +96,23 @@ def _tiles(report: Report) -> Iterator[Tile]:
         yield Tile("Accuracy, measured", percent(mine.accuracy.ratio.value), more)
 
 
-def _saving_tile(saving: Saving, ratio: Estimate) -> Tile:
-    words = "less" if ratio.value >= 0 else "more"
-    ends = ""
-    if ratio.low is not None and ratio.high is not None:
-        ends = f"{percent(ratio.low)} to {percent(ratio.high)} saved, on the same arrivals, idle included. "
-    return Tile(
-        f"Energy against {saving.baseline}", f"{percent(abs(ratio.value))} {words}", f"{ends}It ran at {saving.clocks}."
-    )
+def _saving_tile(report: Report, saving: Saving, ratio: Estimate) -> Tile:
+    found = _less(ratio).removesuffix(" than").removesuffix(" as")
+    paired = ", on the same arrivals" if saving.paired else ""
+    late = report.of(saving.baseline).late.ratio.value
+    missed = f" It missed the deadline: {percent(late)} of its answers were late." if _missed(report, saving) else ""
+    more = f"{_ends(ratio)}idle included{paired}. It ran at {saving.clocks}.{missed}"
+    return Tile(f"Energy against {saving.baseline}", found, more[:1].upper() + more[1:])
+
+
+def _ends(saved: Estimate) -> str:
+    if saved.low is None or saved.high is None:
+        return ""
+    if saved.low >= 0:
+        return f"{percent(saved.low)} to {percent(saved.high)} less, "
+    if saved.high <= 0:
+        return f"{percent(-saved.high)} to {percent(-saved.low)} more, "
+    return f"{percent(-saved.low)} more to {percent(saved.high)} less, "
 
 
 def _prediction_tile(predictions: tuple[Prediction, ...]) -> Tile:

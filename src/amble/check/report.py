@@ -79,8 +79,15 @@ def assess(
 
 
 def clocks_of(logs: Sequence[Log]) -> str:
-    """Write the clocks that work ran at: one setting, or each domain's range; ``unknown clocks`` without a trace."""
-    ran_at = {piece.ran_at for log in logs for piece in log.slices}
+    """Write the clocks that work ran at: one setting, or each domain's range; ``unknown clocks`` without a trace.
+
+    Left out are the first request, which may run at the clocks that were found, where more were traced; and settings
+    that held for less than 2 % of the time.
+    """
+    held_s: dict[Clocks, float] = {}
+    for piece in (piece for log in logs for piece in log.slices if piece.request or log.traced <= 1):
+        held_s[piece.ran_at] = held_s.get(piece.ran_at, 0.0) + piece.finish_s - piece.start_s
+    ran_at = {clocks for clocks, time_s in held_s.items() if time_s >= 0.02 * sum(held_s.values())}
     if len(ran_at) == 1:
         return str(next(iter(ran_at)))
     words = [_range(ran_at, domain) for domain in DOMAINS]
@@ -106,7 +113,7 @@ def _policy(logs: list[Log], terms: _Terms) -> PolicyReport:
     latency_s = np.array([each.latency_s for log in logs for each in log.served])
     late = clopper_pearson(sum(each.late for log in logs for each in log.served), latency_s.size, terms.confidence)
     verdict, certain, reasons = _verdict(late, latency_s, terms)
-    window_s = sum(log.finish_s - log.start_s for log in logs)
+    window_s = float(sum(log.finish_s - log.start_s for log in logs))
     energies = {
         each: energy_per_inference(logs, each, idle_w=terms.idle_w, confidence=terms.confidence) for each in ACCOUNTINGS
     }

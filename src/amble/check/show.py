@@ -51,7 +51,9 @@ def _schedule(schedule: Schedule) -> str:
         caption = "The plan and the baselines, as predicted."
         plots.append(Plot("Time against energy", caption, frontier_figure(schedule)))
     tiles = [Tile(label, value) for label, value, *_ in facts.rows]
-    lead = f"{len(schedule.steps)} operators in {len(schedule.segments)} runs of equal clocks, by {schedule.planner}."
+    runs = len(schedule.segments)
+    split = "all at the same clocks" if runs == 1 else f"in {runs} runs of equal clocks"
+    lead = f"{len(schedule.steps)} operators, {split}, by the planner {schedule.planner}."
     sections = [Section("The plan", plots=tuple(plots)), Section("Numbers", (baselines, segments))]
     return document(facts.title, lead, tiles, sections, banner=banner(schedule.calibration))
 

@@ -152,7 +152,7 @@ def _promises(schedule: Schedule) -> tuple[tuple[str, str], ...]:
     gap = schedule.gap
     return (
         ("predicted latency, median", format_time(schedule.predicted.latency_s)),
-        ("budget for it", f"{format_time(schedule.budget_s)} (deadline / margin {schedule.margin:.3g})"),
+        (f"budget for it, deadline / {schedule.margin:.3g}", format_time(schedule.budget_s)),
         (f"predicted energy, {schedule.accounting}", format_energy(schedule.predicted.energy_j)),
         ("no schedule needs less than", format_energy(schedule.lower_bound_j)),
         ("distance from the optimum", UNKNOWN if gap is None else f"at most {percent(gap, 3)}"),

@@ -93,7 +93,8 @@ class _Ticks:
         return self._event(name, "clocks", "i", self.ns(time_s), args) | Event(s="t", tid=_CLOCKS)
 
     def _event(self, name: str, cat: str, ph: str, at_ns: int, args: dict[str, Value]) -> Event:
-        return Event(name=name, cat=cat, ph=ph, ts=at_ns / 1e3, pid=self.pid, args=args)
+        plain = {key: float(value) if isinstance(value, float) else value for key, value in args.items()}  # no numpy
+        return Event(name=name, cat=cat, ph=ph, ts=at_ns / 1e3, pid=self.pid, args=plain)
 
 
 def _names(log: Log, pid: int) -> list[Event]:
@@ -111,7 +112,7 @@ def _of_log(ticks: _Ticks, log: Log, operators: tuple[str, ...], weights: FloatA
     free = 0
     for index, each in enumerate(traced):
         arrival, start, finish = ticks.ns(each.arrival_s), ticks.ns(each.start_s), ticks.ns(each.finish_s)
-        name, late = f"request {index}", each.late
+        name, late = f"request {index}", bool(each.late)
         yield from ticks.pair(name, index, arrival, finish, late=late, energy_j=each.energy_j, correct=each.correct)
         if start > arrival:
             yield from ticks.pair("wait", index, arrival, start)
