@@ -267,6 +267,8 @@ def _watch(path: Path, owner: Owner) -> Owner:
 def _watchdog(path: Path, owner: Owner) -> None:
     """Wait for the owner's end, then put back what its lease still names."""
     _wait(owner)
+    if not path.exists():
+        return
     with _locked(path.parent):
         if path.exists() and load(path, LEASE).owner == owner:
             _settle(path, load(path, LEASE))

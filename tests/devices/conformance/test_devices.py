@@ -1,7 +1,6 @@
 """What every device must do, whatever is behind it. A new back end is one more entry of ``BACK_ENDS``."""
 
 import contextlib
-import importlib.util
 import itertools
 import os
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import pytest
 from amble.core.errors import Refused
 from amble.core.point import DOMAINS, Clocks
 from amble.core.ports import Device
-from amble.devices import guard, host, nvml, recorded, sysfs
+from amble.devices import guard, host, nvml, recorded, simulated, sysfs
 from tests.devices import fake_sys
 from tests.devices.over_fake_nvml.fake_gpu import HOPPER, FakeGpu
 
@@ -52,8 +51,67 @@ def a_table_without_power(root: Path, runner) -> Device:
 
 
 def a_gpu(root: Path, runner) -> Device:
-    if "FAKE_NVML_STATE" not in os.environ:
-        pytest.skip("runs inside test_nvml.py, which compiles the fake library")
+    FakeGpu(Path(os.environ["FAKE_NVML_STATE"])).reset(**HOPPER)
+    return nvml.open(0, runner)
+
+
+def a_simulated_chip(root: Path, runner) -> Device:
+    return simulated.open("jetson-tx2", seed=1)
+
+
+BACK_ENDS``."""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amble.core.errors import Refused
+from amble.core.point import DOMAINS, Clocks
+from amble.core.ports import Device
+from amble.devices import guard, host, nvml, recorded, simulated, sysfs
+from tests.devices import fake_sys
+from tests.devices.over_fake_nvml.fake_gpu import HOPPER, FakeGpu
+
+
+def a_host(root: Path, runner) -> Device:
+    fake_sys.cpufreq(root)
+    fake_sys.rapl(root, "intel-rapl:0", "package-0", 1_000_000)
+    return host.open(runner, sysfs_root=root)
+
+
+def a_bare_host(root: Path, runner) -> Device:
+    return host.open(runner, sysfs_root=root)
+
+
+def a_board(root: Path, runner) -> Device:
+    fake_sys.devfreq(root, "17000000.gpu")
+    fake_sys.emc(root)
+    clock = host.MonotonicClock()
+    return sysfs.open(runner, clock, host.Unmetered(clock), root=root)
+
+
+def a_guarded_host(root: Path, runner) -> Device:
+    return guard.guarded(a_host(root, runner), root / "state")
+
+
+def a_table(root: Path, runner) -> Device:
+    return recorded.open("gtx-titan-x-ulisboa-micro")
+
+
+def a_table_with_observed_clocks(root: Path, runner) -> Device:
+    return recorded.open("rtx-a4000-kerneltuner-fma")
+
+
+def a_table_without_power(root: Path, runner) -> Device:
+    return recorded.open("v100-ttu-kernels")
+
+
+def a_gpu(root: Path, runner) -> Device:
     FakeGpu(Path(os.environ["FAKE_NVML_STATE"])).reset(**HOPPER)
     return nvml.open(0, runner)
 
@@ -74,9 +132,10 @@ BACK_ENDS: dict[str, Callable[..., Device]] = {
     "recorded": a_table,
     "recorded, observed": a_table_with_observed_clocks,
     "recorded, no power": a_table_without_power,
-    "nvml": a_gpu,
     "simulated": a_simulated_chip,
 }
+if "FAKE_NVML_STATE" in os.environ:  # set by test_nvml.py, which compiles the fake library and runs this suite over it
+    BACK_ENDS["nvml"] = a_gpu
 
 
 @pytest.fixture(params=BACK_ENDS)
