@@ -93,6 +93,8 @@ def close(problem: Problem, dual: Dual, incumbent: Found, limits: Limits) -> tup
     """
     search = _Search(problem, incumbent, limits)
     guide = _guide(problem, dual, search.threshold)
+    if guide is None:
+        return search.best, max(dual.bound_j, search.threshold)
     labels, dropped_j = None, np.inf
     for column in range(problem.lattice.num_columns):
         labels = _extend(problem, guide, labels, column, search.threshold)
@@ -161,8 +163,8 @@ def _follow(guide: _Guide, column: int, place: int, lane: int) -> list[int]:
     return path
 
 
-def _guide(problem: Problem, dual: Dual, threshold_j: float) -> _Guide:
-    """Sweep at all prices, keep the cells that the bounds leave, and follow the continuations among them."""
+def _guide(problem: Problem, dual: Dual, threshold_j: float) -> _Guide | None:
+    """Sweep at all prices, keep the cells that the bounds leave (None: none), follow the continuations among them."""
     lattice, (energy, time, loss) = problem.lattice, _lanes(problem, dual)
     prices, count = problem.prices(energy, time, loss), int(energy.sum())
     spent = problem.spent(time[:count], loss[:count])
@@ -175,6 +177,8 @@ def _guide(problem: Problem, dual: Dual, threshold_j: float) -> _Guide:
         alive &= through <= limits[lane]
         kept = alive.any(axis=0)
         cells, alive = cells[kept], np.ascontiguousarray(alive[:, kept])
+    if not alive.any(axis=1).all():
+        return None
     behind = np.ascontiguousarray(table[::-1, cells, len(energy) :])
     after = behind - lattice.weigh(prices, slice(None), cells)
     follow, sums = _continuations(problem, prices, cells, behind)

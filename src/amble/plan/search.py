@@ -193,7 +193,7 @@ def _first_of_its_kind(question: _Question) -> NDArray[np.bool_]:
     """Whether no waiting node before this one has the same idle power and ends: [node]."""
     assert question.wait is not None
     kinds: dict[bytes, int] = {}
-    for node in range(question.trellis.num_nodes):
+    for node in np.flatnonzero(np.isfinite(question.wait.idle_w)).tolist():
         problem = _problem(question, node)
         ends = [np.concatenate([end.time_s, end.energy_j, end.never]) for end in (problem.start, problem.end)]
         kinds.setdefault(np.concatenate([*ends, [problem.idle_w]]).tobytes(), node)
