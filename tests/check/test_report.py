@@ -19,6 +19,7 @@ from tests.check.builders import (
     MAX,
     PERIOD_S,
     PLAN,
+    SLOW,
     Policy,
     log,
     predicted_j,
@@ -234,6 +235,16 @@ def test_clocks_that_held_for_a_moment_only_do_not_name_a_policy() -> None:
     whole = log(MAX, traced=100)
     start = replace(whole.slices[0], ran_at=Clocks(core_hz=1e8, memory_hz=1e8))
     assert clocks_of([replace(whole, slices=(start, *whole.slices[1:]))]) == "core 1300.5 MHz, memory 1866 MHz"
+
+
+def test_a_policy_is_named_by_its_plan_while_most_work_ran_there() -> None:
+    whole = log(MAX, traced=10)
+    settling = tuple(replace(each, ran_at=SLOW) if each.request < 4 else each for each in whole.slices)
+    kept = assess([log(), replace(whole, slices=settling)], schedule())
+    assert kept.of("maximum clocks").clocks == "core 1300.5 MHz, memory 1866 MHz"
+    throttled = tuple(replace(each, ran_at=SLOW) for each in whole.slices)
+    lost = assess([log(), replace(whole, slices=throttled)], schedule())
+    assert lost.of("maximum clocks").clocks == "core 420.75 MHz, memory 1331.2 MHz"
 
 
 def test_an_untraced_baseline_has_the_clocks_of_its_plan() -> None:

@@ -81,16 +81,23 @@ def assess(
 def clocks_of(logs: Sequence[Log]) -> str:
     """Write the clocks that work ran at: one setting, or each domain's range; ``unknown clocks`` without a trace.
 
-    Left out are the first request, which may run at the clocks that were found, where more were traced; and settings
-    that held for less than 2 % of the time.
+    Settings that held for less than 2 % of the time are left out: they were passed through.
     """
+    held_s = _held_s(logs)
+    return _written({clocks for clocks, time_s in held_s.items() if time_s >= 0.02 * sum(held_s.values())})
+
+
+def _held_s(logs: Sequence[Log]) -> dict[Clocks, float]:
     held_s: dict[Clocks, float] = {}
-    for piece in (piece for log in logs for piece in log.slices if piece.request or log.traced <= 1):
+    for piece in (piece for log in logs for piece in log.slices):
         held_s[piece.ran_at] = held_s.get(piece.ran_at, 0.0) + piece.finish_s - piece.start_s
-    ran_at = {clocks for clocks, time_s in held_s.items() if time_s >= 0.02 * sum(held_s.values())}
-    if len(ran_at) == 1:
-        return str(next(iter(ran_at)))
-    words = [_range(ran_at, domain) for domain in DOMAINS]
+    return held_s
+
+
+def _written(settings: set[Clocks]) -> str:
+    if len(settings) == 1:
+        return str(next(iter(settings)))
+    words = [_range(settings, domain) for domain in DOMAINS]
     return ", ".join(word for word in words if word) or "unknown clocks"
 
 
@@ -195,11 +202,21 @@ def _accuracy(logs: Sequence[Log], confidence: float) -> Share | None:
 
 
 def _named_clocks(logs: Sequence[Log], terms: _Terms) -> str:
-    traced = clocks_of(logs)
-    if traced != "unknown clocks" or terms.schedule is None:
-        return traced
-    points = [each.point for each in terms.schedule.baselines if each.name == logs[0].policy]
-    return str(points[0].clocks) if points and points[0] else traced
+    """Name a policy by the clocks it was to run at, if most of the traced work did run there; else by what ran.
+
+    The first requests may run at the clocks that were found, until the asked ones have settled.
+    """
+    planned, held_s = _planned(logs[0].policy, terms), _held_s(logs)
+    kept_s = sum(time_s for clocks, time_s in held_s.items() if clocks in planned)
+    return _written(planned) if planned and kept_s >= 0.5 * sum(held_s.values()) else clocks_of(logs)
+
+
+def _planned(policy: str, terms: _Terms) -> set[Clocks]:
+    if terms.schedule is None:
+        return set()
+    if policy == terms.policy:
+        return {step.point.clocks for step in terms.schedule.steps}
+    return {each.point.clocks for each in terms.schedule.baselines if each.name == policy and each.point is not None}
 
 
 def _predictions(logs: Sequence[Log], terms: _Terms, measured_j: dict[str, float]) -> tuple[Prediction, ...]:
