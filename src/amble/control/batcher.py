@@ -47,7 +47,8 @@ class Refusal(NamedTuple):
 class Pace(NamedTuple):
     """The fastest that a governor would serve now: ``quick`` for so many requests, then ``steady``.
 
-    ``factor`` is what the rungs' latencies are to be multiplied with. ``max_batch`` limits both.
+    ``factor`` is what the rungs' latencies are to be multiplied with, ``switch_s`` the time lost until the rung's clocks
+    run. ``max_batch`` limits both.
     """
 
     quick: Rung
@@ -55,19 +56,21 @@ class Pace(NamedTuple):
     quick_left: float = float("inf")
     factor: float = 1.0
     max_batch: int = 1
+    switch_s: float = 0.0
 
     def one_s(self) -> float:
-        """Return how long [s] a single row takes."""
-        return self.factor * (self.quick if self.quick_left >= 1 else self.steady).latency_s[0]
+        """Return how long [s] a single row takes, the switch included."""
+        return self.switch_s + self.factor * (self.quick if self.quick_left >= 1 else self.steady).latency_s[0]
 
 
 def lateness_s(due_s: Sequence[float], start_s: float, pace: Pace, *, first: int = 0) -> float:
-    """Return how late [s] the worst of the rows from ``first`` on is when all are served at this pace, from ``start_s``.
+    """Return how late [s] the worst of the rows from ``first`` on is when all are served at this pace.
 
-    ``due_s`` are deadlines in serving order. Every batch is the largest that makes none of its own late; what is
+    They are served from ``start_s`` on, after the pace's switch. ``due_s`` are deadlines in serving order. Every batch is the largest that makes none of its own late; what is
     negative is slack.
     """
     worst_s, place, left = -float("inf"), 0, pace.quick_left
+    start_s += pace.switch_s
     while place < len(due_s):
         rung = pace.quick if left >= 1 else pace.steady
         size = 1

@@ -1,19 +1,18 @@
 """`amble`, the default governor: least energy, idle included, with latency and accuracy as constraints.
 
-Theory of operation. The ladder is condensed into *gears* (`gears`): for each price of device time the cheapest rung of
-every accuracy level. At each decision
+Theory of operation. The ladder is condensed into *gears* (`gears`): its clocks, each with every accuracy level. Before
+anything is served a *policy* (`policy`) is solved for each of a range of rates: the gear to serve in, given how many
+wait and which clocks run, of least energy among those that refuse no more than the baseline at full clocks would, and
+no more than the objective's percentile allows. Then, at each decision,
 
 1. what was measured corrects the table (one slow-down factor for all rungs, `slowdown`, as in ALERT), the arrivals
    the rate estimate, and what was answered the accuracy account (`budget`);
-2. the estimated rate sets the lowest gear: the first that carries it with some room to spare, a speed held evenly
-   being cheaper than a slow start and a rush;
-3. the deadlines that wait raise it: the first gear at which all of them, served one after the other with a guard
-   in hand, would still be on time;
+2. the policy of the estimated rate gives a gear;
+3. the deadlines that wait may raise it: whatever is served next must leave time for all the others, with a guard
+   in hand, at the fastest that is then still allowed;
 4. inside a gear the less accurate level is cheaper and quicker, and the account says how often it may be used. It is
    kept for busy moments: the shorter the queue, the fuller the account must be;
-5. clocks that differ from those that run cost their switch now, so a more frugal rung must earn it back over the
-   batches it is expected to stay;
-6. while the first deadline leaves room and more requests are expected in time, it holds them back to make one
+5. while the first deadline leaves room and more requests are expected in time, it holds them back to make one
    larger batch of them; with nothing waiting, it parks the clocks once waiting on has cost as much as parking
    (the rule that is never worse than twice the best, whatever comes).
 """
@@ -28,10 +27,12 @@ from amble.control.batcher import Pace, fitting_batch, lateness_s
 from amble.control.governor import NEVER_S, Decision, Observation
 from amble.control.governors.budget import Budget
 from amble.control.governors.gears import Gear, gears
+from amble.control.governors.policy import Load, Policy, baseline_refusals, solve
 from amble.control.governors.rate import Rate, arrive, fresh
 from amble.control.slowdown import Slowdown, observe
 from amble.core.ladder import Ladder, Rung
 from amble.core.point import Clocks
+from amble.core.schedule import Deadline
 
 __all__ = ["Amble", "AmbleState", "Tuning"]
 
@@ -40,27 +41,31 @@ __all__ = ["Amble", "AmbleState", "Tuning"]
 class Tuning:
     """What the governor cannot know from the ladder.
 
-    ``fill``: share of a gear's capacity that the mean rate may take. ``guard``: slack kept in hand, in multiples of
-    one request's time at the fastest rung. ``deviations``: how sure a predicted time must be. ``dwell``: batches over
-    which a change of clocks is paid off. ``chance``: how likely another request must be to wait for it.
-    ``hoard``: share of the accuracy account kept back for each waiting request fewer than three.
+    ``guard``: slack kept in hand, in multiples of one request's time at the fastest rung. ``deviations``: how sure a
+    predicted time must be. ``chance``: how likely another request must be to wait for it. ``hoard``: share of the
+    accuracy account kept back for each waiting request fewer than three. ``grid``: number of rates that policies are
+    solved for, up to ``ceiling`` times the capacity. ``allowed``: share of the refusals that the objective's
+    percentile allows to be planned with. ``sudden``: standard deviations at which the fast rate overrules the slow.
+    ``give``: where the percentile cannot be kept, how far to go from the fewest refusals towards the baseline's.
     """
 
-    fill: float = 0.92
-    guard: float = 0.5
+    guard: float = 0.25
     deviations: float = 2.0
-    dwell: float = 8.0
     chance: float = 0.5
     hoard: float = 0.45
+    grid: int = 30
+    ceiling: float = 1.2
+    allowed: float = 0.8
+    sudden: float = 3.0
+    give: float = 0.5
 
 
 class AmbleState(NamedTuple):
-    """Slow-down, arrival rate, saved accuracy, the gear that is held, and since when nothing waits [s]."""
+    """Slow-down, arrival rate, saved accuracy, and since when nothing waits [s]."""
 
     slowdown: Slowdown
     rate: Rate
     saved: float
-    gear: int
     idle_s: float
 
 
@@ -69,21 +74,26 @@ class Amble:
     """The governor over one ladder. ``budget`` bounds the accuracy loss in every sliding window."""
 
     ladder: Ladder
+    objective: Deadline
     budget: Budget = Budget()
     tuning: Tuning = Tuning()
     name: str = "amble"
     gears: tuple[Gear, ...] = field(init=False, repr=False)
     losses: tuple[float, ...] = field(init=False, repr=False)
+    policies: tuple[Policy, ...] = field(init=False, repr=False)
+    switch_s: tuple[tuple[float, ...], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Condense the ladder once."""
+        """Condense the ladder and solve its policies, once."""
         object.__setattr__(self, "gears", gears(self.ladder, self.budget))
         object.__setattr__(self, "losses", tuple(max(0.0, 1.0 - level.accuracy) for level in self.ladder.levels))
+        object.__setattr__(self, "switch_s", tuple(tuple(self._switch_s(a, b) for b in self.gears) for a in self.gears))
+        object.__setattr__(self, "policies", tuple(self._policy(place) for place in range(self.tuning.grid)))
 
     def init(self, now_s: float) -> AmbleState:
-        """Begin without a rate, with an empty account, in the lowest gear."""
+        """Begin without a rate, with an empty account."""
         scale_s = self.ladder.levels[0].rungs[0].latency_s[0]
-        return AmbleState(Slowdown(), fresh(now_s, fast_s=60 * scale_s, slow_s=1000 * scale_s), 0.0, 0, now_s)
+        return AmbleState(Slowdown(), fresh(now_s, fast_s=60 * scale_s, slow_s=1000 * scale_s), 0.0, now_s)
 
     def pace(self, state: AmbleState) -> Pace:
         """Promise the fastest gear, and no more of its quick level than the account pays for."""
@@ -93,21 +103,25 @@ class Amble:
         left = self.budget.rows_left(state.saved, self.losses[quick])
         return Pace(top[quick], top[0], left, factor, self.ladder.max_batch)
 
+    def _pace_from(self, pace: Pace, running: int) -> Pace:
+        """Return the same promise when it has to begin with a change from this gear's clocks."""
+        return pace._replace(switch_s=self.switch_s[running][-1]) if self.switch_s[running][-1] else pace
+
     def step(self, state: AmbleState, seen: Observation) -> tuple[AmbleState, Decision]:
         """Learn from what has happened, then choose."""
         state = self._learned(state, seen)
         if not seen.due_s:
             return self._idle(state, seen)
         state = state._replace(idle_s=NEVER_S)
+        running = self._running(seen.asked)
         pace = self.pace(state)
-        gear, level = self._choice(state, seen, pace)
-        rung = self._held(self.gears[gear].rungs[level], level, seen, pace)
+        gear, level = self._choice(state, seen, pace, running)
+        rung = self.gears[gear].rungs[level]
         rows = self._rows(rung, level, state, seen, pace)
         wake_s = self._hold_until_s(rung, rows, state, seen, pace)
-        state = state._replace(gear=gear)
         if wake_s > seen.now_s:
-            return state, Decision(pace, wake_s=wake_s)
-        return state, Decision(pace, rung, rows)
+            return state, Decision(self._pace_from(pace, running), wake_s=wake_s)
+        return state, Decision(self._pace_from(pace, gear), rung, rows)
 
     def _learned(self, state: AmbleState, seen: Observation) -> AmbleState:
         rate = arrive(state.rate, seen.now_s, seen.num_arrived)
@@ -118,29 +132,49 @@ class Amble:
         if done.settled:
             slowdown = observe(slowdown, done.took_s / done.rung.latency_s[done.rows - 1])
         saved = self.budget.after(state.saved, max(0.0, 1.0 - done.rung.accuracy), done.rows)
-        return AmbleState(slowdown, rate, saved, state.gear, state.idle_s)
+        return AmbleState(slowdown, rate, saved, state.idle_s)
 
-    def _choice(self, state: AmbleState, seen: Observation, pace: Pace) -> tuple[int, int]:
-        """Return gear and level for the next batch: the lowest gear that carries the load and keeps all deadlines."""
-        start_s = seen.now_s + seen.other_s
+    def _policy(self, place: int) -> Policy:
+        """Solve for one rate of the grid, with no more refusals than the baseline's or the percentile's."""
+        rate_hz = (place + 1) / self.tuning.grid * self.tuning.ceiling * self.gears[-1].capacity_hz
+        load = Load(rate_hz, self.objective.latency_s)
+        baseline = baseline_refusals(self.ladder.levels[0].rungs[0], self.ladder, load)
+        goal = min(baseline + 0.0005, self.tuning.allowed * (1.0 - self.objective.percentile))
+        strict = solve(self.gears, self.ladder, load, goal=goal)
+        if strict.refused <= goal or strict.refused >= baseline:
+            return strict
+        goal = strict.refused + self.tuning.give * (baseline - strict.refused)
+        return solve(self.gears, self.ladder, load, goal=goal)
+
+    def _choice(self, state: AmbleState, seen: Observation, pace: Pace, running: int) -> tuple[int, int]:
+        """Return the gear for the next batch and its level: the policy's, or the first that keeps all deadlines."""
         level = self._level(state, seen)
         spare = self._spare_level(state, seen.head_rows)
-        guard_s = self.tuning.guard * pace.factor * self.gears[-1].rungs[-1].latency_s[0]
-        for gear in range(self._base_gear(state, seen.now_s), len(self.gears)):
-            if self._keeps(gear, level, seen, start_s + guard_s, pace):
-                return gear, level
-            if spare != level and self._keeps(gear, spare, seen, start_s + guard_s, pace):
-                return gear, spare
+        first = self._planned(state, seen.now_s).choose(running, seen.num_waiting)
+        for gear in range(first, len(self.gears)):
+            for each in {level: None, spare: None}:
+                if self._keeps(gear, each, seen, pace, running):
+                    return gear, each
         return len(self.gears) - 1, spare
 
-    def _base_gear(self, state: AmbleState, now_s: float) -> int:
-        """Return the first gear whose capacity the estimated rate leaves some of."""
+    def _planned(self, state: AmbleState, now_s: float) -> Policy:
+        """Return the policy for the estimated rate; a rate that has surely changed counts at once."""
         fast_hz, slow_hz = state.rate.hz(now_s)
-        needed_hz = max(slow_hz, min(fast_hz, 1.5 * slow_hz)) * state.slowdown.mean / self.tuning.fill
+        spread_hz = (slow_hz / (2.0 * state.rate.fast_s)) ** 0.5
+        rate_hz = fast_hz if abs(fast_hz - slow_hz) > self.tuning.sudden * spread_hz else slow_hz
+        share = rate_hz * state.slowdown.mean / (self.tuning.ceiling * self.gears[-1].capacity_hz)
+        return self.policies[max(0, min(self.tuning.grid - 1, int(share * self.tuning.grid + 0.5) - 1))]
+
+    def _running(self, asked: Clocks | None) -> int:
+        """Return the gear whose clocks run; the nearest more frugal one where none has exactly these."""
+        place = 0
         for index, gear in enumerate(self.gears):
-            if gear.capacity_hz >= needed_hz:
+            clocks = gear.rungs[0].clocks
+            if clocks is asked or clocks == asked:
                 return index
-        return len(self.gears) - 1
+            if asked is not None and clocks < asked:
+                place = index
+        return place
 
     def _level(self, state: AmbleState, seen: Observation) -> int:
         """Return the cheapest level that the account affords with what is hoarded for a queue this short."""
@@ -148,7 +182,7 @@ class Amble:
         gear = self.gears[0]
         best = 0
         for level in range(1, len(self.losses)):
-            cheaper = gear.objective_j[level][0] < gear.objective_j[best][0]
+            cheaper = gear.cheaper[level] < gear.cheaper[best]
             if cheaper and self.budget.affords(state.saved - hoard, self.losses[level], seen.head_rows):
                 best = level
         return best
@@ -163,31 +197,25 @@ class Amble:
         ]
         return min(affordable, key=lambda level: top[level].latency_s[0])
 
-    def _keeps(self, gear: int, level: int, seen: Observation, start_s: float, pace: Pace) -> bool:
-        """Tell whether all that waits would be on time in this gear, this level first and then as the budget allows."""
-        rungs = self.gears[gear].rungs
-        left = self.budget.rows_left(0.0, self.losses[level]) if level == 0 else pace.quick_left
-        if seen.asked is not None and rungs[level].clocks is not seen.asked:
-            start_s += self._late_start_s(rungs[level], seen.asked)
-        return lateness_s(seen.due_s, start_s, pace._replace(quick=rungs[level], steady=rungs[0], quick_left=left)) <= 0
+    def _keeps(self, gear: int, level: int, seen: Observation, pace: Pace, running: int) -> bool:
+        """Tell whether all others would still be on time at the fastest after a batch at this rung, and that one too."""
+        rung, due_s = self.gears[gear].rungs[level], seen.due_s
+        guard_s = self.tuning.guard * pace.quick.latency_s[0]
+        start_s = seen.now_s + seen.other_s + guard_s + self.switch_s[running][gear]
+        rows = (
+            1 if pace.max_batch == 1 else fitting_batch(due_s, start_s, rung, limit=pace.max_batch, factor=pace.factor)
+        )
+        start_s += pace.factor * rung.latency_s[rows - 1]
+        if start_s > min(due_s[:rows]):
+            return False
+        return len(due_s) == rows or lateness_s(due_s[rows:], start_s, self._pace_from(pace, gear)) <= 0
 
-    def _late_start_s(self, rung: Rung, asked: Clocks) -> float:
-        """How much later [s] a rung is done because its clocks do not run yet: at most a settling time at half speed."""
-        if rung.clocks == asked:
-            return 0.0
-        return self.ladder.stall_s(asked, rung.clocks) + 0.5 * self.ladder.settle_s(asked, rung.clocks)
-
-    def _held(self, rung: Rung, level: int, seen: Observation, pace: Pace) -> Rung:
-        """Stay at the clocks that run when going down would not earn its switch back."""
-        if seen.asked is None or rung.clocks is seen.asked or rung.clocks == seen.asked:
-            return rung
-        running = [each for each in self.ladder.levels[level].rungs if each.clocks == seen.asked]
-        if not running or running[0].latency_s[0] > rung.latency_s[0]:
-            return rung
-        idle_w = 0.0 if self.ladder.accounting == "gross" else self.ladder.park_w
-        here, there = (each.energy_j[0] - idle_w * each.latency_s[0] for each in (running[0], rung))
-        earned_j = (here - there) * self.tuning.dwell
-        return rung if earned_j > self.ladder.stall_j(seen.asked, rung.clocks) else running[0]
+    def _switch_s(self, before: Gear, after: Gear) -> float:
+        """Return how much later [s] a request is done when its gear's clocks do not run yet."""
+        old, new = before.rungs[0], after.rungs[0]
+        settle_s = self.ladder.settle_s(old.clocks, new.clocks)
+        lost = min(1.0, settle_s / old.latency_s[0]) * (old.latency_s[0] - new.latency_s[0])
+        return self.ladder.stall_s(old.clocks, new.clocks) + max(0.0, lost)
 
     def _rows(self, rung: Rung, level: int, state: AmbleState, seen: Observation, pace: Pace) -> int:
         """Return the largest batch on time that the accuracy account can pay for."""
@@ -202,7 +230,7 @@ class Amble:
         """Return until when to wait for a larger batch; now or earlier when serving at once is better."""
         if rows < seen.num_waiting or rows >= pace.max_batch or seen.due_s[0] == NEVER_S:
             return seen.now_s
-        guard_s = self.tuning.guard * pace.factor * self.gears[-1].rungs[-1].latency_s[0]
+        guard_s = self.tuning.guard * pace.quick.latency_s[0]
         latest_s = min(seen.due_s[:rows]) - guard_s - pace.factor * rung.latency_s[rows] - seen.other_s
         room_s = latest_s - seen.now_s
         if room_s <= 0.01 * rung.latency_s[0]:
@@ -215,8 +243,8 @@ class Amble:
         """Park the clocks when waiting at them has cost as much as parking, or is going to."""
         since_s = min(state.idle_s, seen.now_s)
         state = state._replace(idle_s=since_s)
-        pace = self.pace(state)
         asked, park = seen.asked, self.ladder.park
+        pace = self._pace_from(self.pace(state), self._running(asked))
         if asked is None or asked == park:
             return state, Decision(pace)
         after_s = self._break_even_s(asked)

@@ -1,9 +1,8 @@
-"""A ladder and an accuracy budget → gears: for each price of device time, the cheapest rung of every level.
+"""A ladder and an accuracy budget → gears: the ladder's clocks with every accuracy level, from frugal to fast.
 
-Energy at a fixed period is ``Σ objective``; what makes it go up is that device time is scarce. Give time a price of ν
-watts and the best rung of each level is ``argmin objective + ν × time``, independent of all others: that is the
-Lagrangian of "least energy, so much utilisation, so much accuracy". Over all prices only a few combinations come out;
-they are the gears, from frugal to fast. A load needs the first gear that carries it, a pressed queue a higher one.
+Inside a gear the levels are mixed as far as the accuracy budget allows, so a gear has one mean time and one mean energy
+for each batch size, and comparing gears is comparing two numbers. The levels of a gear share their clocks: going to
+and fro between two precisions must not cost a change of clocks every time.
 """
 
 from __future__ import annotations
@@ -14,63 +13,67 @@ import numpy as np
 
 from amble.control.governors.budget import Budget
 from amble.core.ladder import Ladder, Level, Rung
+from amble.core.ports import FloatArray
 
 __all__ = ["Gear", "gears"]
 
 
 @dataclass(frozen=True, slots=True)
 class Gear:
-    """One rung for each level of the ladder, what they cost, and what they carry.
+    """One rung for each level of the ladder, and their long-run mix.
 
-    objective_j: [level][batch size − 1], the energy a choice can change. ``capacity_hz`` is the most rows a second
-    with the levels mixed as far as the accuracy budget allows; ``price_w`` the lowest price of time it is chosen at.
+    latency_s, objective_j: [batch size − 1], means over the mix; the objective is the energy that a choice can change.
+    cheaper: [level], objective of one request at each level.
     """
 
     rungs: tuple[Rung, ...]
-    objective_j: tuple[tuple[float, ...], ...]
-    capacity_hz: float
-    price_w: float
+    latency_s: tuple[float, ...]
+    objective_j: tuple[float, ...]
+    cheaper: tuple[float, ...]
+
+    @property
+    def capacity_hz(self) -> float:
+        """Return the most rows a second in the long run, at the best batch size."""
+        return max(size / time_s for size, time_s in enumerate(self.latency_s, start=1))
 
 
 def gears(ladder: Ladder, budget: Budget) -> tuple[Gear, ...]:
-    """Return the gears of a ladder, from frugal to fast, at the batch size that serves most."""
-    found: list[Gear] = []
-    for price_w in _prices_w(ladder):
-        rungs = tuple(_best(ladder, level, price_w) for level in ladder.levels)
-        if not found or rungs != found[-1].rungs:
-            energies = tuple(tuple(_objective_j(ladder, rung).tolist()) for rung in rungs)
-            found.append(Gear(rungs, energies, _capacity_hz(ladder, rungs, budget), price_w))
-    return tuple(found)
+    """Return the gears worth having, from frugal to fast; the last one is the fastest rung of every level."""
+    by_level = [{rung.clocks: rung for rung in level.rungs} for level in ladder.levels]
+    shared = [clocks for clocks in by_level[0] if all(clocks in level for level in by_level)]
+    found = [_gear(ladder, budget, tuple(level[clocks] for level in by_level)) for clocks in shared]
+    found.append(_gear(ladder, budget, tuple(level.rungs[0] for level in ladder.levels)))
+    kept: list[Gear] = []
+    for gear in sorted(found, key=lambda each: (each.latency_s[0], each.objective_j[0])):
+        if not kept or np.less(gear.objective_j, kept[-1].objective_j).any():
+            kept.append(gear)
+    return tuple(reversed(kept))
 
 
-def _prices_w(ladder: Ladder) -> list[float]:
-    """Return every price at which some level's choice changes, with 0 and one above all."""
-    prices = {0.0}
-    for level in ladder.levels:
-        for slow in level.rungs:
-            for quick in level.rungs:
-                gain_s = slow.latency_s[0] - quick.latency_s[0]
-                if gain_s > 0:
-                    more_j = _objective_j(ladder, quick)[0] - _objective_j(ladder, slow)[0]
-                    prices.add(max(0.0, float(more_j / gain_s)) * (1 + 1e-9))
-    return [*sorted(prices), 2.0 * max(prices) + 1.0]
+def _gear(ladder: Ladder, budget: Budget, rungs: tuple[Rung, ...]) -> Gear:
+    shares = _shares(ladder.levels, rungs, budget)
+    size = ladder.max_batch
+    latency_s = sum(share * np.asarray(rung.latency_s[:size]) for share, rung in zip(shares, rungs, strict=True))
+    energies = [_objective_j(ladder, rung)[:size] for rung in rungs]
+    objective_j = sum(share * energy_j for share, energy_j in zip(shares, energies, strict=True))
+    cheaper = tuple(float(energy_j[0]) for energy_j in energies)
+    return Gear(rungs, tuple(np.asarray(latency_s).tolist()), tuple(np.asarray(objective_j).tolist()), cheaper)
 
 
-def _best(ladder: Ladder, level: Level, price_w: float) -> Rung:
-    return min(level.rungs, key=lambda rung: (_objective_j(ladder, rung)[0] + price_w * rung.latency_s[0], rung.index))
+def _shares(levels: tuple[Level, ...], rungs: tuple[Rung, ...], budget: Budget) -> list[float]:
+    """Mix the most accurate level with the one that saves most for the accuracy it may lose."""
+    shares = [1.0] + [0.0] * (len(levels) - 1)
+    gains = [
+        budget.share(1.0 - level.accuracy) * (rungs[0].energy_j[0] - rung.energy_j[0])
+        for level, rung in zip(levels, rungs, strict=True)
+    ]
+    best = int(np.argmax(gains))
+    if best > 0 and gains[best] > 0:
+        share = budget.share(1.0 - levels[best].accuracy)
+        shares[best], shares[0] = share, 1.0 - share
+    return shares
 
 
-def _objective_j(ladder: Ladder, rung: Rung) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _objective_j(ladder: Ladder, rung: Rung) -> FloatArray:
     idle_w = 0.0 if ladder.accounting == "gross" else ladder.park_w
     return np.asarray(rung.energy_j) - idle_w * np.asarray(rung.latency_s)
-
-
-def _capacity_hz(ladder: Ladder, rungs: tuple[Rung, ...], budget: Budget) -> float:
-    """Mix the two levels that carry most: as much of the quick one as the budget allows in the long run."""
-    size = ladder.max_batch
-    steady_s = rungs[0].latency_s[size - 1] / size
-    best_s = steady_s
-    for level, rung in zip(ladder.levels[1:], rungs[1:], strict=True):
-        share = budget.share(1.0 - level.accuracy)
-        best_s = min(best_s, (1.0 - share) * steady_s + share * rung.latency_s[size - 1] / size)
-    return 1.0 / best_s
