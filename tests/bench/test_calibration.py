@@ -1,0 +1,41 @@
+"""What a chip's file says about its distance from reality is what the bench finds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import calibration
+import microbenchmarks as micro
+import numpy as np
+import pytest
+
+from amble.devices import chip as catalogue
+
+DATA = Path(os.environ.get("AMBLE_DATA") or Path(__file__).parents[3] / "shared" / "data")
+
+
+@pytest.mark.parametrize("name", catalogue.chips())
+def test_a_chip_declares_the_error_that_the_bench_finds(name: str) -> None:
+    if name in calibration.COMPARED and not (DATA / calibration.COMPARED[name][1]).exists():
+        pytest.skip("the recorded data are not here")
+    assert catalogue.load(name).calibration == calibration.statement(name, DATA)
+
+
+def test_a_chip_without_its_data_is_listed_as_not_measured(tmp_path: Path) -> None:
+    (record,) = calibration.records("jetson-tx2", tmp_path)
+    assert record["what"] == "data not here"
+    assert record["median_percent"] is None
+
+
+def test_no_clock_is_both_fitted_and_judged() -> None:
+    assert set(calibration.held_out(13).tolist()) & set(range(0, 13, 2)) == set()
+    assert not set(calibration.FITTED_INTENSITIES) >= set(micro.INTENSITIES)
+
+
+def test_mixbench_counts_its_operations() -> None:
+    chip = catalogue.load("jetson-tx2")
+    single, half = (micro.mixbench(chip, precision, (0, 64)) for precision in ("fp32", "fp16"))
+    assert single.fma[1] == pytest.approx((0.25 + 32) * 2**27 / 2)
+    assert half.fma == pytest.approx(2 * single.fma)
+    assert np.all(single.blocks * single.dram_bytes / single.blocks == 2**27)
