@@ -26,9 +26,7 @@ def log() -> list[dict[str, float | str]]:
 
 
 def session() -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(bundled.model_path(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(bundled.model_path(), providers=["CPUExecutionProvider"])
 
 
 def multiply_adds() -> int:
