@@ -21,7 +21,7 @@ def train(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def noise(train: ModuleType, count: int = 512) -> object:
+def noise(train: ModuleType, count: int = 256) -> object:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 28, 28), generator=generator, dtype=torch.uint8)
     return train.Split(images, torch.randint(0, 10, (count,), generator=generator))
@@ -29,12 +29,12 @@ def noise(train: ModuleType, count: int = 512) -> object:
 
 def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(train: ModuleType) -> None:
     data = noise(train)
-    whole = train.start(2, 512, 1)
+    whole = train.start(4, 256, 1)
     train.train_epoch(whole, data, 1)
     saved = copy.deepcopy(whole.state())
     train.train_epoch(whole, data, 1)
 
-    continued = train.start(2, 512, 99)
+    continued = train.start(4, 256, 99)
     continued.load(saved)
     assert continued.epoch == 1
     train.train_epoch(continued, data, 1)
