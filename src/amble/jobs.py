@@ -8,7 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -25,18 +28,19 @@ from amble.check.tables import Table
 from amble.check.trace import trace_json
 from amble.control import loop
 from amble.core import files
-from amble.core.errors import Refused
+from amble.core.errors import Infeasible, Refused
 from amble.core.files import Format
 from amble.core.graph import Graph
 from amble.core.log import Log
+from amble.core.point import OperatingPoint
 from amble.core.ports import Device
-from amble.core.profile import Profile
+from amble.core.profile import IdlePower, Profile
 from amble.core.report import Report
 from amble.core.schedule import Deadline, Schedule, Step
 from amble.devices import chip, guard, host, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
 from amble.devices.guard import Restored
-from amble.fit import quadratic
+from amble.fit import profiles
 from amble.fit.costs import COSTS, Costs
 from amble.fit.costs import costs as costs_of
 from amble.measure import accuracy, design, operators, platform
@@ -72,6 +76,8 @@ LOG = Format("log", 1, Log)
 _FORMATS: Mapping[str, Format[Any]] = {each.kind: each for each in (PROFILE, COSTS, SCHEDULE, REPORT, LOG)}
 
 BUNDLED = "fashion-resnet"
+_QUICK = "p-norm"  # the model that chooses what to measure next
+_TYPICAL = (1.1, 1.5, 2.0, 3.0)  # deadlines, in units of the fastest time, when none is given
 _PLANNERS = {"trellis": clocks.per_operator, "single": clocks.single, "max": clocks.fastest}
 
 
@@ -100,7 +106,10 @@ def open(uri: str, *, seed: int = 0) -> Device:  # noqa: A001
         case "recorded", []:
             return recorded.open(name, compute=onnx.OnnxRunner())
         case "host", []:
-            return guard.guarded(host.open(onnx.OnnxRunner()))
+            found = host.open(onnx.OnnxRunner())
+            return guard.guarded(
+                replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
+            )
     raise Refused(f"unknown device {uri!r}; write sim:CHIP, recorded:TABLE or host (amble devices lists them)")
 
 
@@ -122,48 +131,88 @@ def load(
         return onnx.load(bundled.model_path(), batch=batch)
     if name.startswith("synthetic:"):
         return synthetic.chain(int(name.partition(":")[2]), seed=0)
-    return onnx.load(Path(model), batch=batch, shapes=shapes)
+    return onnx.load(Path(model).resolve(), batch=batch, shapes=shapes)
 
 
 def measure(
     graph: Graph,
     device: Device,
     *,
+    deadline: Deadline | None = None,
     points: int | None = None,
     repeats: int = 20,
     keep: Path | None = None,
     on_progress: OnProgress = lambda done, total: None,
 ) -> Profile:
-    """Measure every operator at ``points`` settings (as many as a fit needs, unless given), idle power and switching.
+    """Measure every operator where it tells most: spread over the clocks, then where plans for the deadline would run.
 
-    ``keep`` is where the profile so far is saved after every point: an interrupted call goes on from there.
+    Without a ``deadline`` plans from tight to loose are meant. It stops when every setting that a plan chooses has been
+    measured, or at ``points`` settings. ``keep`` is where the profile so far is saved after every point: an interrupted
+    call goes on from there.
     """
     so_far = files.load(keep, PROFILE) if keep and keep.exists() else operators.begin(graph, device)
-    total = min(points or design.enough(so_far.points), len(so_far.points))
+    enough = min(points or design.enough(so_far.points), len(so_far.points))
+    most = min(points or 2 * enough, len(so_far.points))
 
     def note(profile: Profile) -> None:
         if keep:
             files.save(profile, keep, PROFILE)
-        on_progress(len(profile.totals), total)
+        on_progress(len(profile.totals), most)
 
-    profile = operators.operators(
-        graph, device, next_point=design.farthest(total), repeats=repeats, so_far=so_far, on_point=note
-    )
-    idle = platform.idle_power(device, [total.point.clocks for total in profile.totals])
-    whole = replace(profile, idle=idle, switches=platform.switch_costs(device))
+    measuring = partial(operators.operators, graph, device, repeats=repeats, on_point=note)
+    spread = measuring(next_point=design.farthest(enough), so_far=so_far)
+    known = replace(spread, idle=_idle(spread, device), switches=platform.switch_costs(device))
+    profile = measuring(next_point=_where_plans_run(graph, deadline, most), so_far=known)
+    whole = replace(profile, idle=_idle(profile, device))
     if keep:
         keep.unlink(missing_ok=True)
     return whole
 
 
+def _idle(profile: Profile, device: Device) -> tuple[IdlePower, ...]:
+    known = {each.clocks for each in profile.idle}
+    settings = dict.fromkeys(total.point.clocks for total in profile.totals)
+    return profile.idle + platform.idle_power(device, [clocks for clocks in settings if clocks not in known])
+
+
+def _where_plans_run(graph: Graph, deadline: Deadline | None, most: int) -> operators.NextPoint:
+    """Return a chooser of the next setting: one that a plan with what is known so far uses and nobody measured."""
+
+    def next_point(profile: Profile) -> OperatingPoint | None:
+        measured = {total.point for total in profile.totals}
+        if len(measured) >= most:
+            return None
+        costs = costs_of(profile, partial(profiles.surfaces, model=_QUICK, held_out=False))
+        for wanted in [deadline] if deadline else _typical(costs):
+            with suppress(Infeasible):
+                for planner in (clocks.single, clocks.per_operator):
+                    plan = planner(graph, costs, wanted)
+                    for point in dict.fromkeys(step.point for step in plan.steps):
+                        if point not in measured:
+                            return point
+        return None
+
+    return next_point
+
+
+def _typical(costs: Costs) -> list[Deadline]:
+    fastest_s = float(costs.arrays().latency_s.sum(axis=0).min()) * costs.margin(0.99)
+    return [Deadline(factor * fastest_s) for factor in _TYPICAL]
+
+
 def fit(source: Profile | Path, *, model: str = "amble") -> Costs:
-    """Fit a profile: what every operator costs at every point the device allows."""
+    """Fit a profile: what every operator costs at every point the device allows, by the named model."""
     profile = source if isinstance(source, Profile) else files.load(source, PROFILE)
-    return costs_of(profile, quadratic.fitted)
+    return costs_of(profile, partial(profiles.surfaces, model=model))
 
 
 def costs_for(
-    model: str, device: str, *, graph: Callable[[], Graph], on_progress: OnProgress = lambda done, total: None
+    model: str,
+    device: str,
+    *,
+    graph: Callable[[], Graph],
+    deadline: Deadline | None = None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> tuple[Graph, Costs]:
     """Return a network and its costs on a device.
 
@@ -174,11 +223,11 @@ def costs_for(
         costs = files.load(path, COSTS) if files.kind_of(path) == "costs" else fit(path)
         return load(costs.source or costs.graph, batch=costs.batch, device=costs.device), costs
     network, opened = graph(), open(device)
-    content = repr((network.digest, opened.name, opened.calibration, design.__doc__))
+    content = repr((network.digest, opened.name, opened.calibration, deadline, version("amble")))
     kept = _cache() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
     if kept.exists():
         return network, files.load(kept, COSTS)
-    costs = fit(measure(network, opened, keep=kept.with_suffix(".part"), on_progress=on_progress))
+    costs = fit(measure(network, opened, deadline=deadline, keep=kept.with_suffix(".part"), on_progress=on_progress))
     files.save(costs, kept, COSTS)
     return network, costs
 

@@ -16,6 +16,7 @@ from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
     from amble.core.graph import Graph
+    from amble.core.schedule import Deadline
     from amble.fit.costs import Costs
 
 __all__ = ["Network", "Wish", "device_option", "network_options", "output_option", "verb", "wish_options"]
@@ -97,16 +98,18 @@ class Network:
         """Read it; on a recorded device the name is one of its workloads."""
         return amble.load(self.model, batch=self.batch, shapes=self.shapes, device=device)
 
-    def costs(self, device: str, on_progress: OnProgress) -> tuple[Graph, Costs]:
+    def costs(self, device: str, deadline: Deadline, on_progress: OnProgress) -> tuple[Graph, Costs]:
         """Read it with its costs on a device, which are measured and fitted unless they are known."""
-        return amble.costs_for(self.model, device, graph=lambda: self.load(device), on_progress=on_progress)
+        return amble.costs_for(
+            self.model, device, graph=lambda: self.load(device), deadline=deadline, on_progress=on_progress
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a plan is to keep, and how it is to be found."""
 
-    deadline: str
+    deadline: Deadline
     period_s: float | None
     planner: str
     exact: bool
@@ -136,7 +139,7 @@ def wish_options(function: Function) -> Function:
         terminal: Terminal, *, deadline: str, period: str | None, planner: str, exact: bool, **options: Any
     ) -> None:
         period_s = None if period is None else parse_time_s(period)
-        function(terminal, wish=Wish(deadline, period_s, planner, exact), **options)
+        function(terminal, wish=Wish(amble.Deadline.parse(deadline), period_s, planner, exact), **options)
 
     for option in (
         click.option("--deadline", required=True, metavar="TIME[@pNN]", help="30ms or 30ms@p99.9; p99 unless given."),

@@ -105,7 +105,7 @@ def plan(
     MODEL may also be a profile or a costs file. A network is measured and fitted first, once (kept by content).
     """
     with terminal.progress(f"measuring {network.model}") as on_progress:
-        graph, costs = network.costs(device, on_progress)
+        graph, costs = network.costs(device, wish.deadline, on_progress)
     schedule = amble.plan(
         graph, costs, deadline=wish.deadline, period_s=wish.period_s, planner=wish.planner, exact=wish.exact
     )

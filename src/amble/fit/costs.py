@@ -116,14 +116,13 @@ COSTS = Format("costs", 1, Costs)
 
 
 def costs(profile: Profile, fitter: Fitter) -> Costs:
-    """Fit a profile with the given laws and read them off at every point of the device."""
+    """Fit a profile and read the laws off at every point of the device; measured points stay as they were measured."""
     if not profile.samples:
         raise Refused(f"the profile of {profile.graph} has no samples; measure it first")
     points = tuple(sorted(profile.points)) or tuple(sorted({sample.point for sample in profile.samples}))
     surfaces = fitter(profile, points)
-    num_operators = len(profile.operators)
-    latency_s, power_w = surfaces.latency_s[:num_operators], surfaces.power_w
-    metered = not np.isnan(power_w[:num_operators]).any()
+    latency_s, energy_j = _as_measured(profile, points, surfaces)
+    metered = not np.isnan(energy_j).any()
     return Costs(
         device=profile.device,
         calibration=profile.calibration,
@@ -136,11 +135,27 @@ def costs(profile: Profile, fitter: Fitter) -> Costs:
         operators=profile.operators,
         points=points,
         latency_s=_rows(latency_s),
-        energy_j=_rows(latency_s * power_w[:num_operators]) if metered else (),
-        idle_power_w=_rows(power_w[-1:])[0] if profile.idle else (),
+        energy_j=_rows(energy_j) if metered else (),
+        idle_power_w=_rows(surfaces.power_w[-1:])[0] if profile.idle else (),
         residuals=_residuals(profile, points, latency_s),
         switches=profile.switches,
     )
+
+
+def _as_measured(
+    profile: Profile, points: tuple[OperatingPoint, ...], surfaces: Surfaces
+) -> tuple[FloatArray, FloatArray]:
+    """Return latency and energy, [operator, point]: what was measured where it was, the fitted elsewhere."""
+    latency_s = surfaces.latency_s[:-1].copy()
+    energy_j = latency_s * surfaces.power_w[:-1]
+    row = {name: index for index, name in enumerate(profile.operators)}
+    column = {point: index for index, point in enumerate(points)}
+    for sample in profile.samples:
+        if not sample.throttled:
+            place = row[sample.operator], column[sample.point]
+            latency_s[place] = sample.latency_s
+            energy_j[place] = np.nan if sample.energy_j is None else sample.energy_j
+    return latency_s, energy_j
 
 
 def _rows(values: FloatArray) -> tuple[tuple[float, ...], ...]:
