@@ -7,6 +7,7 @@ Every pass evaluates several prices and adds the paths that answer them; the nex
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,7 +47,7 @@ class Problem:
     @property
     def limits_loss(self) -> bool:
         """Whether a second budget counts."""
-        return bool(np.isfinite(self.max_loss))
+        return math.isfinite(self.max_loss)
 
     @property
     def latest_s(self) -> float:
@@ -208,8 +209,8 @@ def _guess(problem: Problem) -> float:
     if slow <= least_s or fast <= least_j:
         return float(abs(least_j) / max(abs(least_s), 1e-12)) or 1.0
     prices = (fast - least_j) / (slow - least_s) * np.geomspace(1e-2, 1e3, 26)
-    chosen = [(cost_j + price * time_s + barred).argmin(1, keepdims=True) for price in prices]
-    spent = np.array([np.take_along_axis(time_s, nodes, 1).sum() for nodes in chosen])
+    chosen = (cost_j + barred + prices[:, None, None] * time_s).argmin(axis=2)  # [price, row]
+    spent = time_s[np.arange(len(rows)), chosen].sum(axis=1)
     share = problem.budget_s * len(rows) / lattice.num_columns
     return float(prices[np.abs(spent - share).argmin()])
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from amble.plan.dual import Dual, Found, Problem
 from amble.plan.sweep import FORBIDDEN, Lattice, Prices
+from amble.plan.through import Through
 from amble.plan.trellis import Floats, Ints
 
 __all__ = ["Limits", "close"]
@@ -25,7 +26,6 @@ _MANY = 64  # labels from which on cells are compared with each other
 _RIVALS = 64  # labels that others are compared with, where there are three costs to compare
 _TIME_STEP = 1e-14  # times nearer than this, relative to the budget, count as equal among labels
 _COST_STEP = 1e-12  # costs likewise, relative to the incumbent's
-_FACTORS = (1.0, 0.85, 1.18, 0.6, 1.7, 0.3, 3.0)  # of the best prices, where bounds are taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +86,19 @@ class _Guide:
         return len(self.spent)
 
 
-def close(problem: Problem, dual: Dual, incumbent: Found, limits: Limits) -> tuple[Found, float]:
+def close(through: Through, dual: Dual, incumbent: Found, limits: Limits) -> tuple[Found, float]:
     """Improve the incumbent (one path, or none) until nothing is better by the tolerance, or below the cutoff.
 
     Returns it with the bound proved: within the tolerance of it or of the cutoff, unless labels had to be put aside.
     """
-    search = _Search(problem, incumbent, limits)
-    guide = _guide(problem, dual, search.threshold)
+    problem, search = through.problem, _Search(through.problem, incumbent, limits)
+    guide = _guide(through, search.threshold)
     if guide is None:
         return search.best, max(dual.bound_j, search.threshold)
-    labels, dropped_j = None, np.inf
-    for column in range(problem.lattice.num_columns):
+    labels, dropped_j, last = None, np.inf, problem.lattice.num_columns - 1
+    for column in range(last + 1):
         labels = _extend(problem, guide, labels, column, search.threshold)
-        if column % (1 + problem.lattice.num_columns // 128) == 0 or column == problem.lattice.num_columns - 1:
+        if column % max(4, last // 64) == 0 or column == last:
             search.complete(guide, labels, column)
             labels = labels.of(labels.bound_j < search.threshold)
         labels = labels.of(_undominated(problem, guide, labels, column, search.best_j))
@@ -163,39 +163,31 @@ def _follow(guide: _Guide, column: int, place: int, lane: int) -> list[int]:
     return path
 
 
-def _guide(problem: Problem, dual: Dual, threshold_j: float) -> _Guide | None:
-    """Sweep at all prices, keep the cells that the bounds leave (None: none), follow the continuations among them."""
-    lattice, (energy, time, loss) = problem.lattice, _lanes(problem, dual)
-    prices, count = problem.prices(energy, time, loss), int(energy.sum())
-    spent = problem.spent(time[:count], loss[:count])
-    table = lattice.sweep(prices, lattice.num_columns)
-    alive, cells = np.ones(table.shape[:2], bool), np.arange(lattice.num_cells)
-    limits = [threshold_j + paid for paid in spent] + [problem.latest_s, problem.worst_loss]
-    for lane in range(len(energy)):
-        node = lattice.weigh(prices.lane(lane), slice(None), cells)[:, :, 0]
-        through = table[:, cells, lane] + table[::-1, cells, len(energy) + lane] - node
-        alive &= through <= limits[lane]
-        kept = alive.any(axis=0)
-        cells, alive = cells[kept], np.ascontiguousarray(alive[:, kept])
+def _guide(through: Through, threshold_j: float) -> _Guide | None:
+    """Keep the cells that the bounds leave (None: no path), and follow the continuations among them."""
+    problem = through.problem
+    lattice, spent = problem.lattice, problem.spent(through.time, through.loss)
+    alive, cells = _alive(through, [*(threshold_j + spent), problem.latest_s, problem.worst_loss])
     if not alive.any(axis=1).all():
         return None
-    behind = np.ascontiguousarray(table[::-1, cells, len(energy) :])
+    prices = through.prices.some(slice(0, through.num_lanes))
+    behind = np.stack([through.tails(lane, cells) for lane in range(prices.num_lanes)], axis=-1)
     after = behind - lattice.weigh(prices, slice(None), cells)
     follow, sums = _continuations(problem, prices, cells, behind)
     steps = None if lattice.differs or lattice.num_columns < 2 else _steps(problem, 1, cells)
     spread = (np.inf, np.inf) if steps is None else (float(np.ptp(steps[0])), float(np.ptp(steps[1])))
-    return _Guide(cells, alive, after, follow, *sums, spent, time[:count], loss[:count], steps, spread)
+    return _Guide(cells, alive, after, follow, *sums, spent, through.time, through.loss, steps, spread)
 
 
-def _lanes(problem: Problem, dual: Dual) -> Floats:
-    """Prices of energy, time and loss: around the best, then the two extremes."""
-    pairs = [(dual.time * factor, dual.loss * factor) for factor in _FACTORS]
-    extremes = [(0.0, 1.0, 0.0)]
-    if problem.limits_loss:
-        pairs += [(dual.time * factor, dual.loss / factor) for factor in _FACTORS[1:]]
-        pairs += [(dual.time * factor, dual.loss) for factor in _FACTORS[1:]]
-        extremes += [(0.0, 0.0, 1.0)]
-    return np.array([*((1.0, *pair) for pair in pairs), *extremes]).T.copy()
+def _alive(through: Through, limits: list[float]) -> tuple[NDArray[np.bool_], Ints]:
+    """Which cells may be on a path within the limits [lane]: [column, place], and the cells of the places."""
+    alive, cells = np.ones(through.table.shape[:2], bool), np.arange(through.problem.lattice.num_cells)
+    for lane in range(through.num_lanes):
+        node = through.problem.lattice.weigh(through.prices.some(slice(lane, lane + 1)), slice(None), cells)[:, :, 0]
+        alive &= through.heads(lane, cells) + through.tails(lane, cells) - node <= limits[lane]
+        kept = alive.any(axis=0)
+        cells, alive = cells[kept], np.ascontiguousarray(alive[:, kept])
+    return alive, cells
 
 
 def _continuations(

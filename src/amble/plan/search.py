@@ -44,11 +44,13 @@ from amble.plan.dual import SLACK, Dual, End, Found, Problem, climb
 from amble.plan.exact import Limits, close
 from amble.plan.splice import splice
 from amble.plan.sweep import FORBIDDEN, Lattice, Prices
+from amble.plan.through import look
 from amble.plan.trellis import DenseSwitch, DomainSwitch, Floats, Ints, Solution, Trellis, Wait, totals
 
 __all__ = ["DenseSwitch", "DomainSwitch", "Solution", "Trellis", "Wait", "frontier", "solve", "totals"]
 
 _GOOD = 9e-4  # gap at which the default stops
+_FINE = 1e-4  # gap at which it does not even look for better paths
 _EXACT = 1e-9  # and at which `exact` does: all that rounding allows
 _LABELS = 1_000  # kept per column by default
 _LABELS_EXACT = 200_000
@@ -139,14 +141,18 @@ def _with_wait(question: _Question, wait_node: int | None, seeds: Ints | None, c
     dual = climb(problem, seeds)
     found, bound_j = _only(dual.found, dual.found.best(problem)), dual.bound_j
     enough = _EXACT if question.exact else _GOOD
-    if bound_j < np.inf and not problem.limits_loss and _excess(problem, found, bound_j) > _EXACT:
-        found = found.joined(splice(problem, dual))
-        found = _only(found, found.best(problem))
-    if bound_j + problem.offset_j < cutoff_j and _excess(problem, found, bound_j) > enough:
-        tolerance_j = 0.95 * enough * abs(bound_j + problem.offset_j)
-        most = _LABELS_EXACT if question.exact else _LABELS
-        limits = Limits(tolerance_j, most, cutoff_j - problem.offset_j)
-        found, bound_j = close(problem, dual, found, limits)
+    if bound_j + problem.offset_j < cutoff_j and _excess(problem, found, bound_j) > (
+        _EXACT if question.exact else _FINE
+    ):
+        through = look(problem, dual)
+        if not problem.limits_loss:
+            found = found.joined(splice(through))
+            found = _only(found, found.best(problem))
+        if _excess(problem, found, bound_j) > enough:
+            most = _LABELS_EXACT if question.exact else _LABELS
+            tolerance_j = 0.95 * enough * abs(bound_j + problem.offset_j)
+            limits = Limits(tolerance_j, most, cutoff_j - problem.offset_j)
+            found, bound_j = close(through, dual, found, limits)
     if not len(found.cells):
         return _Answer(np.empty(0, np.int64), wait_node, np.inf, bound_j + problem.offset_j, dual)
     energy_j = float(found.cost_j[0]) + problem.offset_j
@@ -171,7 +177,7 @@ def _over_waits(question: _Question, seeds: Ints | None) -> _Answer:
     bounds_j[calmest] = best.bound_j
     left = np.isfinite(bounds_j) & _first_of_its_kind(question)
     left[calmest], tightened = False, np.zeros(len(left), bool)
-    margin = _EXACT if question.exact else _GOOD / 5
+    margin = 0.95 * (_EXACT if question.exact else _GOOD)
     while True:
         left &= bounds_j < (best.energy_j - margin * abs(best.energy_j) if len(best.cells) else np.inf)
         if not left.any():

@@ -38,10 +38,10 @@ class Prices:
         """K."""
         return len(self.energy)
 
-    def lane(self, lane: int) -> Prices:
-        """One of them."""
-        only = slice(lane, lane + 1)
-        return Prices(self.energy[only], self.time[only], self.loss[only], self.start[:, only], self.end[:, only])
+    def some(self, lanes: slice) -> Prices:
+        """Some of them."""
+        ends = (self.start[:, lanes], self.end[:, lanes])
+        return Prices(self.energy[lanes], self.time[lanes], self.loss[lanes], *ends)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +160,7 @@ class Lattice:
     @property
     def lanes(self) -> int:
         """How many prices are worth a pass: many where a pass is paid by the call, few where by the cell."""
-        return 3 if self._grid is None else 8
+        return 3 if self._grid is None else min(max(1200 // self.num_cells, 8), 24)
 
     def by_cell(self, by_node: Floats, *, fill: float = 0.0) -> Floats:
         """Spread values [..., node] over the cells; cells that are no node get `fill`."""
@@ -187,10 +187,9 @@ class Lattice:
         columns = np.arange(self.num_columns)
         time_s, energy_j = self.time_s[columns, cells].sum(axis=1), self.energy_j[columns, cells].sum(axis=1)
         loss = np.zeros(len(cells)) if self.loss is None else self.loss[columns, cells].sum(axis=1)
-        for path, held in enumerate(cells):
-            switch_s, switch_j = self._switch.along(held, 1, self.num_columns)
-            time_s[path] += switch_s.sum()
-            energy_j[path] += switch_j.sum()
+        switch_s, switch_j = self._switch.along(cells, 1, self.num_columns)
+        time_s += switch_s.sum(axis=-1)
+        energy_j += switch_j.sum(axis=-1)
         return time_s, energy_j, loss
 
     def sweep(self, prices: Prices, steps: int) -> Floats:
@@ -346,9 +345,13 @@ def _spread(end: tuple[Floats, Floats] | None, cell_of_node: Ints, num_cells: in
 def _ranks(levels: Ints) -> tuple[Ints, tuple[int, ...]]:
     """Levels counted from 0 per domain, and a last, free domain that tells nodes of equal levels apart."""
     ranks = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in levels.T]
-    same = np.unique(levels, axis=0, return_inverse=True)[1].reshape(-1)
-    twin = np.array([np.sum(same[:node] == same[node]) for node in range(len(levels))], np.int64)
-    found = np.stack([*ranks, twin], axis=1)
+    seen: dict[bytes, int] = {}
+    twin: list[int] = []
+    for row in np.ascontiguousarray(levels):
+        key = row.tobytes()
+        twin.append(seen.get(key, 0))
+        seen[key] = twin[-1] + 1
+    found = np.stack([*ranks, np.array(twin, np.int64)], axis=1)
     return found, tuple(int(size) for size in found.max(axis=0) + 1)
 
 

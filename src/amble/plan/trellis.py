@@ -71,15 +71,11 @@ class DomainSwitch:
         return time_s, energy_j
 
     def along(self, held: Ints, first: int, num_operators: int) -> tuple[Floats, Floats]:
-        """Time [s] and energy [J] of each change along the nodes `held`, the first of which leads into `first`."""
-        changes = self.levels[held[1:]] != self.levels[held[:-1]]
-        steps = first + np.arange(len(changes))
-        changes[(steps == 0) | (steps == num_operators)] &= self.at_ends
-        time_s = np.where(changes, self.time_s, 0.0).sum(axis=1)
-        energy_j = np.where(changes, self.energy_j, 0.0).sum(axis=1)
-        if self.first is not None and first == 0:
-            time_s[0], energy_j[0] = (table[held[0], held[1]] for table in self.first)
-        return time_s, energy_j
+        """Time [s] and energy [J] of each change along nodes held [..., step + 1]; the first leads into `first`."""
+        changes = self.levels[held[..., 1:]] != self.levels[held[..., :-1]]
+        steps = first + np.arange(changes.shape[-2])
+        changes[..., (steps == 0) | (steps == num_operators), :] &= self.at_ends
+        return np.where(changes, self.time_s, 0.0).sum(axis=-1), np.where(changes, self.energy_j, 0.0).sum(axis=-1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,10 +112,10 @@ class DenseSwitch:
         return self.time_s[operator], self.energy_j[operator]
 
     def along(self, held: Ints, first: int, num_operators: int) -> tuple[Floats, Floats]:
-        """Time [s] and energy [J] of each change along the nodes `held`, the first of which leads into `first`."""
-        pairs: tuple[Ints, ...] = (held[:-1], held[1:])
+        """Time [s] and energy [J] of each change along nodes held [..., step + 1]; the first leads into `first`."""
+        pairs: tuple[Ints, ...] = (held[..., :-1], held[..., 1:])
         if self.time_s.ndim == 3:
-            pairs = (first + np.arange(len(held) - 1), *pairs)
+            pairs = (first + np.arange(held.shape[-1] - 1), *pairs)
         return self.time_s[pairs], self.energy_j[pairs]
 
 
