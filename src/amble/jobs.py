@@ -21,7 +21,7 @@ import numpy as np
 from amble import bundled
 from amble.check import tables
 from amble.check.arrivals import parse_load
-from amble.check.evidence import Evidence
+from amble.check.evidence import Evidence, Pair
 from amble.check.report import assess
 from amble.check.show import show_html
 from amble.check.tables import Table
@@ -76,6 +76,7 @@ LOG = Format("log", 1, Log)
 _FORMATS: Mapping[str, Format[Any]] = {each.kind: each for each in (PROFILE, COSTS, SCHEDULE, REPORT, LOG)}
 
 BUNDLED = "fashion-resnet"
+_ONCE_MORE = 10  # runs of each operator after a check
 _QUICK = "p-norm"  # the model that chooses what to measure next
 _TYPICAL = (1.1, 1.5, 2.0, 3.0)  # deadlines, in units of the fastest time, when none is given
 _PLANNERS = {"trellis": clocks.per_operator, "single": clocks.single, "max": clocks.fastest}
@@ -88,8 +89,8 @@ def devices() -> tuple[Description, ...]:
     return (host.describe(), *nvml.describe(), *sysfs.describe(), *simulations, *tapes)
 
 
-def open(uri: str, *, seed: int = 0) -> Device:  # noqa: A001
-    """Open a device by its URI: ``sim:CHIP``, ``recorded:TABLE``, ``host``.
+def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: A001
+    """Open a device by its URI: ``sim:CHIP``, ``recorded:TABLE`` (for one ``workload``), ``host``.
 
     Options follow a question mark: ``sim:jetson-tx2?governor=schedutil&seed=3``. Real clocks are put back even after
     the process is killed.
@@ -104,11 +105,15 @@ def open(uri: str, *, seed: int = 0) -> Device:  # noqa: A001
                 name, compute=onnx.compute, seed=number, governor=options.get("governor", "performance")
             )
         case "recorded", []:
-            return recorded.open(name, compute=onnx.OnnxRunner())
+            return recorded.open(name, workload=workload, compute=onnx.OnnxRunner())
         case "host", []:
             found = host.open(onnx.OnnxRunner())
             return guard.guarded(
                 replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
+            )
+        case (("nvml" | "sysfs"), _):
+            raise Refused(
+                f"{address} cannot run networks yet: plan on a simulated chip and use --script for the clocks"
             )
     raise Refused(f"unknown device {uri!r}; write sim:CHIP, recorded:TABLE or host (amble devices lists them)")
 
@@ -130,7 +135,7 @@ def load(
     if name == BUNDLED:
         return onnx.load(bundled.model_path(), batch=batch)
     if name.startswith("synthetic:"):
-        return synthetic.chain(int(name.partition(":")[2]), seed=0)
+        return replace(synthetic.chain(int(name.partition(":")[2]), seed=0, batch=batch), source=name)
     return onnx.load(Path(model).resolve(), batch=batch, shapes=shapes)
 
 
@@ -221,8 +226,8 @@ def costs_for(
     if model.endswith(".json"):
         path = Path(model)
         costs = files.load(path, COSTS) if files.kind_of(path) == "costs" else fit(path)
-        return load(costs.source or costs.graph, batch=costs.batch, device=costs.device), costs
-    network, opened = graph(), open(device)
+        return _again(costs), costs
+    network, opened = graph(), open(device, workload=model)
     content = repr((network.digest, opened.name, opened.calibration, deadline, version("amble")))
     kept = _cache() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
     if kept.exists():
@@ -271,7 +276,7 @@ def check(
     labelled inputs (an ``.npz`` file, or ``bundled``).
     """
     wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path) else schedule
-    graph = load(wanted.source or wanted.graph, batch=wanted.batch, device=wanted.device)
+    graph = _again(wanted)
     if graph.digest != wanted.digest:
         raise Refused(f"{wanted.source} is no longer the network that was planned for; plan it anew")
     requests = _requests(wanted, graph, arrivals, data)
@@ -279,14 +284,33 @@ def check(
     logs = []
     for index, (name, each) in enumerate(policies):
         on_progress(index, len(policies))
-        opened = open(_governed(device, name) if each is None else device)
+        opened = open(_governed(device, name) if each is None else device, workload=wanted.source)
         logs.append(loop.serve(opened, graph, requests, schedule=each, policy=name, traced=traced))
-    report = assess(logs, wanted)
-    return Evidence(report, wanted, tuple(logs), kinds=tuple(operator.kind for operator in graph.operators))
+    report = assess(logs, wanted, idle_w=wanted.idle_power_w)
+    kinds = tuple(operator.kind for operator in graph.operators)
+    return Evidence(report, wanted, tuple(logs), _pairs(wanted, graph, open(device, workload=wanted.source)), kinds)
+
+
+def _pairs(schedule: Schedule, graph: Graph, device: Device) -> tuple[Pair, ...]:
+    """Measure every operator once more where the schedule runs it, beside what was predicted."""
+    found = []
+    for point in dict.fromkeys(step.point for step in schedule.steps):
+        with device.held(point.clocks):
+            device.clock.sleep(max((switch.settle_s for switch in schedule.switches), default=0.0))
+            timings = device.runner.profile(graph, point, _ONCE_MORE)
+        for operator, step, timing in zip(graph.operators, schedule.steps, timings.operators, strict=True):
+            if step.point == point and timing.latency_s > 0:
+                found.append(Pair(operator.name, operator.kind, step.predicted.latency_s, timing.latency_s))
+    return tuple(found)
+
+
+def _again(made: Costs | Schedule) -> Graph:
+    """Read the network again that something was made for."""
+    return load(made.source or made.graph, batch=made.batch, shapes=made.shapes, device=made.device)
 
 
 def _requests(schedule: Schedule, graph: Graph, arrivals: str | None, data: Labelled | str | None) -> loop.Requests:
-    wanted = parse_load(arrivals or f"periodic:{schedule.period_s * 1e6:.3f}us:1000")
+    wanted = parse_load(arrivals or f"periodic:{1e3 * schedule.period_s:.9g}ms:1000")
     asked = loop.Requests(wanted.times_s(0), schedule.deadline.latency_s, schedule.period_s, wanted.spec)
     if data is None:
         return asked

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from amble.check import figures
-from amble.check.evidence import FrontierPoint, Pair
+from amble.check.evidence import Pair
 from amble.check.report import assess
 from amble.core.point import Clocks
+from amble.core.schedule import FrontierPoint
 from tests.check.builders import IDLE_W, KINDS, MAX, NAMES, PLAN, costs, log, schedule, without_meter
 
 REPORT = assess([log(), log(MAX)], schedule(), idle_w=IDLE_W)
@@ -34,7 +35,7 @@ def values(trace: dict[str, Any], axis: str) -> list[float]:
 
 def test_the_frontier_holds_plan_baselines_bound_and_measured() -> None:
     points = (FrontierPoint(0.03, 0.14, 0.139), FrontierPoint(0.02, 0.18, 0.178))
-    traces, _ = read(figures.frontier_figure(schedule(), points, REPORT))
+    traces, _ = read(figures.frontier_figure(replace(schedule(), frontier=points), REPORT))
     assert list(traces)[:3] == ["best plans", "lower bound", "plan, predicted"]
     assert values(traces["best plans"], "x") == [0.02, 0.03]
     assert values(traces["plan, predicted"], "y") == [schedule().predicted.energy_j]

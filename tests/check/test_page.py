@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amble.check.evidence import Evidence, FrontierPoint, Pair
+from amble.check.evidence import Evidence, Pair
 from amble.check.page import banner, report_page
 from amble.check.report import assess
 from amble.check.show import show_html
+from amble.core.schedule import FrontierPoint
 from tests.check.builders import (
     BEST,
     IDLE_W,
@@ -71,7 +72,7 @@ class Page(HTMLParser):
 def whole() -> str:
     pairs = tuple(Pair(name, kind, 1.1e-4, 1e-4) for name, kind in zip(NAMES, KINDS * 3, strict=True))
     frontier = tuple(FrontierPoint(float(t), 0.004 / float(t), 0.0039 / float(t)) for t in np.linspace(0.014, 0.03, 9))
-    return report_page(Evidence(REPORT, schedule(), LOGS, frontier, pairs, KINDS * 3))
+    return report_page(Evidence(REPORT, replace(schedule(), frontier=frontier), LOGS, pairs, KINDS * 3))
 
 
 def test_the_page_asks_nothing_of_the_network(whole: str) -> None:

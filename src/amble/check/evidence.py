@@ -1,4 +1,4 @@
-"""What a page is made of: the report, the plan, the logs, the frontier, predictions for single operators."""
+"""What a page is made of: the report, the plan, the logs, predictions for single operators."""
 
 from __future__ import annotations
 
@@ -8,16 +8,7 @@ from amble.core.log import Log
 from amble.core.report import Report
 from amble.core.schedule import Schedule
 
-__all__ = ["Evidence", "FrontierPoint", "Pair"]
-
-
-@dataclass(frozen=True, slots=True)
-class FrontierPoint:
-    """The least energy [J] that a plan of this predicted latency [s] was found to need, and the bound below it."""
-
-    latency_s: float
-    energy_j: float
-    lower_bound_j: float | None = None
+__all__ = ["Evidence", "Pair"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +31,5 @@ class Evidence:
     report: Report
     schedule: Schedule | None = None
     logs: tuple[Log, ...] = ()
-    frontier: tuple[FrontierPoint, ...] = ()
     pairs: tuple[Pair, ...] = ()
     kinds: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from amble.check.evidence import FrontierPoint, Pair
+from amble.check.evidence import Pair
 from amble.check.plots import NUM_COLORS, axis, color, columns, dash, draw, figure, graph_objects, limit, rows, symbol
 from amble.core.log import Log
 from amble.core.point import DOMAINS, Clocks, Domain
@@ -32,10 +32,10 @@ __all__ = [
 _MOST_POINTS = 400
 
 
-def frontier_figure(schedule: Schedule, frontier: Sequence[FrontierPoint] = (), report: Report | None = None) -> str:
+def frontier_figure(schedule: Schedule, report: Report | None = None) -> str:
     """Draw predicted time against energy: frontier, lower bound, plan and baselines; and what was measured."""
     drawn = figure(axis("time for one inference", "s"), axis("energy for one inference", "J"))
-    points = sorted(frontier, key=lambda point: point.latency_s)
+    points = sorted(schedule.frontier, key=lambda point: point.latency_s)
     bounds = [(p.latency_s, p.lower_bound_j) for p in points if p.lower_bound_j is not None]
     best = {"color": "var(--accent)", "width": 2}
     bound = {"color": "var(--muted)", "width": 2, "dash": "dot"}

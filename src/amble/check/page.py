@@ -132,8 +132,8 @@ def _plan_plots(evidence: Evidence) -> Iterator[Plot]:
         return
     if schedule.predicted.energy_j is not None:
         line = "Each point of the line is the best plan for another deadline; no plan can lie below the dotted bound. "
-        caption = f"{line if evidence.frontier else ''}The crosses were measured."
-        yield Plot("Time against energy", caption, frontier_figure(schedule, evidence.frontier, evidence.report))
+        caption = f"{line if schedule.frontier else ''}The crosses were measured."
+        yield Plot("Time against energy", caption, frontier_figure(schedule, evidence.report))
     yield Plot(
         "Clocks through one inference",
         "What each operator runs at, as planned; dotted: single clocks for everything. Point at a bar for its name.",

@@ -68,6 +68,11 @@ class Graph:
     whole: int = 0
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each input by its name: with ``source`` and ``batch``, what it takes to read it again."""
+        return {port.name: port.shape for port in self.inputs}
+
+    @property
     def num_operators(self) -> int:
         """Count the operators of the whole network that this graph is, or is a segment of."""
         return self.whole or len(self.operators)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amble.core.cost import Cost
 from amble.core.point import Clocks, Domain, OperatingPoint
@@ -73,5 +73,6 @@ class Profile:
     idle: tuple[IdlePower, ...] = ()
     switches: tuple[SwitchCost, ...] = ()
     points: tuple[OperatingPoint, ...] = ()
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ratios: tuple[float, ...] = ()
     overhead_ratio: float = 0.0

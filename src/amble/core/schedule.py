@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
 
@@ -12,7 +12,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.profile import SwitchCost
 from amble.core.quantity import parse_time_s
 
-__all__ = ["Accounting", "Baseline", "Deadline", "Schedule", "Segment", "Step"]
+__all__ = ["Accounting", "Baseline", "Deadline", "FrontierPoint", "Schedule", "Segment", "Step"]
 
 Accounting = Literal["period", "above_idle", "gross"]
 """``period``: busy, switches and idle until the next request is due. ``above_idle``: ``period`` less the idle power
@@ -84,13 +84,24 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
+class FrontierPoint:
+    """The least energy [J] that a plan of this predicted latency [s] was found to need, and the bound below it."""
+
+    latency_s: float
+    energy_j: float
+    lower_bound_j: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """A point for every operator, and where the device waits for the next request.
 
     ``predicted`` is at the median, in ``accounting``, for a request every ``period_s``; ``budget_s`` is the deadline
     divided by ``margin``, the measured ratio of the asked percentile to the median. ``lower_bound_j`` bounds the energy
     of every schedule that keeps the budget, so ``gap`` says how far from optimal this one can be. ``switches`` is what
-    the device's clock changes cost, and how long they take to settle.
+    the device's clock changes cost, and how long they take to settle; ``idle_power_w`` [W] what it draws where it waits.
+    ``frontier`` is what other budgets would cost at the same period. ``source``, ``batch`` and ``shapes`` say how to read
+    the network again.
     """
 
     graph: str
@@ -109,6 +120,9 @@ class Schedule:
     lower_bound_j: float | None
     planner: str = "trellis"
     switches: tuple[SwitchCost, ...] = ()
+    idle_power_w: float | None = None
+    frontier: tuple[FrontierPoint, ...] = ()
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     baselines: tuple[Baseline, ...] = ()
     notes: tuple[str, ...] = ()
 

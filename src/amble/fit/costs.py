@@ -7,7 +7,7 @@ table, the fitted laws are read off at every point the device allows, and what w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -70,6 +70,7 @@ class Costs:
     idle_power_w: tuple[float, ...]
     residuals: tuple[float, ...]
     switches: tuple[SwitchCost, ...] = ()
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def table(self, graph: Graph) -> CostTable:
         """Return the costs of a graph's operators at all points."""
@@ -139,6 +140,7 @@ def costs(profile: Profile, fitter: Fitter) -> Costs:
         idle_power_w=_rows(surfaces.power_w[-1:])[0] if profile.idle else (),
         residuals=_residuals(profile, points, latency_s),
         switches=profile.switches,
+        shapes=profile.shapes,
     )
 
 

@@ -68,7 +68,7 @@ def _fitted(samples: _Samples, points: tuple[OperatingPoint, ...], model: str) -
     """Return latency [operator + 1, point] and power [operator + 1, point], the last row of the idle device."""
     knobs = [name for name in _KNOBS if len({getattr(point.clocks, name) for point in points}) > 1]
     measured_at, wanted_at = _places(samples.points, knobs), _places(points, knobs)
-    runs = (samples.latency_s > 0).all(axis=1)
+    runs = np.asarray((samples.latency_s > 0).all(axis=1))
     latency_s, power_w = np.zeros((2, len(runs) + 1, len(points)))
     if knobs:
         measured = Measured(tuple(knobs), measured_at, samples.latency_s[runs], samples.power_w[runs])

@@ -38,6 +38,7 @@ def begin(graph: Graph, device: Device) -> Profile:
         operators=names,
         samples=(),
         points=points,
+        shapes=graph.shapes,
     )
 
 

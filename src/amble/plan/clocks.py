@@ -17,13 +17,16 @@ from amble.core.point import DOMAINS, OperatingPoint
 from amble.core.ports import CostModel, CostTable, FloatArray
 from amble.core.profile import SwitchCost
 from amble.core.quantity import format_time
-from amble.core.schedule import Accounting, Baseline, Deadline, Schedule, Step
+from amble.core.schedule import Accounting, Baseline, Deadline, FrontierPoint, Schedule, Step
 from amble.plan.grain import blocks
-from amble.plan.search import solve
+from amble.plan.search import frontier, solve
 from amble.plan.trellis import DomainSwitch, Ints, Solution, Trellis, Wait, totals
 from amble.plan.waking import parking, waking
 
 __all__ = ["fastest", "per_operator", "single"]
+
+
+_FRONTIER = 9  # budgets
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,8 @@ def per_operator(
     solution = solve(problem.trellis, problem.budget_s, wait=problem.wait, exact=exact)
     if not solution.feasible:
         raise _too_slow(problem)
-    baselines = [_baseline(name, plan) for name, plan in _baselines(problem)]
-    return replace(_schedule(problem, solution, "trellis"), baselines=tuple(baselines))
+    baselines = tuple(_baseline(name, plan) for name, plan in _baselines(problem))
+    return replace(_schedule(problem, solution, "trellis"), baselines=baselines, frontier=_frontier(problem))
 
 
 def single(graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: float | None = None) -> Schedule:
@@ -154,6 +157,15 @@ def _alone(problem: _Problem, node: int) -> Solution:
     return Solution(path, node, cost.latency_s, cost.energy_j, cost.loss, -np.inf, np.inf, feasible)
 
 
+def _frontier(problem: _Problem) -> tuple[FrontierPoint, ...]:
+    """Plan for budgets from the fastest to twice this one, at the same period."""
+    least_s = float(problem.table.latency_s.sum(axis=0).min())
+    budgets_s = np.geomspace(least_s * 1.001, min(2 * problem.budget_s, problem.period_s), _FRONTIER)
+    found = frontier(problem.trellis, [float(each) for each in budgets_s], wait=problem.wait)
+    points = {each.latency_s: FrontierPoint(each.latency_s, each.energy_j, each.lower_bound_j) for each in found}
+    return tuple(points[latency_s] for latency_s in sorted(points))
+
+
 def _baselines(problem: _Problem) -> list[tuple[str, Schedule]]:
     arguments = (problem.graph, problem.costs, problem.deadline)
     return [
@@ -188,6 +200,8 @@ def _schedule(problem: _Problem, solution: Solution, planner: str) -> Schedule:
         lower_bound_j=solution.lower_bound_j if known and np.isfinite(solution.lower_bound_j) else None,
         planner=planner,
         switches=problem.costs.switches,
+        idle_power_w=None if problem.wait is None else float(problem.wait.idle_w[node]),
+        shapes=problem.graph.shapes,
     )
 
 
