@@ -99,7 +99,7 @@ def top_cycles(chip: Chip, found: micro.Counters) -> FloatArray:
         middle = (low + high) / 2
         short = physics.kernel_s(micro.counted(chip, found, middle), *columns)[:, 0] < target_s
         low, high = np.where(short, middle, low), np.where(short, high, middle)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2)
 
 
 def p40(data: Path) -> dict[str, FloatArray]:

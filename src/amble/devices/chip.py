@@ -28,15 +28,20 @@ _ALIASES = {"snapdragon-phone": "snapdragon-phone-gpu"}
 class Compute:
     """The core clock's side: SMs (or CPU cores), their FMA lanes per clock and precision, and what keeps them fed.
 
-    ``customers_per_warp`` is how many of a resident warp's loads overlap with work; ``saturating_warps`` is how many
-    resident warps an SM needs to issue at its full rate.
+    ``issue_efficiency`` is for plain multiply-adds; kernels of products reach ``kernel_efficiency`` of what they do in
+    FP32. ``customers_per_warp`` is how many of a resident warp's loads overlap with work; ``saturating_warps`` is how
+    many warps an SM needs to issue at its full rate. A product's block starts with ``prologue_slots``
+    issue slots for each thread and ends with ``epilogue_slots`` for each output.
     """
 
     units: int
     fma_per_clock: dict[str, float]
     issue_efficiency: dict[str, float]
+    kernel_efficiency: dict[str, float]
     saturating_warps: float
     customers_per_warp: float
+    prologue_slots: float
+    epilogue_slots: float
 
 
 @dataclass(frozen=True, slots=True)

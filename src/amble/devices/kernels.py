@@ -154,10 +154,15 @@ def _lay_out(work: Work, precision: str, *, chip: Chip, kernels: Sequence[Kernel
     blocks = rows * columns * work.groups
     split = np.clip(np.floor(np.minimum(slots / blocks, work.k / 64)), 1, tile["split_max"])
     element = ELEMENT_BYTES[precision]
-    fma = blocks * tile["tile_m"] * tile["tile_n"] * (np.ceil(work.k / 8) * 8) * tile["flops_ratio"]
-    rate = chip.compute.fma_per_clock[precision] * chip.compute.issue_efficiency[precision]
-    product = np.isin(work.classes, _PRODUCT_CLASSES)
+    steps = np.where(work.classes == "depthwise", work.k, np.ceil(work.k / 8) * 8)
+    fma = blocks * tile["tile_m"] * tile["tile_n"] * steps * tile["flops_ratio"]
+    compute, product = chip.compute, np.isin(work.classes, _PRODUCT_CLASSES)
     fma = np.where(product, fma, work.m * work.k)
+    rate = compute.fma_per_clock[precision] * compute.issue_efficiency[precision] * tile["efficiency"] * factors
+    rate = np.where(product, rate * compute.kernel_efficiency.get(precision, 1.0), rate)
+    outputs, threads = tile["tile_m"] * tile["tile_n"], 32.0 * tile["warps"]
+    around = (compute.prologue_slots * threads + compute.epilogue_slots * outputs) / compute.fma_per_clock["fp32"]
+    around = np.where(product, around, 0.0)
     dram, l2 = _traffic(work, tile, rows, columns, slots, split, chip=chip, element=element)
     free = work.classes == "free"
     blocks = blocks * split
@@ -165,7 +170,7 @@ def _lay_out(work: Work, precision: str, *, chip: Chip, kernels: Sequence[Kernel
         classes=work.classes,
         precision=precision,
         blocks=np.where(free, 1.0, blocks),
-        cycles=np.where(free, 0.0, fma / blocks / (rate * tile["efficiency"] * factors)),
+        cycles=np.where(free, 0.0, fma / blocks / rate + around),
         l2_bytes=np.where(free, 0.0, l2 / blocks),
         dram_bytes=np.where(free, 0.0, dram),
         fma=np.where(free, 0.0, fma),

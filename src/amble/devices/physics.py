@@ -63,12 +63,11 @@ def wave_s(wave: Wave) -> FloatArray:
     """Time of a wave [s] by exact mean value analysis over its stations → [operator, point]."""
     demands = [each / wave.visits for each in (wave.issue_s, wave.l2_s, wave.dram_s)]
     queues = [np.zeros_like(demands[0]) for _ in demands]
-    customers = np.maximum(1, np.round(np.minimum(wave.customers, wave.visits)))
     time_s = np.zeros_like(demands[0])
-    for count in range(1, int(customers.max(initial=1)) + 1):
+    for count in range(1, int(wave.customers.max(initial=1)) + 1):
         stays = [demand * (1.0 + queue) for demand, queue in zip(demands, queues, strict=True)]
         round_s = wave.latency_s + sum(stays)
-        time_s = np.where(customers >= count, wave.visits * round_s / count, time_s)
+        time_s = np.where(wave.customers >= count, wave.visits * round_s / count, time_s)
         queues = [count * stay / np.maximum(round_s, 1e-300) for stay in stays]
     return time_s
 
@@ -198,8 +197,8 @@ class Physics:
         dram_bytes = blocks * launched.dram_bytes / launched.blocks * active / launched.access
         l2_bytes = blocks * launched.l2_bytes
         missed = launched.dram_bytes / np.maximum(1.0, launched.l2_bytes * launched.blocks)
-        visits = np.maximum(1.0, l2_bytes / memory.visit_bytes)
-        customers = np.maximum(1.0, warps * launched.stages * compute.customers_per_warp)
+        customers = np.maximum(1.0, np.round(warps * launched.stages * compute.customers_per_warp))
+        visits = np.maximum(customers, l2_bytes / memory.visit_bytes)
         shape = np.broadcast_shapes((len(blocks), 1), (1, len(core_hz)))
         return Wave(
             issue_s=issue[:, None] / core_hz,
