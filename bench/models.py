@@ -46,7 +46,7 @@ def exported(model: Any, inputs: dict[str, Any], *, outputs: list[str], dynamic:
     axes = {name: {axis: torch.export.Dim(size) for axis, size in sizes.items()} for name, sizes in dynamic.items()}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        return torch.onnx.export(
+        program = torch.onnx.export(
             model.eval(),
             tuple(inputs.values()),
             dynamo=True,
@@ -55,7 +55,16 @@ def exported(model: Any, inputs: dict[str, Any], *, outputs: list[str], dynamic:
             input_names=list(inputs),
             output_names=outputs,
             dynamic_shapes=tuple(axes[name] for name in inputs),
-        ).model_proto
+        )
+    return without_traces(program.model_proto)
+
+
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the exporter's notes, which hold paths of this machine, so that a graph is the same bytes everywhere."""
+    graph = model.graph
+    for part in [model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer]:
+        part.ClearField("metadata_props")
+    return model
 
 
 def image_network(name: str) -> onnx.ModelProto:
