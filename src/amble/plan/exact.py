@@ -22,7 +22,7 @@ from amble.plan.trellis import Floats, Ints
 __all__ = ["Limits", "close"]
 
 _PAIRS = 1 << 19  # labels times next cells that are looked at together
-_MANY = 64  # labels from which on cells are compared with each other
+_MANY = 48  # labels up to which it does not pay to compare them
 _RIVALS = 64  # labels that others are compared with, where there are three costs to compare
 _TIME_STEP = 1e-14  # times nearer than this, relative to the budget, count as equal among labels
 _COST_STEP = 1e-12  # costs likewise, relative to the incumbent's
@@ -69,6 +69,9 @@ class _Guide:
 
     cells: Ints  # [place]
     alive: NDArray[np.bool_]  # [column, place]
+    node_s: Floats  # [column, place]
+    node_j: Floats  # [column, place]
+    node_loss: Floats  # [column, place]
     after: Floats  # [column, place, lane]: least priced cost of what follows
     follow: Ints  # [column, place, lane]: place of the next operator
     time_s: Floats  # [column, place, lane]: of what follows, as `follow` goes
@@ -101,7 +104,8 @@ def close(through: Through, dual: Dual, incumbent: Found, limits: Limits) -> tup
         if column % max(4, last // 64) == 0 or column == last:
             search.complete(guide, labels, column)
             labels = labels.of(labels.bound_j < search.threshold)
-        labels = labels.of(_undominated(problem, guide, labels, column, search.best_j))
+        if len(labels.place) > _MANY:
+            labels = labels.of(_undominated(problem, guide, labels, column, search.best_j))
         if len(labels.place) > limits.max_labels:
             order = np.argpartition(labels.bound_j, limits.max_labels)
             dropped_j = min(dropped_j, float(labels.bound_j[order[limits.max_labels :]].min()))
@@ -176,7 +180,8 @@ def _guide(through: Through, threshold_j: float) -> _Guide | None:
     follow, sums = _continuations(problem, prices, cells, behind)
     steps = None if lattice.differs or lattice.num_columns < 2 else _steps(problem, 1, cells)
     spread = (np.inf, np.inf) if steps is None else (float(np.ptp(steps[0])), float(np.ptp(steps[1])))
-    return _Guide(cells, alive, after, follow, *sums, spent, through.time, through.loss, steps, spread)
+    nodes = _nodes(problem, slice(None), cells)
+    return _Guide(cells, alive, *nodes, after, follow, *sums, spent, through.time, through.loss, steps, spread)
 
 
 def _alive(through: Through, limits: list[float]) -> tuple[NDArray[np.bool_], Ints]:
@@ -194,26 +199,28 @@ def _continuations(
     problem: Problem, prices: Prices, cells: Ints, behind: Floats
 ) -> tuple[Ints, tuple[Floats, Floats, Floats]]:
     """Follow the cheapest continuation of each cell at each price: next places, and time, cost and loss of it all."""
-    lattice, places = problem.lattice, np.arange(len(cells))[:, None]
+    lattice, places, lane = problem.lattice, np.arange(len(cells))[:, None], np.arange(prices.num_lanes)
     follow = np.zeros(behind.shape, np.int64)
     time_s, cost_j, loss = (np.zeros(behind.shape) for _ in range(3))
-    time_s[-1] = problem.end.time_s[cells, None]
-    cost_j[-1] = (problem.end.energy_j - problem.idle_w * problem.end.time_s + problem.end.never)[cells, None]
-    lane, tables, priced = np.arange(prices.num_lanes), None, np.empty(0)
-    for column in range(lattice.num_columns - 2, -1, -1):
-        if tables is None or lattice.differs:
-            tables = _within(lattice, column + 1, cells)
-            step_s, step_j, never = tables
-            priced = step_j[..., None] * prices.energy + step_s[..., None] * prices.time + never[..., None]
-        step_s, step_j, never = tables
-        chosen = follow[column] = (priced + behind[column + 1]).argmin(axis=1)
-        at, goal = (places, chosen), cells[chosen]
-        next_s = step_s[at] + lattice.time_s[column + 1][goal]
-        next_j = step_j[at] + lattice.energy_j[column + 1][goal] + never[at] + lattice.forbidden[column + 1][goal]
-        time_s[column] = time_s[column + 1][chosen, lane] + next_s
-        cost_j[column] = cost_j[column + 1][chosen, lane] + next_j - problem.idle_w * next_s
-        if lattice.loss is not None:
-            loss[column] = loss[column + 1][chosen, lane] + lattice.loss[column + 1][goal]
+    end = problem.end
+    time_s[-1] = end.time_s[cells, None]
+    cost_j[-1] = (end.energy_j - problem.idle_w * end.time_s + end.never)[cells, None]
+    chunk = 1 if lattice.differs else max(1, _PAIRS // (behind[0].size * len(cells)))
+    for begin in range(0, lattice.num_columns - 1, chunk):
+        some = slice(begin, min(begin + chunk, lattice.num_columns - 1))
+        after = slice(some.start + 1, some.stop + 1)
+        step_s, step_j = _steps(problem, begin + 1, cells)
+        priced = step_j[..., None] * prices.energy + step_s[..., None] * (prices.time + problem.idle_w * prices.energy)
+        follow[some] = (priced + behind[after, None]).argmin(axis=2)
+        node_s, node_j, lost = _nodes(problem, after, cells)  # [column, place]
+        column = np.arange(node_s.shape[0])[:, None, None]
+        time_s[some] = step_s[places, follow[some]] + node_s[column, follow[some]]
+        cost_j[some] = step_j[places, follow[some]] + node_j[column, follow[some]]
+        loss[some] = lost[column, follow[some]]
+    for column_ in range(lattice.num_columns - 2, -1, -1):
+        chosen = follow[column_]
+        for total in (time_s, cost_j, loss) if problem.limits_loss else (time_s, cost_j):
+            total[column_] += total[column_ + 1][chosen, lane]
     return follow, (time_s, cost_j, loss)
 
 
@@ -226,12 +233,13 @@ def _within(lattice: Lattice, step: int, cells: Ints) -> tuple[Floats, Floats, F
 
 def _extend(problem: Problem, guide: _Guide, labels: _Labels | None, column: int, threshold_j: float) -> _Labels:
     """Take every label to every cell that is alive in the column, as far as bounds allow."""
-    places = np.flatnonzero(guide.alive[column])
+    places = guide.alive[column].nonzero()[0]
     if labels is None:
         return _start(problem, guide, places, threshold_j)
-    node_s, node_j, loss = _nodes(problem, column, guide.cells[places])
     step_s, step_j = guide.steps or _steps(problem, column, guide.cells)
-    to_s, to_j = step_s[:, places] + node_s, step_j[:, places] + node_j  # [place, goal]
+    to_s = (step_s + guide.node_s[column])[:, places]  # [place, goal]
+    to_j = (step_j + guide.node_j[column])[:, places]
+    loss = guide.node_loss[column, places]
     chunk, parts = max(1, _PAIRS // max(1, len(places))), []
     for begin in range(0, len(labels.place), chunk):
         some = labels.of(np.arange(begin, min(len(labels.place), begin + chunk)))
@@ -259,7 +267,7 @@ def _steps(problem: Problem, step: int, cells: Ints) -> tuple[Floats, Floats]:
 
 def _start(problem: Problem, guide: _Guide, places: Ints, threshold_j: float) -> _Labels:
     cells, start = guide.cells[places], problem.start
-    time_s, cost_j, loss = _nodes(problem, 0, cells)
+    time_s, cost_j, loss = guide.node_s[0, places], guide.node_j[0, places], guide.node_loss[0, places]
     start_j = start.energy_j[cells] - problem.idle_w * start.time_s[cells] + start.never[cells]
     nothing = np.zeros(len(cells), np.int64)
     labels = _Labels(
@@ -282,12 +290,12 @@ def _bounded(problem: Problem, guide: _Guide, labels: _Labels, column: int, thre
     return _Labels(labels.time_s, labels.cost_j, labels.loss, bound_j, labels.place, labels.parent).of(open_)
 
 
-def _nodes(problem: Problem, column: int, cells: Ints) -> tuple[Floats, Floats, Floats]:
-    """Time, cost and loss of cells of a column."""
+def _nodes(problem: Problem, columns: slice, cells: Ints) -> tuple[Floats, Floats, Floats]:
+    """Time, cost and loss of some cells: [column, place]."""
     lattice = problem.lattice
-    time_s, energy_j = lattice.time_s[column, cells], lattice.energy_j[column, cells]
-    loss = np.zeros(len(cells)) if lattice.loss is None else lattice.loss[column, cells]
-    return time_s, energy_j - problem.idle_w * time_s + lattice.forbidden[column, cells], loss
+    time_s, energy_j = lattice.time_s[columns, cells], lattice.energy_j[columns, cells]
+    loss = np.zeros(time_s.shape) if lattice.loss is None else lattice.loss[columns, cells]
+    return time_s, energy_j - problem.idle_w * time_s + lattice.forbidden[columns, cells], loss
 
 
 def _undominated(problem: Problem, guide: _Guide, labels: _Labels, column: int, best_j: float) -> NDArray[np.bool_]:
@@ -301,7 +309,7 @@ def _undominated(problem: Problem, guide: _Guide, labels: _Labels, column: int, 
     order = np.lexsort((labels.cost_j, time, group))
     keep = np.ones(len(order), bool)
     keep[order] = _falls(labels.cost_j[order], group[order], step_j)
-    if len(order) < _MANY or not spread_s + spread_j < FORBIDDEN / 2:
+    if not spread_s + spread_j < FORBIDDEN / 2:
         return keep
     order = np.argsort(labels.time_s)
     least_j = np.append(np.inf, np.minimum.accumulate(labels.cost_j[order]))
