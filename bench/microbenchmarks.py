@@ -50,7 +50,6 @@ _BLOCKS, _WARPS, _RESIDENT = 16384.0, 8.0, 8.0
 _OTHER_SLOTS = 2.73  # issue slots for each element that are no multiply-add: fitted with the TX2
 _LONG_LOOP, _LONG_LOOP_STRETCH = 256, 1.118  # unrolled beyond the instruction cache: fitted with the TX2
 _FP64_LANES = 4.0  # per SM, 1/32 of FP32 (CUDA C programming guide, capability 6.2)
-_FP64_FMA = 45.0  # FP32 multiply-adds that take the energy of one cycle of the FP64 units: fitted with the TX2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +71,13 @@ class Counters:
 def mixbench(chip: Chip, precision: str, intensities: Sequence[int]) -> Launches:
     """Return one kernel for each intensity.
 
-    For fp64, which networks do not use, the kernel counts as fp32 with the cycles and the energy of the fp64 units.
+    For fp64, which networks do not use, the kernel counts as fp32 with the cycles of the fp64 units.
     """
     steps = np.asarray(intensities, dtype=np.float64)
     per_byte = {"fp32": 0.25 + 0.5 * steps, "fp16": 0.5 + steps, "fp64": 0.125 + 0.25 * steps}[precision]
     fma, compute = per_byte * BUFFER_BYTES / 2, chip.compute
     if precision == "fp64":
-        cycles = fma / _FP64_LANES
-        return _launches("fp32", cycles, cycles * _FP64_FMA)
+        return _launches("fp32", fma / _FP64_LANES, 0.0 * fma)  # an active cycle takes issue_pj: fitted so
     stretch = np.where(steps >= _LONG_LOOP, _LONG_LOOP_STRETCH, 1.0)
     work = fma / (compute.fma_per_clock[precision] * compute.issue_efficiency[precision]) * stretch
     return _launches(precision, work + _OTHER_SLOTS * BUFFER_BYTES / 4 / compute.fma_per_clock["fp32"], fma)

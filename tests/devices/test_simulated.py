@@ -295,10 +295,11 @@ def test_idle_takes_less_than_work_and_low_clocks_take_less_than_high_ones() -> 
 def test_background_load_slows_runs_in_bursts() -> None:
     loaded = Scenario(noise=0.0, background=Background(share=0.5, on_s=0.02, off_s=0.06))
     device, alone = simulated.open("jetson-tx2", seed=7, scenario=loaded), simulated.open("jetson-tx2", scenario=QUIET)
-    times = np.array([latency_s(device, chain()) for _ in range(400)]) / latency_s(alone, chain())
+    times = np.array([latency_s(device, chain()) for _ in range(4000)]) / latency_s(alone, chain())
     assert np.min(times) == pytest.approx(1.0)
     assert np.max(times) == pytest.approx(2.0)
-    assert 1.1 < np.mean(times) < 1.7
+    # a quarter of the time at half the speed
+    assert np.mean(times) == pytest.approx(1 / (0.75 + 0.25 * 0.5), abs=0.07)
 
 
 def test_segments_run_like_the_whole_and_outputs_come_with_the_last() -> None:

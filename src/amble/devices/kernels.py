@@ -6,7 +6,7 @@ Legend of shapes: [operator].
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -82,8 +82,9 @@ def classify(operator: Operator, element_bytes: float = 4.0) -> str:
     if "Conv" not in operator.kind or reuse <= 1.05:
         return "gemm"
     channels = min(product.n, product.k / 9)
-    fits = _WINOGRAD_REUSE[0] < reuse < _WINOGRAD_REUSE[1] and channels >= _MIN_WINOGRAD_CHANNELS
-    return "winograd" if fits and product.groups == 1 else "conv"
+    beside = replace(operator, bytes_read=operator.bytes_read - operator.bytes_written)  # a fused addition reads too
+    window = any(_WINOGRAD_REUSE[0] < each < _WINOGRAD_REUSE[1] for each in (reuse, _reuse(beside, element_bytes)))
+    return "winograd" if window and channels >= _MIN_WINOGRAD_CHANNELS and product.groups == 1 else "conv"
 
 
 def work_of(graph: Graph, precision: str) -> Work:
