@@ -85,6 +85,8 @@ def test_winograd_beats_the_plain_convolution() -> None:
         (product(3136, 1, 9, kind="Conv", groups=64, reuse=9), "depthwise"),
         (product(1, 4096, 4096, kind="Gemm"), "gemv"),
         (product(3136, 8, 27, kind="Conv", reuse=9), "conv"),
+        (product(3136, 64, 64 * 9, kind="FusedConv", reuse=4.5), "winograd"),
+        (product(64, 256, 384 * 3, kind="FusedConv", reuse=3), "conv"),
         (Operator("r", "Relu", 1e6, 4e6, 4e6), "stream"),
         (Operator("r", "Reshape", 0, 4e6, 4e6), "free"),
     ],

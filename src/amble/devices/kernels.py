@@ -6,7 +6,7 @@ Legend of shapes: [operator].
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ ELEMENT_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int32": 4.0, "int8": 1.
 _FREE = frozenset({"Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze", "Shape", "Constant", "Dropout"})
 _PRODUCT_CLASSES = ("gemm", "conv", "winograd", "depthwise", "gemv")
 _MAX_GEMV_ROWS = 4
-_WINOGRAD_REUSE = (8.2, 9.6)
+_WINOGRAD_REUSES = ((8.2, 9.6), (4.3, 4.7))  # 3 x 3; half of it with an addition fused, which reads as much again
 _MIN_WINOGRAD_CHANNELS = 16
 _DRAM_BLOCK_BYTES = 32.0
 
@@ -82,8 +82,7 @@ def classify(operator: Operator, element_bytes: float = 4.0) -> str:
     if "Conv" not in operator.kind or reuse <= 1.05:
         return "gemm"
     channels = min(product.n, product.k / 9)
-    beside = replace(operator, bytes_read=operator.bytes_read - operator.bytes_written)  # a fused addition reads too
-    window = any(_WINOGRAD_REUSE[0] < each < _WINOGRAD_REUSE[1] for each in (reuse, _reuse(beside, element_bytes)))
+    window = any(low < reuse < high for low, high in _WINOGRAD_REUSES)
     return "winograd" if window and channels >= _MIN_WINOGRAD_CHANNELS and product.groups == 1 else "conv"
 
 
