@@ -99,9 +99,9 @@ class Schedule:
     ``predicted`` is at the median, in ``accounting``, for a request every ``period_s``; ``budget_s`` is the deadline
     divided by ``margin``, the measured ratio of the asked percentile to the median. ``lower_bound_j`` bounds the energy
     of every schedule that keeps the budget, so ``gap`` says how far from optimal this one can be. ``switches`` is what
-    the device's clock changes cost, and how long they take to settle; ``idle_power_w`` [W] what it draws where it waits.
-    ``frontier`` is what other budgets would cost at the same period. ``source``, ``batch`` and ``shapes`` say how to read
-    the network again.
+    the device's clock changes cost, and how long they take to settle; ``idle_power_w`` [W] what it draws where it
+    waits; ``frontier`` what other budgets would cost at the same period. ``source``, ``batch`` and ``shapes`` say how
+    to read the network again.
     """
 
     graph: str
