@@ -257,7 +257,8 @@ def plan(
         raise ValueError(f"unknown planner {planner!r}; choose {', '.join(_PLANNERS)}")
     wanted = Deadline.parse(deadline) if isinstance(deadline, str) else deadline
     if planner == "trellis":
-        return clocks.per_operator(graph, costs, wanted, period_s=period_s, exact=exact)
+        schedule = clocks.per_operator(graph, costs, wanted, period_s=period_s, exact=exact)
+        return replace(schedule, frontier=clocks.frontier(graph, costs, wanted, period_s=period_s))
     return _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
 
 

@@ -18,12 +18,12 @@ from amble.core.ports import CostModel, CostTable, FloatArray
 from amble.core.profile import SwitchCost
 from amble.core.quantity import format_time
 from amble.core.schedule import Accounting, Baseline, Deadline, FrontierPoint, Schedule, Step
+from amble.plan import search
 from amble.plan.grain import blocks
-from amble.plan.search import frontier, solve
 from amble.plan.trellis import DomainSwitch, Ints, Solution, Trellis, Wait, totals
 from amble.plan.waking import parking, waking
 
-__all__ = ["fastest", "per_operator", "single"]
+__all__ = ["fastest", "frontier", "per_operator", "single"]
 
 
 _FRONTIER = 9  # budgets
@@ -77,11 +77,11 @@ def per_operator(
             fastest(graph, costs, deadline, period_s=period_s),
             notes=("energy is unknown on this device, so this is the fastest schedule, not the most frugal",),
         )
-    solution = solve(problem.trellis, problem.budget_s, wait=problem.wait, exact=exact)
+    solution = search.solve(problem.trellis, problem.budget_s, wait=problem.wait, exact=exact)
     if not solution.feasible:
         raise _too_slow(problem)
     baselines = tuple(_baseline(name, plan) for name, plan in _baselines(problem))
-    return replace(_schedule(problem, solution, "trellis"), baselines=baselines, frontier=_frontier(problem))
+    return replace(_schedule(problem, solution, "trellis"), baselines=baselines)
 
 
 def single(graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: float | None = None) -> Schedule:
@@ -101,6 +101,20 @@ def fastest(graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: flo
     problem = _problem(graph, costs, deadline, period_s)
     node = int(np.argmax([_height(point) for point in problem.table.points]))
     return _schedule(problem, _alone(problem, node), "max")
+
+
+def frontier(
+    graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: float | None = None
+) -> tuple[FrontierPoint, ...]:
+    """Plan for budgets from the fastest to twice the deadline's, at the same period; nothing where energy is unknown."""
+    problem = _problem(graph, costs, deadline, period_s)
+    if not problem.metered:
+        return ()
+    least_s = float(problem.table.latency_s.sum(axis=0).min())
+    budgets_s = np.geomspace(least_s * 1.001, min(2 * problem.budget_s, problem.period_s), _FRONTIER)
+    found = search.frontier(problem.trellis, [float(each) for each in budgets_s], wait=problem.wait)
+    points = {each.latency_s: FrontierPoint(each.latency_s, each.energy_j, each.lower_bound_j) for each in found}
+    return tuple(points[latency_s] for latency_s in sorted(points))
 
 
 def _problem(graph: Graph, costs: CostModel, deadline: Deadline, period_s: float | None) -> _Problem:
@@ -155,15 +169,6 @@ def _alone(problem: _Problem, node: int) -> Solution:
     cost = totals(problem.trellis, path, problem.wait, node if problem.wait else None)
     feasible = cost.latency_s <= problem.budget_s
     return Solution(path, node, cost.latency_s, cost.energy_j, cost.loss, -np.inf, np.inf, feasible)
-
-
-def _frontier(problem: _Problem) -> tuple[FrontierPoint, ...]:
-    """Plan for budgets from the fastest to twice this one, at the same period."""
-    least_s = float(problem.table.latency_s.sum(axis=0).min())
-    budgets_s = np.geomspace(least_s * 1.001, min(2 * problem.budget_s, problem.period_s), _FRONTIER)
-    found = frontier(problem.trellis, [float(each) for each in budgets_s], wait=problem.wait)
-    points = {each.latency_s: FrontierPoint(each.latency_s, each.energy_j, each.lower_bound_j) for each in found}
-    return tuple(points[latency_s] for latency_s in sorted(points))
 
 
 def _baselines(problem: _Problem) -> list[tuple[str, Schedule]]:
