@@ -175,7 +175,8 @@ def _over_waits(question: _Question, seeds: Ints | None) -> _Answer:
     kappa, loss = best.dual.time - float(wait.idle_w[calmest]), best.dual.loss
     bounds_j = _loose_bounds(question, kappa, loss, calm=best.dual.time == 0)
     bounds_j[calmest] = best.bound_j
-    left = np.isfinite(bounds_j) & _first_of_its_kind(question)
+    bounds_j[~_calmest_of_its_kind(question)] = np.inf
+    left = np.isfinite(bounds_j)
     left[calmest], tightened = False, np.zeros(len(left), bool)
     margin = 0.95 * (_EXACT if question.exact else _GOOD)
     while True:
@@ -195,17 +196,21 @@ def _over_waits(question: _Question, seeds: Ints | None) -> _Answer:
             tightened[:] = False
 
 
-def _first_of_its_kind(question: _Question) -> NDArray[np.bool_]:
-    """Whether no waiting node before this one has the same idle power and ends: [node]."""
+def _calmest_of_its_kind(question: _Question) -> NDArray[np.bool_]:
+    """Whether a node may be waited at and none with the same ways in and out is calmer: [node]."""
     assert question.wait is not None
+    idle_w, lattice = question.wait.idle_w, question.lattice
+    out_of, into = lattice.into(0), lattice.into(lattice.num_columns)
     kinds: dict[bytes, int] = {}
-    for node in np.flatnonzero(np.isfinite(question.wait.idle_w)).tolist():
-        problem = _problem(question, node)
-        ends = [np.concatenate([end.time_s, end.energy_j, end.never]) for end in (problem.start, problem.end)]
-        kinds.setdefault(np.concatenate([*ends, [problem.idle_w]]).tobytes(), node)
-    first = np.zeros(question.trellis.num_nodes, bool)
-    first[list(kinds.values())] = True
-    return first
+    for node in np.flatnonzero(np.isfinite(idle_w)).tolist():
+        cell = lattice.cell_of_node[node]
+        ends = [table[cell] for table in out_of] + [table[:, cell] for table in into]
+        kind = np.concatenate(ends).tobytes()
+        if idle_w[node] < idle_w[kinds.setdefault(kind, node)]:
+            kinds[kind] = node
+    calmest = np.zeros(len(idle_w), bool)
+    calmest[list(kinds.values())] = True
+    return calmest
 
 
 def _loose_bounds(question: _Question, kappa: float, loss: float, *, calm: bool) -> Floats:
