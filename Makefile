@@ -41,11 +41,11 @@ bench: .venv/.all
 	.venv/bin/python bench/all.py
 
 models: .venv/.all
-	$(PIP) install -q -c constraints.txt 'torch' -r bench/requirements-models.txt
+	$(PIP) install -q -c constraints.txt -e '.[torch]'
 	.venv/bin/python bench/models.py
 
 train: .venv/.all
-	$(PIP) install -q -c constraints.txt 'torch' onnxscript
+	$(PIP) install -q -c constraints.txt -e '.[torch]'
 	.venv/bin/python train/train.py
 
 clean:

@@ -106,7 +106,7 @@ def fastest(graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: flo
 def frontier(
     graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: float | None = None
 ) -> tuple[FrontierPoint, ...]:
-    """Plan for budgets from the fastest to twice the deadline's, at the same period; nothing where energy is unknown."""
+    """Plan for budgets from the fastest to twice the deadline's, at one period; nothing where energy is unknown."""
     problem = _problem(graph, costs, deadline, period_s)
     if not problem.metered:
         return ()
