@@ -1,0 +1,378 @@
+"""Approximate memory: where a bit lies, which cells are weak at an operating point, and which bits a read flips.
+
+Theory of operation (EDEN: Koppula et al., 2019, models 0 to 3). Every cell has one fixed uniform number, hashed from
+the module and its address. A model gives each cell a weak share P; the cell is weak where its number lies below P, so
+the weak cells of a milder operating point are among those of a harsher one. A weak cell flips at a read with
+probability F. Persistent errors are F = 1, transient ones P = 1; both have the bit error rate P F. Only several reads
+of each cell tell P from F (`fit/dram.py`).
+
+Bits of a tensor are those of its little-endian bytes in memory: bit p is bit p % 8 of byte p // 8, whatever the format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amble.core.draws import chosen, hashed, key_of, stream
+
+__all__ = [
+    "Bitline",
+    "Cells",
+    "DataDependent",
+    "DramErrors",
+    "ErrorModel",
+    "Layout",
+    "Span",
+    "Uniform",
+    "WeakCells",
+    "Wordline",
+    "flip_bits",
+    "stored_bits",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bits = NDArray[np.uint8]
+
+_CHUNK = 1 << 17  # cells looked at together: what fits the cache
+_LINE_BITS = 512  # a cache line
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Where bits lie: chip, bank, row and bitline, each [cell]; bitlines count across the chips of a rank."""
+
+    chip: Ints
+    bank: Ints
+    row: Ints
+    bitline: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the bit addresses of a rank map to its cells.
+
+    The chips take the bytes in turn. ``interleaving`` says what follows after a row's or a cache line's worth of
+    addresses: ``rows`` the next row of the same bank, ``banks`` the same row of the next bank, ``lines`` the next bank
+    after every cache line of 64 bytes.
+    """
+
+    num_chips: int = 8
+    num_banks: int = 8
+    num_rows: int = 32_768
+    row_bits: int = 65_536
+    interleaving: Literal["rows", "banks", "lines"] = "rows"
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        if min(self.num_chips, self.num_banks, self.num_rows) < 1 or self.row_bits % _LINE_BITS:
+            raise ValueError(f"a layout needs chips, banks, rows, and rows of a multiple of {_LINE_BITS} bits")
+        if self.interleaving not in ("rows", "banks", "lines"):
+            raise ValueError(f"interleaving is 'rows', 'banks' or 'lines', not {self.interleaving!r}")
+
+    @property
+    def num_bits(self) -> int:
+        """Return how many bits the rank holds."""
+        return self.num_banks * self.num_rows * self.row_bits
+
+    def cells(self, addresses: Ints) -> Cells:
+        """Return where the bits at these addresses [cell] lie; ValueError outside the rank."""
+        if addresses.size and (addresses.min() < 0 or addresses.max() >= self.num_bits):
+            raise ValueError(f"addresses lie in 0..{self.num_bits - 1}")
+        bank, row, bitline = self._placed(addresses)
+        return Cells((addresses >> 3) % self.num_chips, bank, row, bitline)
+
+    def addresses(self, cells: Cells) -> Ints:
+        """Return the bit addresses [cell] of these cells: the inverse of ``cells``."""
+        if self.interleaving == "rows":
+            return (cells.bank * self.num_rows + cells.row) * self.row_bits + cells.bitline
+        if self.interleaving == "banks":
+            return (cells.row * self.num_banks + cells.bank) * self.row_bits + cells.bitline
+        line, bit = cells.bitline // _LINE_BITS, cells.bitline % _LINE_BITS
+        lines = self.row_bits // _LINE_BITS
+        return ((cells.row * lines + line) * self.num_banks + cells.bank) * _LINE_BITS + bit
+
+    def _placed(self, addresses: Ints) -> tuple[Ints, Ints, Ints]:
+        if self.interleaving == "lines":
+            rest, bit = np.divmod(addresses, _LINE_BITS)
+            rest, bank = np.divmod(rest, self.num_banks)
+            row, line = np.divmod(rest, self.row_bits // _LINE_BITS)
+            return bank, row, line * _LINE_BITS + bit
+        rest, bitline = np.divmod(addresses, self.row_bits)
+        if self.interleaving == "rows":
+            bank, row = np.divmod(rest, self.num_rows)
+        else:
+            row, bank = np.divmod(rest, self.num_banks)
+        return bank, row, bitline
+
+
+class ErrorModel(Protocol):
+    """Which share of cells is weak, and how often a weak cell flips."""
+
+    @property
+    def most_weak(self) -> float:
+        """Return the highest weak share of any cell."""
+        ...
+
+    @property
+    def most_flip(self) -> float:
+        """Return the highest flip probability of any weak cell."""
+        ...
+
+    def weak(self, cells: Cells) -> Floats:
+        """Return the weak share at each cell [cell]."""
+        ...
+
+    def flip(self, cells: Cells, stored: Bits) -> Floats:
+        """Return the probability that a read flips each cell [cell], if weak, holding these bits [cell]."""
+        ...
+
+    def ber(self, ones: float) -> float:
+        """Return the mean bit error rate of data of which this share of bits is 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """Model 0: all cells alike."""
+
+    p_weak: float
+    p_flip: float
+
+    def __post_init__(self) -> None:
+        """Check the shares."""
+        _check_shares(p_weak=self.p_weak, p_flip=self.p_flip)
+
+    @property
+    def most_weak(self) -> float:
+        """Return the weak share."""
+        return self.p_weak
+
+    @property
+    def most_flip(self) -> float:
+        """Return the flip probability."""
+        return self.p_flip
+
+    def weak(self, cells: Cells) -> Floats:
+        """Return the same share everywhere [cell]."""
+        return np.full(cells.row.shape, self.p_weak)
+
+    def flip(self, cells: Cells, stored: Bits) -> Floats:
+        """Return the same probability everywhere [cell]."""
+        return np.full(stored.shape, self.p_flip)
+
+    def ber(self, ones: float) -> float:
+        """Return P F."""
+        return self.p_weak * self.p_flip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bitline:
+    """Model 1: each bitline has its own weak share and flip probability, both [bitline]."""
+
+    p_weak: Floats
+    p_flip: Floats
+
+    def __post_init__(self) -> None:
+        """Take lists as well as arrays, and check them."""
+        _take_lines(self)
+
+    @property
+    def most_weak(self) -> float:
+        """Return the highest weak share."""
+        return float(self.p_weak.max())
+
+    @property
+    def most_flip(self) -> float:
+        """Return the highest flip probability."""
+        return float(self.p_flip.max())
+
+    def weak(self, cells: Cells) -> Floats:
+        """Return the share of each cell's bitline [cell]; bitlines past the last one known start again."""
+        return self.p_weak[cells.bitline % len(self.p_weak)]
+
+    def flip(self, cells: Cells, stored: Bits) -> Floats:
+        """Return the flip probability of each cell's bitline [cell]."""
+        return self.p_flip[cells.bitline % len(self.p_flip)]
+
+    def ber(self, ones: float) -> float:
+        """Return the mean of P F over the bitlines."""
+        return float((self.p_weak * self.p_flip).mean())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wordline:
+    """Model 2: each row has its own weak share and flip probability, both [row]."""
+
+    p_weak: Floats
+    p_flip: Floats
+
+    def __post_init__(self) -> None:
+        """Take lists as well as arrays, and check them."""
+        _take_lines(self)
+
+    @property
+    def most_weak(self) -> float:
+        """Return the highest weak share."""
+        return float(self.p_weak.max())
+
+    @property
+    def most_flip(self) -> float:
+        """Return the highest flip probability."""
+        return float(self.p_flip.max())
+
+    def weak(self, cells: Cells) -> Floats:
+        """Return the share of each cell's row [cell]; rows past the last one known start again."""
+        return self.p_weak[cells.row % len(self.p_weak)]
+
+    def flip(self, cells: Cells, stored: Bits) -> Floats:
+        """Return the flip probability of each cell's row [cell]."""
+        return self.p_flip[cells.row % len(self.p_flip)]
+
+    def ber(self, ones: float) -> float:
+        """Return the mean of P F over the rows."""
+        return float((self.p_weak * self.p_flip).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class DataDependent:
+    """Model 3: a weak cell flips with another probability when it holds a 1 than when it holds a 0."""
+
+    p_weak: float
+    p_flip_one: float
+    p_flip_zero: float
+
+    def __post_init__(self) -> None:
+        """Check the shares."""
+        _check_shares(p_weak=self.p_weak, p_flip_one=self.p_flip_one, p_flip_zero=self.p_flip_zero)
+
+    @property
+    def most_weak(self) -> float:
+        """Return the weak share."""
+        return self.p_weak
+
+    @property
+    def most_flip(self) -> float:
+        """Return the higher flip probability."""
+        return max(self.p_flip_one, self.p_flip_zero)
+
+    def weak(self, cells: Cells) -> Floats:
+        """Return the same share everywhere [cell]."""
+        return np.full(cells.row.shape, self.p_weak)
+
+    def flip(self, cells: Cells, stored: Bits) -> Floats:
+        """Return the flip probability of the bit that each cell holds [cell]."""
+        return np.where(stored, self.p_flip_one, self.p_flip_zero)
+
+    def ber(self, ones: float) -> float:
+        """Return P (π₁ F₁ + (1 - π₁) F₀)."""
+        return self.p_weak * (ones * self.p_flip_one + (1.0 - ones) * self.p_flip_zero)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of memory: first bit address and number of bits."""
+
+    start: int
+    num_bits: int
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.start < 0 or self.num_bits < 0:
+            raise ValueError("a span starts at 0 or later and holds no negative number of bits")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeakCells:
+    """The weak cells of a span: their positions from its start [weak], ascending; None where every cell is weak."""
+
+    span: Span
+    positions: Ints | None
+
+    @property
+    def num(self) -> int:
+        """Return how many cells are weak."""
+        return self.span.num_bits if self.positions is None else len(self.positions)
+
+
+@dataclass(frozen=True, slots=True)
+class DramErrors:
+    """The errors of one memory partition at one operating point; ``module`` tells one made module from another."""
+
+    model: ErrorModel
+    layout: Layout = field(default_factory=Layout)
+    module: int = 0
+
+    def weak_cells(self, span: Span) -> WeakCells:
+        """Find the weak cells of a span: once for a place and an operating point, since it looks at every cell."""
+        if isinstance(self.model, Uniform | DataDependent):
+            if self.model.p_weak == 1.0:
+                return WeakCells(span, None)
+            if self.model.p_weak == 0.0:
+                return WeakCells(span, np.empty(0, dtype=np.int64))
+        found = [self._weak_among(chunk) for chunk in _chunks(span)]
+        return WeakCells(span, np.concatenate(found) - span.start if found else np.empty(0, dtype=np.int64))
+
+    def flips(self, weak: WeakCells, stored: Bits, key: int) -> Ints:
+        """Draw one read of a span → the positions that it flips [flip], ascending and distinct.
+
+        ``stored``: the bytes [byte] of the span; model 3 looks at the bits drawn. The same key flips the same bits.
+        """
+        most = self.model.most_flip
+        drawn = chosen(key, weak.num, most)
+        positions = drawn if weak.positions is None else weak.positions[drawn]
+        if isinstance(self.model, Uniform) or not len(positions):
+            return positions
+        held = stored_bits(stored, positions)
+        flip = self.model.flip(self.layout.cells(positions + weak.span.start), held)
+        if (flip == most).all():
+            return positions
+        accepted: Ints = positions[stream(key_of(key, "kept")).random(len(positions)) * most < flip]
+        return accepted
+
+    def _weak_among(self, addresses: Ints) -> Ints:
+        """Return which of these cells are weak; the model is asked only about cells that could be."""
+        numbers = hashed(key_of("cell", self.module), addresses)
+        near = np.flatnonzero(numbers < self.model.most_weak)
+        candidates = addresses[near]
+        if isinstance(self.model, Uniform | DataDependent):
+            return candidates
+        return candidates[numbers[near] < self.model.weak(self.layout.cells(candidates))]
+
+
+def stored_bits(stored: Bits, positions: Ints) -> Bits:
+    """Return the bits at these positions [bit] of bytes [byte]: 0 or 1."""
+    bits: Bits = (stored[positions >> 3] >> (positions & 7).astype(np.uint8)) & np.uint8(1)
+    return bits
+
+
+def flip_bits(stored: Bits, positions: Ints) -> None:
+    """Flip the bits at these distinct positions of bytes [byte], in place."""
+    np.bitwise_xor.at(stored, positions >> 3, np.uint8(1) << (positions & 7).astype(np.uint8))
+
+
+def _chunks(span: Span) -> Iterator[Ints]:
+    stop = span.start + span.num_bits
+    for first in range(span.start, stop, _CHUNK):
+        yield np.arange(first, min(first + _CHUNK, stop), dtype=np.int64)
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"{name} lies in [0, 1], not {share}")
+
+
+def _take_lines(model: Bitline | Wordline) -> None:
+    weak, flip = np.asarray(model.p_weak, np.float64), np.asarray(model.p_flip, np.float64)
+    if weak.ndim != 1 or weak.shape != flip.shape or not weak.size:
+        raise ValueError("p_weak and p_flip must both be [line], of one length and not empty")
+    for name, shares in (("p_weak", weak), ("p_flip", flip)):
+        if not ((shares >= 0.0) & (shares <= 1.0)).all():
+            raise ValueError(f"every {name} lies in [0, 1]")
+        object.__setattr__(model, name, shares)

@@ -1,0 +1,62 @@
+"""Random numbers belong to their names, and sparse samples are exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amble.core.draws import chosen, hashed, key_of, stream
+
+
+def test_the_stream_of_a_key_is_pinned() -> None:
+    assert key_of(3, "conv.weight", 0) == 96954071727127771312915396953263620135
+    np.testing.assert_allclose(stream(7).random(2), [0.87207345, 0.29536538], atol=1e-8)
+    np.testing.assert_allclose(hashed(9, np.array([5])), [0.26255342], atol=1e-8)
+    assert chosen(7, 100, 0.05).tolist() == [40, 47, 58, 69, 71, 95]
+
+
+def test_keys_tell_order_split_and_type_apart() -> None:
+    keys = {key_of(1, 2), key_of(2, 1), key_of(12), key_of("1", 2), key_of("1, 2")}
+    assert len(keys) == 5
+
+
+def test_hashed_numbers_are_uniform_and_uncorrelated_with_their_place() -> None:
+    numbers = hashed(key_of("cell", 0), np.arange(200_000))
+    counts = np.histogram(numbers, bins=50, range=(0, 1))[0]
+    assert ((counts - 4_000) ** 2 / 4_000).sum() < 85.4  # 99.9 % of chi square with 49 degrees of freedom
+    assert abs(np.corrcoef(numbers[1:], numbers[:-1])[0, 1]) < 0.01
+
+
+def test_a_cell_has_the_same_number_whoever_asks_and_in_whatever_order() -> None:
+    cells = np.array([5, 1 << 40, 77])
+    np.testing.assert_array_equal(hashed(9, cells)[::-1], hashed(9, cells[::-1]))
+    assert (hashed(9, cells) != hashed(10, cells)).all()
+
+
+@given(st.integers(0, 3_000), st.floats(0.0, 1.0), st.integers(0, 50))
+def test_chosen_positions_are_distinct_ascending_and_in_range(count: int, probability: float, key: int) -> None:
+    positions = chosen(key, count, probability)
+    assert (np.diff(positions) > 0).all()
+    assert not len(positions) or (positions[0] >= 0 and positions[-1] < count)
+
+
+@pytest.mark.parametrize("probability", [0.003, 0.15, 0.2, 0.6])
+def test_every_position_is_chosen_as_often_as_asked_and_independently_of_its_neighbour(probability: float) -> None:
+    taken = np.zeros((4_000, 50), dtype=bool)
+    for key in range(len(taken)):
+        taken[key, chosen(key, 50, probability)] = True
+    spread = np.sqrt(probability * (1 - probability) / taken.size)
+    assert abs(taken.mean() - probability) < 4.5 * spread
+    both = (taken[:, 1:] & taken[:, :-1]).mean()
+    assert abs(both - probability**2) < 4.5 * probability / np.sqrt(taken.size)
+    assert abs(taken.mean(axis=0) - probability).max() < 5 * np.sqrt(probability * (1 - probability) / len(taken))
+
+
+def test_certain_and_impossible_choices_need_no_luck() -> None:
+    np.testing.assert_array_equal(chosen(0, 5, 1.0), np.arange(5))
+    assert chosen(0, 5, 0.0).size == chosen(0, 0, 0.5).size == 0
+    assert chosen(0, 10, 1e-300).size == 0
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        chosen(0, 5, 1.5)
