@@ -132,7 +132,7 @@ def a100(data: Path) -> dict[str, FloatArray]:
     scale = time_s / table.latency_s
     return {
         "time FMA kernel, from one clock to the others": scale[:-1] / scale[-1],
-        "power FMA kernel": (power_w / table.power_w)[held_out(len(core_hz))],
+        "power FMA kernel": (power_w / table.power_w)[held_out(len(core_hz) - 1)],
     }
 
 
