@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         measure,
         open,  # noqa: A004
         plan,
+        predict,
         read,
         restore,
         save,
@@ -50,6 +51,7 @@ _HOMES = {
         "measure",
         "open",
         "plan",
+        "predict",
         "read",
         "restore",
         "save",
@@ -78,6 +80,7 @@ __all__ = [
     "measure",
     "open",
     "plan",
+    "predict",
     "read",
     "restore",
     "save",

@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -37,12 +37,15 @@ from amble.core.ports import Device
 from amble.core.profile import IdlePower, Profile
 from amble.core.report import Report
 from amble.core.schedule import Deadline, Schedule, Step
+from amble.core.table import read_table
 from amble.devices import chip, guard, host, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
 from amble.devices.guard import Restored
 from amble.fit import profiles
-from amble.fit.costs import COSTS, Costs
+from amble.fit.costs import COSTS, Costs, read_off
 from amble.fit.costs import costs as costs_of
+from amble.fit.models import Prediction
+from amble.fit.tables import FITTED, FittedTable, fit_table, predict_table, write_predictions
 from amble.measure import accuracy, design, operators, platform
 from amble.measure.accuracy import Labelled
 from amble.plan import clocks, export
@@ -59,13 +62,14 @@ __all__ = [
     "measure",
     "open",
     "plan",
+    "predict",
     "read",
     "restore",
     "save",
     "show",
 ]
 
-Artefact = Profile | Costs | Schedule | Log | Report
+Artefact = Profile | Costs | FittedTable | Schedule | Log | Report
 T = TypeVar("T")
 OnProgress = Callable[[int, int], None]
 
@@ -73,9 +77,10 @@ PROFILE = Format("profile", 1, Profile)
 SCHEDULE = Format("schedule", 1, Schedule)
 REPORT = Format("report", 1, Report)
 LOG = Format("log", 1, Log)
-_FORMATS: Mapping[str, Format[Any]] = {each.kind: each for each in (PROFILE, COSTS, SCHEDULE, REPORT, LOG)}
+_FORMATS: Mapping[str, Format[Any]] = {each.kind: each for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG)}
 
 BUNDLED = "fashion-resnet"
+_SHOWN = 20  # rows of predictions on the terminal
 _ONCE_MORE = 10  # runs of each operator after a check
 _QUICK = "p-norm"  # the model that chooses what to measure next
 _TYPICAL = (1.1, 1.5, 2.0, 3.0)  # deadlines, in units of the fastest time, when none is given
@@ -205,10 +210,34 @@ def _typical(costs: Costs) -> list[Deadline]:
     return [Deadline(factor * fastest_s) for factor in _TYPICAL]
 
 
-def fit(source: Profile | Path, *, model: str = "amble") -> Costs:
-    """Fit a profile: what every operator costs at every point the device allows, by the named model."""
+@overload
+def fit(source: Profile, *, model: str = "amble") -> Costs: ...
+@overload
+def fit(source: Path, *, model: str = "amble") -> Costs | FittedTable: ...
+def fit(source: Profile | Path, *, model: str = "amble") -> Costs | FittedTable:
+    """Fit a profile (what every operator costs at every point the device allows) or a table measured elsewhere."""
+    if isinstance(source, Path) and source.suffix in (".csv", ".gz"):
+        return fit_table(read_table(source), model=model)
     profile = source if isinstance(source, Profile) else files.load(source, PROFILE)
     return costs_of(profile, partial(profiles.surfaces, model=model))
+
+
+def predict(fitted: Costs | FittedTable | Path, *, at: Path, output: Path | None = None) -> Prediction:
+    """Predict time and power, with 90 % intervals, at the rows of a table of points; written to ``output`` if given.
+
+    Only the clock that was asked for is used. Rows of an unknown workload are NaN.
+    """
+    known = read(fitted) if isinstance(fitted, Path) else fitted
+    points = read_table(at)
+    if isinstance(known, FittedTable):
+        found, _ = predict_table(known, points)
+    elif isinstance(known, Costs):
+        found = read_off(known, points)
+    else:
+        raise Refused(f"{fitted} holds no fit; make one with amble fit profile.json or amble fit measured.csv")
+    if output is not None:
+        write_predictions(points, found, output)
+    return found
 
 
 def costs_for(
@@ -225,14 +254,16 @@ def costs_for(
     """
     if model.endswith(".json"):
         path = Path(model)
-        costs = files.load(path, COSTS) if files.kind_of(path) == "costs" else fit(path)
+        costs = files.load(path, COSTS) if files.kind_of(path) == "costs" else fit(files.load(path, PROFILE))
         return _again(costs), costs
     network, opened = graph(), open(device, workload=model)
     content = repr((network.digest, opened.name, opened.calibration, deadline, version("amble")))
     kept = _cache() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
     if kept.exists():
         return network, files.load(kept, COSTS)
-    costs = fit(measure(network, opened, deadline=deadline, keep=kept.with_suffix(".part"), on_progress=on_progress))
+    costs = fit_profile(
+        measure(network, opened, deadline=deadline, keep=kept.with_suffix(".part"), on_progress=on_progress)
+    )
     files.save(costs, kept, COSTS)
     return network, costs
 
@@ -369,11 +400,24 @@ def save(artefact: Artefact, path: Path) -> None:
     files.save(artefact, path, form)
 
 
-def show(artefact: Artefact | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
+def show(artefact: Artefact | Prediction | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
     """Return an artefact as tables of text."""
     if isinstance(artefact, Sequence):
         return (_listed(artefact),)
+    if isinstance(artefact, Prediction):
+        return (_predicted(artefact),)
+    if isinstance(artefact, FittedTable):
+        return (Table(f"Fit of {artefact.source}", ("what", ""), artefact.summary(), artefact.notes),)
     return tables.tables(_shown(artefact))
+
+
+def _predicted(found: Prediction) -> Table:
+    """Return the first predictions as a table."""
+    columns = tuple(each.name for each in fields(found))
+    shown = zip(*(getattr(found, column)[:_SHOWN].tolist() for column in columns), strict=True)
+    rows = tuple(tuple(f"{value:.5g}" for value in row) for row in shown)
+    left = len(found.latency_s) - len(rows)
+    return Table("Predictions", columns, rows, (f"and {left} more rows",) if left else ())
 
 
 def _listed(found: Sequence[Description] | Sequence[Restored]) -> Table:

@@ -84,6 +84,16 @@ def fit(terminal: Terminal, *, source: Path, output: Path | None, model: str) ->
 
 
 @verb(main)
+@click.argument("costs", type=_FILE)
+@click.option("--at", type=_FILE, required=True, help="Table of points (.csv); core_hz may be empty.")
+@output_option
+def predict(terminal: Terminal, *, costs: Path, at: Path, output: Path | None) -> None:
+    """Fill in latency_s and power_w, with 90 % intervals, at the points of a table."""
+    predicted = amble.predict(costs, at=at, output=None if terminal.dry_run else output)
+    terminal.result(predicted, lambda: amble.show(predicted))
+
+
+@verb(main)
 @network_options
 @device_option
 @wish_options

@@ -19,8 +19,10 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import Profile, SwitchCost
 from amble.core.schedule import Step
+from amble.core.table import KNOBS, Table
+from amble.fit.models import Prediction
 
-__all__ = ["COSTS", "Costs", "Error", "Surfaces", "costs"]
+__all__ = ["COSTS", "Costs", "Error", "Surfaces", "costs", "read_off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,36 @@ def costs(profile: Profile, fitter: Fitter) -> Costs:
         switches=profile.switches,
         shapes=profile.shapes,
     )
+
+
+def read_off(costs: Costs, table: Table) -> Prediction:
+    """Predict the rows of a table from a network's costs: its whole time, or that of the operator named as kernel.
+
+    A row at clocks that the device has not, or of an operator that the network has not, is NaN.
+    """
+    column = {_asked(point): index for index, point in enumerate(costs.points)}
+    row = {name: index for index, name in enumerate(costs.operators)}
+    arrays = costs.arrays()
+    whole = len(row)
+    latency_s, energy_j = (np.vstack([each, each.sum(axis=0)]) for each in (arrays.latency_s, arrays.energy_j))
+    time_s, spent_j = np.full((2, table.num_rows), np.nan)
+    knobs = np.stack([table.knob(name) for name in KNOBS], axis=1)
+    for index, (kernel, asked) in enumerate(zip(table.kernel.tolist(), knobs.tolist(), strict=True)):
+        place = row.get(kernel) if kernel else whole, column.get(_known(asked))
+        if None not in place:
+            time_s[index], spent_j[index] = latency_s[place], energy_j[place]
+    power_w = spent_j / time_s
+    low, high = np.quantile(costs.residuals, [0.05, 0.95]) if costs.residuals else (np.nan, np.nan)
+    off = np.nan if costs.error.power_p95 is None else costs.error.power_p95
+    return Prediction(time_s, low * time_s, high * time_s, power_w, power_w / (1 + off), power_w * (1 + off))
+
+
+def _asked(point: OperatingPoint) -> tuple[float | None, ...]:
+    return tuple(getattr(point.clocks, name) for name in KNOBS)
+
+
+def _known(values: list[float]) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(value) else value for value in values)
 
 
 def _as_measured(

@@ -19,7 +19,6 @@ from amble.core.table import KNOBS, Table, write_table
 from amble.fit.checks import checked, checked_points
 from amble.fit.clocks import AskedToRan, learn
 from amble.fit.models import DEFAULT, MODELS, Measured, Prediction, forms_used, predict
-from amble.fit.pooled import fit_pooled
 from amble.fit.sweep import Sweep, farthest_points, points_needed, sweep_of
 
 __all__ = ["FITTED", "FittedTable", "HeldOut", "fit_table", "predict_table", "write_predictions"]
@@ -59,8 +58,25 @@ class FittedTable:
     power_w: tuple[tuple[float | None, ...], ...]
     clocks: AskedToRan
     held_out: HeldOut | None
-    parameters: dict[str, tuple[float, float]]  # device parameters of the default model, mean and deviation
     notes: tuple[str, ...]
+
+    def summary(self) -> tuple[tuple[str, str], ...]:
+        """Return the fit in words: what was fitted, and the errors on points that were left out."""
+        left_out = self.held_out
+        lines = [
+            ("model", self.model),
+            ("workloads", str(len(self.workloads))),
+            ("settings", f"{len(self.points)} of {', '.join(self.knobs) or 'nothing that varies'}"),
+        ]
+        if left_out is None:
+            return (*lines, ("error on points left out", "unknown: too few points to leave any out"))
+        for what, middle, high in (
+            ("time", left_out.time_median, left_out.time_p95),
+            ("power", left_out.power_median, left_out.power_p95),
+        ):
+            if middle is not None and high is not None:
+                lines.append((f"error of {what} on points left out", f"median {middle:.2%}, p95 {high:.2%}"))
+        return tuple(lines)
 
     def measured(self) -> Measured:
         """Return what was measured as arrays, with the core clock that ran in place of the one asked for."""
@@ -85,9 +101,6 @@ def fit_table(table: Table, *, model: str = DEFAULT, hold_out: int = _FOLDS) -> 
     if "core_hz" in sweep.knobs:
         clocks = learn(sweep.points[:, sweep.knobs.index("core_hz")], sweep.ran_core_hz)
     points = _ran(sweep.points, sweep.knobs, clocks)
-    parameters = {}
-    if model == DEFAULT:
-        parameters = fit_pooled(sweep.knobs, points, sweep.latency_s, sweep.power_w).parameters()
     return FittedTable(
         model=model,
         source=table.source,
@@ -99,7 +112,6 @@ def fit_table(table: Table, *, model: str = DEFAULT, hold_out: int = _FOLDS) -> 
         power_w=_plain(sweep.power_w),
         clocks=clocks,
         held_out=_held_out(model, sweep, points, hold_out) if hold_out else None,
-        parameters=parameters,
         notes=(*notes, *_notes(model, sweep, points, clocks)),
     )
 
