@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amble.core.dram import (
@@ -122,6 +122,7 @@ def test_data_dependent_errors_look_at_the_stored_bit() -> None:
     assert (held == 0).sum() / (WHOLE.num_bits - num_ones) == pytest.approx(0.02, rel=0.1)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=64), st.data())
 def test_flipping_twice_gives_back_what_was_stored(content: bytes, data: st.DataObject) -> None:
     stored = np.frombuffer(content, dtype=np.uint8).copy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amble.core.draws import chosen, hashed, key_of, stream
@@ -35,6 +35,7 @@ def test_a_cell_has_the_same_number_whoever_asks_and_in_whatever_order() -> None
     assert (hashed(9, cells) != hashed(10, cells)).all()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3_000), st.floats(0.0, 1.0), st.integers(0, 50))
 def test_chosen_positions_are_distinct_ascending_and_in_range(count: int, probability: float, key: int) -> None:
     positions = chosen(key, count, probability)

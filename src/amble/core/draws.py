@@ -45,8 +45,7 @@ def hashed(key: int, cells: NDArray[np.int64]) -> NDArray[np.float64]:
         mixed *= factor
     mixed ^= mixed >> np.uint64(31)
     mixed >>= np.uint64(11)
-    uniform: NDArray[np.float64] = mixed * 2.0**-53
-    return uniform
+    return np.multiply(mixed, 2.0**-53, dtype=np.float64)
 
 
 def chosen(key: int, count: int, probability: float) -> NDArray[np.int64]:
