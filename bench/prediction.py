@@ -171,7 +171,9 @@ def known_device(name: str, table: Table, kind: str, folds: int) -> Iterator[Rec
         start = time.perf_counter()
         parts = []
         for fold in range(min(folds, len(names))):
-            held = np.isin(np.arange(len(keys)), [row for row, key in enumerate(keys) if key in set(names[fold::folds])])
+            held = np.isin(
+                np.arange(len(keys)), [row for row, key in enumerate(keys) if key in set(names[fold::folds])]
+            )
             split = Split(table.rows(~held | few), table.rows(held & ~few))
             parts.append((predicted(model, split), split.scored))
         yield _record(name, kind, model, num_points, _joined(parts), time.perf_counter() - start)
@@ -215,11 +217,15 @@ def targets_of(name: str, records: list[Record]) -> list[document.Target]:
         pairs = [(_number(mine[figure]), best_of_baselines(records, figure)) for figure in FIGURES]
         known = [(own, best) for own, best in pairs if own is not None and best is not None]
         share = sum(own <= best for own, best in known) / len(known)
-    found = [document.target(f"{name}: figures at least as good as every baseline", want=">= 0.75", value=share, unit="1")]
+    found = [
+        document.target(f"{name}: figures at least as good as every baseline", want=">= 0.75", value=share, unit="1")
+    ]
     for output in ("time", "power"):
         covered = _number(mine[f"{output}_covered"]) if mine else None
         if mine is None or covered is not None:
-            found.append(document.target(f"{name}: {output} in the 90 % interval", want=">= 0.9", value=covered, unit="1"))
+            found.append(
+                document.target(f"{name}: {output} in the 90 % interval", want=">= 0.9", value=covered, unit="1")
+            )
     goals = {"time": CLEAN_TIME.get(name), "power": (2.0, 6.0) if name in CLEAN_POWER else None}
     for output, goal in goals.items():
         for figure, limit in zip(("median", "p95"), goal or (), strict=False):

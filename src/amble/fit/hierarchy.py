@@ -45,8 +45,8 @@ _STARTS: tuple[dict[str, float], ...] = (
 class Settings:
     """How to fit: typical relative errors of time and power before anything is seen, and how much to pool."""
 
-    pooled_workloads: float = 1.0
-    num_samples: int = 48
+    pooled_workloads: float = 0.5
+    num_samples: int = 64
     time_sigma: float = 0.01
     power_sigma: float = 0.012
     prior_points: float = 6.0  # weight of the typical errors, in points

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from amble.fit import siblings
 from amble.fit.hierarchy import Posterior, Problem, Settings, sampled, smooth_share
-from amble.fit.laws import Law, interpolation, knee_power, overlap
+from amble.fit.laws import Law, interpolation, knee_power, overlap, power_law
 from amble.fit.response import DEVICE, flags_of, geometry_of, respond
 from amble.fit.sweep import farthest_points
 
@@ -27,14 +27,14 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 TIME, POWER = 0, 1
-_MOST_POINTS = 16  # points of one workload that enter the fit of the family; all of them enter the interpolation
+_MOST_POINTS = (4, 8, 12, 16, 16)  # of one workload, by number of knobs, that enter the family; all are interpolated
 _CHUNK = 4_000_000  # numbers evaluated at once
 _ROBUST_POINTS = 8
 _TAIL = 4.0
 _PLAIN: dict[tuple[int, bool], tuple[tuple[Law, ...], float]] = {  # output, under a limit -> laws averaged, their share
-    (TIME, False): ((overlap,), 0.35),
+    (TIME, False): ((overlap,), 0.45),
     (POWER, False): ((knee_power,), 0.15),
-    (TIME, True): ((overlap, interpolation), 0.5),
+    (TIME, True): ((overlap, power_law, interpolation), 0.6),
     (POWER, True): ((interpolation,), 0.35),
 }
 _FLOOR = (0.004, 0.006)  # relative error of time and power that no prediction is believed to beat
@@ -58,6 +58,15 @@ class _Half:
 
 
 @dataclass(frozen=True, slots=True)
+class _Loan:
+    """Workloads that were measured at few points, fitted with their siblings as if those were measured no more."""
+
+    workloads: NDArray[np.int64]
+    partial: Pooled  # the workloads, then the siblings
+    corrections: tuple[tuple[int, siblings.Correction], ...]  # by output
+
+
+@dataclass(frozen=True, slots=True)
 class Pooled:
     """A fitted device; `predict` gives time and power at asked points."""
 
@@ -66,7 +75,7 @@ class Pooled:
     values: tuple[Floats, Floats]  # log time and log power [w, p]
     levels: tuple[Floats, Floats]  # [w]
     halves: tuple[_Half, ...]
-    borrowed: tuple[tuple[int, siblings.Correction], ...]  # corrections by output
+    loans: tuple[_Loan, ...]
 
     def predict(self, points: Floats, rows: NDArray[np.int64] | None = None) -> tuple[Estimate, Estimate]:
         """Estimate log time and log power [w, q] at points [q, k]; other workloads than rows, if given, stay NaN."""
@@ -75,13 +84,8 @@ class Pooled:
         found = [Estimate(np.full(shape, np.nan), np.full(shape, np.nan)) for _ in (TIME, POWER)]
         for half in self.halves:
             found[half.output] = _estimated(self, half, points, rows)
-        for output, correction in self.borrowed:
-            shift, sd = correction.at(siblings.likeness(points, self.points, self.points, _reach(self.points)))
-            where = correction.workloads
-            mean, spread = found[output].mean.copy(), found[output].sd.copy()
-            mean[where] += shift
-            spread[where] = np.where(np.isnan(sd), spread[where], np.hypot(sd, _FLOOR[output]))
-            found[output] = Estimate(mean, spread)
+        for loan in self.loans:
+            _borrow(self, loan, points, rows, found)
         return found[TIME], found[POWER]
 
     def parameters(self) -> dict[str, tuple[float, float]]:
@@ -98,14 +102,10 @@ def fit_pooled(
     knobs: tuple[str, ...], points: Floats, latency_s: Floats, power_w: Floats, *, settings: Settings | None = None
 ) -> Pooled:
     """Fit points [p, k] > 0, times and powers [w, p] > 0 (NaN where not measured); at least one value must be known."""
-    model = _alone(knobs, points, (np.log(latency_s), np.log(power_w)), settings or Settings())
-    borrowed = tuple(
-        (output, correction)
-        for output in (TIME, POWER)
-        for pattern in siblings.patterns(model.values, output)
-        for correction in [_borrowed(model, output, pattern, settings or Settings())]
-    )
-    return replace(model, borrowed=borrowed)
+    settings = settings or Settings()
+    values = (np.log(latency_s), np.log(power_w))
+    loans = tuple(_loan(knobs, points, values, pattern, settings) for pattern in siblings.patterns(values))
+    return replace(_alone(knobs, points, values, settings), loans=loans)
 
 
 def _alone(knobs: tuple[str, ...], points: Floats, values: tuple[Floats, Floats], settings: Settings) -> Pooled:
@@ -116,7 +116,7 @@ def _alone(knobs: tuple[str, ...], points: Floats, values: tuple[Floats, Floats]
     capped = "power_limit_w" in knobs
     if TIME in outputs and not capped:
         problem = _problem(knobs, points, values, levels, (TIME,))
-        more = replace(settings, pooled_workloads=5 * settings.pooled_workloads)
+        more = replace(settings, pooled_workloads=8 * settings.pooled_workloads)
         halves.append(_Half(TIME, sampled(problem, more), problem))
     if POWER in outputs or capped:
         problem = _problem(knobs, points, values, levels, outputs)
@@ -125,14 +125,41 @@ def _alone(knobs: tuple[str, ...], points: Floats, values: tuple[Floats, Floats]
     return Pooled(knobs, points, values, levels, tuple(halves), ())
 
 
-def _borrowed(model: Pooled, output: int, pattern: siblings.Pattern, settings: Settings) -> siblings.Correction:
+def _loan(
+    knobs: tuple[str, ...],
+    points: Floats,
+    values: tuple[Floats, Floats],
+    pattern: siblings.Pattern,
+    settings: Settings,
+) -> _Loan:
     """Predict the siblings from the points of the pattern alone, and learn from what that missed."""
-    at = np.flatnonzero(pattern.points)
-    rows = pattern.siblings
-    known = (model.values[TIME][np.ix_(rows, at)], model.values[POWER][np.ix_(rows, at)])
-    partial = _alone(model.knobs, model.points[at], known, settings)
-    estimate = partial.predict(model.points)[output]
-    return siblings.correction(model.values, estimate.mean, output, pattern)
+    rows = np.concatenate([pattern.workloads, pattern.siblings])
+    masked = [np.where(pattern.points, one[rows], np.nan) for one in values]
+    partial = _alone(knobs, points, (masked[TIME], masked[POWER]), settings)
+    base = partial.predict(points)
+    corrections = tuple(
+        (output, siblings.correction(values, base[output].mean, output, pattern))
+        for output in (TIME, POWER)
+        if not np.isnan(values[output][pattern.siblings]).all()
+    )
+    return _Loan(pattern.workloads, partial, corrections)
+
+
+def _borrow(model: Pooled, loan: _Loan, points: Floats, rows: NDArray[np.int64], found: list[Estimate]) -> None:
+    """Put the corrected estimates of a loan's workloads in place of their own."""
+    wanted = np.flatnonzero(np.isin(loan.workloads, rows))
+    if not len(wanted):
+        return
+    base = loan.partial.predict(points, wanted)
+    reach = _reach(model.points)
+    across = siblings.likeness(points, model.points, model.points, reach)
+    own = siblings.likeness(model.points, model.points, model.points, reach)
+    for output, correction in loan.corrections:
+        shift, sd = correction.at(across, own)
+        at = loan.workloads[wanted]
+        found[output].mean[at] = base[output].mean[wanted] + shift[wanted]
+        corrected = np.hypot(sd[wanted], _FLOOR[output])
+        found[output].sd[at] = np.where(np.isnan(sd[wanted]), base[output].sd[wanted], corrected)
 
 
 def _levels(knobs: tuple[str, ...], points: Floats, values: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
@@ -156,10 +183,15 @@ def _fit_points(points: Floats, known: Bools) -> NDArray[np.int64]:
     chosen = []
     for row in known:
         at = np.flatnonzero(row)
-        chosen.append(at if len(at) <= _MOST_POINTS else np.sort(at[farthest_points(points[at], _MOST_POINTS)]))
+        chosen.append(_thinned(points, at))
     width = max(len(at) for at in chosen)
     filled = [np.concatenate([at, np.full(width - len(at), at[0] if len(at) else 0)]) for at in chosen]
     return np.array(filled, dtype=np.int64)
+
+
+def _thinned(points: Floats, at: NDArray[np.int64]) -> NDArray[np.int64]:
+    most = _MOST_POINTS[points.shape[1]]
+    return at if len(at) <= most else np.sort(at[farthest_points(points[at], most)])
 
 
 def _problem(
@@ -256,9 +288,7 @@ def _plain(model: Pooled, output: int, row: int, points: Floats) -> tuple[Floats
     if not model.knobs:
         return np.full(len(points), model.levels[output][row]), 0.0
     values = model.values[output][row]
-    known = np.flatnonzero(~np.isnan(values))
-    if len(known) > _MOST_POINTS:
-        known = known[farthest_points(model.points[known], _MOST_POINTS)]
+    known = _thinned(model.points, np.flatnonzero(~np.isnan(values)))
     at, seen = model.points[known], np.exp(values[known])
     laws, share = _PLAIN[output, "power_limit_w" in model.knobs]
     curves = [np.log(np.maximum(law(at, seen, model.knobs).predict(points), 1e-3 * seen.min())) for law in laws]

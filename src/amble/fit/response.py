@@ -64,7 +64,7 @@ DEVICE = (
     _parameter("cpu_knee", 0.0, 1.0, "cpu power"),
     _parameter("cpu_voltage_slope", -0.3, 0.4, "cpu power"),
     _parameter("memory_idle_slope", -0.2, 0.4, "memory power"),  # log μ
-    _parameter("core_slope", 0.0, 0.04, "clock"),  # log β
+    _parameter("core_slope", 0.0, 0.015, "clock"),  # log β
     _parameter("memory_slope", 0.0, 0.03, "memory"),  # log β'
     _parameter("lowest_memory", 0.0, 0.3, "memory"),  # log of the slow-down beyond 1/m at the lowest memory clock
     _parameter("limit_kept", -0.015, 0.015, "cap"),  # log η
@@ -153,7 +153,7 @@ def geometry_of(points: Floats, knobs: tuple[str, ...], *, top: Floats, low: Flo
         core_middle=span["core_hz"] ** 0.5 if "core_hz" in span else alone,
         memory_middle=span.get("memory_hz", 1.0) ** 0.5,
         cpu_middle=span.get("cpu_hz", 1.0) ** 0.5,
-        memory_lowest=float(np.log(span.get("memory_hz", 0.5))),
+        memory_lowest=min(float(np.log(span.get("memory_hz", 0.5))), -0.05),
         num_points=points.shape[-2],
     )
 

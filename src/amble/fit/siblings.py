@@ -21,8 +21,11 @@ Bools = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
 _FEWEST_SIBLINGS = 3
+_MOST_SIBLINGS = 80
 _MOST_PATTERNS = 8
-_NOISE = 0.05  # share of the siblings' misses that their answers do not explain
+_NEAR = 0.9  # likeness to a measured point from which its deviation holds
+_REACHES = (0.3, 0.7, 1.5, 4.0)  # in deviations of the siblings' answers
+_NOISES = (0.03, 0.1, 0.3, 1.0)  # variance that the answers do not explain, in units of the kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +41,18 @@ class Pattern:
 class Correction:
     """What to add to the logarithm of each workload of a pattern at the measured points, and the deviation left."""
 
-    workloads: Indices  # [w]
     shift: Floats  # [w, p]
     sd: Floats  # [p]
-    likeness: Floats  # [p, p] kernel between the measured points
 
-    def at(self, likeness: Floats) -> tuple[Floats, Floats]:
-        """Carry the correction to points whose likeness to the measured ones is [q, p] → [w, q] and [w, q]."""
-        own = self.likeness + 1e-4 * np.eye(len(self.likeness))
-        carried = np.linalg.solve(own, likeness.T).T
-        near = likeness.max(axis=1) > 0.9  # farther from every measured point the family's own deviation stands
-        sd = np.where(near, np.abs(carried @ self.sd), np.nan)
-        return self.shift @ carried.T, np.broadcast_to(sd, (len(self.workloads), len(likeness)))
+    def at(self, likeness: Floats, own: Floats) -> tuple[Floats, Floats]:
+        """Carry the correction to asked points, given their likeness to the measured ones and that of those, [q, p], [p, p].
+
+        Returns the shift and the deviation, [w, q]; the deviation is NaN far from every measured point.
+        """
+        carried = np.linalg.solve(own + 1e-4 * np.eye(len(own)), likeness.T).T
+        near = likeness.max(axis=1) > _NEAR
+        sd = np.where(near, self.sd[np.argmax(likeness, axis=1)], np.nan)
+        return self.shift @ carried.T, np.broadcast_to(sd, (len(self.shift), len(likeness)))
 
 
 def likeness(left: Floats, right: Floats, span: Floats, reach: float) -> Floats:
@@ -62,48 +65,64 @@ def likeness(left: Floats, right: Floats, span: Floats, reach: float) -> Floats:
     return found
 
 
-def patterns(values: tuple[Floats, Floats], output: int) -> list[Pattern]:
+def patterns(values: tuple[Floats, Floats]) -> list[Pattern]:
     """Find workloads measured at few points while three siblings or more were measured at twice as many and at those."""
-    known = ~np.isnan(values[output])
-    both = [~np.isnan(one) for one in values if not np.isnan(one).all()]
-    everything = np.all(both, axis=0)
-    count = known.sum(axis=1)
+    shown = [~np.isnan(one) for one in values if not np.isnan(one).all()]
+    some, every = np.any(shown, axis=0), np.all(shown, axis=0)
+    count = some.sum(axis=1)
     found: list[Pattern] = []
-    for row in np.unique(known[count > 0], axis=0):
-        rich = np.flatnonzero((everything | ~row).all(axis=1) & (count >= 2 * row.sum()) & (count >= 0.8 * count.max()))
-        rows = np.flatnonzero((known == row).all(axis=1))
-        if len(rich) >= _FEWEST_SIBLINGS and len(found) < _MOST_PATTERNS:
-            found.append(Pattern(row, rows, rich))
+    for row in np.unique(some[count > 0], axis=0):
+        rich = (every | ~row).all(axis=1) & (count >= 2 * row.sum()) & (count >= 0.8 * count.max())
+        chosen = np.flatnonzero(rich)
+        if len(chosen) >= _FEWEST_SIBLINGS and len(found) < _MOST_PATTERNS:
+            step = max(1, -(-len(chosen) // _MOST_SIBLINGS))
+            found.append(Pattern(row, np.flatnonzero((some == row).all(axis=1)), chosen[::step]))
     return found
 
 
-def correction(values: tuple[Floats, Floats], predicted: Floats, output: int, pattern: Pattern) -> Correction:
-    """Learn what predictions [x, p] of the siblings from the pattern's points alone missed, and apply it."""
-    missed = values[output][pattern.siblings] - predicted
-    missed = np.where(np.isnan(missed), np.nanmean(missed, axis=0), missed)
-    features = _features(values, pattern.points)
-    scale = features[pattern.siblings].std(axis=0)
-    features = features / np.where(scale > 1e-9, scale, 1.0) / np.sqrt(max(features.shape[1], 1))
-    own = _kernel(features[pattern.siblings], features[pattern.siblings])
-    own = own + _NOISE * np.eye(len(own))
-    inverse = np.linalg.inv(own)
-    shift = _kernel(features[pattern.workloads], features[pattern.siblings]) @ inverse @ missed
-    left_out = (inverse @ missed) / np.diag(inverse)[:, None]
-    sd = np.sqrt(np.mean(left_out**2, axis=0))
-    return Correction(pattern.workloads, shift, sd, np.eye(len(sd)))
+def correction(values: tuple[Floats, Floats], base: Floats, output: int, pattern: Pattern) -> Correction:
+    """Learn what predictions from the pattern's points alone missed, and apply it.
+
+    base: logarithms [w + x, p] predicted for the pattern's workloads and then its siblings. How far answers carry and how
+    much is noise are chosen by leaving one sibling out; no correction at all is one of the choices.
+    """
+    num_poor = len(pattern.workloads)
+    missed = values[output][pattern.siblings] - base[num_poor:]
+    missed = np.where(np.isnan(missed), 0.0, missed)
+    features = _features(values, pattern)
+    poor, rich = features[:num_poor], features[num_poor:]
+    best = Correction(np.zeros_like(base[:num_poor]), np.sqrt(np.mean(missed**2, axis=0)))
+    least = float(np.mean(best.sd))
+    for reach in _REACHES:
+        for noise in _NOISES:
+            inverse = np.linalg.inv(_kernel(rich, rich, reach) + noise * np.eye(len(rich)))
+            left_out = (inverse @ missed) / np.diag(inverse)[:, None]
+            sd = np.sqrt(np.mean(left_out**2, axis=0))
+            if float(np.mean(sd)) < least:
+                least = float(np.mean(sd))
+                best = Correction(_kernel(poor, rich, reach) @ inverse @ missed, sd)
+    return best
 
 
-def _features(values: tuple[Floats, Floats], points: Bools) -> Floats:
-    """How a workload answered at the points [w, f]: its slopes in time, its slopes and level in power; unknowns are mean."""
-    time, power = (one[:, points] for one in values)
+def _features(values: tuple[Floats, Floats], pattern: Pattern) -> Floats:
+    """How workloads and siblings answered at the points [w + x, f]: slopes in time, powers; scaled, unknowns are the mean."""
+    rows = np.concatenate([pattern.workloads, pattern.siblings])
+    time, power = (one[rows][:, pattern.points] for one in values)
     columns = [time[:, 1:] - time[:, :1], power]
-    features = np.concatenate([one for one in columns if not np.isnan(one).all()] or [np.zeros((len(time), 1))], axis=1)
-    mean = np.nanmean(np.where(np.isnan(features).all(axis=0), 0.0, features), axis=0)
-    return np.where(np.isnan(features), mean, features)
+    columns = [one for one in columns if one.size and not np.isnan(one).all()]
+    if not columns:
+        return np.zeros((len(rows), 1))
+    features = np.concatenate(columns, axis=1)
+    known = np.where(np.isnan(features), 0.0, features)
+    mean = known.sum(axis=0) / np.maximum((~np.isnan(features)).sum(axis=0), 1)
+    features = np.where(np.isnan(features), mean, features) - mean
+    scale = features[len(pattern.workloads) :].std(axis=0)
+    scaled: Floats = features / np.where(scale > 1e-9, scale, 1.0)
+    return scaled
 
 
-def _kernel(left: Floats, right: Floats) -> Floats:
-    """A common offset plus likeness of the answers."""
+def _kernel(left: Floats, right: Floats, reach: float) -> Floats:
+    """A common offset, a straight line and likeness of the answers."""
     away = ((left[:, None, :] - right[None, :, :]) ** 2).sum(axis=-1)
-    found: Floats = 1.0 + np.exp(-0.5 * away) + 0.5 * np.exp(-2.0 * away)
+    found: Floats = 1.0 + 0.3 * left @ right.T + np.exp(-0.5 * away / reach**2)
     return found
