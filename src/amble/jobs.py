@@ -261,9 +261,8 @@ def costs_for(
     kept = _cache() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
     if kept.exists():
         return network, files.load(kept, COSTS)
-    costs = fit_profile(
-        measure(network, opened, deadline=deadline, keep=kept.with_suffix(".part"), on_progress=on_progress)
-    )
+    part = kept.with_suffix(".part")
+    costs = fit(measure(network, opened, deadline=deadline, keep=part, on_progress=on_progress))
     files.save(costs, kept, COSTS)
     return network, costs
 
