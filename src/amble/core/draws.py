@@ -66,7 +66,7 @@ def chosen(key: int, count: int, probability: float) -> NDArray[np.int64]:
 
 
 def _by_gaps(random: np.random.Generator, count: int, probability: float) -> NDArray[np.int64]:
-    scale = 1.0 / math.log1p(-probability)
+    scale = max(1.0 / math.log1p(-probability), -1e300)  # finite: a gap past the end is all that matters
     parts: list[NDArray[np.int64]] = []
     last, expected = -1, count * probability
     while last < count:
