@@ -181,6 +181,15 @@ class Queue:
             gone += self.take(1)
         return gone
 
+    def withdraw(self, request: Request) -> bool:
+        """Remove a request whose sender has gone; False when it does not wait (any more)."""
+        for place, each in enumerate(self._requests):
+            if each is request:
+                del self._requests[place], self._keys[place]
+                self._rows -= request.rows
+                return True
+        return False
+
     def clear(self) -> list[Request]:
         """Remove everyone."""
         everyone = list(self._requests)

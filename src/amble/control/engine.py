@@ -179,6 +179,12 @@ class Engine:
             self._refuse(request, refusal)
         return refusal
 
+    def withdraw(self, request: Request) -> bool:
+        """Take back a request that still waits, from any thread; nobody is told. False when it is too late for that."""
+        with self._lock:
+            lane = self._lanes.get(request.model)
+            return lane is not None and lane.queue.withdraw(request)
+
     def run(self, source: Source) -> Totals:
         """Serve until the source is closed and nothing waits. The clocks it found are put back, whatever happens."""
         with self._device.held(self._device.actuator.current()):
