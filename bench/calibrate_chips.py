@@ -24,7 +24,7 @@ from amble.core.ports import FloatArray
 from amble.core.table import read_table
 from amble.devices import chip as catalogue
 from amble.devices.chip import Chip
-from amble.devices.physics import Physics
+from amble.devices.physics import Physics, Points
 
 DATA = Path(os.environ.get("AMBLE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 Found = dict[str, float | list[float]]
@@ -130,7 +130,7 @@ def v100_power() -> Found:
     chip, found = catalogue.load("v100"), micro.counters(DATA)
     launched = micro.counted(chip, found, calibration.top_cycles(chip, found))
     memory_hz = np.full(len(found.clock_hz), chip.memory_mhz[-1] * 1e6)
-    time_s = Physics(chip).kernel_s(launched, found.clock_hz, memory_hz, found.clock_hz)
+    time_s = Physics(chip).kernel_s(launched, Points(found.clock_hz, memory_hz, found.clock_hz))
     cycles, l2_bytes = launched.cycles * launched.blocks, launched.l2_bytes * launched.blocks
     knots = [705.0, 945.0, 1087.0, 1237.0, 1380.0]
 
@@ -153,7 +153,7 @@ def p40_power() -> Found:
     chip = catalogue.load("tesla-p40")
     launched, core_hz = Physics(chip).launches(micro.heavy_network(), "fp32"), chip.ladder("core")
     memory_hz = np.full(len(core_hz), chip.memory_mhz[-1] * 1e6)
-    time_s = Physics(chip).sequence_s(launched, core_hz, memory_hz, core_hz).sum(axis=0)
+    time_s = Physics(chip).sequence_s(launched, Points(core_hz, memory_hz, core_hz)).sum(axis=0)
     cube = (core_hz / 1e9) ** 3
     busy_w, idle_w = (a + b * cube for a, b in (calibration.P40_BUSY, calibration.P40_IDLE))
 

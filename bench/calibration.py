@@ -19,7 +19,7 @@ from amble.core.ports import FloatArray
 from amble.core.table import read_table
 from amble.devices import chip as catalogue
 from amble.devices.chip import Chip
-from amble.devices.physics import Physics
+from amble.devices.physics import Physics, Points
 
 FITTED_INTENSITIES = (0, 2, 8, 16, 32, 128, 256)
 P40_BUSY = (82.5, 29.6)  # fits to the run logs of batchdvfs_p40: watts = a + b (GHz)^3
@@ -53,7 +53,7 @@ def grid_s(chip: Chip, precision: str, steps: list[int], core_hz: FloatArray, me
     """Simulated time of mixbench [s] → [intensity, core, memory]."""
     core, memory = (each.ravel() for each in np.meshgrid(core_hz, memory_hz, indexing="ij"))
     launched = micro.mixbench(chip, precision, steps)
-    time_s = Physics(chip).kernel_s(launched, core, memory, core)
+    time_s = Physics(chip).kernel_s(launched, Points(core, memory, core))
     return np.asarray(time_s.reshape(len(steps), len(core_hz), len(memory_hz)))
 
 
@@ -80,7 +80,7 @@ def v100(data: Path) -> dict[str, FloatArray]:
     physics = Physics(chip)
     launched = micro.counted(chip, found, top_cycles(chip, found))
     memory_hz = np.full(len(found.clock_hz), chip.memory_mhz[-1] * 1e6)
-    time_s = physics.kernel_s(launched, found.clock_hz, memory_hz, found.clock_hz)
+    time_s = physics.kernel_s(launched, Points(found.clock_hz, memory_hz, found.clock_hz))
     rest_w = np.array([physics.busy_w(Clocks(each), _REFERENCE_C) for each in found.clock_hz])
     power_w = rest_w + physics.dynamic_j(launched, found.clock_hz) / time_s
     others = held_out(len(found.names))
@@ -93,11 +93,11 @@ def v100(data: Path) -> dict[str, FloatArray]:
 def top_cycles(chip: Chip, found: micro.Counters) -> FloatArray:
     """Issue cycles that give each program its time at the top clock, by bisection → [program]."""
     physics, target_s = Physics(chip), found.time_s[:, -1]
-    columns = [np.array([each]) for each in (found.clock_hz[-1], chip.memory_mhz[-1] * 1e6, found.clock_hz[-1])]
+    top = physics.points([chip.fastest()])
     low, high = np.zeros(len(target_s)), 1.2 * target_s * found.clock_hz[-1] * chip.compute.units
     for _ in range(40):
         middle = (low + high) / 2
-        short = physics.kernel_s(micro.counted(chip, found, middle), *columns)[:, 0] < target_s
+        short = physics.kernel_s(micro.counted(chip, found, middle), top)[:, 0] < target_s
         low, high = np.where(short, middle, low), np.where(short, high, middle)
     return np.asarray((low + high) / 2)
 
@@ -108,7 +108,7 @@ def p40(data: Path) -> dict[str, FloatArray]:
     physics, core_hz = Physics(chip), chip.ladder("core")
     launched = physics.launches(micro.heavy_network(), "fp32")
     memory_hz = np.full(len(core_hz), chip.memory_mhz[-1] * 1e6)
-    time_s = physics.sequence_s(launched, core_hz, memory_hz, core_hz).sum(axis=0)
+    time_s = physics.sequence_s(launched, Points(core_hz, memory_hz, core_hz)).sum(axis=0)
     work_w = physics.dynamic_j(launched, core_hz).sum(axis=0) / time_s
     busy_w = np.array([physics.busy_w(Clocks(each), _REFERENCE_C) for each in core_hz]) + work_w
     idle_w = np.array([physics.idle_w(Clocks(each), _REFERENCE_C) for each in core_hz])
@@ -126,7 +126,7 @@ def a100(data: Path) -> dict[str, FloatArray]:
     chip, table = catalogue.load("a100"), read_table(data / micro.A100_FMA)
     physics, core_hz = Physics(chip), table.core_hz
     launched = micro.saturated(chip)
-    time_s = physics.kernel_s(launched, core_hz, np.full(len(core_hz), chip.memory_mhz[-1] * 1e6), core_hz)[0]
+    time_s = physics.kernel_s(launched, physics.points([Clocks(each) for each in core_hz]))[0]
     rest_w = np.array([physics.busy_w(Clocks(each), _REFERENCE_C) for each in core_hz])
     power_w = rest_w + physics.dynamic_j(launched, core_hz)[0] / time_s
     scale = time_s / table.latency_s

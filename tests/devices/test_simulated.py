@@ -92,6 +92,16 @@ def test_settings_are_the_full_grid_and_slowest_first() -> None:
     assert settings[-1] == Clocks(1300.5e6, 1866e6)
 
 
+def test_the_hosts_clock_can_be_made_a_knob() -> None:
+    device = simulated.open("jetson-tx2", knobs=("core", "memory", "cpu"))
+    settings = device.actuator.available()
+    assert len(settings) == 13 * 11 * 8
+    settled(device, Clocks(1300.5e6, 1866e6, 345.6e6))
+    assert len(simulated.open("jetson-tx2", knobs=("core",)).actuator.available()) == 13
+    with pytest.raises(Refused, match="v100 has no memory clock to set; it has core"):
+        simulated.open("v100", knobs=("core", "memory"))
+
+
 def test_equal_seeds_repeat_and_others_differ() -> None:
     def times(seed: int) -> list[float]:
         device = simulated.open("jetson-tx2", seed=seed)

@@ -134,6 +134,12 @@ def test_a_light_load_takes_less_energy_than_at_the_maximum(name: str) -> None:
     assert joules(name) < joules("performance")
 
 
+def test_a_governor_leaves_alone_what_cannot_be_set() -> None:
+    device = simulated.open("jetson-tx2", governor="schedutil", knobs=("core",))
+    used_j(device, 5, 0.02)
+    assert device.actuator.current().memory_hz is None
+
+
 def test_rest_is_skipped_quickly_and_charged_fully() -> None:
     device = simulated.open("jetson-tx2", governor="schedutil")
     device.runner.run(work(), FP32, {})

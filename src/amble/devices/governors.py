@@ -76,14 +76,14 @@ class Governor:
         lowest = all(clocks.of(domain) == ladder[0] for domain, ladder in self._ladders.items())
         return lowest and all(value < 1e-3 for value in self._state.values())
 
-    def wake(self, now_s: float, busy_s: float, dram_s: float) -> None:
+    def wake(self, now_s: float, *, busy_s: float, dram_s: float) -> None:
         """Start new windows now, after a time without samples."""
         for domain, rule in self._rules.items():
             if self._due_s[domain] < now_s:
                 self._due_s[domain] = now_s + rule.period_s
                 self._since[domain] = (now_s, busy_s, dram_s)
 
-    def sample(self, now_s: float, clocks: Clocks, busy_s: float, dram_s: float) -> dict[Domain, float]:
+    def sample(self, now_s: float, clocks: Clocks, *, busy_s: float, dram_s: float) -> dict[Domain, float]:
         """Take the samples that are due, from the running totals of busy time; return the clocks to change to."""
         wanted: dict[Domain, float] = {}
         for domain, rule in self._rules.items():
@@ -112,9 +112,9 @@ def governor(name: str, chip: Chip) -> Governor | None:
     if name == "performance":
         return None
     rules: dict[Domain, Rule] = {}
-    if core != "performance":
+    if core != "performance" and "core" in chip.knobs:
         rules["core"] = _CORE_RULES[core]
-    if len(chip.memory_mhz) > 1:
+    if "memory" in chip.knobs:
         rules["memory"] = _SYSSCALE if name == "sysscale" else _DEVFREQ_MEMORY
     return Governor(rules, chip)
 

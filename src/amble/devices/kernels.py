@@ -21,10 +21,12 @@ ELEMENT_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int32": 4.0, "int8": 1.
 
 _FREE = frozenset({"Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze", "Shape", "Constant", "Dropout"})
 _PRODUCT_CLASSES = ("gemm", "conv", "winograd", "depthwise", "gemv")
+_TILED_CLASSES = ("gemm", "conv", "winograd")
 _MAX_GEMV_ROWS = 4
+_SHORTEST_SPLIT = 64  # of k
+_MOST_L1_REUSE = 3.0
 _WINOGRAD_REUSES = ((8.2, 9.6), (4.3, 4.7))  # 3 x 3; half of it with an addition fused, which reads as much again
 _MIN_WINOGRAD_CHANNELS = 16
-_DRAM_BLOCK_BYTES = 32.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,36 +146,50 @@ def _launch(
     return _lay_out(work, precision, chip=chip, kernels=chosen, factors=factors), valid
 
 
-def _lay_out(work: Work, precision: str, *, chip: Chip, kernels: Sequence[Kernel], factors: FloatArray) -> Launches:
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Tiles of a launch: rows × columns a group, slots on the chip, parts that k is split into. All [operator]."""
+
+    tile: dict[str, FloatArray]
+    rows: FloatArray
+    columns: FloatArray
+    slots: FloatArray
+    split: FloatArray
+
+
+def _grid(work: Work, chip: Chip, kernels: Sequence[Kernel]) -> _Grid:
     tile = {
         field.name: np.array([getattr(each, field.name) for each in kernels], dtype=np.float64)
         for field in fields(Kernel)
     }
     rows, columns = np.ceil(work.m / tile["tile_m"]), np.ceil(work.n / tile["tile_n"])
     slots = chip.compute.units * tile["resident"]
-    blocks = rows * columns * work.groups
-    split = np.clip(np.floor(np.minimum(slots / blocks, work.k / 64)), 1, tile["split_max"])
-    element = ELEMENT_BYTES[precision]
+    wanted = np.floor(np.minimum(slots / (rows * columns * work.groups), work.k / _SHORTEST_SPLIT))
+    return _Grid(tile, rows, columns, slots, np.clip(wanted, 1, tile["split_max"]))
+
+
+def _lay_out(work: Work, precision: str, *, chip: Chip, kernels: Sequence[Kernel], factors: FloatArray) -> Launches:
+    grid = _grid(work, chip, kernels)
+    tile, compute, product = grid.tile, chip.compute, np.isin(work.classes, _PRODUCT_CLASSES)
+    blocks, outputs = grid.rows * grid.columns * work.groups, tile["tile_m"] * tile["tile_n"]
     steps = np.where(work.classes == "depthwise", work.k, np.ceil(work.k / 8) * 8)
-    fma = blocks * tile["tile_m"] * tile["tile_n"] * steps * tile["flops_ratio"]
-    compute, product = chip.compute, np.isin(work.classes, _PRODUCT_CLASSES)
-    fma = np.where(product, fma, work.m * work.k)
+    fma = np.where(product, blocks * outputs * steps * tile["flops_ratio"], work.m * work.k)
     rate = compute.fma_per_clock[precision] * compute.issue_efficiency[precision] * tile["efficiency"] * factors
     rate = np.where(product, rate * compute.kernel_efficiency.get(precision, 1.0), rate)
-    outputs, threads = tile["tile_m"] * tile["tile_n"], 32.0 * tile["warps"]
-    around = (compute.prologue_slots * threads + compute.epilogue_slots * outputs) / compute.fma_per_clock["fp32"]
-    around = np.where(product, around, 0.0)
-    dram, l2 = _traffic(work, tile, rows, columns, slots, split, chip=chip, element=element)
-    free = work.classes == "free"
-    blocks = blocks * split
+    around = compute.prologue_slots * 32.0 * tile["warps"] + compute.epilogue_slots * outputs
+    around = np.where(product, around, 0.0) / compute.fma_per_clock["fp32"]
+    between = _between_bytes(work, grid, ELEMENT_BYTES[precision])
+    dram = _dram_bytes(work, grid, chip.memory.l2_size_bytes, between)
+    l2 = np.maximum(dram, _l2_bytes(work, grid, ELEMENT_BYTES[precision], between))
+    blocks, works = blocks * grid.split, np.where(work.classes == "free", 0.0, 1.0)
     return Launches(
         classes=work.classes,
         precision=precision,
-        blocks=np.where(free, 1.0, blocks),
-        cycles=np.where(free, 0.0, fma / blocks / rate + around),
-        l2_bytes=np.where(free, 0.0, l2 / blocks),
-        dram_bytes=np.where(free, 0.0, dram),
-        fma=np.where(free, 0.0, fma),
+        blocks=np.where(works > 0, blocks, 1.0),
+        cycles=works * (fma / blocks / rate + around),
+        l2_bytes=works * l2 / blocks,
+        dram_bytes=works * dram,
+        fma=works * fma,
         resident=tile["resident"],
         warps=tile["warps"],
         stages=tile["stages"],
@@ -181,51 +197,39 @@ def _lay_out(work: Work, precision: str, *, chip: Chip, kernels: Sequence[Kernel
     )
 
 
-def _traffic(
-    work: Work,
-    tile: dict[str, FloatArray],
-    rows: FloatArray,
-    columns: FloatArray,
-    slots: FloatArray,
-    split: FloatArray,
-    *,
-    chip: Chip,
-    element: float,
-) -> tuple[FloatArray, FloatArray]:
-    """Bytes from DRAM and through L2 [operator].
+def _between_bytes(work: Work, grid: _Grid, element_bytes: float) -> FloatArray:
+    """What passes through memory inside a kernel: Winograd's transforms, and split products' partial sums in FP32."""
+    transforms = grid.tile["transforms"] * (work.activation_bytes + work.output_bytes)
+    return np.asarray(transforms + 2.0 * work.output_bytes * (grid.split - 1) * (4.0 / element_bytes))
+
+
+def _dram_bytes(work: Work, grid: _Grid, l2_size_bytes: float, between_bytes: FloatArray) -> FloatArray:
+    """Traffic with DRAM [operator].
 
     The waves run over the tiles along the rows or along the columns, whichever re-reads less; what fits in L2 is not
     read again, and a small activation is still there from the operator before.
     """
-    size = chip.memory.l2_size_bytes
 
-    def missed(bytes_: FloatArray) -> FloatArray:
-        return np.clip(1.0 - 0.75 * size / np.maximum(bytes_, 1.0), 0.0, 1.0)
+    def missed(bytes_: FloatArray, kept: float) -> FloatArray:
+        return np.clip(1.0 - kept * l2_size_bytes / np.maximum(bytes_, 1.0), 0.0, 1.0)
 
-    first = np.clip(1.0 - 0.5 * size / np.maximum(work.activation_bytes, 1.0), 0.0, 1.0)
-    wide = np.ceil(rows / np.maximum(1.0, np.floor(slots / columns))) - 1
-    tall = np.ceil(columns / np.maximum(1.0, np.floor(slots / rows))) - 1
-    again_weights = work.weight_bytes * missed(work.weight_bytes)
-    again_activations = work.activation_bytes * missed(work.activation_bytes)
-    by_rows = wide * again_weights + (np.ceil(columns / slots) - 1) * again_activations
-    by_columns = tall * again_activations + (np.ceil(rows / slots) - 1) * again_weights
-    product = np.isin(work.classes, ("gemm", "conv", "winograd"))
-    again = np.where(product, np.minimum(by_rows, by_columns), 0.0)
-    moved = tile["transforms"] * (work.activation_bytes + work.output_bytes)
-    partial = 2.0 * work.output_bytes * (split - 1) * (4.0 / element)
-    unique = work.activation_bytes * first + work.weight_bytes + work.output_bytes
-    dram = unique + again + (moved + partial) * np.clip(1.0 - size / np.maximum(moved + partial, 1.0), 0.0, 1.0)
-    loads = (
-        rows
-        * columns
-        * work.groups
-        * work.k
-        * element
-        * (tile["tile_m"] / np.minimum(work.reuse, 3.0) + tile["tile_n"])
-    )
+    wide = np.ceil(grid.rows / np.maximum(1.0, np.floor(grid.slots / grid.columns))) - 1
+    tall = np.ceil(grid.columns / np.maximum(1.0, np.floor(grid.slots / grid.rows))) - 1
+    weights = work.weight_bytes * missed(work.weight_bytes, 0.75)
+    activations = work.activation_bytes * missed(work.activation_bytes, 0.75)
+    by_rows = wide * weights + (np.ceil(grid.columns / grid.slots) - 1) * activations
+    by_columns = tall * activations + (np.ceil(grid.rows / grid.slots) - 1) * weights
+    again = np.where(np.isin(work.classes, _TILED_CLASSES), np.minimum(by_rows, by_columns), 0.0)
+    first = work.activation_bytes * missed(work.activation_bytes, 0.5) + work.weight_bytes + work.output_bytes
+    return np.asarray(first + again + between_bytes * missed(between_bytes, 1.0))
+
+
+def _l2_bytes(work: Work, grid: _Grid, element_bytes: float, between_bytes: FloatArray) -> FloatArray:
+    """Traffic between L2 and the SMs [operator]: every block loads its rows and columns; L1 catches some windows."""
+    sides = grid.tile["tile_m"] / np.minimum(work.reuse, _MOST_L1_REUSE) + grid.tile["tile_n"]
+    loads = grid.rows * grid.columns * work.groups * work.k * element_bytes * sides + work.output_bytes
     touched = work.activation_bytes + work.weight_bytes + work.output_bytes
-    l2 = np.where(product, loads + work.output_bytes, touched) + moved + partial
-    return dram, np.maximum(l2, dram)
+    return np.asarray(np.where(np.isin(work.classes, _TILED_CLASSES), loads, touched) + between_bytes)
 
 
 def _pick(sets: Sequence[Launches], best: npt.NDArray[np.intp]) -> Launches:

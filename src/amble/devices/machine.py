@@ -150,7 +150,7 @@ class Machine:
         """Run ``count`` operators in a row; ``price`` takes the clocks, lowers them where the power cap says so, and
         gives those and the operators' table."""
         if self.governor is not None:
-            self.governor.wake(self.now_s, self._busy_s, self._dram_s)
+            self.governor.wake(self.now_s, busy_s=self._busy_s, dram_s=self._dram_s)
         noise = self._draw(count)
         latency_s, energy_j = np.zeros(count), np.zeros(count)
         start, left = 0, 1.0  # the first operator not finished, and the share of it that is left
@@ -262,7 +262,8 @@ class Machine:
         if self._background_s <= self.now_s + _SAME_S:
             self._toggle_background()
         if self.governor is not None and self.governor.next_s <= self.now_s + _SAME_S:
-            for domain, clock_hz in self.governor.sample(self.now_s, self.held, self._busy_s, self._dram_s).items():
+            changes = self.governor.sample(self.now_s, self.held, busy_s=self._busy_s, dram_s=self._dram_s)
+            for domain, clock_hz in changes.items():
                 self._change(domain, clock_hz)
 
     def _set(self, domain: Domain, clock_hz: float) -> None:

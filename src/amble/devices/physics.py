@@ -17,6 +17,7 @@ Legend of shapes: [operator, point]; a point is one setting of the core, memory 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +28,18 @@ from amble.core.ports import FloatArray
 from amble.devices.chip import Chip, kernels
 from amble.devices.kernels import Launches, launches, work_of
 
-__all__ = ["Physics", "Table", "Wave", "cooled_c", "wave_s"]
+__all__ = ["Physics", "Points", "Table", "Wave", "cooled_c", "wave_s"]
 
 _REFERENCE_C = 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Settings of the three clock domains [Hz]; all [point]."""
+
+    core_hz: FloatArray
+    memory_hz: FloatArray
+    cpu_hz: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,49 +100,54 @@ class Physics:
         top = self._chip.fastest()
 
         def time_s(candidates: Launches) -> FloatArray:
-            return self.kernel_s(candidates, *self._columns([top]))[:, 0]
+            return self.kernel_s(candidates, self.points([top]))[:, 0]
 
         work = work_of(graph, precision)
         return launches(work, precision, chip=self._chip, tables=self._tables, time_s=time_s)
 
     def table(self, launched: Launches, clocks: Clocks) -> Table:
         """Price every operator of a run in sequence at these clocks."""
-        columns = self._columns([clocks])
+        point = self.points([clocks])
         return Table(
-            self.sequence_s(launched, *columns)[:, 0],
-            self.dynamic_j(launched, columns[0])[:, 0],
-            launched.dram_bytes / launched.access / self._dram_bytes_per_s(columns[1])[0],
+            self.sequence_s(launched, point)[:, 0],
+            self.dynamic_j(launched, point.core_hz)[:, 0],
+            launched.dram_bytes / launched.access / self._dram_bytes_per_s(point.memory_hz)[0],
         )
 
-    def sequence_s(
-        self, launched: Launches, core_hz: FloatArray, memory_hz: FloatArray, cpu_hz: FloatArray
-    ) -> FloatArray:
+    def sequence_s(self, launched: Launches, points: Points) -> FloatArray:
         """Time of each operator in a run of them all [s], the host's launches included → [operator, point].
 
         The host starts kernels ahead of the SMs, so that a launch shows only where the SMs have run dry.
         """
         host = self._chip.host
-        work_s = self.kernel_s(launched, core_hz, memory_hz, cpu_hz)
-        launch_s = (host.launch_s + host.launch_cycles / cpu_hz) / host.batched
+        work_s = self.kernel_s(launched, points)
+        launch_s = (host.launch_s + host.launch_cycles / points.cpu_hz) / host.batched
         started = np.cumsum(np.where(launched.classes == "free", 0.1, 1.0))[:, None] * launch_s
         behind_s = np.cumsum(work_s, axis=0) - work_s
         finish_s = behind_s + work_s + np.maximum.accumulate(started - behind_s, axis=0)
         return np.asarray(np.diff(finish_s, axis=0, prepend=0.0))
 
-    def kernel_s(
-        self, launched: Launches, core_hz: FloatArray, memory_hz: FloatArray, cpu_hz: FloatArray
-    ) -> FloatArray:
+    def kernel_s(self, launched: Launches, points: Points) -> FloatArray:
         """Time of each kernel alone [s], with the gap to the next, without its launch → [operator, point]."""
         units = self._chip.compute.units
         slots = units * launched.resident
         full = np.ceil(launched.blocks / slots) - 1
         rest = launched.blocks - full * slots
-        whole = self._wave(launched, launched.resident, np.minimum(units, launched.blocks), core_hz, memory_hz)
-        tail = self._wave(launched, np.ceil(rest / units), np.minimum(units, rest), core_hz, memory_hz)
+        whole = self._wave(launched, launched.resident, np.minimum(units, launched.blocks), points=points)
+        tail = self._wave(launched, np.ceil(rest / units), np.minimum(units, rest), points=points)
         memory = self._chip.memory
-        ramp_s = memory.latency_s + (memory.latency_core_cycles + self._chip.host.gap_cycles) / core_hz
+        ramp_s = memory.latency_s + (memory.latency_core_cycles + self._chip.host.gap_cycles) / points.core_hz
         worked_s = np.where(full[:, None] > 0, full[:, None] * wave_s(whole), 0.0) + wave_s(tail)
         return np.where((launched.classes == "free")[:, None], 0.0, worked_s + ramp_s)
+
+    def points(self, clocks: Sequence[Clocks]) -> Points:
+        """Spell clocks out; a domain that is no knob runs at its top, and a chip without a host's clock is its own."""
+        top = self._chip.fastest()
+        core_hz = np.array([each.core_hz or top.core_hz for each in clocks], dtype=np.float64)
+        memory_hz = np.array([each.memory_hz or top.memory_hz for each in clocks], dtype=np.float64)
+        if not top.cpu_hz:
+            return Points(core_hz, memory_hz, core_hz)
+        return Points(core_hz, memory_hz, np.array([each.cpu_hz or top.cpu_hz for each in clocks], dtype=np.float64))
 
     def dynamic_j(self, launched: Launches, core_hz: FloatArray) -> FloatArray:
         """Energy of each operator's work [J] at the board's input → [operator, point]."""
@@ -177,7 +192,8 @@ class Physics:
         """Static power: what temperature leaves alone, and the leakage at the reference temperature [W]."""
         power = self._chip.power
         tree, leak = (1.0, 1.0) if busy else (power.idle_share, power.idle_leak_share)
-        core_hz, memory_hz, cpu_hz = (column[0] for column in self._columns([clocks]))
+        point = self.points([clocks])
+        core_hz, memory_hz, cpu_hz = point.core_hz[0], point.memory_hz[0], point.cpu_hz[0]
         volts = float(self.voltage(core_hz))
         tree_w = tree * power.clock_w_per_ghz * volts**2 * core_hz / 1e9
         rails = [np.interp(memory_hz, self._chip.ladder("memory"), each) for each in (power.dram_w, power.soc_w)]
@@ -187,9 +203,7 @@ class Physics:
         gain = 1.0 + power.loss
         return power.board_w + gain * float(tree_w + sum(rails)), gain * leak * power.leak_w * volts
 
-    def _wave(
-        self, launched: Launches, blocks: FloatArray, active: FloatArray, core_hz: FloatArray, memory_hz: FloatArray
-    ) -> Wave:
+    def _wave(self, launched: Launches, blocks: FloatArray, active: FloatArray, *, points: Points) -> Wave:
         """Lay out a wave of ``blocks`` on each of ``active`` SMs; both [operator]."""
         compute, memory = self._chip.compute, self._chip.memory
         warps = blocks * launched.warps
@@ -199,12 +213,14 @@ class Physics:
         missed = launched.dram_bytes / np.maximum(1.0, launched.l2_bytes * launched.blocks)
         customers = np.maximum(1.0, np.round(warps * launched.stages * compute.customers_per_warp))
         visits = np.maximum(customers, l2_bytes / memory.visit_bytes)
-        shape = np.broadcast_shapes((len(blocks), 1), (1, len(core_hz)))
+        shape = np.broadcast_shapes((len(blocks), 1), (1, len(points.core_hz)))
         return Wave(
-            issue_s=issue[:, None] / core_hz,
-            l2_s=(l2_bytes / memory.l2_bytes_per_cycle)[:, None] / core_hz,
-            dram_s=dram_bytes[:, None] / self._dram_bytes_per_s(memory_hz),
-            latency_s=np.broadcast_to(memory.latency_core_cycles / core_hz + memory.latency_s * missed[:, None], shape),
+            issue_s=issue[:, None] / points.core_hz,
+            l2_s=(l2_bytes / memory.l2_bytes_per_cycle)[:, None] / points.core_hz,
+            dram_s=dram_bytes[:, None] / self._dram_bytes_per_s(points.memory_hz),
+            latency_s=np.broadcast_to(
+                memory.latency_core_cycles / points.core_hz + memory.latency_s * missed[:, None], shape
+            ),
             visits=np.broadcast_to(visits[:, None], shape),
             customers=np.broadcast_to(customers[:, None], shape),
         )
@@ -213,14 +229,3 @@ class Physics:
         memory = self._chip.memory
         share = np.interp(memory_hz, self._chip.ladder("memory"), memory.dram_efficiency)
         return memory_hz * memory.dram_bytes_per_cycle * share
-
-    def _columns(self, points: list[Clocks]) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Clocks of the three domains [Hz], each [point]; a domain that is no knob runs at its top.
-
-        The launches of a chip without a host clock (a CPU) run on its own core clock.
-        """
-        top = self._chip.fastest()
-        core = np.array([each.core_hz or top.core_hz for each in points], dtype=np.float64)
-        memory = np.array([each.memory_hz or top.memory_hz for each in points], dtype=np.float64)
-        cpu = np.array([each.cpu_hz or top.cpu_hz for each in points], dtype=np.float64) if top.cpu_hz else core
-        return core, memory, cpu

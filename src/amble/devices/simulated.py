@@ -7,7 +7,7 @@ a day of traffic passes in minutes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from amble.core.cost import Reading
 from amble.core.errors import Refused
 from amble.core.graph import Graph, Operator
-from amble.core.point import DOMAINS, Clocks, OperatingPoint
+from amble.core.point import DOMAINS, Clocks, Domain, OperatingPoint
 from amble.core.ports import Device, FloatArray, Tensors, Timing, Timings
 from amble.devices import chip as catalogue
 from amble.devices.chip import Chip, chips
@@ -41,13 +41,16 @@ def open(  # noqa: A001
     seed: int = 0,
     governor: str = "performance",
     scenario: Scenario | None = None,
+    knobs: Sequence[Domain] | None = None,
 ) -> Device:
     """Open a simulated chip, idle and cool, under its operating system's governor until clocks are first applied.
 
-    ``compute`` computes outputs; without it a run with inputs is refused. Equal arguments and equal calls give equal
-    times and energies. Refused for an unknown chip or governor.
+    ``compute`` computes outputs; without it a run with inputs is refused. ``knobs`` are the clock domains that can be
+    set, the chip's usual ones (core and, where it can be locked, memory) unless given; others stay at their top.
+    Equal arguments and equal calls give equal times and energies. Refused for an unknown chip or governor, or a
+    domain that the chip cannot set.
     """
-    chip = catalogue.load(name)
+    chip = _with_knobs(catalogue.load(name), knobs)
     machine = _machine(chip, seed, governor, scenario or Scenario())
     return Device(
         name=f"sim:{chip.name}",
@@ -65,6 +68,13 @@ def describe(name: str) -> Description:
     chip = catalogue.load(name)
     levels = " x ".join(f"{len(chip.ladder(domain))} {domain}" for domain in chip.knobs)
     return Description(f"sim:{chip.name}", chip.calibration, f"{levels} clocks", "simulated counter")
+
+
+def _with_knobs(chip: Chip, knobs: Sequence[Domain] | None) -> Chip:
+    missing = [domain for domain in knobs or () if domain not in chip.switching]
+    if missing:
+        raise Refused(f"sim:{chip.name} has no {missing[0]} clock to set; it has {', '.join(chip.switching)}")
+    return chip if knobs is None else replace(chip, knobs=[domain for domain in DOMAINS if domain in knobs])
 
 
 def _machine(chip: Chip, seed: int, governor: str, scenario: Scenario) -> Machine:
