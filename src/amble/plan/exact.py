@@ -48,7 +48,7 @@ class _Labels:
     place: Ints  # [label]
     parent: Ints  # [label]: in the column before
 
-    def of(self, which: NDArray[np.bool_] | Ints) -> _Labels:
+    def of(self, which: NDArray[np.bool_] | Ints | slice) -> _Labels:
         """Some of them."""
         return _Labels(
             self.time_s[which],
@@ -242,16 +242,18 @@ def _extend(problem: Problem, guide: _Guide, labels: _Labels | None, column: int
     loss = guide.node_loss[column, places]
     chunk, parts = max(1, _PAIRS // max(1, len(places))), []
     for begin in range(0, len(labels.place), chunk):
-        some = labels.of(np.arange(begin, min(len(labels.place), begin + chunk)))
+        some = labels if chunk >= len(labels.place) else labels.of(slice(begin, begin + chunk))
         cost_j = some.cost_j[:, None] + to_j[some.place]
         time_s = some.time_s[:, None] + to_s[some.place]
         bound_j = cost_j + guide.time[0] * time_s + (guide.after[column, places, 0] - guide.spent[0])
         if problem.limits_loss:
             bound_j += guide.price[0] * (some.loss[:, None] + loss)
-        label, goal = np.nonzero(bound_j < threshold_j)
-        bound_j = np.maximum(bound_j[label, goal], some.bound_j[label])
+        open_ = (bound_j < threshold_j).ravel().nonzero()[0]
+        label, goal = np.divmod(open_, len(places))
+        bound_j = np.maximum(bound_j.ravel()[open_], some.bound_j[label])
         lost = some.loss[label] + loss[goal]
-        extended = _Labels(time_s[label, goal], cost_j[label, goal], lost, bound_j, places[goal], begin + label)
+        to = places[goal]
+        extended = _Labels(time_s.ravel()[open_], cost_j.ravel()[open_], lost, bound_j, to, begin + label)
         parts.append(_bounded(problem, guide, extended, column, threshold_j))
     if len(parts) == 1:
         return parts[0]

@@ -68,31 +68,32 @@ class _Grid:
         once = [prices.energy * energy + prices.time * time + never for energy, time, never in each]
         return [np.concatenate([cost, cost]) for cost in once]
 
-    def arrive(self, values: Floats, costs: list[Floats], into: tuple[int, int]) -> Floats:
-        """Cheapest way to be at each cell after the step: [cell, 2 lane], from the same."""
+    def run(self, table: Floats, values: Floats, costs: list[Floats], into: tuple[int, int]) -> None:
+        """Add to each row of the priced `table` [step, cell, 2 lane] the cheapest way to be there, from `values` on."""
         del into  # every step costs the same
-        grid = values.reshape(*self._shape, values.shape[-1])
-        for axis, cost in self._changing(costs):
-            least = np.minimum.reduce(grid, axis=axis, keepdims=True)
-            least += cost
-            grid = np.minimum(grid, least)
-        return grid.reshape(values.shape)
+        rows, grid = (array.reshape(*array.shape[:-2], *self._shape, array.shape[-1]) for array in (table, values))
+        changing = [axis for axis, size in enumerate(self._shape) if size > 1]
+        least = {axis: np.empty_like(np.take(grid, [0], axis)) for axis in changing}
+        spare = np.empty(grid.shape)
+        for row in rows:
+            for axis in changing:
+                np.minimum.reduce(grid, axis=axis, keepdims=True, out=least[axis])
+                np.add(least[axis], costs[axis], out=least[axis])
+                grid = np.minimum(grid, least[axis], out=spare)
+            grid = np.add(grid, row, out=row)
 
     def choose(self, values: Floats, costs: list[Floats], into: int) -> Ints:
         """Cheapest cell to go to from each cell, where `values` [cell, lane] are what follows there."""
         del into
         grid = values.reshape(*self._shape, values.shape[-1])
         chosen = np.broadcast_to(np.arange(len(values)).reshape(*self._shape, 1), grid.shape)
-        for axis, cost in self._changing(costs):
+        for axis, cost in enumerate(costs):
             at = grid.argmin(axis=axis, keepdims=True)
             least = np.take_along_axis(grid, at, axis) + cost[: values.shape[-1]]
             change = least < grid
             chosen = np.where(change, np.take_along_axis(chosen, at, axis), chosen)
             grid = np.where(change, least, grid)
         return chosen.reshape(values.shape)
-
-    def _changing(self, costs: list[Floats]) -> list[tuple[int, Floats]]:
-        return [(axis, cost) for axis, cost in enumerate(costs) if self._shape[axis] > 1]
 
 
 class _Tables:
@@ -107,18 +108,25 @@ class _Tables:
         weights = [prices.energy[:, None, None], prices.time[:, None, None]]
         return [self._priced(0, *weights)] if not self._differs else weights
 
-    def arrive(self, values: Floats, costs: list[Floats], into: tuple[int, int]) -> Floats:
-        """Cheapest way to be at each cell after the step: [cell, 2 lane], from the same."""
+    def run(self, table: Floats, values: Floats, costs: list[Floats], into: tuple[int, int]) -> None:
+        """Add to each row of the priced `table` [step, cell, 2 lane] the cheapest way to be there, from `values` on.
+
+        `into` tells the steps of row 0: the one into its forward column, and the one out of its backward column.
+        """
         lanes = values.shape[1] // 2
-        ahead, behind = (costs[0], costs[0]) if not self._differs else (self._priced(step, *costs) for step in into)
         before = np.ascontiguousarray(values.T)
-        after, sums = np.empty_like(before), np.empty(ahead.shape[1:])
-        for lane in range(lanes):
-            np.add(ahead[lane], before[lane, :, None], out=sums)
-            np.minimum.reduce(sums, axis=0, out=after[lane])
-            np.add(behind[lane], before[lanes + lane], out=sums)
-            np.minimum.reduce(sums, axis=1, out=after[lanes + lane])
-        return after.T
+        after, sums = np.empty_like(before), np.empty((values.shape[0], values.shape[0]))
+        ahead = behind = costs[0]
+        for step, row in enumerate(table):
+            if self._differs:
+                ahead, behind = self._priced(into[0] + step, *costs), self._priced(into[1] - step, *costs)
+            for lane in range(lanes):
+                np.add(ahead[lane], before[lane, :, None], out=sums)
+                np.minimum.reduce(sums, axis=0, out=after[lane])
+                np.add(behind[lane], before[lanes + lane], out=sums)
+                np.minimum.reduce(sums, axis=1, out=after[lanes + lane])
+            row += after.T
+            before[:] = row.T
 
     def choose(self, values: Floats, costs: list[Floats], into: int) -> Ints:
         """Cheapest cell to go to from each cell, where `values` [cell, lane] are what follows there."""
@@ -206,10 +214,12 @@ class Lattice:
             chunk = table[begin : begin + _CHUNK]
             rows = self._both[begin : begin + len(chunk)].reshape(-1, len(weights))
             np.dot(rows, weights, out=chunk.reshape(len(rows), -1))
-            for step, row in enumerate(chunk, begin):
-                if step:
-                    values = edges.arrive(values, costs, (step, self.num_columns - step))
-                values = np.add(values, row, out=row)
+            if begin:
+                edges.run(chunk, values, costs, (begin, self.num_columns - begin))
+            else:
+                chunk[0] += values
+                edges.run(chunk[1:], chunk[0], costs, (1, self.num_columns - 1))
+            values = chunk[-1]
         return table
 
     def weigh(self, prices: Prices, column: int | slice, cells: Ints | slice = slice(None)) -> Floats:
@@ -286,8 +296,10 @@ class Lattice:
         ahead = table[middle - 1, :, :lanes] if middle else prices.start
         behind = table[right, :, lanes:] if right >= 0 else prices.end
         before = np.concatenate([ahead, behind], axis=1)
+        met = np.zeros((1, *before.shape))
         edges = self._edges(prices)
-        met = edges.arrive(before, edges.price(prices), (middle, middle + 1))
+        edges.run(met, before, edges.price(prices), (middle, middle + 1))
+        met = met[0]
         into = met[:, :lanes] if middle else prices.start
         out_of = met[:, lanes:] if right >= 0 else prices.end
         total = into + self.weigh(prices, middle) + out_of

@@ -65,7 +65,8 @@ def look(problem: Problem, dual: Dual) -> Through:
         others = [(0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
     else:
         near = [dual.too_high, dual.too_low]
-        pairs = [(price, 0.0) for price in [*near, *(dual.time * factor for factor in _FACTORS)]]
+        further = _FACTORS if problem.lattice.lanes >= len(_FACTORS) else ()
+        pairs = [(price, 0.0) for price in [*near, *(dual.time * factor for factor in further)]]
         others = [(0.0, 1.0, 0.0), (1.0, near[0] + step, 0.0), (1.0, near[1] - step, 0.0)]
     energy, time, loss = np.array([*((1.0, *pair) for pair in pairs), *others]).T.copy()
     prices, count = problem.prices(energy, time, loss), len(pairs)
