@@ -19,7 +19,7 @@ from amble.plan.trellis import Floats, Ints
 __all__ = ["SLACK", "Dual", "End", "Found", "Problem", "climb"]
 
 SLACK = 1e-12  # rounding that a budget forgives, relative to it
-_TIGHT = 3e-5  # the climb stops when its bound is this near to the best it can be, relative
+_TIGHT = 1e-4  # the climb stops when its bound is this near to the best it can be, relative
 _PASSES = 16  # more are never needed in one dimension
 
 

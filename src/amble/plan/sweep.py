@@ -150,14 +150,22 @@ class Lattice:
         self.node_of_cell = np.zeros(self.num_cells, np.int64)
         self.node_of_cell[self.cell_of_node] = np.arange(trellis.num_nodes)
         allowed = trellis.allowed
-        self.time_s = self.by_cell(np.where(allowed, trellis.latency_s, 0.0))
-        self.energy_j = self.by_cell(np.where(allowed, trellis.energy_j, 0.0))
-        self.loss = None if trellis.loss is None else self.by_cell(np.where(allowed, trellis.loss, 0.0))
-        self.forbidden = self.by_cell(np.where(allowed, 0.0, FORBIDDEN), fill=FORBIDDEN)
-        kinds = [self.energy_j, self.time_s, self.loss, self.forbidden if self.forbidden.any() else None]
+        barred = not allowed.all() or self.num_cells > trellis.num_nodes
+        time_s, energy_j, loss = (
+            None if costs is None else self.by_cell(np.where(allowed, costs, 0.0) if barred else costs)
+            for costs in (trellis.latency_s, trellis.energy_j, trellis.loss)
+        )
+        assert time_s is not None
+        assert energy_j is not None
+        self.time_s, self.energy_j, self.loss = time_s, energy_j, loss
+        self.forbidden = np.zeros(time_s.shape)
+        if barred:
+            self.forbidden = self.by_cell(np.where(allowed, 0.0, FORBIDDEN), fill=FORBIDDEN)
+        kinds = [self.energy_j, self.time_s, self.loss, self.forbidden if barred else None]
         self._kept = [kind is not None for kind in kinds]
-        columns = np.stack([kind for kind in kinds if kind is not None], axis=-1)  # [column, cell, resource]
-        self._both = np.stack([columns, columns[::-1]], axis=2)  # [step, cell, direction, resource]
+        self._both = np.empty((*time_s.shape, 2, sum(self._kept)))  # [step, cell, direction, resource]
+        for resource, costs in enumerate(kind for kind in kinds if kind is not None):
+            self._both[:, :, 0, resource], self._both[:, :, 1, resource] = costs, costs[::-1]
         self._into: dict[int, tuple[Floats, Floats, Floats]] = {}
 
     @property
