@@ -31,11 +31,15 @@ _MOST_POINTS = (4, 8, 12, 16, 16)  # of one workload, by number of knobs, that e
 _CHUNK = 4_000_000  # numbers evaluated at once
 _ROBUST_POINTS = 8
 _TAIL = 4.0
-_PLAIN: dict[tuple[int, bool], tuple[tuple[Law, ...], float]] = {  # output, under a limit -> laws averaged, their share
-    (TIME, False): ((overlap,), 0.45),
-    (POWER, False): ((knee_power,), 0.15),
-    (TIME, True): ((overlap, power_law, interpolation), 0.6),
-    (POWER, True): ((interpolation,), 0.35),
+_PLAIN: dict[tuple[int, str], tuple[tuple[Law, ...], float]] = {  # output, sweep -> laws averaged, their share
+    (TIME, "one clock"): ((overlap, interpolation), 0.5),
+    (TIME, "clocks"): ((overlap,), 0.45),
+    (TIME, "limit"): ((overlap, power_law, interpolation), 0.6),
+    (TIME, "limit and clocks"): ((overlap, interpolation), 0.5),
+    (POWER, "one clock"): ((knee_power,), 0.15),
+    (POWER, "clocks"): ((knee_power,), 0.15),
+    (POWER, "limit"): ((interpolation,), 0.35),
+    (POWER, "limit and clocks"): ((interpolation,), 0.35),
 }
 _FLOOR = (0.004, 0.006)  # relative error of time and power that no prediction is believed to beat
 
@@ -283,6 +287,12 @@ def _carried(model: Pooled, points: Floats, values: Floats, curve: Floats, varia
     return left, np.linalg.solve(own, across.T).T
 
 
+def _sweep(knobs: tuple[str, ...]) -> str:
+    if "power_limit_w" in knobs:
+        return "limit" if len(knobs) == 1 else "limit and clocks"
+    return "one clock" if len(knobs) == 1 else "clocks"
+
+
 def _plain(model: Pooled, output: int, row: int, points: Floats) -> tuple[Floats, float]:
     """Logarithm [q] that plain laws predict for one workload, and their share in the average."""
     if not model.knobs:
@@ -290,6 +300,6 @@ def _plain(model: Pooled, output: int, row: int, points: Floats) -> tuple[Floats
     values = model.values[output][row]
     known = _thinned(model.points, np.flatnonzero(~np.isnan(values)))
     at, seen = model.points[known], np.exp(values[known])
-    laws, share = _PLAIN[output, "power_limit_w" in model.knobs]
+    laws, share = _PLAIN[output, _sweep(model.knobs)]
     curves = [np.log(np.maximum(law(at, seen, model.knobs).predict(points), 1e-3 * seen.min())) for law in laws]
     return np.mean(curves, axis=0), share
