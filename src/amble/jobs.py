@@ -140,7 +140,10 @@ def load(
     if name == BUNDLED:
         return onnx.load(bundled.model_path(), batch=batch)
     if name.startswith("synthetic:"):
-        return replace(synthetic.chain(int(name.partition(":")[2]), seed=0, batch=batch), source=name)
+        number = name.partition(":")[2]
+        if not number.isdecimal() or int(number) < 1:
+            raise Refused(f"{name!r} is not like synthetic:20, a made-up network of 20 operators")
+        return replace(synthetic.chain(int(number), seed=0, batch=batch), source=name)
     return onnx.load(Path(model).resolve(), batch=batch, shapes=shapes)
 
 

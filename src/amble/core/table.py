@@ -39,6 +39,7 @@ NUMBERS = (
     "requested_core_hz",
 )
 SCHEMA = TEXTS + NUMBERS
+_TELLING = {"core_hz", "memory_hz", "cpu_hz", "power_limit_w", "latency_s", "power_w", "requested_core_hz"}
 KNOBS = ("core_hz", "memory_hz", "cpu_hz", "power_limit_w")
 
 
@@ -150,8 +151,8 @@ def _open(path: Path) -> TextIO:
 def _cells(rows: Iterator[list[str]], path: Path) -> tuple[list[str], list[int], list[list[str]]]:
     """Return header, line numbers and cells of every row that is not blank."""
     header = [name.strip() for name in next(rows, [])]
-    if not {"latency_s", "power_w"} & set(header):
-        raise Refused(f"{path}: line 1 has neither latency_s nor power_w; the header must be: {','.join(SCHEMA)}")
+    if not _TELLING & set(header):
+        raise Refused(f"{path}: line 1 names neither a knob, nor a time or power; the header must be: {','.join(SCHEMA)}")
     twice = {name for name in header if name and header.count(name) > 1}
     if twice:
         raise Refused(f"{path}: line 1 names the column {sorted(twice)[0]} twice; keep one of them")

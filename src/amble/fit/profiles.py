@@ -66,7 +66,8 @@ def _samples(profile: Profile) -> _Samples:
 
 def _fitted(samples: _Samples, points: tuple[OperatingPoint, ...], model: str) -> tuple[FloatArray, FloatArray]:
     """Return latency [operator + 1, point] and power [operator + 1, point], the last row of the idle device."""
-    knobs = [name for name in _KNOBS if len({getattr(point.clocks, name) for point in points}) > 1]
+    everywhere = {point.clocks for point in (*points, *samples.points)}
+    knobs = [name for name in _KNOBS if len({getattr(clocks, name) for clocks in everywhere}) > 1]
     measured_at, wanted_at = _places(samples.points, knobs), _places(points, knobs)
     runs = np.asarray((samples.latency_s > 0).all(axis=1))
     latency_s, power_w = np.zeros((2, len(runs) + 1, len(points)))
@@ -77,7 +78,11 @@ def _fitted(samples: _Samples, points: tuple[OperatingPoint, ...], model: str) -
         idle = Measured(tuple(knobs), measured_at, np.full_like(samples.idle_w, np.nan), samples.idle_w)
         power_w[-1] = predict(model, idle, at=wanted_at).power_w if np.isfinite(samples.idle_w).any() else np.nan
     else:
-        latency_s[:-1], power_w[:-1], power_w[-1] = samples.latency_s[:, :1], samples.power_w[:, :1], samples.idle_w
+        latency_s[:-1], power_w[:-1], power_w[-1] = (
+            samples.latency_s[:, :1],
+            samples.power_w[:, :1],
+            samples.idle_w[0, 0],
+        )
     return latency_s, power_w
 
 

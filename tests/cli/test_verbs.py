@@ -1,0 +1,191 @@
+"""The command line as a user meets it: real processes of the real verbs, on simulated and recorded devices."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+AMBLE = Path(sys.executable).parent / "amble"
+VERBS = ("check", "devices", "fit", "measure", "plan", "predict", "restore", "show")
+
+
+def run(*words: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "AMBLE_CACHE": str(cwd / "cache"), "XDG_STATE_HOME": str(cwd / "state"), **variables}
+    return subprocess.run([AMBLE, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def profile(folder: Path) -> Path:
+    path = folder / "profile.json"
+    found = run("measure", "synthetic:6", "-d", "sim:jetson-orin-nano", "-o", path, "--points", "6", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def costs(folder: Path, profile: Path) -> Path:
+    path = folder / "costs.json"
+    found = run("fit", profile, "-o", path, "--model", "p-norm", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def schedule(folder: Path, costs: Path) -> Path:
+    path = folder / "schedule.json"
+    words = ("plan", costs, "-d", "sim:jetson-orin-nano", "--deadline", "200ms", "-o", path)
+    found = run(*words, "--script", folder / "plan.sh", "--csv", folder / "plan.csv", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    return path
+
+
+def test_help_teaches_and_names_every_verb(folder: Path) -> None:
+    found = run("--help", cwd=folder)
+    assert found.returncode == 0
+    assert all(verb in found.stdout for verb in VERBS)
+    assert "Start with" in found.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_json_config_and_dry_run(verb: str, folder: Path) -> None:
+    found = run(verb, "--help", cwd=folder)
+    assert all(option in found.stdout for option in ("--json", "--config", "--dry-run"))
+
+
+def test_devices_are_listed_with_what_is_missing(folder: Path) -> None:
+    found = json.loads(run("devices", "--json", cwd=folder).stdout)
+    names = {each["name"] for each in found}
+    assert {"host", "sim:jetson-tx2", "sim:h200"} <= names
+
+
+def test_a_plan_goes_from_profile_to_verdict(folder: Path, schedule: Path) -> None:
+    words = ("check", schedule, "-d", "sim:jetson-orin-nano", "--load", "periodic:250ms:400", "--json")
+    found = run(*words, "--trace", folder / "trace.json", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    report = json.loads(found.stdout)
+    assert {each["policy"] for each in report["policies"]} >= {"amble", "maximum clocks", "best single clocks"}
+    assert json.loads((folder / "trace.json").read_text())["traceEvents"]
+
+
+def test_a_plan_leaves_as_a_script_and_as_a_table(folder: Path, schedule: Path) -> None:
+    assert subprocess.run(["sh", "-n", folder / "plan.sh"]).returncode == 0
+    assert (folder / "plan.csv").read_text().startswith("stage,instruction,frequency,time,energy")
+
+
+def test_any_file_is_shown(folder: Path, profile: Path, costs: Path, schedule: Path) -> None:
+    for path in (profile, costs, schedule):
+        found = run("show", path, cwd=folder)
+        assert found.returncode == 0, found.stderr
+        assert len(found.stdout.splitlines()) > 5
+
+
+def test_costs_predict_a_table_of_points(folder: Path, costs: Path) -> None:
+    points = folder / "points.csv"
+    header = "device,workload,kernel,precision,batch,core_hz,memory_hz"
+    points.write_text(f"{header}\norin,synthetic,,fp32,1,624750000,2133000000\n")
+    found = run("predict", costs, "--at", points, "-o", folder / "out.csv", "--json", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    assert len(json.loads(found.stdout)["latency_s"]) == 1
+    assert "latency_lo_s" in (folder / "out.csv").read_text().splitlines()[0]
+
+
+def test_a_deadline_that_cannot_be_kept_exits_with_1_and_says_what_could(folder: Path, costs: Path) -> None:
+    found = run("plan", costs, "-d", "sim:jetson-orin-nano", "--deadline", "1us", "--json", cwd=folder)
+    assert found.returncode == 1
+    document = json.loads(found.stdout)
+    assert "fastest schedule takes" in document["error"]
+    assert document["fastest_s"] > 1e-6
+
+
+BAD = [
+    (("plan", "none.onnx", "-d", "sim:jetson-tx2", "--deadline", "30ms"), "none.onnx"),
+    (("plan", "text.onnx", "-d", "sim:jetson-tx2", "--deadline", "30ms"), "text.onnx"),
+    (("plan", "synthetic:3", "-d", "sim:jetson-tx3", "--deadline", "30ms"), "jetson-tx2"),
+    (("plan", "synthetic:3", "-d", "jetson-tx2", "--deadline", "30ms"), "sim:CHIP"),
+    (("plan", "synthetic:3", "-d", "sim:jetson-tx2", "--deadline", "30"), "no unit"),
+    (("plan", "synthetic:3", "-d", "sim:jetson-tx2", "--deadline", "30ms@99"), "p99"),
+    (("plan", "synthetic:3", "-d", "sim:jetson-tx2"), "--deadline"),
+    (("measure", "synthetic:3", "-d", "recorded:nothing"), "nothing"),
+    (("measure", "synthetic:x", "-d", "sim:jetson-tx2"), "synthetic"),
+    (("show", "text.onnx"), "text.onnx"),
+    (("fit", "text.csv"), "text.csv"),
+    (("check", "text.onnx", "-d", "sim:jetson-tx2"), "text.onnx"),
+    (("measure", "synthetic:3", "-d", "sim:jetson-tx2", "--shape", "ids"), "--shape"),
+]
+
+
+@pytest.mark.parametrize(("words", "named"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_wrong_input_is_one_line_that_names_it_and_exits_with_2(
+    words: tuple[str, ...], named: str, tmp_path: Path
+) -> None:
+    (tmp_path / "text.onnx").write_text("not a network")
+    (tmp_path / "text.csv").write_text("a,b\n1")
+    found = run(*words, cwd=tmp_path)
+    assert found.returncode == 2, found.stdout + found.stderr
+    assert named in found.stderr
+    assert "Traceback" not in found.stderr
+    assert found.stdout == ""
+
+
+def test_a_profile_of_another_model_is_refused(folder: Path, profile: Path, tmp_path: Path) -> None:
+    changed = json.loads(profile.read_text())
+    changed["profile"]["digest"] = "another"
+    (tmp_path / "other.json").write_text(json.dumps(changed))
+    found = run("plan", tmp_path / "other.json", "-d", "sim:jetson-orin-nano", "--deadline", "1s", cwd=folder)
+    assert found.returncode == 2
+    assert "measure and fit it anew" in found.stderr
+
+
+def test_a_file_of_an_older_format_is_refused(profile: Path, tmp_path: Path) -> None:
+    old = json.loads(profile.read_text()) | {"format": 0}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    found = run("fit", "old.json", cwd=tmp_path)
+    assert found.returncode == 2
+    assert "make the file again" in found.stderr
+
+
+def test_options_come_from_the_command_line_then_variables_then_files(tmp_path: Path) -> None:
+    (tmp_path / "amble.yaml").write_text("measure: {device: 'sim:from-file', points: 2}\n")
+    assert "from-file" in run("measure", "synthetic:3", cwd=tmp_path).stderr
+    assert "from-env" in run("measure", "synthetic:3", cwd=tmp_path, AMBLE_DEVICE="sim:from-env").stderr
+    found = run("measure", "synthetic:3", "-d", "sim:from-line", cwd=tmp_path, AMBLE_DEVICE="sim:from-env")
+    assert "from-line" in found.stderr
+
+
+def test_a_wrong_configuration_names_its_file_or_option(tmp_path: Path) -> None:
+    (tmp_path / "amble.yaml").write_text("plan: {dedline: 20ms}\n")
+    found = run("plan", "synthetic:3", "-d", "sim:jetson-tx2", "--deadline", "1s", cwd=tmp_path)
+    assert found.returncode == 2
+    assert "dedline" in found.stderr
+    (tmp_path / "other.yaml").write_text("plan: [1, 2")
+    found = run("plan", "synthetic:3", "--config", "other.yaml", cwd=tmp_path)
+    assert found.returncode == 2
+    assert "other.yaml" in found.stderr
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    found = run("measure", "synthetic:3", "-d", "sim:jetson-tx2", "-o", "p.json", "--dry-run", cwd=tmp_path)
+    assert found.returncode == 0
+    assert "would measure" in found.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_place_is_refused_and_leaves_nothing(folder: Path, profile: Path) -> None:
+    found = run("fit", profile, "--model", "p-norm", "-o", "/proc/none/costs.json", cwd=folder)
+    assert found.returncode == 2
+    assert "/proc/none/costs.json" in found.stderr
+
+
+def test_a_recorded_table_is_planned_with_gross_energy(tmp_path: Path) -> None:
+    words = ("plan", "all", "-d", "recorded:a100-pcie-kerneltuner-fma", "--deadline", "10s", "--json")
+    found = run(*words, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["accounting"] == "gross"
