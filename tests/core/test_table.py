@@ -54,8 +54,8 @@ def test_blank_lines_and_a_byte_order_mark_are_no_rows(table):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "neither latency_s nor power_w"),
-        ("a,b\n1,2\n", "line 1 has neither latency_s nor power_w; the header must be: device,"),
+        ("", "names no knob, time or power"),
+        ("a,b\n1,2\n", "line 1 names no knob, time or power; the header must be: device,"),
         ("latency_s,latency_s\n1,2\n", "names the column latency_s twice"),
         (f"{HEADER}\n", "has a header and no rows"),
         (f"{HEADER}\n{ROW}\n1,2\n", "line 3 has 2 cells, the header has 13"),

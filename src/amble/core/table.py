@@ -152,7 +152,7 @@ def _cells(rows: Iterator[list[str]], path: Path) -> tuple[list[str], list[int],
     """Return header, line numbers and cells of every row that is not blank."""
     header = [name.strip() for name in next(rows, [])]
     if not _TELLING & set(header):
-        raise Refused(f"{path}: line 1 names neither a knob, nor a time or power; the header must be: {','.join(SCHEMA)}")
+        raise Refused(f"{path}: line 1 names no knob, time or power; the header must be: {','.join(SCHEMA)}")
     twice = {name for name in header if name and header.count(name) > 1}
     if twice:
         raise Refused(f"{path}: line 1 names the column {sorted(twice)[0]} twice; keep one of them")
