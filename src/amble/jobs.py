@@ -330,7 +330,7 @@ def _pairs(schedule: Schedule, graph: Graph, device: Device) -> tuple[Pair, ...]
     found = []
     for point in dict.fromkeys(step.point for step in schedule.steps):
         with device.held(point.clocks):
-            device.clock.sleep(max((switch.settle_s for switch in schedule.switches), default=0.0))
+            platform.settle(device, point.clocks)
             timings = device.runner.profile(graph, point, _ONCE_MORE)
         for operator, step, timing in zip(graph.operators, schedule.steps, timings.operators, strict=True):
             if step.point == point and timing.latency_s > 0:

@@ -87,5 +87,18 @@ def test_a_switch_costs_its_stall_and_settles_later() -> None:
     assert switch.settle_s == pytest.approx(0.0045, abs=2e-4)
 
 
+def test_operators_are_timed_only_after_the_clocks_have_settled() -> None:
+    fake = FakeDevice(settle_s=0.3)
+    profile = operators.operators(GRAPH, fake.device(), next_point=design.farthest(2), repeats=1)
+    assert all(sample.ran_at == sample.point.clocks for sample in profile.samples)
+
+
+def test_clocks_that_never_come_are_not_waited_for_forever() -> None:
+    fake = FakeDevice(settle_s=1e9)
+    profile = operators.operators(GRAPH, fake.device(), next_point=design.farthest(2), repeats=1)
+    assert {sample.ran_at for sample in profile.samples} == {LEVELS[-1]}
+    assert fake.time_s < 3.0
+
+
 def test_a_single_level_has_no_switch_to_measure() -> None:
     assert platform.switch_costs(FakeDevice(settings=LEVELS[1:]).device()) == ()

@@ -1,8 +1,14 @@
-"""Labelled data → inputs and labels; outputs and labels → right or wrong."""
+"""Examples and a network → its answers; two networks' answers → accuracy, or agreement, and what one of them loses.
+
+With labels an answer counts where its highest score is the label's. Without, it counts where it is the reference's:
+for a list of scores the same highest one, for anything else (embeddings, maps) a cosine of at least ``ALIKE``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +18,177 @@ import numpy.typing as npt
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.ports import Tensors
+from amble.core.report import Estimate, Share
 
-__all__ = ["Labelled", "read_labelled"]
+__all__ = ["ALIKE", "Answers", "Examples", "answers", "lost", "read_arrays", "read_labelled", "right", "squared_error"]
+
+ALIKE = 0.99
+"""The least cosine of two answers that count as the same, where they are no lists of scores."""
+
+Array = npt.NDArray[Any]
+Counted = npt.NDArray[np.bool_]
+ShareOf = Callable[[int, int], Share]
+Run = Callable[[Tensors], Tensors]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """Examples with labels. ``inputs``: for each input of the network [example, …]; ``labels``: [example] classes."""
+class Examples:
+    """Examples, perhaps with labels. ``inputs``: for each input of the network [example, …]; ``labels``: [example]."""
 
-    inputs: dict[str, npt.NDArray[Any]]
-    labels: npt.NDArray[np.int64]
+    inputs: dict[str, Array]
+    labels: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        return len(next(iter(self.inputs.values())))
 
     def request(self, index: int) -> Tensors:
         """Return one example as a batch of one; indices wrap around."""
-        at = index % len(self.labels)
-        return {name: values[at : at + 1] for name, values in self.inputs.items()}
+        return self.batch(index, 1)
+
+    def batch(self, first: int, size: int) -> Tensors:
+        """Return ``size`` examples from ``first`` on; indices wrap around."""
+        at = np.arange(first, first + size) % len(self)
+        return {name: values[at] for name, values in self.inputs.items()}
+
+    def rows(self, start: int, stop: int) -> Examples:
+        """Return examples ``start`` to ``stop - 1`` as examples of their own."""
+        inputs = {name: values[start:stop] for name, values in self.inputs.items()}
+        return Examples(inputs, None if self.labels is None else self.labels[start:stop])
 
     def judge(self, index: int, outputs: Tensors) -> bool | None:
-        """Tell whether the highest score of the first output is the label's; None when nothing was answered."""
+        """Tell whether the highest score of the first output is the label's; None without an answer or a label."""
         scores = next(iter(outputs.values()), None)
-        if scores is None:
+        if scores is None or self.labels is None:
             return None
-        return bool(scores.reshape(-1).argmax() == self.labels[index % len(self.labels)])
+        return bool(scores.reshape(-1).argmax() == self.labels[index % len(self)])
 
 
-def read_labelled(path: Path, graph: Graph) -> Labelled:
-    """Read an ``.npz`` file with one array for each input of the network and an array ``labels``."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What a network answered: its first output, flat [example, score], and the output's own shape."""
+
+    scores: npt.NDArray[np.float32]
+    shape: tuple[int, ...]
+
+    @property
+    def are_lists(self) -> bool:
+        """Tell whether an answer is a list of scores, one for each class."""
+        return len(self.shape) == 1 and self.shape[0] > 1
+
+
+def answers(run: Run, examples: Examples, *, batch: int, on_progress: OnProgress = lambda done, total: None) -> Answers:
+    """Run a network on all examples, ``batch`` at a time. Refused when it answers with nothing."""
+    found: list[Array] = []
+    for first in range(0, len(examples), batch):
+        outputs = run(examples.batch(first, batch))
+        if not outputs:
+            raise Refused("the device gives no answers, only times; measure accuracy where networks really run")
+        found.append(next(iter(outputs.values())))
+        on_progress(min(first + batch, len(examples)), len(examples))
+    whole = np.concatenate(found)[: len(examples)]
+    return Answers(whole.reshape(len(whole), -1).astype(np.float32), whole.shape[1:])
+
+
+def right(found: Answers, reference: Answers, examples: Examples) -> Counted:
+    """Tell of every example whether its answer counts [example]: is right, or without labels is the reference's.
+
+    Refused when there are labels and the answers are no lists of scores.
+    """
+    if examples.labels is not None:
+        if not found.are_lists:
+            raise Refused(
+                f"labels need a list of scores for each example, the first output is {list(found.shape)}; "
+                f"leave the labels out to measure agreement"
+            )
+        return np.asarray(found.scores.argmax(axis=1) == examples.labels)
+    if found.are_lists:
+        return np.asarray(found.scores.argmax(axis=1) == reference.scores.argmax(axis=1))
+    return np.asarray(_cosine(found.scores, reference.scores) >= ALIKE)
+
+
+def lost(found: Counted, reference: Counted, share: ShareOf) -> Estimate:
+    """Return the accuracy that is lost against the reference on the same examples, in points of 100.
+
+    The interval is Newcombe's for a difference of paired shares ("Improved confidence intervals for the difference
+    between binomial proportions based on paired data", 1998, method 10), from ``share``'s intervals of each.
+    """
+    num = len(found)
+    ours, theirs = (share(int(each.sum()), num).ratio for each in (found, reference))
+    both, neither = int((found & reference).sum()), int((~found & ~reference).sum())
+    only_ours, only_theirs = int((found & ~reference).sum()), int((reference & ~found).sum())
+    margins = (both + only_ours) * (only_theirs + neither) * (both + only_theirs) * (only_ours + neither)
+    product = both * neither - only_ours * only_theirs
+    if product > 0:
+        product = max(product - num / 2, 0.0)  # Newcombe's correction for continuity
+    tie = product / sqrt(margins) if margins else 0.0
+    value = theirs.value - ours.value
+    low = _reach(theirs.value - (theirs.low or 0.0), (ours.high or 1.0) - ours.value, tie)
+    high = _reach((theirs.high or 1.0) - theirs.value, ours.value - (ours.low or 0.0), tie)
+    return Estimate(100 * value, 100 * (value - low), 100 * (value + high))
+
+
+def squared_error(found: Answers, reference: Answers) -> float:
+    """Return the mean squared error of the scores, as a share of the reference's variance."""
+    spread = float(reference.scores.var()) or 1.0
+    return float(np.mean((found.scores - reference.scores) ** 2)) / spread
+
+
+def read_arrays(path: Path) -> Examples:
+    """Read an ``.npz`` file: one array for each input [example, …], and ``labels`` [example] where there are any."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise Refused(f"cannot read {path} as .npz data: {error}") from error
-    missing = {"labels", *(port.name for port in graph.inputs)} - arrays.keys()
+    labels = arrays.pop("labels", None)
+    sizes = {name: len(values) for name, values in arrays.items() if values.ndim}
+    if not sizes or len(sizes) < len(arrays):
+        raise Refused(f"{path} needs an array [example, ...] for each input; it has {', '.join(sorted(arrays))}")
+    if labels is not None:
+        sizes["labels"] = len(labels)
+    if len(set(sizes.values())) > 1 or not min(sizes.values()):
+        counts = ", ".join(f"{count} in {name}" for name, count in sizes.items())
+        raise Refused(f"{path} needs as many examples in every array, at least one; it has {counts}")
+    return Examples(arrays, None if labels is None else labels.astype(np.int64))
+
+
+def read_labelled(path: Path, graph: Graph) -> Examples:
+    """Read an ``.npz`` file with one array for each input of the network and an array ``labels``."""
+    found = fitting(read_arrays(path), graph, str(path))
+    if found.labels is None:
+        raise Refused(f"{path} lacks the array labels; add the class of every example")
+    return found
+
+
+def fitting(examples: Examples, graph: Graph, name: str) -> Examples:
+    """Return the arrays that a network takes; Refused where one is missing or has another shape."""
+    missing = {port.name for port in graph.inputs} - examples.inputs.keys()
     if missing:
-        raise Refused(f"{path} lacks the arrays {', '.join(sorted(missing))}; it has {', '.join(sorted(arrays))}")
-    labels = arrays["labels"].astype(np.int64)
-    inputs = {port.name: arrays[port.name] for port in graph.inputs}
-    for name, values in inputs.items():
-        if len(values) != len(labels):
-            raise Refused(f"{path}: {len(values)} examples in {name} but {len(labels)} labels")
-    return Labelled(inputs, labels)
+        has = ", ".join(sorted(examples.inputs))
+        raise Refused(f"{name} lacks the arrays {', '.join(sorted(missing))}; it has {has}")
+    for port in graph.inputs:
+        shape = examples.inputs[port.name].shape[1:]
+        if shape != port.shape[1:]:
+            raise Refused(
+                f"{name}: an example of {port.name} is {list(shape)}, the network takes {list(port.shape[1:])}"
+            )
+    return Examples({port.name: examples.inputs[port.name] for port in graph.inputs}, examples.labels)
+
+
+def shapes_of(examples: Examples, batch: int) -> Mapping[str, tuple[int, ...]]:
+    """Return the shape of every input at this batch size, as the examples have it."""
+    return {name: (batch, *values.shape[1:]) for name, values in examples.inputs.items()}
+
+
+def _cosine(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the cosine of each pair of rows [example]; 1 where both are zero."""
+    above = np.einsum("es,es->e", ours, theirs)
+    below = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    return np.asarray(np.where(below > 0, above / np.where(below > 0, below, 1.0), 1.0))
+
+
+def _reach(ours: float, theirs: float, tie: float) -> float:
+    """Return how far the end of the interval is from the difference."""
+    return sqrt(max(0.0, ours * ours - 2 * tie * ours * theirs + theirs * theirs))

@@ -15,6 +15,7 @@ from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device, Timing, Timings
 from amble.core.profile import Profile, Sample
+from amble.measure.platform import settle
 
 __all__ = ["NextPoint", "begin", "operators"]
 
@@ -56,6 +57,7 @@ def operators(
     _refuse_others(profile, graph, device)
     while (point := next_point(profile)) is not None:
         with device.held(point.clocks):
+            settle(device, point.clocks)
             timings = device.runner.profile(graph, point, repeats)
         profile = _with(profile, point, timings)
         on_point(profile)

@@ -11,7 +11,7 @@ from amble.core.point import DOMAINS, Clocks, Domain
 from amble.core.ports import Device
 from amble.core.profile import IdlePower, SwitchCost
 
-__all__ = ["idle_power", "switch_costs"]
+__all__ = ["idle_power", "settle", "switch_costs"]
 
 _POLL_S = 1e-4
 _GIVE_UP_S = 0.5
@@ -26,8 +26,16 @@ def idle_power(device: Device, settings: Iterable[Clocks], *, window_s: float = 
     return tuple(each for each in found if each is not None)
 
 
+def settle(device: Device, target: Clocks) -> None:
+    """Wait until the device reports these clocks, or for half a second: it may never reach what was asked."""
+    until_s = device.clock.now_s() + _GIVE_UP_S
+    while device.actuator.current() != target and device.clock.now_s() < until_s:
+        device.clock.sleep(_POLL_S)
+
+
 def _idle(device: Device, clocks: Clocks, window_s: float) -> IdlePower | None:
     with device.held(clocks):
+        settle(device, clocks)
         device.clock.sleep(window_s / 10)
         before = device.meter.read()
         device.clock.sleep(window_s)
@@ -48,7 +56,7 @@ def _switch(device: Device, settings: tuple[Clocks, ...], domain: Domain, repeat
         return None
     low, high = ends
     with device.held(high):
-        _settle(device, high)
+        settle(device, high)
         changes = [_change(device, target) for _ in range(repeats) for target in (low, high)]
     energies = [cost.energy_j for cost, _ in changes if cost.energy_j is not None]
     return SwitchCost(
@@ -74,12 +82,5 @@ def _change(device: Device, target: Clocks) -> tuple[Cost, float]:
     device.actuator.apply(target)
     cost = device.meter.read() - before
     stall_s = device.clock.now_s() - start_s
-    _settle(device, target)
+    settle(device, target)
     return replace(cost, latency_s=stall_s), device.clock.now_s() - start_s
-
-
-def _settle(device: Device, target: Clocks) -> None:
-    """Wait until the device reports the target, or for half a second: a device may never reach what was asked."""
-    until_s = device.clock.now_s() + _GIVE_UP_S
-    while device.actuator.current() != target and device.clock.now_s() < until_s:
-        device.clock.sleep(_POLL_S)
