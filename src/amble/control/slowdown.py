@@ -7,6 +7,7 @@ while nothing changes and quick when something does. The spread that it reports 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 __all__ = ["Slowdown", "fresh", "observe"]
@@ -27,7 +28,7 @@ class Slowdown(NamedTuple):
 
     def high(self, deviations: float) -> float:
         """Return what the next run's factor stays below, this many standard deviations above the mean."""
-        return self.mean + deviations * float(self.variance + self.noise) ** 0.5
+        return self.mean + deviations * math.sqrt(self.variance + self.noise)
 
 
 def fresh() -> Slowdown:

@@ -10,8 +10,8 @@ no more than the objective's percentile allows. Then, at each decision,
 2. the policy of the estimated rate gives a gear;
 3. the deadlines that wait may raise it: whatever is served next must leave time for all the others, with a guard
    in hand, at the fastest that is then still allowed;
-4. inside a gear the less accurate level is cheaper and quicker, and the account says how often it may be used. It is
-   kept for busy moments: the shorter the queue, the fuller the account must be;
+4. inside a gear the less accurate level is cheaper and quicker, and the account says how often it may be used; a part
+   of the account is put by for when a deadline needs it;
 5. while the first deadline leaves room and more requests are expected in time, it holds them back to make one
    larger batch of them; with nothing waiting, it parks the clocks once waiting on has cost as much as parking
    (the rule that is never worse than twice the best, whatever comes).
@@ -20,7 +20,7 @@ no more than the objective's percentile allows. Then, at each decision,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import exp
+from math import exp, sqrt
 from typing import NamedTuple
 
 from amble.control.batcher import Pace, fitting_batch, lateness_s
@@ -29,6 +29,7 @@ from amble.control.governors.budget import Budget
 from amble.control.governors.gears import Gear, gears
 from amble.control.governors.policy import Load, Policy, baseline_refusals, solve
 from amble.control.governors.rate import Rate, arrive, fresh
+from amble.control.governors.shifts import Shifts
 from amble.control.slowdown import Slowdown, observe
 from amble.core.ladder import Ladder, Rung
 from amble.core.point import Clocks
@@ -42,31 +43,40 @@ class Tuning:
     """What the governor cannot know from the ladder.
 
     ``guard``: slack kept in hand, in multiples of one request's time at the fastest rung. ``deviations``: how sure a
-    predicted time must be. ``chance``: how likely another request must be to wait for it. ``hoard``: share of the
-    accuracy account kept back for each waiting request fewer than three. ``grid``: number of rates that policies are
-    solved for, up to ``ceiling`` times the capacity. ``allowed``: share of the refusals that the objective's
-    percentile allows to be planned with. ``sudden``: standard deviations at which the fast rate overrules the slow.
+    predicted time must be. ``chance``: how likely another request must be to wait for it. ``grid``: number of rates
+    that policies are solved for, up to ``ceiling`` times the capacity, each for every one of ``clumps`` requests at a
+    time. ``allowed``: share of the refusals that the objective's percentile allows to be planned with. ``sudden``:
+    standard deviations at which the fast rate overrules the slow.
     ``give``: where the percentile cannot be kept, how far to go from the fewest refusals towards the baseline's.
+    ``margin``: share of the baseline's refusals to plan with, the model being no more than one. ``parking``: share of the deadline within which parked clocks must be able to answer what comes at a time.
     """
 
     guard: float = 0.25
     deviations: float = 2.0
     chance: float = 0.5
-    hoard: float = 0.45
     grid: int = 30
     ceiling: float = 1.2
-    allowed: float = 0.8
+    clumps: tuple[int, ...] = (1, 2, 4, 8)
+    allowed: float = 0.2
     sudden: float = 3.0
     give: float = 0.5
+    margin: float = 1.0
+    parking: float = 0.5
 
 
 class AmbleState(NamedTuple):
-    """Slow-down, arrival rate, saved accuracy, and since when nothing waits [s]."""
+    """Slow-down, arrival rate, saved accuracy and what of it is put by, since when nothing waits [s], and the clocks.
+
+    Until ``settled_s`` the clocks of gear ``before`` run, and not those that were asked for.
+    """
 
     slowdown: Slowdown
     rate: Rate
     saved: float
+    kept: float
     idle_s: float
+    before: int = 0
+    settled_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +90,21 @@ class Amble:
     name: str = "amble"
     gears: tuple[Gear, ...] = field(init=False, repr=False)
     losses: tuple[float, ...] = field(init=False, repr=False)
-    policies: tuple[Policy, ...] = field(init=False, repr=False)
-    switch_s: tuple[tuple[float, ...], ...] = field(init=False, repr=False)
+    policies: tuple[tuple[Policy, ...], ...] = field(init=False, repr=False)
+    shifts: Shifts = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Condense the ladder and solve its policies, once."""
         object.__setattr__(self, "gears", gears(self.ladder, self.budget))
         object.__setattr__(self, "losses", tuple(max(0.0, 1.0 - level.accuracy) for level in self.ladder.levels))
-        object.__setattr__(self, "switch_s", tuple(tuple(self._switch_s(a, b) for b in self.gears) for a in self.gears))
-        object.__setattr__(self, "policies", tuple(self._policy(place) for place in range(self.tuning.grid)))
+        object.__setattr__(self, "shifts", Shifts(self.ladder, self.gears))
+        object.__setattr__(self, "policies", self._policies())
 
     def init(self, now_s: float) -> AmbleState:
         """Begin without a rate, with an empty account."""
         scale_s = self.ladder.levels[0].rungs[0].latency_s[0]
-        return AmbleState(Slowdown(), fresh(now_s, fast_s=60 * scale_s, slow_s=1000 * scale_s), 0.0, now_s)
+        rate = fresh(now_s, fast_s=60 * scale_s, slow_s=1000 * scale_s, window_s=self.objective.latency_s)
+        return AmbleState(Slowdown(), rate, 0.0, 0.0, now_s)
 
     def pace(self, state: AmbleState) -> Pace:
         """Promise the fastest gear, and no more of its quick level than the account pays for."""
@@ -103,25 +114,34 @@ class Amble:
         left = self.budget.rows_left(state.saved, self.losses[quick])
         return Pace(top[quick], top[0], left, factor, self.ladder.max_batch)
 
-    def _pace_from(self, pace: Pace, running: int) -> Pace:
-        """Return the same promise when it has to begin with a change from this gear's clocks."""
-        return pace._replace(switch_s=self.switch_s[running][-1]) if self.switch_s[running][-1] else pace
-
     def step(self, state: AmbleState, seen: Observation) -> tuple[AmbleState, Decision]:
         """Learn from what has happened, then choose."""
         state = self._learned(state, seen)
         if not seen.due_s:
             return self._idle(state, seen)
-        state = state._replace(idle_s=NEVER_S)
-        running = self._running(seen.asked)
         pace = self.pace(state)
-        gear, level = self._choice(state, seen, pace, running)
+        running = self._running(state, seen)
+        gear, level = self._choice(state, seen, running)
         rung = self.gears[gear].rungs[level]
         rows = self._rows(rung, level, state, seen, pace)
         wake_s = self._hold_until_s(rung, rows, state, seen, pace)
         if wake_s > seen.now_s:
-            return state, Decision(self._pace_from(pace, running), wake_s=wake_s)
-        return state, Decision(self._pace_from(pace, gear), rung, rows)
+            lost_s = self.shifts.climb_s(running, running, 0.0)
+            return state._replace(idle_s=NEVER_S), Decision(pace._replace(switch_s=lost_s), wake_s=wake_s)
+        state = self._asked(state._replace(idle_s=NEVER_S), seen, rung.clocks, running)
+        end_s = seen.now_s + pace.factor * rung.latency_s[rows - 1]
+        lost_s = self.shifts.climb_s(gear, running, state.settled_s - end_s)
+        return state, Decision(pace._replace(switch_s=lost_s), rung, rows)
+
+    def _running(self, state: AmbleState, seen: Observation) -> int:
+        """Return the gear whose clocks run now, whatever was asked for."""
+        return self.shifts.gear_of(seen.asked) if seen.now_s >= state.settled_s else state.before
+
+    def _asked(self, state: AmbleState, seen: Observation, clocks: Clocks, running: int) -> AmbleState:
+        """Remember that a change of clocks begins, if it is one."""
+        if seen.asked is None or clocks is seen.asked or clocks == seen.asked:
+            return state
+        return state._replace(before=running, settled_s=seen.now_s + self.ladder.settle_s(seen.asked, clocks))
 
     def _learned(self, state: AmbleState, seen: Observation) -> AmbleState:
         rate = arrive(state.rate, seen.now_s, seen.num_arrived)
@@ -132,58 +152,60 @@ class Amble:
         if done.settled:
             slowdown = observe(slowdown, done.took_s / done.rung.latency_s[done.rows - 1])
         saved = self.budget.after(state.saved, max(0.0, 1.0 - done.rung.accuracy), done.rows)
-        return AmbleState(slowdown, rate, saved, state.idle_s)
+        kept = self.budget.put_by(state.kept, saved, done.rows)
+        return state._replace(slowdown=slowdown, rate=rate, saved=saved, kept=kept)
 
-    def _policy(self, place: int) -> Policy:
-        """Solve for one rate of the grid, with no more refusals than the baseline's or the percentile's."""
-        rate_hz = (place + 1) / self.tuning.grid * self.tuning.ceiling * self.gears[-1].capacity_hz
-        load = Load(rate_hz, self.objective.latency_s)
+    def _policies(self) -> tuple[tuple[Policy, ...], ...]:
+        """Solve for every clump and rate of the grid."""
+        step_hz = self.tuning.ceiling * self.gears[-1].capacity_hz / self.tuning.grid
+        rates_hz = [step_hz * (place + 1) for place in range(self.tuning.grid)]
+        deadline_s = self.objective.latency_s
+        return tuple(
+            tuple(self._policy(Load(rate_hz, deadline_s, clump)) for rate_hz in rates_hz)
+            for clump in self.tuning.clumps
+        )
+
+    def _policy(self, load: Load) -> Policy:
+        """Solve for one load, with no more refusals than the baseline's or the percentile's."""
         baseline = baseline_refusals(self.ladder.levels[0].rungs[0], self.ladder, load)
-        goal = min(baseline + 0.0005, self.tuning.allowed * (1.0 - self.objective.percentile))
+        goal = min(self.tuning.margin * baseline + 0.001, self.tuning.allowed * (1.0 - self.objective.percentile))
         strict = solve(self.gears, self.ladder, load, goal=goal)
         if strict.refused <= goal or strict.refused >= baseline:
             return strict
-        goal = strict.refused + self.tuning.give * (baseline - strict.refused)
+        goal = strict.refused + self.tuning.give * max(0.0, self.tuning.margin * baseline - strict.refused)
         return solve(self.gears, self.ladder, load, goal=goal)
 
-    def _choice(self, state: AmbleState, seen: Observation, pace: Pace, running: int) -> tuple[int, int]:
+    def _choice(self, state: AmbleState, seen: Observation, running: int) -> tuple[int, int]:
         """Return the gear for the next batch and its level: the policy's, or the first that keeps all deadlines."""
         level = self._level(state, seen)
         spare = self._spare_level(state, seen.head_rows)
-        first = self._planned(state, seen.now_s).choose(running, seen.num_waiting)
+        if seen.now_s < state.settled_s:  # another change before one has settled would only begin it anew
+            first = self.shifts.gear_of(seen.asked)
+        else:
+            first = self._planned(state, seen.now_s).choose(running, seen.num_waiting)
         for gear in range(first, len(self.gears)):
             for each in {level: None, spare: None}:
-                if self._keeps(gear, each, seen, pace, running):
+                if self._keeps(gear, each, state, seen, running):
                     return gear, each
         return len(self.gears) - 1, spare
 
     def _planned(self, state: AmbleState, now_s: float) -> Policy:
         """Return the policy for the estimated rate; a rate that has surely changed counts at once."""
         fast_hz, slow_hz = state.rate.hz(now_s)
-        spread_hz = (slow_hz / (2.0 * state.rate.fast_s)) ** 0.5
+        clump = state.rate.clump
+        spread_hz = sqrt(clump * slow_hz / (2.0 * state.rate.fast_s))
         rate_hz = fast_hz if abs(fast_hz - slow_hz) > self.tuning.sudden * spread_hz else slow_hz
         share = rate_hz * state.slowdown.mean / (self.tuning.ceiling * self.gears[-1].capacity_hz)
-        return self.policies[max(0, min(self.tuning.grid - 1, int(share * self.tuning.grid + 0.5) - 1))]
-
-    def _running(self, asked: Clocks | None) -> int:
-        """Return the gear whose clocks run; the nearest more frugal one where none has exactly these."""
-        place = 0
-        for index, gear in enumerate(self.gears):
-            clocks = gear.rungs[0].clocks
-            if clocks is asked or clocks == asked:
-                return index
-            if asked is not None and clocks < asked:
-                place = index
-        return place
+        kind = sum(clump > 1.4 * each for each in self.tuning.clumps[:-1])
+        return self.policies[kind][max(0, min(self.tuning.grid - 1, int(share * self.tuning.grid + 0.5) - 1))]
 
     def _level(self, state: AmbleState, seen: Observation) -> int:
-        """Return the cheapest level that the account affords with what is hoarded for a queue this short."""
-        hoard = self.tuning.hoard * max(0, 3 - seen.num_waiting) * self.budget.cap
+        """Return the cheapest level that the account affords without what is put by."""
         gear = self.gears[0]
         best = 0
         for level in range(1, len(self.losses)):
             cheaper = gear.cheaper[level] < gear.cheaper[best]
-            if cheaper and self.budget.affords(state.saved - hoard, self.losses[level], seen.head_rows):
+            if cheaper and self.budget.affords(state.saved - state.kept, self.losses[level], seen.head_rows):
                 best = level
         return best
 
@@ -197,25 +219,22 @@ class Amble:
         ]
         return min(affordable, key=lambda level: top[level].latency_s[0])
 
-    def _keeps(self, gear: int, level: int, seen: Observation, pace: Pace, running: int) -> bool:
+    def _keeps(self, gear: int, level: int, state: AmbleState, seen: Observation, running: int) -> bool:
         """Tell whether all others would still be on time at the fastest after a batch at this rung, and that one too."""
-        rung, due_s = self.gears[gear].rungs[level], seen.due_s
+        rung, due_s, pace = self.gears[gear].rungs[level], seen.due_s, self.pace(state)
         guard_s = self.tuning.guard * pace.quick.latency_s[0]
-        start_s = seen.now_s + seen.other_s + guard_s + self.switch_s[running][gear]
-        rows = (
-            1 if pace.max_batch == 1 else fitting_batch(due_s, start_s, rung, limit=pace.max_batch, factor=pace.factor)
-        )
-        start_s += pace.factor * rung.latency_s[rows - 1]
-        if start_s > min(due_s[:rows]):
+        start_s = seen.now_s + seen.other_s + guard_s + self.shifts.own_s[running][gear]
+        rows = 1
+        if pace.max_batch > 1:
+            rows = fitting_batch(due_s, start_s, rung, limit=pace.max_batch, factor=pace.factor)
+        end_s = start_s + pace.factor * rung.latency_s[rows - 1]
+        if end_s > min(due_s[:rows]):
             return False
-        return len(due_s) == rows or lateness_s(due_s[rows:], start_s, self._pace_from(pace, gear)) <= 0
-
-    def _switch_s(self, before: Gear, after: Gear) -> float:
-        """Return how much later [s] a request is done when its gear's clocks do not run yet."""
-        old, new = before.rungs[0], after.rungs[0]
-        settle_s = self.ladder.settle_s(old.clocks, new.clocks)
-        lost = min(1.0, settle_s / old.latency_s[0]) * (old.latency_s[0] - new.latency_s[0])
-        return self.ladder.stall_s(old.clocks, new.clocks) + max(0.0, lost)
+        if len(due_s) == rows:
+            return True
+        settled_s = self._asked(state, seen, rung.clocks, running).settled_s
+        lost_s = self.shifts.climb_s(gear, running, settled_s - end_s)
+        return lateness_s(due_s[rows:], end_s, pace._replace(switch_s=lost_s)) <= 0
 
     def _rows(self, rung: Rung, level: int, state: AmbleState, seen: Observation, pace: Pace) -> int:
         """Return the largest batch on time that the accuracy account can pay for."""
@@ -243,18 +262,15 @@ class Amble:
         """Park the clocks when waiting at them has cost as much as parking, or is going to."""
         since_s = min(state.idle_s, seen.now_s)
         state = state._replace(idle_s=since_s)
-        asked, park = seen.asked, self.ladder.park
-        pace = self._pace_from(self.pace(state), self._running(asked))
-        if asked is None or asked == park:
+        running = self.shifts.gear_of(seen.asked)
+        pace = self.pace(state)._replace(switch_s=self.shifts.climb_s(running, running, 0.0))
+        gear = self._planned(state, seen.now_s).choose(running, 1)
+        park = gear == 0 and self.shifts.parks(state.rate.clump, self.tuning.parking * self.objective.latency_s)
+        asked, rest = seen.asked, self.ladder.park if park else self.gears[gear].rungs[0].clocks
+        if asked is None or gear > running or asked == rest:
             return state, Decision(pace)
-        after_s = self._break_even_s(asked)
+        after_s = self.shifts.break_even_s(asked, rest)
         expected_s = 1.0 / max(1e-9, min(state.rate.hz(seen.now_s)))
         if seen.now_s >= since_s + after_s or expected_s > 2.0 * after_s:
-            return state, Decision(pace, clocks=park)
+            return self._asked(state, seen, rest, running), Decision(pace, clocks=rest)
         return state, Decision(pace, wake_s=since_s + after_s)
-
-    def _break_even_s(self, asked: Clocks) -> float:
-        """Return how long [s] idling at these clocks costs as much as going to park and back."""
-        idle_w = next((rung.idle_w for rung in self.ladder.rungs if rung.clocks == asked), self.ladder.park_w)
-        cost_j = self.ladder.stall_j(asked, self.ladder.park) + self.ladder.stall_j(self.ladder.park, asked)
-        return cost_j / (idle_w - self.ladder.park_w) if idle_w > self.ladder.park_w else NEVER_S

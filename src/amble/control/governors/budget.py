@@ -4,6 +4,9 @@ Every answered row pays in what it may lose and takes out what it lost; the acco
 above its cap. So the loss of any run of rows is at most ``rows × income + cap``: with ``income = allowed − cap /
 window`` no window of ``window`` rows or more loses more than allowed on the mean. The account starts empty, so neither
 does any beginning of the run.
+
+A part of every income is put by, and only what is not may be spent to save energy: the rest is for busy moments, in
+which the less accurate variant is what keeps requests on time.
 """
 
 from __future__ import annotations
@@ -17,17 +20,18 @@ __all__ = ["Budget"]
 class Budget:
     """What may be lost on the mean over any ``window`` consecutive rows, as a share of the reference's accuracy.
 
-    ``cap_share`` of a window's whole allowance may be saved up for a busy moment.
+    ``cap_share`` of a window's whole allowance may be saved up, and ``saving`` of every income is until then.
     """
 
     allowed: float = 0.005
-    window: int = 2000
-    cap_share: float = 0.02
+    window: int = 10_000
+    cap_share: float = 0.05
+    saving: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse what no budget can be."""
-        if not 0 <= self.allowed < 1 or self.window < 1 or not 0 < self.cap_share < 1:
-            raise ValueError("a budget has a loss and a cap between 0 and 1, and a window of at least one row")
+        if not 0 <= self.allowed < 1 or self.window < 1 or not 0 < self.cap_share < 1 or not 0 <= self.saving < 1:
+            raise ValueError("a budget has losses and shares between 0 and 1, and a window of at least one row")
 
     @property
     def cap(self) -> float:
@@ -45,6 +49,10 @@ class Budget:
         if balance < -1e-9:
             raise ValueError(f"{rows} rows with a loss of {loss} each overdraw an account of {saved}")
         return min(self.cap, max(0.0, balance))
+
+    def put_by(self, kept: float, saved: float, rows: int) -> float:
+        """Return what is put by after some rows: never more than nine tenths of the cap, or than there is."""
+        return min(saved, 0.9 * self.cap, kept + rows * self.saving * self.income)
 
     def affords(self, saved: float, loss: float, rows: int = 1) -> bool:
         """Tell whether the account can pay for rows that lose this much each."""

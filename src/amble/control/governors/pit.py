@@ -49,9 +49,7 @@ class Pit:
     def init(self, now_s: float) -> PitState:
         """Begin relaxed: FP32 at the floor."""
         scale_s = self.ladder.levels[0].rungs[0].latency_s[0]
-        return PitState(
-            0, len(self.ladder.levels[0].rungs) - 1, 0, fresh(now_s, fast_s=50 * scale_s, slow_s=50 * scale_s)
-        )
+        return PitState(0, len(self.ladder.levels[0].rungs) - 1, 0, _forgetful(now_s, scale_s))
 
     def pace(self, state: PitState) -> Pace:
         """Promise INT8 at the top clock: that is where pressure leads."""
@@ -97,3 +95,7 @@ class Pit:
 
     def _pace(self, rung: Rung) -> Pace:
         return Pace(rung, rung, NEVER_S, self.ladder.margin, self.ladder.max_batch)
+
+
+def _forgetful(now_s: float, scale_s: float) -> Rate:
+    return fresh(now_s, fast_s=50 * scale_s, slow_s=50 * scale_s, window_s=scale_s)

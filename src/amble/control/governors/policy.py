@@ -5,7 +5,7 @@ process (Puterman, Markov Decision Processes, 1994, chapter 11): the state is ho
 which clocks run; an action is a gear; what it costs is energy, the change of clocks included, and every request that
 has to be refused because it comes to a queue that is too long for its deadline. The least energy for a given share of
 refusals is found by pricing refusals and solving for the policy (Howard's policy iteration, exact on so few states),
-with the smallest price that keeps the share. Arrivals are taken as independent, which is what slack is for elsewhere.
+with the smallest price that keeps the share. Requests come at independent moments, one or several at a time.
 
 Shapes: K gears that run now, G gears to choose, N lengths of the queue (1 … N), A arrivals during a service.
 """
@@ -25,7 +25,7 @@ from amble.core.ports import FloatArray
 __all__ = ["Load", "Policy", "baseline_refusals", "solve"]
 
 _LONGEST = 32  # no queue is modelled longer than this; what is longer is served as this one
-_PRICES = (0.05, 3000.0)  # of a refusal, in energies of one request in the fastest gear
+_PRICES = (0.05, 1e4)  # of a refusal, in energies of one request in the fastest gear
 _STEPS = 12  # of the bisection between them
 _LEAK = 1e-6  # chance that the clocks fall to the lowest by themselves, so that every policy has one value
 
@@ -34,10 +34,11 @@ Choice = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Independent arrivals at this rate [1/s], each due ``deadline_s`` later."""
+    """Requests at this rate [1/s], ``clump`` of them at a time at independent moments, each due ``deadline_s`` later."""
 
     rate_hz: float
     deadline_s: float
+    clump: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +84,23 @@ def baseline_refusals(rung: Rung, ladder: Ladder, load: Load) -> float:
 
 
 class _Model:
-    """The decision process. wait_s, cost_j, lost: [K, G, N], of one service; move: [K, G, N, N], where it leads."""
+    """The decision process. wait_s, cost_j, lost: [K, G, N], of one step; move: [K, G, N, N], where it leads.
+
+    A step is one service. Where a change of clocks takes longer than that, the step lasts until it has settled, with
+    services at the old clocks meanwhile: who has asked for a change does not ask for another before.
+    """
 
     def __init__(self, gears: tuple[Gear, ...], ladder: Ladder, load: Load) -> None:
         self._load = load
         count = max(2, min(_LONGEST, int(load.deadline_s * gears[-1].capacity_hz)))
         waiting = np.arange(1, count + 1)
-        batch = np.minimum(waiting, ladder.max_batch)
-        latency_s = np.array([gear.latency_s for gear in gears])[:, batch - 1]
-        objective_j = np.array([gear.objective_j for gear in gears])[:, batch - 1]
-        self._service_s, self._cost_j, self._late_s = _switched(gears, ladder, latency_s, objective_j)
-        self._lost, self._move, self._empty = self._arrivals(waiting - batch, gears[-1])
+        step = _steps(gears, ladder, waiting, load.rate_hz)
+        self._lost, self._move, empty = self._arrivals(step, gears[-1])
         idle_w = np.array([gear.rungs[0].idle_w for gear in gears]) - ladder.park_w
-        self._wait_s = self._service_s + self._empty / load.rate_hz
-        self._cost_j = self._cost_j + self._empty * idle_w[None, :, None] / load.rate_hz
+        idle_s = empty * load.clump / load.rate_hz
+        self._wait_s = step.time_s + idle_s
+        self._cost_j = step.energy_j + idle_s * idle_w[None, :, None]
+        self._begin: Choice = np.full(self._wait_s[:, 0].shape, len(gears) - 1, dtype=np.intp)
 
     def policy(self, price_j: float) -> Policy:
         """Return the best policy at a price of a refusal [J], by Howard's iteration."""
@@ -105,13 +109,14 @@ class _Model:
         )
         for _ in range(30):
             gains, value = self._evaluated(choice, price_j)
-            ahead = np.einsum("kgnm,gm->kgn", self._move, self._next(value))
+            ahead = self._ahead(value)
             quality = self._cost_j + price_j * self._lost - gains[0] * self._wait_s + ahead
             held = np.take_along_axis(quality, choice[:, None, :], axis=1)[:, 0]
             better = quality.min(axis=1) < held - 1e-9 * np.abs(held)
             if not better.any():
                 break
             choice = np.where(better, quality.argmin(axis=1), choice)
+        self._begin = choice
         refused = float(gains[1] / self._load.rate_hz)
         gear = tuple(tuple(int(each) for each in row) for row in choice)
         return Policy(gear, refused, float(gains[0] - price_j * gains[1]))
@@ -134,55 +139,89 @@ class _Model:
         solved[0] = 0.0
         return gains, solved[:, 0].reshape(kinds, states)
 
-    def _next(self, value: FloatArray) -> FloatArray:
-        """Value of the state that each gear leads to [G, N]."""
-        return value if value.shape[0] > 1 else np.broadcast_to(value, (self._wait_s.shape[1], value.shape[1]))
+    def _ahead(self, value: FloatArray) -> FloatArray:
+        """Return the value of where a choice leads [K, G, N]."""
+        if value.shape[0] == 1:
+            return np.asarray(np.einsum("kgnm,m->kgn", self._move, value[0]))
+        return np.asarray(np.einsum("kgnm,gm->kgn", self._move, value))
 
-    def _arrivals(self, left: Choice, top: Gear) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _arrivals(self, step: _Steps, top: Gear) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return lost [K, G, N], move [K, G, N, N] and the chance that nobody waits afterwards [K, G, N]."""
-        count = len(left)
-        mean = self._load.rate_hz * self._service_s
-        arrivals = np.arange(count + 24)
-        chance = np.exp(arrivals * np.log(mean[..., None]) - mean[..., None] - gammaln(arrivals + 1))
-        caps = self._caps(top)[..., None]
-        found = left[:, None] + arrivals
-        lost = (chance * np.clip(found - caps, 0.0, None)).sum(axis=-1)
+        count, clump = step.left.shape[-1], self._load.clump
+        mean = self._load.rate_hz / clump * step.time_s
+        clumps = np.arange(int(np.ceil((count + 24) / clump)) + 1)
+        chance = np.exp(clumps * np.log(mean[..., None]) - mean[..., None] - gammaln(clumps + 1))
+        caps = self._caps(step, top)[..., None]
         move = np.zeros((mean.size, count + 1))
+        lost = np.zeros(mean.shape)
         row = np.arange(mean.size)[:, None]
-        for part, weight in ((np.floor(caps), 1.0 - caps % 1.0), (np.floor(caps) + 1.0, caps % 1.0)):
-            target = np.clip(np.maximum(np.minimum(found, part), left[:, None]), 0, count).astype(np.intp)
-            np.add.at(move, (row, target.reshape(mean.size, -1)), (chance * weight).reshape(mean.size, -1))
+        for left, share in _whole_parts(step.left[..., None]):
+            found = np.maximum(0.0, left + clump * clumps)
+            lost += (share * chance * np.clip(found - np.maximum(caps, left), 0.0, None)).sum(axis=-1)
+            for cap, weight in _whole_parts(caps):
+                target = np.clip(np.maximum(np.minimum(found, cap), left), 0, count).astype(np.intp)
+                np.add.at(move, (row, target.reshape(mean.size, -1)), (chance * share * weight).reshape(mean.size, -1))
         move = move.reshape(*mean.shape, count + 1)
-        empty = move[..., 0].copy()
-        move[..., 1] += empty
-        return lost, move[..., 1:], empty
+        return (*self._begun(lost, move, step, top), move[..., 0].copy())
 
-    def _caps(self, top: Gear) -> FloatArray:
-        """Return how many may wait for a newcomer to be on time, on the mean over a service [K, G, N].
+    def _begun(self, lost: FloatArray, move: FloatArray, step: _Steps, top: Gear) -> tuple[FloatArray, FloatArray]:
+        """Let the next clump come to a device left idle in a gear: all of it that is on time waits, the rest is lost."""
+        count, clump = move.shape[-1] - 1, self._load.clump
+        room = np.floor((self._load.deadline_s - step.climb_s) * top.capacity_hz + 1e-9)
+        kept = np.clip(np.minimum(room, clump), 1, count).astype(np.intp)
+        gears = np.arange(move.shape[1])
+        moved = move[..., 1:].copy()
+        moved[:, gears, :, kept - 1] += np.moveaxis(move[..., 0], 1, 0)
+        return lost + move[..., 0] * (clump - kept)[None, :, None], moved
 
-        A newcomer needs what is left of the service, those ahead and itself to fit its deadline.
+    def _caps(self, step: _Steps, top: Gear) -> FloatArray:
+        """Return how many may wait for a newcomer to be on time, on the mean over a step [K, G, N].
+
+        A newcomer needs what is left of the step, the way to the top, those ahead and itself to fit its deadline.
         """
-        left_s = np.linspace(0.06, 0.94, 8) * self._service_s[..., None]
-        room_s = np.clip(self._load.deadline_s - left_s - self._late_s[None, :, None, None], 0.0, None)
+        left_s = np.linspace(0.06, 0.94, 8) * step.time_s[..., None] + step.climb_s[None, :, None, None]
+        room_s = np.clip(self._load.deadline_s - left_s, 0.0, None)
         return np.asarray(np.floor(room_s * top.capacity_hz + 1e-9).mean(axis=-1))
 
 
-def _switched(
-    gears: tuple[Gear, ...], ladder: Ladder, latency_s: FloatArray, objective_j: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Add what a change of clocks costs → time and energy of a service [K, G, N], and time lost on the way to the top [G].
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """time_s, energy_j: [K, G, N]. left: [K, G, N], how many wait afterwards if nobody comes (not whole, may be < 0).
 
-    latency_s, objective_j: [G, N]. K = 1 where no change costs anything. While a change settles, work goes on as before.
+    climb_s: [G], time lost on the way from a gear to the fastest. K = 1 where no change costs anything.
     """
+
+    time_s: FloatArray
+    energy_j: FloatArray
+    left: FloatArray
+    climb_s: FloatArray
+
+
+def _steps(gears: tuple[Gear, ...], ladder: Ladder, waiting: Choice, rate_hz: float) -> _Steps:
+    """Add what a change of clocks costs; while one settles, work goes on as before."""
+    batch = np.minimum(waiting, ladder.max_batch)
+    latency_s = np.array([gear.latency_s for gear in gears])[:, batch - 1]
+    objective_j = np.array([gear.objective_j for gear in gears])[:, batch - 1]
     clocks = [gear.rungs[0].clocks for gear in gears]
     stall_s, stall_j, settle_s = (
         np.array([[cost(before, after) for after in clocks] for before in clocks])
         for cost in (ladder.stall_s, ladder.stall_j, ladder.settle_s)
     )
     if not (stall_s.any() or stall_j.any() or settle_s.any()):
-        return latency_s[None], objective_j[None], np.zeros(len(gears))
-    old = np.minimum(1.0, settle_s[:, :, None] / latency_s[:, None])
-    time_s = stall_s[:, :, None] + old * latency_s[:, None] + (1.0 - old) * latency_s[None]
+        return _Steps(
+            latency_s[None], objective_j[None], (waiting - batch)[None, None, :] + 0.0 * latency_s, stall_s[0]
+        )
+    old = settle_s[:, :, None] / latency_s[:, None]  # services at the old clocks
+    inside = np.minimum(old, 1.0)
+    time_s = stall_s[:, :, None] + old * latency_s[:, None] + (1.0 - inside) * latency_s[None]
     above_j = np.clip(stall_j - ladder.park_w * stall_s, 0.0, None)
-    energy_j = above_j[:, :, None] + old * objective_j[:, None] + (1.0 - old) * objective_j[None]
-    return time_s, energy_j, (time_s[:, -1, 0] - latency_s[-1, 0])
+    done = np.minimum(old, np.maximum(inside, (waiting + rate_hz * time_s) / batch))  # no more than there is to do
+    energy_j = above_j[:, :, None] + done * objective_j[:, None] + (1.0 - inside) * objective_j[None]
+    climb_s = stall_s[:, -1] + settle_s[:, -1] * np.clip(1.0 - latency_s[-1, 0] / latency_s[:, 0], 0.0, None)
+    return _Steps(time_s, energy_j, waiting - batch * np.maximum(1.0, old), climb_s)
+
+
+def _whole_parts(values: FloatArray) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
+    """Return the whole numbers below and above, each with its weight, that have these values as their mean."""
+    below = np.floor(values)
+    return (below, 1.0 - (values - below)), (below + 1.0, values - below)

@@ -1,4 +1,4 @@
-"""Counts of arrivals → an estimate of their rate, at two speeds."""
+"""Counts of arrivals → an estimate of their rate, at two speeds, and of how many come at a time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from typing import NamedTuple
 
 __all__ = ["Rate", "arrive", "fresh"]
 
+_LEARN = 0.01  # weight of one window in the mean and the mean square of the counts
+
 
 class Rate(NamedTuple):
-    """Exponentially forgotten counts over a fast and a slow time constant [s], and when they were made [s]."""
+    """Exponentially forgotten counts over a fast and a slow time constant [s], and counts in windows of equal length.
+
+    ``at_s`` is when they were made, ``since_s`` the beginning. ``mean`` and ``square`` are of the counts in windows of
+    ``window_s``, the last of which ends at ``until_s`` and has ``held`` so many so far.
+    """
 
     at_s: float
     since_s: float
@@ -17,6 +23,11 @@ class Rate(NamedTuple):
     slow: float
     fast_s: float
     slow_s: float
+    window_s: float
+    until_s: float
+    held: int = 0
+    mean: float = 0.0
+    square: float = 0.0
 
     def hz(self, now_s: float) -> tuple[float, float]:
         """Return both estimates [1/s]; early on, divided by the time that was really seen."""
@@ -27,17 +38,32 @@ class Rate(NamedTuple):
             -passed_s / self.slow_s
         ) / slow_seen
 
+    @property
+    def clump(self) -> float:
+        """Return how many come at a time: variance over mean of the counts, 1 for independent arrivals."""
+        return max(1.0, (self.square - self.mean * self.mean) / self.mean) if self.mean > 1e-6 else 1.0
 
-def fresh(now_s: float, *, fast_s: float, slow_s: float) -> Rate:
+
+def fresh(now_s: float, *, fast_s: float, slow_s: float, window_s: float) -> Rate:
     """Return an estimator that has seen nothing."""
-    if not 0 < fast_s <= slow_s:
-        raise ValueError(f"time constants must be positive and rising, not {fast_s} s and {slow_s} s")
-    return Rate(now_s, now_s, 0.0, 0.0, fast_s, slow_s)
+    if not 0 < fast_s <= slow_s or window_s <= 0:
+        raise ValueError(f"time constants must be positive and rising, not {fast_s}, {slow_s} and {window_s} s")
+    return Rate(now_s, now_s, 0.0, 0.0, fast_s, slow_s, window_s, now_s + window_s)
 
 
 def arrive(rate: Rate, now_s: float, count: int) -> Rate:
     """Return the estimator after ``count`` arrivals since it was last told."""
-    passed_s = now_s - rate.at_s
-    fast = rate.fast * exp(-passed_s / rate.fast_s) + count
-    slow = rate.slow * exp(-passed_s / rate.slow_s) + count
-    return Rate(now_s, rate.since_s, fast, slow, rate.fast_s, rate.slow_s)
+    at_s, since_s, fast, slow, fast_s, slow_s, window_s, until_s, held, mean, square = rate
+    passed_s = now_s - at_s
+    fast = fast * exp(-passed_s / fast_s) + count
+    slow = slow * exp(-passed_s / slow_s) + count
+    if now_s >= until_s:
+        mean += _LEARN * (held - mean)
+        square += _LEARN * (held * held - square)
+        empty = int((now_s - until_s) / window_s)
+        if empty:
+            keep = (1.0 - _LEARN) ** min(empty, 5000)
+            mean, square = mean * keep, square * keep
+        until_s += (empty + 1) * window_s
+        held = 0
+    return Rate(now_s, since_s, fast, slow, fast_s, slow_s, window_s, until_s, held + count, mean, square)
