@@ -17,7 +17,7 @@ setup: .venv/.all
 	@touch $@
 
 .venv/.all: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) install -q -c constraints.txt -e '.[plots,nvidia,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[plots,nvidia,serve,trace,dev]'
 	@touch $@ .venv/.core
 
 setup-system:
