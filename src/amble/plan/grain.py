@@ -1,10 +1,10 @@
-"""Costs of operators, settling time → where in the network the clocks may change.
+"""Costs of operators, settling time → where in the network clocks may be asked for.
 
-A clock must run for its settling time before the next change can take effect, so two changes must lie that far apart
-even at the fastest clocks. Where to put so few changes is itself a shortest path: over the operators, a segment for
-each edge, priced at the best single point for that segment and at a price of time that makes the whole meet the budget.
-The segments found are then cut further where there is room, which lets the solver move a change. Letters: A atoms
-(operators merged until there are few), S points.
+A clock must settle before the next one is asked for, so two requests must lie that far apart even at the fastest
+clocks. Where to put so few changes is itself a shortest path: over the operators, a segment for each edge, priced at
+the best single point for that segment and at a price of time that makes the whole meet the budget. Each is asked for a
+settling time ahead. The segments are then cut further where there is room, which lets the solver move a change.
+Letters: A atoms (operators merged until there are few), S points.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ _HALVINGS = 24
 
 
 def blocks(
-    latency_s: FloatArray, energy_j: FloatArray, *, dwell_s: float, budget_s: float, idle_w: float = 0.0
+    latency_s: FloatArray, energy_j: FloatArray, *, settle_s: float, budget_s: float, idle_w: float = 0.0
 ) -> Ints:
-    """Return the first operator of each block: [block].
+    """Return the first operator of each block, before which clocks may be asked for: [block].
 
-    latency_s, energy_j: [operator, point]. Every block takes at least ``dwell_s`` [s] at any point, unless the whole
-    network is over sooner; without dwelling every operator is a block. ``idle_w`` [W] is what idling would draw.
+    latency_s, energy_j: [operator, point]. Every block takes at least ``settle_s`` [s] at any point, unless the whole
+    network is over sooner; where nothing settles every operator is a block. ``idle_w`` [W] is what idling would draw.
     """
-    if dwell_s <= 0:
+    if settle_s <= 0:
         return np.arange(len(latency_s))
     least_s = np.concatenate([[0.0], np.cumsum(latency_s.min(axis=1))])
     edges = _atoms(least_s)
     time_s, spent_j = (_cumulated(each, edges) for each in (latency_s, energy_j))
     far = least_s[edges]
-    changes = _changes(time_s, spent_j - idle_w * time_s, _apart(far, dwell_s), budget_s)
-    return edges[_filled(changes, far, dwell_s)]
+    changes = _changes(time_s, spent_j - idle_w * time_s, _apart(far, settle_s), budget_s)
+    pace = max(1.0, budget_s / far[-1]) if far[-1] > 0 else 1.0
+    return edges[_filled(_asked(changes, far, settle_s / pace, settle_s), far, settle_s)]
 
 
 def _atoms(least_s: FloatArray) -> Ints:
@@ -106,6 +107,16 @@ def _shortest(
     while path[-1]:
         path.append(int(before[path[-1]]))
     return path[::-1], float(taken_s[-1])
+
+
+def _asked(changes: list[int], far: FloatArray, ahead_s: float, dwell_s: float) -> list[int]:
+    """Move changes ahead, to the nearest edge, and drop those that come too close to others or to the ends."""
+    asked = [0]
+    for change in changes[1:-1]:
+        edge = int(np.abs(far - (far[change] - ahead_s)).argmin())
+        if far[edge] - far[asked[-1]] >= dwell_s and far[-1] - far[edge] >= dwell_s:
+            asked.append(edge)
+    return [*asked, changes[-1]]
 
 
 def _filled(changes: list[int], far: FloatArray, dwell_s: float) -> Ints:
