@@ -1,18 +1,20 @@
 """The single-clock problems of Han et al., chosen with each model of time and priced with measured time and energy.
 
-One-clock sweeps with times and powers (two-clock ones at their highest memory clock). Every model is given three measured
-levels of each workload (highest, lowest, the farthest between), predicts all levels, and chooses by exact scan:
+One-clock sweeps with times and powers (two-clock ones at their highest memory clock). Every model is given three
+measured levels of each workload (highest, lowest, the farthest between), predicts all levels, and chooses by exact
+scan:
 
     LOCAL-D  least energy under a deadline, 1.1 to 4 times the time at the highest clock
     LOCAL-E  least time under an energy budget, 1.05 to 2 times the least measured energy
     LOCAL-W  a weighted sum of both, each over its minimum
 
-Models: CPU-DVFS calibrated by least squares, at the highest clock, and on another network that does `k` times the operations
-per cycle (so that times are over-predicted k times); Han's a f^-b + c; all four with the paper's κ f^3; `amble` with its own
-power. Published: at least 66 % less time and 69 % less energy than CPU-DVFS, "respectively". Which problem, which calibration
-and whether true or model-reported values are meant is not known, so each reading is a target of its own: the largest saving of
-Han's choice over that calibration of CPU-DVFS, over all workloads and bounds, both keeping the bound (or the CPU model's own
-choice being feasible where it says so). Savings of the models' own words (`told`) are given beside the true ones.
+Models: CPU-DVFS calibrated by least squares, at the highest clock, and on another network that does `k` times the
+operations per cycle (so that times are over-predicted k times); Han's a f^-b + c; all four with the paper's κ f^3;
+`amble` with its own power. Published: at least 66 % less time and 69 % less energy than CPU-DVFS, "respectively".
+Which problem, which calibration and whether true or model-reported values are meant is not known, so each reading is
+a target of its own: the largest saving of Han's choice over that calibration of CPU-DVFS, over all workloads and
+bounds, both keeping the bound (or the CPU model's own choice being feasible where it says so). Savings of the models'
+own words (`told`) are given beside the true ones.
 """
 
 from __future__ import annotations
@@ -133,9 +135,7 @@ def comparisons(name: str, sweep: Sweep) -> Iterator[Record]:
                     yield _record(name, problem, size, cpu, aware, choices)
 
 
-def _record(
-    name: str, problem: str, size: float, cpu: str, aware: str, choices: dict[str, list[Choice]]
-) -> Record:
+def _record(name: str, problem: str, size: float, cpu: str, aware: str, choices: dict[str, list[Choice]]) -> Record:
     pairs = list(zip(choices[cpu], choices[aware], strict=True))
     kept = [(old, new) for old, new in pairs if new.kept]
     energy = [1 - new.energy_j / old.energy_j for old, new in kept]

@@ -1,13 +1,14 @@
 """Times and powers predicted from a few measured points, on every recorded sweep, by every model.
 
-Of each workload the highest setting, the lowest, and then always the farthest from those chosen (log knobs scaled to 0..1) are
-given to the model: 3 for one clock, 4 with a power limit, 5 for two clocks, 12 for three. The error is that of all other rows.
-`new workload`: the others of the device are known at all their settings, the workload at its highest and lowest only.
-`left out`: the same with the highest alone, without which no scale is known. Both leave a tenth of the workloads out at a time
-(each by itself where there are ten or fewer).
+Of each workload the highest setting, the lowest, and then always the farthest from those chosen (log knobs scaled to
+0..1) are given to the model: 3 for one clock, 4 with a power limit, 5 for two clocks, 12 for three. The error is that
+of all other rows. `new workload`: the others of the device are known at all their settings, the workload at its
+highest and lowest only. `left out`: the same with the highest alone, without which no scale is known. Both leave a
+tenth of the workloads out at a time (each by itself where there are ten or fewer).
 
-What was kept out of the design. The form, the priors and the constants of the default model were chosen on the files named in
-DESIGNED_ON; the others were first evaluated when the model was complete. Results say which is which (`designed_on`).
+What was kept out of the design. The form, the priors and the constants of the default model were chosen on the files
+named in DESIGNED_ON; the others were first evaluated when the model was complete. Results say which is which
+(`designed_on`).
 
 A file that is absent gives targets with `met: null`.
 """
@@ -108,7 +109,8 @@ def sampled_rows(table: Table, num_points: int) -> Bools:
     place = _places(table, sweep)
     names = {key: row for row, key in enumerate(sweep.workloads)}
     workload = np.array([names[key] for key in table.workloads()])
-    return chosen[workload, place]
+    rows: Bools = chosen[workload, place]
+    return rows
 
 
 def _chosen(sweep: Sweep, num_points: int) -> Bools:

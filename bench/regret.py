@@ -1,13 +1,13 @@
 """What a wrong prediction costs: clocks chosen with predicted times and powers, priced with the measured ones.
 
-Every recorded sweep with both times and powers. Each model is given the few points of `prediction`, and chooses for each
-workload the setting of least predicted gross energy (time x power of the run; recorded tables have no idle power between
-requests) that is predicted to keep a deadline: 1.1 to 2 times the fastest measured time, 1.1 being "at most 10 % slower".
-Measured points are known exactly. Extra energy is that of the choice over the measured optimum under the same deadline; a
-missed deadline counts as missed and its extra energy is not counted. The default model knows how sure it is: it pays PRICE of
-the energy for the probability of a miss (`choose_by_risk`), with half the deviation that its interval states; both numbers
-were chosen on the files that the model was designed on, which are marked, as in `prediction`. The baselines, and `amble,
-middle`, believe their prediction.
+Every recorded sweep with both times and powers. Each model is given the few points of `prediction`, and chooses for
+each workload the setting of least predicted gross energy (time x power of the run; recorded tables have no idle power
+between requests) that is predicted to keep a deadline: 1.1 to 2 times the fastest measured time, 1.1 being "at most
+10 % slower". Measured points are known exactly. Extra energy is that of the choice over the measured optimum under
+the same deadline; a missed deadline counts as missed and its extra energy is not counted. The default model knows how
+sure it is: it pays PRICE of the energy for the probability of a miss (`choose_by_risk`), with half the deviation that
+its interval states; both numbers were chosen on the files that the model was designed on, which are marked, as in
+`prediction`. The baselines, and `amble, middle`, believe their prediction.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Belief:
 
 
 def belief(table: Table, model: str, *, share: float) -> Belief:
-    """Fit the sampled rows and predict the others; sampled settings are known as measured. share of the deviation stays."""
+    """Fit the sampled rows and predict the others; sampled settings are as measured, share of the deviation stays."""
     sweep = sweep_of(table)
     given = sampled_rows(table, points_needed(sweep.knobs))
     split = Split(table.rows(given), table.rows(~given))
@@ -113,7 +113,7 @@ def scored(name: str, table: Table) -> Iterator[Record]:
 
 
 def pooled(records: list[Record], label: str, ratios: tuple[float, ...]) -> tuple[float, float, float] | None:
-    """Mean and 95th percentile of the extra energy, and share of deadlines missed, over all workloads of some records."""
+    """Mean and 95th percentile of the extra energy, and share of deadlines missed, over all workloads."""
     mine = [record for record in records if record["model"] == label and record["deadline_ratio"] in ratios]
     extras = [value for record in mine for value in _list(record["extra_energies"])]
     total = sum(_int(record["choices"]) for record in mine)

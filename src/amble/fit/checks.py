@@ -1,10 +1,13 @@
 """A measured table → the same table without what is plainly wrong, and what was said about it; or Refused, in one line.
 
-Refused: times, powers or knobs that are not positive numbers; values that look a thousand times too large or too small, with
-the unit suspected; contradictory measurements of one setting. Dropped, and said: rows that repeat another word for word.
+Refused: times, powers or knobs that are not positive numbers; values that look a thousand times too large or too
+small, with the unit suspected; contradictory measurements of one setting. Dropped, and said: rows that repeat another
+word for word.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +17,7 @@ from amble.core.table import KNOBS, Table
 
 __all__ = ["checked", "checked_points"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 _CLOCKS = ("core_hz", "memory_hz", "cpu_hz", "requested_core_hz")
 _MOST_HZ, _LEAST_HZ, _LEAST_KHZ = 1e11, 2e7, 2e4
@@ -63,9 +66,7 @@ def _refuse_units(table: Table) -> None:
     _refuse_where(table, "power_w", table.power_w > _MOST_W, "looks like mW; write W (/ 1000)")
     _refuse_where(table, "latency_s", table.latency_s > _MOST_S, "looks like ms or µs; write s")
     over = table.power_w / table.power_limit_w
-    _refuse_where(
-        table, "power_w", over > 50, f"is far above the limit of its row and {'looks like mW'}; write W (/ 1000)"
-    )
+    _refuse_where(table, "power_w", over > 50, "is far above the limit of its row and looks like mW; write W (/ 1000)")
     _refuse_where(
         table, "power_w", over < 5e-4, "is far below the limit of its row and looks like kW; write W (x 1000)"
     )
@@ -100,9 +101,10 @@ def _refuse_jump(table: Table, column: str, rows: NDArray[np.int64], reach: floa
     few = order[gap + 1 :] if len(order) - gap - 1 <= gap + 1 else order[: gap + 1]
     row = int(rows[few].min())
     size, unit = ("large", "milli") if few[0] == order[gap + 1 :][0] else ("small", "kilo")
+    value = table.number(column)[row]
     raise Refused(
-        f"{table.source}: line {table.line[row]}, column {column}: {table.number(column)[row]:g} is {steps[gap]:.0f} times too "
-        f"{size} beside the other rows of its workload, which looks like another unit ({unit}); write SI units in every row"
+        f"{table.source}: line {table.line[row]}, column {column}: {value:g} is {steps[gap]:.0f} times too {size} beside "
+        f"the other rows of its workload, which looks like another unit ({unit}); write SI units in every row"
     )
 
 
@@ -138,7 +140,7 @@ def _compare(table: Table, before: int, row: int) -> bool:
         same = same and old == new
         if max(old, new) > _CONTRADICTION * min(old, new):
             raise Refused(
-                f"{table.source}: lines {table.line[before]} and {table.line[row]}, column {column}: {old:g} and {new:g} for "
-                f"the same workload and setting contradict each other; keep one, or number them in the column repeat"
+                f"{table.source}: lines {table.line[before]} and {table.line[row]}, column {column}: {old:g} and {new:g} "
+                f"for the same workload and setting contradict each other; keep one, or number them in the column repeat"
             )
     return same

@@ -1,19 +1,20 @@
 """Core clocks that were asked for and that ran → the clock that will run when one is asked for.
 
-A request above what the chip sustains (a power limit, a boost that is not reached) runs at the highest clock that ran; below
-that, ran / asked is interpolated between the measured requests.
+A request above what the chip sustains (a power limit, a boost that is not reached) runs at the highest clock that
+ran; below that, ran / asked is interpolated between the measured requests.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["AskedToRan", "learn"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 _KEPT = 0.995  # a clock within half a percent of the request was kept
 
@@ -39,7 +40,8 @@ class AskedToRan:
         last = int(np.flatnonzero(kept)[-1])
         below = asked_hz * np.interp(asked_hz, asked[: last + 1], ratio[: last + 1])
         lost = asked[last + 1 :]
-        return np.minimum(below, ran.max()) if len(lost) else below
+        held: Floats = np.minimum(below, ran.max()) if len(lost) else below
+        return held
 
 
 def learn(asked_hz: Floats, ran_hz: Floats) -> AskedToRan:

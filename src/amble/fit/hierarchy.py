@@ -1,12 +1,13 @@
 """Few measured points of many workloads → samples of the parameters of the device and of each workload.
 
-Theory of operation. The logarithm of what was measured is the response (`response`) plus a smooth misfit (Matern kernel over
-the knobs) plus noise, with heavy tails where a workload has points to spare. Device parameters are shared by all workloads.
-Both are found together from several starts by Levenberg-damped Gauss-Newton steps; the matrix of the normal equations is an
-arrow (device block, one block a workload), solved by its Schur complement. What the workloads say about the device is
-counted as `pooled_workloads` of them at most: they are measured at the same few points, so that a misfit of the form repeats
-in each and would otherwise be taken for certainty. Around each start the posterior is taken as normal (Laplace); samples of
-the device are drawn from all starts in proportion to a tempered evidence, and every workload is fitted again under each.
+Theory of operation. The logarithm of what was measured is the response (`response`) plus a smooth misfit (Matern
+kernel over the knobs) plus noise, with heavy tails where a workload has points to spare. Device parameters are shared
+by all workloads. Both are found together from several starts by Levenberg-damped Gauss-Newton steps; the matrix of
+the normal equations is an arrow (device block, one block a workload), solved by its Schur complement. What the
+workloads say about the device is counted as `pooled_workloads` of them at most: they are measured at the same few
+points, so that a misfit of the form repeats in each and would otherwise be taken for certainty. Around each start the
+posterior is taken as normal (Laplace); samples of the device are drawn from all starts in proportion to a tempered
+evidence, and every workload is fitted again under each.
 
 Shape letters: s start or sample, w workload, n point of one workload, m = outputs x n, d device parameters, z workload
 parameters, a and b active ones of them.
@@ -15,6 +16,7 @@ parameters, a and b active ones of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ from amble.fit.response import DEVICE, WORKLOAD, Geometry, active, respond, star
 
 __all__ = ["Posterior", "Problem", "Settings", "covariance", "predicted", "sampled"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 
 _STEP = 1e-3
@@ -70,7 +72,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """Samples: parameters that fit best, and ones drawn around them; trust is 1 for a value believed, less for a doubted."""
+    """Samples: parameters that fit best, and ones drawn around them; trust is 1, less for a value doubted."""
 
     device: Floats  # [s, d]
     workload: Floats  # [s, w, z]
@@ -222,7 +224,8 @@ def _device_slope(problem: Problem, prior: _Prior, state: _State, residual: Floa
 def _damped(information: Floats, damping: Floats) -> Floats:
     """Add damping, given for the leading axes, in proportion to the diagonal."""
     diagonal = np.einsum("...ii->...i", information)
-    return information + damping[..., None, None] * diagonal[..., None, :] * np.eye(information.shape[-1])
+    found: Floats = information + damping[..., None, None] * diagonal[..., None, :] * np.eye(information.shape[-1])
+    return found
 
 
 def _moved(prior: _Prior, workload: Floats, step: Floats) -> Floats:
@@ -259,7 +262,7 @@ def _workloads_refined(problem: Problem, prior: _Prior, state: _State, *, num_st
 def _arrow(
     problem: Problem, prior: _Prior, state: _State, at: _Linear, share: float, damping: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Schur complement of the device [s, a, a], its gradient [s, a], and the workloads' step [s, w, b] and its slope."""
+    """Schur complement of the device [s, a, a], its gradient [s, a], the workloads' step [s, w, b] and its slope."""
     slope = _device_slope(problem, prior, state, at.residual)
     weighted = at.precision @ slope
     cross = np.swapaxes(at.slope, -1, -2) @ weighted

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from scipy.spatial import QhullError
 
 __all__ = ["POWER_LAWS", "TIME_LAWS", "Curve", "Law", "primary_knob"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 _EXPONENTS = np.linspace(0.1, 3.0, 30)
 _NORMS = np.array([1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0])
@@ -39,7 +39,8 @@ class Curve:
 class Law(Protocol):
     """Points [p, k] (all knobs > 0) and values [p] (> 0) of one workload, knobs by name -> a curve."""
 
-    def __call__(self, points: Floats, values: Floats, knobs: tuple[str, ...]) -> Curve: ...
+    def __call__(self, points: Floats, values: Floats, knobs: tuple[str, ...]) -> Curve:
+        """Fit the law."""
 
 
 def primary_knob(knobs: tuple[str, ...]) -> int:
@@ -87,7 +88,7 @@ def sum_of_clocks(points: Floats, values: Floats, knobs: tuple[str, ...]) -> Cur
 
 
 def overlap(points: Floats, values: Floats, knobs: tuple[str, ...]) -> Curve:
-    """Terms that overlap in part: t = (a^p + (b/fc)^p + (c/fm)^p)^(1/p), p >= 1 (1 is the sum, 20 nearly the maximum)."""
+    """Terms that overlap in part: t = (a^p + (b/fc)^p + (c/fm)^p)^(1/p), 1 <= p <= 20."""
     top = points.max(axis=0)
 
     def fitted(norm: float) -> tuple[Floats, float]:

@@ -1,12 +1,13 @@
 """The models by name: measured times and powers as arrays → the same at asked points, with an interval.
 
-`amble` is the default (`pooled`); the others are the published laws (`laws`), fitted to each workload by itself and without
-an interval. Shape letters: w workload, p measured point, q asked point, k knob.
+`amble` is the default (`pooled`); the others are the published laws (`laws`), fitted to each workload by itself and
+without an interval. Shape letters: w workload, p measured point, q asked point, k knob.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from amble.fit.pooled import Estimate, fit_pooled
 
 __all__ = ["DEFAULT", "MODELS", "Measured", "Prediction", "forms_used", "predict"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 DEFAULT = "amble"
 _PAIRS = {  # name -> law of time, law of power
@@ -48,7 +49,8 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Points [p, k] > 0, knobs named as in the recorded schema (each takes several values), and what was measured there.
+    """Points [p, k] > 0, knobs named as in the recorded schema (each takes several values), and what was measured
+    there.
 
     Times and powers are [w, p] > 0, NaN where not measured.
     """

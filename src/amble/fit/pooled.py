@@ -1,9 +1,9 @@
 """Measured points of all workloads of one device → time and power of each at any other point, with what is uncertain.
 
-The default model. The family of `response` is fitted to all workloads together (`hierarchy`), averaged over its samples and,
-with the smaller weight, over a plain law; what is left over at the measured points is carried to their neighbours by a
-Gaussian process, so that a device that follows no law is interpolated. Where other workloads of the device were measured at
-points that one was not, they correct it (`siblings`).
+The default model. The family of `response` is fitted to all workloads together (`hierarchy`), averaged over its
+samples and, with the smaller weight, over a plain law; what is left over at the measured points is carried to their
+neighbours by a Gaussian process, so that a device that follows no law is interpolated. Where other workloads of the
+device were measured at points that one was not, they correct it (`siblings`).
 
 Shape letters: w workload, p measured point, q asked point, s sample, k knob, n point used in the fit of one workload.
 """
@@ -11,6 +11,7 @@ Shape letters: w workload, p measured point, q asked point, s sample, k knob, n 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from amble.fit.sweep import farthest_points
 
 __all__ = ["Estimate", "Pooled", "fit_pooled"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
 TIME, POWER = 0, 1
@@ -276,7 +277,7 @@ def _like(model: Pooled, points: Floats, known: Bools) -> Floats:
 
 
 def _carried(model: Pooled, points: Floats, values: Floats, curve: Floats, variance: float) -> tuple[Floats, Floats]:
-    """What the curve misses at the measured points [p'], and how much of each is carried to the asked points [q, p']."""
+    """What the curve misses at the measured points [p'], and how much of each is carried to asked ones [q, p']."""
     known = ~np.isnan(values)
     left = values[known] - curve[known]
     trust = np.ones(len(left))

@@ -1,4 +1,5 @@
-"""Parameters of a device and of its workloads → time and power at any setting of the knobs: the family of default forms.
+"""Parameters of a device and of its workloads → time and power at any setting of the knobs: the family of default
+forms.
 
 Theory. Relative to the highest measured setting let c, m, u be core, memory and CPU clock. The time of one run is
 
@@ -9,13 +10,14 @@ with a host part h, CPU work d, core work a, memory work b and a floor k that no
     P = s V^λ + i m^μ + busy · tb/t + CPU part,     busy = V² c (w + w' tc/tb) + x m tm/tb
     V = (1 + (c/κ)^n)^(α/n) κ^α          flat below the knee κ, rising as c^α above it; n is the sharpness of the knee
 
-where tb is the bracket, tc and tm its core and memory terms: what the chip does not do costs no switching energy. The core
-clock that runs is min(asked, highest that is sustained); under a power limit it is also lowered until busy + idle power
-equals the limit (times η). CPU-DVFS, Han et al. (with b = 1), the sum, the p-norm, the roofline, linear and knee power are
-special cases. Device parameters (p, κ, α, ...) are shared by all workloads of a device, the others belong to a workload.
+where tb is the bracket, tc and tm its core and memory terms: what the chip does not do costs no switching energy. The
+core clock that runs is min(asked, highest that is sustained); under a power limit it is also lowered until busy +
+idle power equals the limit (times η). CPU-DVFS, Han et al. (with b = 1), the sum, the p-norm, the roofline, linear
+and knee power are special cases. Device parameters (p, κ, α, ...) are shared by all workloads of a device, the others
+belong to a workload.
 
-The priors are physics (voltages fall by at most about a half, overlap is usually nearly perfect, clocks act with power one)
-plus what half of the recorded devices show; see `bench/prediction.py` for how the other half was kept out.
+The priors are physics (voltages fall by at most about a half, overlap is usually nearly perfect, clocks act with
+power one) plus what half of the recorded devices show; see `bench/prediction.py` for how the other half was kept out.
 
 Shape letters: s sample of the parameters, w workload, p point; "..." are leading axes that broadcast.
 """
@@ -23,13 +25,14 @@ Shape letters: s sample of the parameters, w workload, p point; "..." are leadin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["DEVICE", "WORKLOAD", "Geometry", "Parameter", "active", "flags_of", "geometry_of", "respond", "start"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 _OFF = -12.0  # logarithm of a coefficient that is switched off
 _LEVELS = ("time_level", "power_level")

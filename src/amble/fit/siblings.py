@@ -1,8 +1,9 @@
 """Workloads measured at many points → what a workload measured at few of them will show at the rest.
 
-The siblings are predicted from the few points alone, exactly as the workload in question is; what that missed at the other
-points is regressed on how the siblings answered at the few (a Gaussian process over workloads, with a common offset), and
-the regression is read off at the workload's own answers. Leaving one sibling out at a time tells how good that is.
+The siblings are predicted from the few points alone, exactly as the workload in question is; what that missed at the
+other points is regressed on how the siblings answered at the few (a Gaussian process over workloads, with a common
+offset), and the regression is read off at the workload's own answers. Leaving one sibling out at a time tells how
+good that is.
 
 Shape letters: w workload, x sibling, p point, f feature.
 """
@@ -10,13 +11,14 @@ Shape letters: w workload, x sibling, p point, f feature.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Correction", "Pattern", "correction", "likeness", "patterns"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
@@ -45,7 +47,8 @@ class Correction:
     sd: Floats  # [p]
 
     def at(self, likeness: Floats, own: Floats) -> tuple[Floats, Floats]:
-        """Carry the correction to asked points, given their likeness to the measured ones and that of those, [q, p], [p, p].
+        """Carry the correction to asked points, given their likeness to the measured ones and that of those, [q, p],
+        [p, p].
 
         Returns the shift and the deviation, [w, q]; the deviation is NaN far from every measured point.
         """
@@ -56,7 +59,7 @@ class Correction:
 
 
 def likeness(left: Floats, right: Floats, span: Floats, reach: float) -> Floats:
-    """Matern-3/2 kernel [..., p, r] between points [..., p, k] and [..., r, k] in log knobs scaled to the span [., k]."""
+    """Matern-3/2 kernel [..., p, r] of points [..., p, k] and [..., r, k], in log knobs scaled to the span [., k]."""
     width = np.log(span).max(axis=0) - np.log(span).min(axis=0)
     width = np.where(width > 0, width, 1.0)
     away = (np.log(left)[..., :, None, :] - np.log(right)[..., None, :, :]) / width
@@ -66,7 +69,7 @@ def likeness(left: Floats, right: Floats, span: Floats, reach: float) -> Floats:
 
 
 def patterns(values: tuple[Floats, Floats]) -> list[Pattern]:
-    """Find workloads measured at few points while three siblings or more were measured at twice as many and at those."""
+    """Find workloads measured at few points, with three siblings or more measured at those and as many again."""
     shown = [~np.isnan(one) for one in values if not np.isnan(one).all()]
     some, every = np.any(shown, axis=0), np.all(shown, axis=0)
     count = some.sum(axis=1)
@@ -83,8 +86,8 @@ def patterns(values: tuple[Floats, Floats]) -> list[Pattern]:
 def correction(values: tuple[Floats, Floats], base: Floats, output: int, pattern: Pattern) -> Correction:
     """Learn what predictions from the pattern's points alone missed, and apply it.
 
-    base: logarithms [w + x, p] predicted for the pattern's workloads and then its siblings. How far answers carry and how
-    much is noise are chosen by leaving one sibling out; no correction at all is one of the choices.
+    base: logarithms [w + x, p] predicted for the pattern's workloads and then its siblings. How far answers carry and
+    how much is noise are chosen by leaving one sibling out; no correction at all is one of the choices.
     """
     num_poor = len(pattern.workloads)
     missed = values[output][pattern.siblings] - base[num_poor:]
@@ -105,7 +108,7 @@ def correction(values: tuple[Floats, Floats], base: Floats, output: int, pattern
 
 
 def _features(values: tuple[Floats, Floats], pattern: Pattern) -> Floats:
-    """How workloads and siblings answered at the points [w + x, f]: slopes in time, powers; scaled, unknowns are the mean."""
+    """How workloads and siblings answered at the points [w + x, f]: slopes in time, powers; unknowns are the mean."""
     rows = np.concatenate([pattern.workloads, pattern.siblings])
     time, power = (one[rows][:, pattern.points] for one in values)
     columns = [time[:, 1:] - time[:, :1], power]

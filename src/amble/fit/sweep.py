@@ -6,6 +6,7 @@ Shape letters: w workload, p point (one setting of all knobs), k knob.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from amble.core.table import KNOBS, Table
 
 __all__ = ["Sweep", "farthest_points", "knobs_of", "points_needed", "sweep_of"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 _NUM_POINTS = {1: 3, 2: 5, 3: 12}  # settings to measure for so many clock domains
 
@@ -71,7 +72,8 @@ def sweep_of(table: Table, knobs: tuple[str, ...] | None = None) -> Sweep:
 def farthest_points(points: Floats, num_points: int) -> NDArray[np.int64]:
     """Choose points [p, k] to measure: the highest, the lowest, then always the farthest from those chosen.
 
-    Distance is Euclidean in the logarithm of each knob, scaled to 0..1. Ties go to the first point. Returns indices [n].
+    Distance is Euclidean in the logarithm of each knob, scaled to 0..1. Ties go to the first point. Returns indices
+    [n].
     """
     place = normalised(points, points)
     chosen = [int(np.argmax(place.sum(axis=1))), int(np.argmin(place.sum(axis=1)))]
@@ -100,7 +102,7 @@ def _refuse_unplaced(table: Table, knobs: tuple[str, ...], asked: Floats) -> Non
         if empty.any():
             line = int(table.line[np.argmax(empty)])
             raise Refused(
-                f"{table.source}: line {line}, column {name} is empty while other rows vary it; fill it in or drop the row"
+                f"{table.source}: line {line}, column {name} is empty while other rows vary it; fill it in or drop it"
             )
 
 

@@ -1,13 +1,14 @@
 """A measured table → a fitted table (an artefact) → predictions for the rows of another table.
 
-A fitted table is its measured points: predicting conditions the model on them again, which takes seconds and is exact, so
-that the file stays small, readable and free of anything that could disagree with what was measured.
+A fitted table is its measured points: predicting conditions the model on them again, which takes seconds and is
+exact, so that the file stays small, readable and free of anything that could disagree with what was measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,14 @@ from amble.fit.sweep import Sweep, farthest_points, points_needed, sweep_of
 
 __all__ = ["FITTED", "FittedTable", "HeldOut", "fit_table", "predict_table", "write_predictions"]
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 _FOLDS = 5
 _SAME = 1e-3  # relative difference up to which a fixed knob is the one that was measured
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
+    """Relative errors at measured points left out of the fit in turn, and how often the interval held them."""
     """Relative errors at measured points that were left out of the fit in turn, and how often the interval held them."""
 
     time_median: float | None
@@ -89,7 +90,8 @@ FITTED = Format("fitted table", 1, FittedTable)
 
 
 def fit_table(table: Table, *, model: str = DEFAULT, hold_out: int = _FOLDS) -> FittedTable:
-    """Fit every workload of a table, and again with a fifth of the points left out in turn (hold_out folds, 0 for none).
+    """Fit every workload of a table, and again with a fifth of the points left out in turn (hold_out folds, 0 for
+    none).
 
     Raises Refused for a table that cannot be right, ValueError for a model that is not one.
     """
@@ -119,8 +121,8 @@ def fit_table(table: Table, *, model: str = DEFAULT, hold_out: int = _FOLDS) -> 
 def predict_table(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[str, ...]]:
     """Predict the rows of a table → one number a row, and notes on what could not be said.
 
-    Rows of a workload that was not fitted, or with a knob empty that varied, are NaN. Times and powers of the table are not
-    looked at, nor is the clock that ran where a request is given.
+    Rows of a workload that was not fitted, or with a knob empty that varied, are NaN. Times and powers of the table
+    are not looked at, nor is the clock that ran where a request is given.
     """
     checked_points(table)
     rows = {key: row for row, key in enumerate(fitted.workloads)}

@@ -1,9 +1,11 @@
-"""One clock for a whole network: measured or predicted time and power over its levels → the best level of three problems.
+"""One clock for a whole network: measured or predicted time and power over its levels → the best level of three
+problems.
 
-Han, Nan, Zhou, Niu (ICC 2025): least energy under a deadline (LOCAL-D), least time under an energy budget (LOCAL-E), and a
-weighted sum (LOCAL-W); here with static power as well, P(f) = P0 + κ f^3. `choose_…` scans legal levels, which is exact for any
-curve; `deadline_clock_hz`, `energy_clock_hz` and `budget_clock_hz` are the continuous solutions for t(f) = a f^-b + c, in
-closed form where there is one. Clocks are in Hz, but coefficients a and κ are for clocks in GHz, as in the paper.
+Han, Nan, Zhou, Niu (ICC 2025): least energy under a deadline (LOCAL-D), least time under an energy budget (LOCAL-E),
+and a weighted sum (LOCAL-W); here with static power as well, P(f) = P0 + κ f^3. `choose_…` scans legal levels, which
+is exact for any curve; `deadline_clock_hz`, `energy_clock_hz` and `budget_clock_hz` are the continuous solutions for
+t(f) = a f^-b + c, in closed form where there is one. Clocks are in Hz, but coefficients a and κ are for clocks in
+GHz, as in the paper.
 """
 
 from __future__ import annotations
@@ -71,8 +73,8 @@ def deadline_clock_hz(time: TimeLaw, deadline_s: float) -> float:
 def energy_clock_hz(time: TimeLaw, power: PowerLaw) -> float:
     """Return the clock [Hz] of least energy P(f) t(f); 0 where energy falls all the way down (P0 = 0 and b <= 3).
 
-    Energy is a posynomial in f, so that it has one minimum: the root of 3 κ f^3 t = (P0 + κ f^3) a b f^-b. Closed form for
-    c = 0: f^3 = P0 b / (κ (3 - b)).
+    Energy is a posynomial in f, so that it has one minimum: the root of 3 κ f^3 t = (P0 + κ f^3) a b f^-b. Closed
+    form for c = 0: f^3 = P0 b / (κ (3 - b)).
     """
     if power.static_w == 0 and time.b <= 3:
         return 0.0
@@ -120,9 +122,10 @@ def choose_by_deadline(latency_s: Floats, energy_j: Floats, deadline_s: float) -
 def choose_by_risk(latency_s: Floats, deviation: Floats, energy_j: Floats, deadline_s: float, *, price: float) -> int:
     """Index of the level [p] of least energy when a probable miss has a price.
 
-    deviation [p] is the standard deviation of the logarithm of a predicted time. A level costs its energy times 1 + price x
-    (probability of a miss), so that a level on the edge is taken only where it saves enough; levels more likely to miss than
-    not are never taken while there are others. Where none is likely to meet the deadline the fastest is taken.
+    deviation [p] is the standard deviation of the logarithm of a predicted time. A level costs its energy times 1 +
+    price x (probability of a miss), so that a level on the edge is taken only where it saves enough; levels more
+    likely to miss than not are never taken while there are others. Where none is likely to meet the deadline the
+    fastest is taken.
     """
     slack = np.log(deadline_s / latency_s)
     miss = np.where(deviation > 1e-9, ndtr(-slack / np.maximum(deviation, 1e-9)), (slack < 0).astype(float))
@@ -143,7 +146,7 @@ def choose_by_budget(latency_s: Floats, energy_j: Floats, budget_j: float) -> in
 
 
 def choose_by_weight(latency_s: Floats, energy_j: Floats, weight: float) -> int:
-    """LOCAL-W: index of the level [p] of least w t / t_min + (1 - w) e / e_min; both are normalised or w means nothing."""
+    """LOCAL-W: index of the level [p] of least w t / t_min + (1 - w) e / e_min; w means nothing without the minima."""
     if not 0 <= weight <= 1:
         raise ValueError(f"a weight lies between 0 and 1, not {weight}")
     score = weight * latency_s / latency_s.min() + (1 - weight) * energy_j / energy_j.min()
