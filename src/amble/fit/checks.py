@@ -103,8 +103,8 @@ def _refuse_jump(table: Table, column: str, rows: NDArray[np.int64], reach: floa
     size, unit = ("large", "milli") if few[0] == order[gap + 1 :][0] else ("small", "kilo")
     value = table.number(column)[row]
     raise Refused(
-        f"{table.source}: line {table.line[row]}, column {column}: {value:g} is {steps[gap]:.0f} times too {size} beside "
-        f"the other rows of its workload, which looks like another unit ({unit}); write SI units in every row"
+        f"{table.source}: line {table.line[row]}, column {column}: {value:g} is {steps[gap]:.0f} times too {size} "
+        f"beside the other rows of the workload, which looks like another unit ({unit}); write SI units everywhere"
     )
 
 
@@ -141,6 +141,6 @@ def _compare(table: Table, before: int, row: int) -> bool:
         if max(old, new) > _CONTRADICTION * min(old, new):
             raise Refused(
                 f"{table.source}: lines {table.line[before]} and {table.line[row]}, column {column}: {old:g} and {new:g} "
-                f"for the same workload and setting contradict each other; keep one, or number them in the column repeat"
+                f"for the same workload and setting contradict each other; keep one, or number them as repeats"
             )
     return same

@@ -31,8 +31,8 @@ _SAME = 1e-3  # relative difference up to which a fixed knob is the one that was
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOut:
     """Relative errors at measured points left out of the fit in turn, and how often the interval held them."""
-    """Relative errors at measured points that were left out of the fit in turn, and how often the interval held them."""
 
     time_median: float | None
     time_p95: float | None
