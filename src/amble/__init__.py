@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         devices,
         export_files,
         fit,
+        import_layers,
         load,
         measure,
         open,  # noqa: A004
@@ -47,6 +48,7 @@ _HOMES = {
         "devices",
         "export_files",
         "fit",
+        "import_layers",
         "load",
         "measure",
         "open",
@@ -76,6 +78,7 @@ __all__ = [
     "devices",
     "export_files",
     "fit",
+    "import_layers",
     "load",
     "measure",
     "open",

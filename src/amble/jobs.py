@@ -32,7 +32,7 @@ from amble.core.errors import Infeasible, Refused
 from amble.core.files import Format
 from amble.core.graph import Graph
 from amble.core.log import Log
-from amble.core.point import OperatingPoint
+from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device
 from amble.core.profile import IdlePower, Profile
 from amble.core.report import Report
@@ -47,9 +47,9 @@ from amble.fit.costs import costs as costs_of
 from amble.fit.models import Prediction
 from amble.fit.tables import FITTED, FittedTable, fit_table, predict_table, write_predictions
 from amble.measure import accuracy, design, operators, platform
-from amble.measure.accuracy import Labelled
-from amble.plan import clocks, export
-from amble.runtimes import onnx, synthetic
+from amble.measure.accuracy import Examples
+from amble.plan import clocks, export, neurobalancer
+from amble.runtimes import onnx, synthetic, trtexec
 
 __all__ = [
     "Artefact",
@@ -58,6 +58,7 @@ __all__ = [
     "devices",
     "export_files",
     "fit",
+    "import_layers",
     "load",
     "measure",
     "open",
@@ -84,7 +85,12 @@ _SHOWN = 20  # rows of predictions on the terminal
 _ONCE_MORE = 10  # runs of each operator after a check
 _QUICK = "p-norm"  # the model that chooses what to measure next
 _TYPICAL = (1.1, 1.5, 2.0, 3.0)  # deadlines, in units of the fastest time, when none is given
-_PLANNERS = {"trellis": clocks.per_operator, "single": clocks.single, "max": clocks.fastest}
+_PLANNERS = {
+    "trellis": clocks.per_operator,
+    "single": clocks.single,
+    "max": clocks.fastest,
+    "greedy": neurobalancer.balanced,
+}
 
 
 def devices() -> tuple[Description, ...]:
@@ -213,6 +219,11 @@ def _typical(costs: Costs) -> list[Deadline]:
     return [Deadline(factor * fastest_s) for factor in _TYPICAL]
 
 
+def import_layers(path: Path, *, core_hz: float, device: str = "nvidia") -> Profile:
+    """Read what ``trtexec --exportProfile`` wrote at one core clock [Hz] as a profile; its energy is unknown."""
+    return trtexec.load_profile(path, device=device, clocks=Clocks(core_hz=core_hz))
+
+
 @overload
 def fit(source: Profile, *, model: str = "amble") -> Costs: ...
 @overload
@@ -300,7 +311,7 @@ def check(
     device: str,
     *,
     arrivals: str | None = None,
-    data: Labelled | str | None = None,
+    data: Examples | str | None = None,
     traced: int = 20,
     on_progress: OnProgress = lambda done, total: None,
 ) -> Evidence:
@@ -343,7 +354,7 @@ def _again(made: Costs | Schedule) -> Graph:
     return load(made.source or made.graph, batch=made.batch, shapes=made.shapes, device=made.device)
 
 
-def _requests(schedule: Schedule, graph: Graph, arrivals: str | None, data: Labelled | str | None) -> loop.Requests:
+def _requests(schedule: Schedule, graph: Graph, arrivals: str | None, data: Examples | str | None) -> loop.Requests:
     wanted = parse_load(arrivals or f"periodic:{1e3 * schedule.period_s:.9g}ms:1000")
     asked = loop.Requests(wanted.times_s(0), schedule.deadline.latency_s, schedule.period_s, wanted.spec)
     if data is None:
@@ -352,12 +363,12 @@ def _requests(schedule: Schedule, graph: Graph, arrivals: str | None, data: Labe
     return replace(asked, inputs=examples.request, judge=examples.judge)
 
 
-def labelled(name: str, graph: Graph) -> Labelled:
+def labelled(name: str, graph: Graph) -> Examples:
     """Read labelled data: an ``.npz`` file, or ``bundled`` for the bundled test images."""
     if name != "bundled":
         return accuracy.read_labelled(Path(name), graph)
     images, labels = bundled.fashion_mnist("test")
-    return Labelled({graph.inputs[0].name: bundled.model_input(images)}, labels.astype(np.int64))
+    return Examples({graph.inputs[0].name: bundled.model_input(images)}, labels.astype(np.int64))
 
 
 def _policies(schedule: Schedule) -> list[tuple[str, Schedule | None]]:
@@ -372,9 +383,12 @@ def _policies(schedule: Schedule) -> list[tuple[str, Schedule | None]]:
 
 
 def _governors(device: str) -> tuple[str, ...]:
-    """Return the operating system's governors to compare with: a simulated chip has the one it ships with."""
+    """Return the governors to compare with: on a simulated chip the one it ships with, and one like SysScale."""
     scheme, _, name = device.partition("?")[0].partition(":")
-    return (chip.load(name).core_governor,) if scheme == "sim" else ()
+    if scheme != "sim":
+        return ()
+    loaded = chip.load(name)
+    return (loaded.core_governor, "sysscale") if len(loaded.memory_mhz) > 1 else (loaded.core_governor,)
 
 
 def _governed(device: str, governor: str) -> str:

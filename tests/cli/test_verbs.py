@@ -171,6 +171,14 @@ def test_a_wrong_configuration_names_its_file_or_option(tmp_path: Path) -> None:
     assert "other.yaml" in found.stderr
 
 
+def test_layers_timed_by_tensorrt_are_fitted(tmp_path: Path) -> None:
+    layers = [{"count": 10}, {"name": "conv1", "timeMs": 5.0, "averageMs": 0.5, "medianMs": 0.4, "percentage": 100.0}]
+    (tmp_path / "layers.json").write_text(json.dumps(layers))
+    found = run("fit", "layers.json", "--trtexec", "1410MHz", "-o", "costs.json", "--json", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["latency_s"] == [[0.0004]]
+
+
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     found = run("measure", "synthetic:3", "-d", "sim:jetson-tx2", "-o", "p.json", "--dry-run", cwd=tmp_path)
     assert found.returncode == 0

@@ -16,6 +16,7 @@ import click
 import amble
 from amble.cli.options import Network, Wish, device_option, network_options, output_option, verb, wish_options
 from amble.cli.terminal import Terminal
+from amble.core.quantity import parse_hz
 
 if TYPE_CHECKING:
     from amble.jobs import Artefact
@@ -75,12 +76,15 @@ def measure(
 @click.argument("source", type=_FILE)
 @output_option
 @click.option("--model", default="amble", show_default=True, metavar="NAME", help="Which laws to fit.")
-def fit(terminal: Terminal, *, source: Path, output: Path | None, model: str) -> None:
+@click.option("--trtexec", metavar="CLOCK", help="SOURCE is from trtexec --exportProfile, run at this core clock.")
+def fit(terminal: Terminal, *, source: Path, output: Path | None, model: str, trtexec: str | None) -> None:
     """Fit the latency and power laws to SOURCE: a profile, or a table measured elsewhere (.csv, .csv.gz).
 
-    Prints the error on points that were held out.
+    Prints the error on points that were held out. TensorRT's layer profiles (trtexec --exportProfile=FILE) can be read
+    too; they tell times at one clock only: --trtexec 1410MHz.
     """
-    _give(terminal, amble.fit(source, model=model), output)
+    measured = source if trtexec is None else amble.import_layers(source, core_hz=parse_hz(trtexec))
+    _give(terminal, amble.fit(measured, model=model), output)
 
 
 @verb(main)
