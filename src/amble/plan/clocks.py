@@ -18,7 +18,7 @@ from amble.plan import search
 from amble.plan.problem import Problem, Task, alone, highest, pose, to_schedule, too_slow
 from amble.plan.trellis import Solution
 
-__all__ = ["baselines", "fastest", "frontier", "per_operator", "single"]
+__all__ = ["baselines", "best_alone", "fastest", "frontier", "per_operator", "single"]
 
 
 _FRONTIER = 9  # budgets
@@ -44,7 +44,7 @@ def per_operator(
     solution = search.solve(problem.trellis, problem.limit_s, wait=problem.wait, exact=exact)
     if not solution.feasible:
         raise too_slow(problem)
-    steady = _best_alone(problem)
+    steady = best_alone(problem)
     if steady is not None and not exact and steady.energy_j * (1 - _WORTH) <= solution.energy_j:
         solution = replace(steady, lower_bound_j=solution.lower_bound_j)
     plan = to_schedule(problem, solution, "trellis")
@@ -54,7 +54,7 @@ def per_operator(
 def single(graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: float | None = None) -> Schedule:
     """Choose the one point for all operators that needs least energy within the deadline."""
     problem = _posed(graph, costs, deadline, period_s)
-    found = _best_alone(problem)
+    found = best_alone(problem)
     if found is None:
         raise too_slow(problem)
     return to_schedule(problem, found, "single")
@@ -86,7 +86,7 @@ def frontier(
 
 def baselines(problem: Problem) -> tuple[Baseline, ...]:
     """Return what the maximum clocks and the best single ones would cost; the latter only where one is fast enough."""
-    steady = _best_alone(problem)
+    steady = best_alone(problem)
     plans = [("maximum clocks", _fastest(problem))]
     if steady is not None:
         plans.append(("best single clocks", to_schedule(problem, steady, "single")))
@@ -104,7 +104,7 @@ def _fastest(problem: Problem) -> Schedule:
     return to_schedule(problem, alone(problem, highest(problem.table.points)), "max")
 
 
-def _best_alone(problem: Problem) -> Solution | None:
+def best_alone(problem: Problem) -> Solution | None:
     """Return the best path that stays at one node; the fastest where energy is unknown; None where all are late."""
     found = [alone(problem, node) for node in range(problem.trellis.num_nodes)]
     within = [each for each in found if each.feasible]
