@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         save,
         show,
     )
+    from amble.quantizing import quantize
 
 _HOMES = {
     "amble.jobs": (
@@ -59,6 +60,7 @@ _HOMES = {
         "save",
         "show",
     ),
+    "amble.quantizing": ("quantize",),
     "amble.core.errors": ("AmbleError", "Infeasible", "Refused"),
     "amble.core.point": ("Clocks", "OperatingPoint"),
     "amble.core.schedule": ("Deadline", "Schedule"),
@@ -84,6 +86,7 @@ __all__ = [
     "open",
     "plan",
     "predict",
+    "quantize",
     "read",
     "restore",
     "save",

@@ -38,6 +38,7 @@ from amble.core.profile import IdlePower, Profile
 from amble.core.report import Report
 from amble.core.schedule import Deadline, Schedule, Step
 from amble.core.table import read_table
+from amble.core.variants import Variants
 from amble.devices import chip, guard, host, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
 from amble.devices.guard import Restored
@@ -70,7 +71,7 @@ __all__ = [
     "show",
 ]
 
-Artefact = Profile | Costs | FittedTable | Schedule | Log | Report
+Artefact = Profile | Costs | FittedTable | Schedule | Log | Report | Variants
 T = TypeVar("T")
 OnProgress = Callable[[int, int], None]
 
@@ -78,7 +79,10 @@ PROFILE = Format("profile", 1, Profile)
 SCHEDULE = Format("schedule", 1, Schedule)
 REPORT = Format("report", 1, Report)
 LOG = Format("log", 1, Log)
-_FORMATS: Mapping[str, Format[Any]] = {each.kind: each for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG)}
+VARIANTS = Format("variants", 1, Variants)
+_FORMATS: Mapping[str, Format[Any]] = {
+    each.kind: each for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG, VARIANTS)
+}
 
 BUNDLED = "fashion-resnet"
 _SHOWN = 20  # rows of predictions on the terminal

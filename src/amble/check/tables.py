@@ -16,8 +16,9 @@ from amble.core.log import Log
 from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import Profile, Sample
 from amble.core.quantity import format_energy, format_time
-from amble.core.report import PolicyReport, Report
+from amble.core.report import Estimate, PolicyReport, Report
 from amble.core.schedule import Schedule
+from amble.core.variants import Variant, Variants
 
 __all__ = ["Costs", "Table", "tables"]
 
@@ -141,11 +142,11 @@ def _schedule(schedule: Schedule) -> tuple[Table, ...]:
         for segment in schedule.segments
     )
     notes = (f"waits at {schedule.wait}", f"device: {schedule.calibration}", *schedule.notes)
-    return (
+    plan = (
         Table(title, ("what", ""), _promises(schedule)),
         Table("Segments", ("operators", "clocks", "precision", "predicted"), rows, notes),
-        _baselines(schedule),
     )
+    return (*plan, _baselines(schedule)) if schedule.baselines else plan
 
 
 def _promises(schedule: Schedule) -> tuple[tuple[str, str], ...]:
@@ -216,6 +217,46 @@ def _report(report: Report) -> tuple[Table, ...]:
 @tables.register
 def _evidence(evidence: Evidence) -> tuple[Table, ...]:
     return _report(evidence.report)
+
+
+@tables.register
+def _variants(variants: Variants) -> tuple[Table, ...]:
+    facts = [
+        ("chosen", variants.chosen),
+        ("device", f"{variants.device} ({variants.calibration})"),
+        ("accuracy that may be lost", f"{variants.allowed} ({variants.allowed_points:.3g} points)"),
+        ("examples", f"{variants.num_calibration} to calibrate, {variants.num_judged} others to judge by"),
+        ("times are", variants.clock),
+    ]
+    if variants.final is not None and variants.final_reference is not None:
+        facts.append((f"{variants.metric} of the chosen one on other data", share(variants.final)))
+        facts.append((f"{variants.metric} of the reference there", share(variants.final_reference)))
+    columns = ("variant", "verdict", "median time", "times as fast", variants.metric, "lost, points", "why")
+    title = f"Variants of {variants.graph}, batch {variants.batch}"
+    return (
+        Table(title, ("what", ""), tuple(facts), variants.notes),
+        Table("Side by side", columns, tuple(map(_variant, variants.variants))),
+    )
+
+
+def _variant(each: Variant) -> tuple[str, ...]:
+    return (
+        each.name,
+        each.verdict,
+        UNKNOWN if each.latency_s is None else format_time(each.latency_s),
+        _between(each.speedup, UNKNOWN),
+        UNKNOWN if each.quality is None else share(each.quality),
+        _between(each.loss, UNKNOWN),
+        each.reason,
+    )
+
+
+def _between(estimate: Estimate | None, unknown: str) -> str:
+    """Write an estimate with its interval."""
+    if estimate is None:
+        return unknown
+    low, high = ("?" if end is None else f"{end:.2f}" for end in (estimate.low, estimate.high))
+    return f"{estimate.value:.2f} ({low} to {high})".replace("-", "−")
 
 
 def _latencies(report: Report) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod, sqrt
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,29 @@ import numpy as np
 import numpy.typing as npt
 
 from amble.core.errors import Refused
-from amble.core.graph import Graph
+from amble.core.graph import Graph, Port
 from amble.core.ports import Tensors
 from amble.core.report import Estimate, Share
 
-__all__ = ["ALIKE", "Answers", "Examples", "answers", "lost", "read_arrays", "read_labelled", "right", "squared_error"]
+__all__ = [
+    "ALIKE",
+    "Answers",
+    "Examples",
+    "answers",
+    "disagreement",
+    "fitting",
+    "lost",
+    "read_arrays",
+    "read_labelled",
+    "right",
+    "shapes_of",
+    "squared_error",
+]
 
 ALIKE = 0.99
 """The least cosine of two answers that count as the same, where they are no lists of scores."""
+
+_DTYPES = {"float": "float32", "double": "float64"}
 
 Array = npt.NDArray[Any]
 Counted = npt.NDArray[np.bool_]
@@ -119,7 +134,7 @@ def lost(found: Counted, reference: Counted, share: ShareOf) -> Estimate:
     both, neither = int((found & reference).sum()), int((~found & ~reference).sum())
     only_ours, only_theirs = int((found & ~reference).sum()), int((reference & ~found).sum())
     margins = (both + only_ours) * (only_theirs + neither) * (both + only_theirs) * (only_ours + neither)
-    product = both * neither - only_ours * only_theirs
+    product = float(both * neither - only_ours * only_theirs)
     if product > 0:
         product = max(product - num / 2, 0.0)  # Newcombe's correction for continuity
     tie = product / sqrt(margins) if margins else 0.0
@@ -127,6 +142,13 @@ def lost(found: Counted, reference: Counted, share: ShareOf) -> Estimate:
     low = _reach(theirs.value - (theirs.low or 0.0), (ours.high or 1.0) - ours.value, tie)
     high = _reach((theirs.high or 1.0) - theirs.value, ours.value - (ours.low or 0.0), tie)
     return Estimate(100 * value, 100 * (value - low), 100 * (value + high))
+
+
+def disagreement(found: Counted, share: ShareOf) -> Estimate:
+    """Return the share of answers that are not the reference's, in points of 100, with its interval."""
+    agreed = share(int(found.sum()), len(found)).ratio
+    low, high = 1.0 if agreed.high is None else agreed.high, agreed.low or 0.0
+    return Estimate(100 * (1 - agreed.value), 100 * (1 - low), 100 * (1 - high))
 
 
 def squared_error(found: Answers, reference: Answers) -> float:
@@ -163,7 +185,7 @@ def read_labelled(path: Path, graph: Graph) -> Examples:
 
 
 def fitting(examples: Examples, graph: Graph, name: str) -> Examples:
-    """Return the arrays that a network takes; Refused where one is missing or has another shape."""
+    """Return the arrays that a network takes, in its types; Refused where one is missing or does not fit."""
     missing = {port.name for port in graph.inputs} - examples.inputs.keys()
     if missing:
         has = ", ".join(sorted(examples.inputs))
@@ -175,6 +197,16 @@ def fitting(examples: Examples, graph: Graph, name: str) -> Examples:
                 f"{name}: an example of {port.name} is {list(shape)}, the network takes {list(port.shape[1:])}"
             )
     return Examples({port.name: examples.inputs[port.name] for port in graph.inputs}, examples.labels)
+
+
+def _fitting(values: Array, port: Port, name: str) -> Array:
+    dtype = np.dtype(_DTYPES.get(port.dtype, port.dtype))
+    if values.shape[1:] != port.shape[1:] or not np.can_cast(values.dtype, dtype, "same_kind"):
+        raise Refused(
+            f"{name}: an example of {port.name} is {values.dtype} {list(values.shape[1:])}, "
+            f"the network takes {dtype} {list(port.shape[1:])}"
+        )
+    return values.astype(dtype, copy=False)
 
 
 def shapes_of(examples: Examples, batch: int) -> Mapping[str, tuple[int, ...]]:

@@ -1,0 +1,174 @@
+"""An ONNX file → the same network in INT8: calibrated static, dynamic, or calibrated with some operators left alone.
+
+Static quantisation writes QuantizeLinear and DequantizeLinear pairs (QDQ) around every operator that ONNX Runtime has
+an INT8 kernel for, weights per output channel. Its ranges come from running examples once; after that any number of
+networks, with any operators left in floating point, is made from the same ranges. Which of them is worth having only a
+measurement tells (`adapt.choose`).
+
+Activations are unsigned (U8) or signed (S8), weights signed (S8). On x86 with VNNI U8S8 is the one with fast kernels.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_dynamic
+from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.registry import QDQRegistry
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from amble.core.errors import Refused
+from amble.core.ports import Tensors
+
+__all__ = ["Activations", "Prepared", "Ranges", "calibrate", "dynamic", "layers", "prepare", "static"]
+
+Activations = Literal["u8", "s8"]
+
+_HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_KINDS = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
+_DYNAMIC_KINDS = ("MatMul", "Gemm", "Attention", "LSTM", "Gather", "EmbedLayerNormalization")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A network made ready for quantisation: folded, fused, its shapes inferred, every node named."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranges:
+    """What every tensor of a prepared network went through, smallest and largest, over ``num_examples``."""
+
+    tensors: Any  # onnxruntime.quantization's TensorsData
+    num_examples: int
+
+
+def prepare(source: Path, folder: Path) -> Prepared:
+    """Fold and fuse a network, and infer its shapes anew; Refused when ONNX Runtime cannot.
+
+    Shapes that an exporter left behind are dropped first: quantisation changes nodes and then finds them wrong.
+    Symbolic inference is left out, which fails on transformers and is not needed where ranks are known.
+    """
+    model = onnx.load(str(source))
+    del model.graph.value_info[:]
+    _name_nodes(model.graph)
+    lean, ready = folder / "lean.onnx", folder / "prepared.onnx"
+    onnx.save(model, str(lean))
+    with _refusing(source.name, "prepared for quantisation"):
+        quant_pre_process(str(lean), str(ready), skip_symbolic_shape=True)
+    lean.unlink()
+    return Prepared(ready, source.stem)
+
+
+def calibrate(prepared: Prepared, feeds: Sequence[Tensors]) -> Ranges:
+    """Run examples, each a batch → the range of every tensor. ValueError without any."""
+    if not feeds:
+        raise ValueError("calibration needs at least one example")
+    with tempfile.TemporaryDirectory(prefix="amble-") as folder, _refusing(prepared.name, "calibrated"):
+        calibrator = create_calibrator(
+            prepared.path,
+            None,
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        calibrator.collect_data(_Feeds(feeds))
+        tensors = calibrator.compute_data()
+    num = sum(len(next(iter(feed.values()))) for feed in feeds)
+    return Ranges(tensors, num)
+
+
+def static(
+    prepared: Prepared, ranges: Ranges, output: Path, *, activations: Activations, leave: Iterable[str] = ()
+) -> None:
+    """Write the network in INT8, all but the nodes to ``leave`` in floating point; Refused when it cannot be done."""
+    with _refusing(prepared.name, "quantised"):
+        quantiser = QDQQuantizer(
+            onnx.load(str(prepared.path)),
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=_KINDS[activations],
+            tensors_range=ranges.tensors,
+            nodes_to_quantize=[],
+            nodes_to_exclude=sorted(leave),
+            op_types_to_quantize=list(QDQRegistry),
+            extra_options={},
+        )
+        quantiser.quantize_model()
+    _save(quantiser.model.model, output)
+
+
+def dynamic(prepared: Prepared, output: Path) -> None:
+    """Write the network with INT8 weights, its activations quantised as they come; needs no examples."""
+    with _refusing(prepared.name, "quantised"):
+        quantize_dynamic(
+            str(prepared.path),
+            str(output),
+            op_types_to_quantize=list(_DYNAMIC_KINDS),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+
+
+def layers(prepared: Prepared) -> tuple[tuple[str, ...], ...]:
+    """Return the nodes in groups, each a product (convolution, Gemm, MatMul) and what follows until the next one.
+
+    [layer][node]: what an operator-wise mix decides on; what comes before the first product belongs to it.
+    """
+    groups: list[list[str]] = [[]]
+    seen = False
+    for node in onnx.load(str(prepared.path), load_external_data=False).graph.node:
+        if node.op_type in _HEAVY:
+            if seen:
+                groups.append([])
+            seen = True
+        groups[-1].append(node.name)
+    return tuple(tuple(group) for group in groups)
+
+
+class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # the runtime is not typed
+    """Hands batches to the calibrator, one at a time."""
+
+    def __init__(self, feeds: Sequence[Tensors]) -> None:
+        self._left: Iterator[Tensors] = iter(feeds)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Return the next batch; None at the end."""
+        feed = next(self._left, None)
+        return None if feed is None else dict(feed)
+
+
+@contextmanager
+def _refusing(name: str, doing: str) -> Iterator[None]:
+    """Turn whatever the runtime's quantiser raises into one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Refused(f"{name} cannot be {doing}: {type(error).__name__}: {reason}") from error
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Name every node uniquely: nodes are left out of quantisation by name."""
+    taken: set[str] = set()
+    for index, node in enumerate(graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{index}"
+        while node.name in taken:
+            node.name += "_"
+        taken.add(node.name)
+
+
+def _save(model: onnx.ModelProto, output: Path) -> None:
+    """Save without the shapes that were inferred before quantisation."""
+    del model.graph.value_info[:]
+    onnx.save(model, str(output))
