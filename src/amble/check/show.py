@@ -45,7 +45,7 @@ def _evidence(evidence: Evidence) -> str:
 
 @show_html.register
 def _schedule(schedule: Schedule) -> str:
-    facts, segments, baselines = tables(schedule)
+    facts, segments, *baselines = tables(schedule)
     plots = [Plot("Clocks through one inference", "What each operator runs at, as planned.", timeline_figure(schedule))]
     if schedule.predicted.energy_j is not None:
         caption = "The plan and the baselines, as predicted."
@@ -54,7 +54,7 @@ def _schedule(schedule: Schedule) -> str:
     runs = len(schedule.segments)
     split = "all at the same clocks" if runs == 1 else f"in {runs} runs of equal clocks"
     lead = f"{len(schedule.steps)} operators, {split}, by the planner {schedule.planner}."
-    sections = [Section("The plan", plots=tuple(plots)), Section("Numbers", (baselines, segments))]
+    sections = [Section("The plan", plots=tuple(plots)), Section("Numbers", (*baselines, segments))]
     return document(facts.title, lead, tiles, sections, banner=banner(schedule.calibration))
 
 
