@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import document
 import numpy as np
@@ -33,7 +34,7 @@ from amble.fit.models import Measured, predict
 from amble.fit.sweep import Sweep, farthest_points, sweep_of
 from amble.plan.single_clock import choose_by_budget, choose_by_deadline, choose_by_weight
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 FILES = (
     "a100-pcie-kerneltuner-fma",
@@ -85,7 +86,7 @@ def believed(sweep: Sweep) -> dict[str, tuple[Floats, Floats]]:
     """Time and energy [w, p] of every level, by model, from three levels."""
     chosen = farthest_points(sweep.points, 3)
     measured = Measured(sweep.knobs, sweep.points[chosen], sweep.latency_s[:, chosen], sweep.power_w[:, chosen])
-    found = {}
+    found: dict[str, tuple[Floats, Floats]] = {}
     for model in ("cpu-dvfs", "cpu-dvfs-top", *AWARE_MODELS):
         one = predict(model, measured, at=sweep.points)
         found[model] = (one.latency_s, one.latency_s * one.power_w)

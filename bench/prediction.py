@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import document
 import numpy as np
@@ -29,7 +30,7 @@ from amble.fit.models import DEFAULT, MODELS, Prediction
 from amble.fit.sweep import Sweep, farthest_points, points_needed, sweep_of
 from amble.fit.tables import fit_table, predict_table
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 Record = dict[str, object]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import document
 import numpy as np
@@ -26,7 +27,7 @@ from amble.fit.sweep import points_needed, sweep_of
 from amble.fit.tables import fit_table, predict_table
 from amble.plan.single_clock import choose_by_risk
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 DEADLINES = (1.1, 1.25, 1.5, 1.75, 2.0)
 PRICE = 0.1

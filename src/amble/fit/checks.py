@@ -140,7 +140,7 @@ def _compare(table: Table, before: int, row: int) -> bool:
         same = same and old == new
         if max(old, new) > _CONTRADICTION * min(old, new):
             raise Refused(
-                f"{table.source}: lines {table.line[before]} and {table.line[row]}, column {column}: {old:g} and {new:g} "
-                f"for the same workload and setting contradict each other; keep one, or number them as repeats"
+                f"{table.source}: lines {table.line[before]} and {table.line[row]}, column {column}: {old:g} and "
+                f"{new:g} for the same workload and setting contradict each other; keep one, or number them as repeats"
             )
     return same

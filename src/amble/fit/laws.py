@@ -24,6 +24,7 @@ Floats = NDArray[np.floating[Any]]
 _EXPONENTS = np.linspace(0.1, 3.0, 30)
 _NORMS = np.array([1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0])
 _KNEES = np.linspace(0.3, 0.95, 27)
+_BALANCES = (1.0, 0.25, 0.5, 2.0, 4.0)  # of the terms of a roofline, where its fit starts
 _PRIMARY = ("core_hz", "cpu_hz", "power_limit_w", "memory_hz")
 
 
@@ -108,23 +109,31 @@ def roofline(points: Floats, values: Floats, knobs: tuple[str, ...]) -> Curve:
     top = points.max(axis=0)
     alone = points.shape[1] == 1
     slow = _with_one(top / points) if alone else top / points
-    weights = _nonnegative(slow, values)[0] + 1e-3 * values.min()
-    constant, best, kept = 0.0, np.inf, (0.0, weights)
-    for _ in range(25):
-        term = np.argmax(slow * weights, axis=1)
-        columns = np.where(np.arange(slow.shape[1]) == term[:, None], slow, 0.0)
-        solved, misfit = _nonnegative(columns if alone else _with_one(columns), values)
-        constant = 0.0 if alone else float(solved[-1])
-        used = np.isin(np.arange(slow.shape[1]), term)
-        weights = np.where(used, solved[: slow.shape[1]], weights)
-        if misfit < best:
-            best, kept = misfit, (constant, weights)
-    constant, weights = kept
+    first = _nonnegative(slow, values)[0] + 1e-3 * values.min()
+    starts = [first * balance ** np.arange(len(first)) for balance in _BALANCES]
+    _, constant, weights = min(
+        (_alternated(slow, values, start, alone) for start in starts), key=lambda found: found[0]
+    )
     return Curve(
         "roofline",
         (constant, *weights.tolist()),
         lambda at: constant + np.max((_with_one(top / at) if alone else top / at) * weights, axis=1),
     )
+
+
+def _alternated(slow: Floats, values: Floats, weights: Floats, alone: bool) -> tuple[float, float, Floats]:
+    """Assign each point to its slowest term and fit the terms, in turn; return misfit, constant and weights."""
+    best, kept = np.inf, (0.0, weights)
+    for _ in range(15):
+        term = np.argmax(slow * weights, axis=1)
+        columns = np.where(np.arange(slow.shape[1]) == term[:, None], slow, 0.0)
+        solved, _ = _nonnegative(columns if alone else _with_one(columns), values)
+        constant = 0.0 if alone else float(solved[-1])
+        weights = np.where(np.isin(np.arange(slow.shape[1]), term), solved[: slow.shape[1]], weights)
+        misfit = float(np.sum(((constant + np.max(slow * weights, axis=1)) / values - 1) ** 2))
+        if misfit < best:
+            best, kept = misfit, (constant, weights)
+    return best, *kept
 
 
 def cube(points: Floats, values: Floats, knobs: tuple[str, ...]) -> Curve:

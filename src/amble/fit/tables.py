@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,14 +145,10 @@ def predict_table(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[
 
 def write_predictions(table: Table, prediction: Prediction, path: Path) -> None:
     """Write the same rows with predicted times and powers, and the ends of the intervals as further columns."""
-    filled = table.with_values(latency_s=prediction.latency_s, power_w=prediction.power_w)
-    extra = [
-        ("latency_lo_s", prediction.latency_lo_s),
-        ("latency_hi_s", prediction.latency_hi_s),
-        ("power_lo_w", prediction.power_lo_w),
-        ("power_hi_w", prediction.power_hi_w),
-    ]
-    write_table(filled, path, extra=extra)
+    names = ("latency_s", "latency_lo_s", "latency_hi_s", "power_w", "power_lo_w", "power_hi_w")
+    columns = {name: values.astype(np.float64) for name, values in zip(names, _fields(prediction), strict=True)}
+    filled = table.with_values(latency_s=columns.pop("latency_s"), power_w=columns.pop("power_w"))
+    write_table(filled, path, extra=list(columns.items()))
 
 
 def _fields(found: Prediction) -> tuple[Floats, ...]:

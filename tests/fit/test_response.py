@@ -1,0 +1,83 @@
+"""The family contains the laws it claims to, and obeys physics for any parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from amble.fit.response import DEVICE, WORKLOAD, active, flags_of, geometry_of, respond, start
+
+TWO = ("core_hz", "memory_hz")
+LIMIT = ("power_limit_w",)
+
+
+def parameters(knobs, num_samples, seed):
+    rng = np.random.default_rng(seed)
+    flags = flags_of(knobs, time=True, power=True)
+    drawn = []
+    for group in (DEVICE, WORKLOAD):
+        values = np.tile(start(group, flags), (num_samples, 1))
+        on = active(group, flags)
+        sd = np.array([parameter.sd for parameter in group])
+        values[:, on] += sd[on] * rng.standard_normal((num_samples, len(on)))
+        drawn.append(values)
+    return drawn
+
+
+def grid(knobs, *axes):
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(knobs))
+    return points, geometry_of(points, knobs, top=points.max(axis=0), low=points.min(axis=0))
+
+
+def test_time_never_rises_with_a_clock():
+    points, geometry = grid(TWO, np.linspace(3e8, 1.5e9, 9), np.array([8e8, 1.6e9, 3.2e9]))
+    device, workload = parameters(TWO, 200, seed=1)
+    slow = [parameter.name for parameter in DEVICE].index("lowest_memory")
+    device[:, slow] = np.abs(device[:, slow])
+    time, _ = respond(device, workload, geometry)
+    assert (np.diff(time.reshape(200, 9, 3), axis=1) <= 1e-9).all()
+    assert (np.diff(time.reshape(200, 9, 3), axis=2) <= 1e-9).all()
+    assert len(points) == 27
+
+
+def test_power_of_core_bound_work_never_falls_with_the_core_clock():
+    _, geometry = grid(("core_hz",), np.linspace(3e8, 1.5e9, 9))
+    device, workload = parameters(("core_hz",), 200, seed=2)
+    names = [parameter.name for parameter in WORKLOAD]
+    workload[:, names.index("core")] = 5.0
+    workload[:, [names.index("floor"), names.index("host")]] = -8.0
+    device[:, [parameter.name for parameter in DEVICE].index("core_slope")] = 0.0
+    _, power = respond(device, workload, geometry)
+    assert (np.diff(power, axis=1) >= -1e-9).all()
+
+
+def test_a_lower_power_limit_is_never_faster_and_is_kept_down_to_the_floor():
+    limits = np.linspace(80.0, 250.0, 10)
+    _, geometry = grid(LIMIT, limits)
+    time, power = respond(*parameters(LIMIT, 200, seed=3), geometry)
+    assert (np.diff(time, axis=1) <= 1e-6).all()
+    assert (np.diff(power, axis=1) >= -1e-6).all()
+    kept = np.exp(power) <= limits / limits.max() * 1.06
+    slowest = time.max(axis=1, keepdims=True) - time < 1e-6  # the clock falls no further than to its floor
+    assert (kept | slowest).mean() > 0.7
+
+
+@pytest.mark.parametrize(("logit", "expected"), [(12.0, 2.0), (-12.0, 1.04)])
+def test_overlap_runs_from_the_sum_to_the_maximum(logit, expected):
+    _, geometry = grid(TWO, np.array([1e9]), np.array([1e9]))
+    device, workload = (start(group, flags_of(TWO, time=True, power=False)) for group in (DEVICE, WORKLOAD))
+    names = [parameter.name for parameter in WORKLOAD]
+    workload[[names.index("host"), names.index("floor")]] = -30.0
+    workload[[names.index("core"), names.index("memory")]] = 0.0
+    device[[parameter.name for parameter in DEVICE].index("overlap")] = logit
+    device[[parameter.name for parameter in DEVICE].index("sustained")] = 1.0
+    time, _ = respond(device, workload, geometry)
+    assert np.exp(time[0]) == pytest.approx(expected, rel=0.02)
+
+
+def test_parameters_that_a_table_cannot_show_are_off():
+    flags = flags_of(("core_hz",), time=True, power=False)
+    shown = {DEVICE[i].name for i in active(DEVICE, flags)} | {WORKLOAD[i].name for i in active(WORKLOAD, flags)}
+    assert "memory" not in shown
+    assert "knee" not in shown
+    assert {"overlap", "core", "host", "floor", "time_level"} <= shown
