@@ -22,6 +22,7 @@ from amble.plan.trellis import Floats, Ints
 __all__ = ["Limits", "close"]
 
 _PAIRS = 1 << 19  # labels times next cells that are looked at together
+_FEW = 16  # labels for which one bound will do
 _MANY = 48  # labels up to which it does not pay to compare them
 _RIVALS = 64  # labels that others are compared with, where there are three costs to compare
 _TIME_STEP = 1e-14  # times nearer than this, relative to the budget, count as equal among labels
@@ -254,7 +255,8 @@ def _extend(problem: Problem, guide: _Guide, labels: _Labels | None, column: int
         lost = some.loss[label] + loss[goal]
         to = places[goal]
         extended = _Labels(time_s.ravel()[open_], cost_j.ravel()[open_], lost, bound_j, to, begin + label)
-        parts.append(_bounded(problem, guide, extended, column, threshold_j))
+        few = len(open_) <= _FEW and column < len(guide.alive) - 1
+        parts.append(extended if few else _bounded(problem, guide, extended, column, threshold_j))
     if len(parts) == 1:
         return parts[0]
     names = ("time_s", "cost_j", "loss", "bound_j", "place", "parent")

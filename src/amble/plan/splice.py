@@ -20,7 +20,7 @@ from amble.plan.trellis import Floats, Ints
 
 __all__ = ["splice"]
 
-_TRACED = 12  # candidates that are traced at most, as the slope is not exact at a breakpoint
+_TRACED = 4  # candidates that are traced at most, as the slope is not exact at a breakpoint
 _SAFE = 1e-8  # part of the budget kept free, as the slope is rounded
 
 
