@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from amble.control.batcher import Cause, Pace, Queue, Refusal, Request
@@ -228,6 +228,8 @@ class Engine:
         if decision.rung is not None:
             self._serve(lane, decision.rung, taken)
         else:
+            if decision.clocks is not None:
+                self._ask(decision.clocks)
             source.wait(decision.wake_s)
         return True
 

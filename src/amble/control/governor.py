@@ -57,7 +57,7 @@ class Observation(NamedTuple):
 class Decision(NamedTuple):
     """What to do now, and what to promise meanwhile.
 
-    With a ``rung``: serve up to ``rows`` rows at it. Without: ask for ``clocks`` (None: leave them), and ask again at
+    With a ``rung``: serve up to ``rows`` rows at it. Without: ask for ``clocks`` (None: leave them), and look again at
     ``wake_s`` at the latest. ``pace`` is the fastest that may be promised to newcomers.
     """
 

@@ -48,7 +48,7 @@ class Tuning:
     time. ``allowed``: share of the refusals that the objective's percentile allows to be planned with. ``sudden``:
     standard deviations at which the fast rate overrules the slow.
     ``give``: where the percentile cannot be kept, how far to go from the fewest refusals towards the baseline's.
-    ``margin``: share of the baseline's refusals to plan with, the model being no more than one. ``parking``: share of the deadline within which parked clocks must be able to answer what comes at a time.
+    ``margin`` and ``more``: share of the baseline's refusals to plan with, and a share of all requests on top. ``parking``: share of the deadline within which parked clocks must be able to answer what comes at a time.
     """
 
     guard: float = 0.25
@@ -61,6 +61,7 @@ class Tuning:
     sudden: float = 3.0
     give: float = 0.5
     margin: float = 1.0
+    more: float = 0.0004
     parking: float = 0.5
 
 
@@ -124,11 +125,11 @@ class Amble:
         gear, level = self._choice(state, seen, running)
         rung = self.gears[gear].rungs[level]
         rows = self._rows(rung, level, state, seen, pace)
-        wake_s = self._hold_until_s(rung, rows, state, seen, pace)
-        if wake_s > seen.now_s:
-            lost_s = self.shifts.climb_s(running, running, 0.0)
-            return state._replace(idle_s=NEVER_S), Decision(pace._replace(switch_s=lost_s), wake_s=wake_s)
+        wake_s = self._hold_until_s(rung, rows, state, seen, pace) - self.shifts.late_s(running, gear, seen.asked)
         state = self._asked(state._replace(idle_s=NEVER_S), seen, rung.clocks, running)
+        if wake_s > seen.now_s:
+            lost_s = self.shifts.climb_s(gear, running, state.settled_s - seen.now_s)
+            return state, Decision(pace._replace(switch_s=lost_s), clocks=rung.clocks, wake_s=wake_s)
         end_s = seen.now_s + pace.factor * rung.latency_s[rows - 1]
         lost_s = self.shifts.climb_s(gear, running, state.settled_s - end_s)
         return state, Decision(pace._replace(switch_s=lost_s), rung, rows)
@@ -168,7 +169,9 @@ class Amble:
     def _policy(self, load: Load) -> Policy:
         """Solve for one load, with no more refusals than the baseline's or the percentile's."""
         baseline = baseline_refusals(self.ladder.levels[0].rungs[0], self.ladder, load)
-        goal = min(self.tuning.margin * baseline + 0.001, self.tuning.allowed * (1.0 - self.objective.percentile))
+        goal = min(
+            self.tuning.margin * baseline + self.tuning.more, self.tuning.allowed * (1.0 - self.objective.percentile)
+        )
         strict = solve(self.gears, self.ladder, load, goal=goal)
         if strict.refused <= goal or strict.refused >= baseline:
             return strict
@@ -204,8 +207,9 @@ class Amble:
         gear = self.gears[0]
         best = 0
         for level in range(1, len(self.losses)):
-            cheaper = gear.cheaper[level] < gear.cheaper[best]
-            if cheaper and self.budget.affords(state.saved - state.kept, self.losses[level], seen.head_rows):
+            cheaper, loss = gear.cheaper[level] < gear.cheaper[best], self.losses[level]
+            kept = min(state.kept, max(0.0, self.budget.cap - 2.0 * loss * seen.head_rows))
+            if cheaper and self.budget.affords(state.saved - kept, loss, seen.head_rows):
                 best = level
         return best
 
@@ -223,7 +227,7 @@ class Amble:
         """Tell whether all others would still be on time at the fastest after a batch at this rung, and that one too."""
         rung, due_s, pace = self.gears[gear].rungs[level], seen.due_s, self.pace(state)
         guard_s = self.tuning.guard * pace.quick.latency_s[0]
-        start_s = seen.now_s + seen.other_s + guard_s + self.shifts.own_s[running][gear]
+        start_s = seen.now_s + seen.other_s + guard_s + self.shifts.late_s(running, gear, seen.asked)
         rows = 1
         if pace.max_batch > 1:
             rows = fitting_batch(due_s, start_s, rung, limit=pace.max_batch, factor=pace.factor)

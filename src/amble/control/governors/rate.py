@@ -8,13 +8,14 @@ from typing import NamedTuple
 __all__ = ["Rate", "arrive", "fresh"]
 
 _LEARN = 0.01  # weight of one window in the mean and the mean square of the counts
+_TRUST = 0.15  # weight from which on they tell something: 16 windows
 
 
 class Rate(NamedTuple):
     """Exponentially forgotten counts over a fast and a slow time constant [s], and counts in windows of equal length.
 
     ``at_s`` is when they were made, ``since_s`` the beginning. ``mean`` and ``square`` are of the counts in windows of
-    ``window_s``, the last of which ends at ``until_s`` and has ``held`` so many so far.
+    ``window_s`` times ``weight``, which grows to 1; the last window ends at ``until_s`` and has ``held`` so many so far.
     """
 
     at_s: float
@@ -28,6 +29,7 @@ class Rate(NamedTuple):
     held: int = 0
     mean: float = 0.0
     square: float = 0.0
+    weight: float = 0.0
 
     def hz(self, now_s: float) -> tuple[float, float]:
         """Return both estimates [1/s]; early on, divided by the time that was really seen."""
@@ -41,7 +43,9 @@ class Rate(NamedTuple):
     @property
     def clump(self) -> float:
         """Return how many come at a time: variance over mean of the counts, 1 for independent arrivals."""
-        return max(1.0, (self.square - self.mean * self.mean) / self.mean) if self.mean > 1e-6 else 1.0
+        if self.mean <= 1e-6 or self.weight < _TRUST:
+            return 1.0
+        return max(1.0, self.square / self.mean - self.mean / self.weight)
 
 
 def fresh(now_s: float, *, fast_s: float, slow_s: float, window_s: float) -> Rate:
@@ -53,17 +57,18 @@ def fresh(now_s: float, *, fast_s: float, slow_s: float, window_s: float) -> Rat
 
 def arrive(rate: Rate, now_s: float, count: int) -> Rate:
     """Return the estimator after ``count`` arrivals since it was last told."""
-    at_s, since_s, fast, slow, fast_s, slow_s, window_s, until_s, held, mean, square = rate
+    at_s, since_s, fast, slow, fast_s, slow_s, window_s, until_s, held, mean, square, weight = rate
     passed_s = now_s - at_s
     fast = fast * exp(-passed_s / fast_s) + count
     slow = slow * exp(-passed_s / slow_s) + count
     if now_s >= until_s:
         mean += _LEARN * (held - mean)
         square += _LEARN * (held * held - square)
+        weight += _LEARN * (1.0 - weight)
         empty = int((now_s - until_s) / window_s)
         if empty:
             keep = (1.0 - _LEARN) ** min(empty, 5000)
-            mean, square = mean * keep, square * keep
+            mean, square, weight = mean * keep, square * keep, 1.0 - (1.0 - weight) * keep
         until_s += (empty + 1) * window_s
         held = 0
-    return Rate(now_s, since_s, fast, slow, fast_s, slow_s, window_s, until_s, held + count, mean, square)
+    return Rate(now_s, since_s, fast, slow, fast_s, slow_s, window_s, until_s, held + count, mean, square, weight)

@@ -59,16 +59,28 @@ class Shifts:
             return self.lag[before] * max(0.0, left_s)
         return self.whole_s[gear] if left_s <= 0.0 else max(self.whole_s[gear], self.whole_s[before])
 
+    def late_s(self, running: int, gear: int, asked: Clocks | None) -> float:
+        """Return how much later [s] one request is done because its gear's clocks do not run yet, parked ones included."""
+        if asked is None or asked != self.ladder.park or running > 0:
+            return self.own_s[running][gear]
+        wanted = self.gears[gear].rungs[0]
+        parked_s = self._parked_s()
+        settle_s = min(parked_s, self.ladder.settle_s(asked, wanted.clocks))
+        return self.ladder.stall_s(asked, wanted.clocks) + settle_s * max(0.0, 1.0 - wanted.latency_s[0] / parked_s)
+
+    def _parked_s(self) -> float:
+        park, lowest = self.ladder.park, self.gears[0].rungs[0]
+        if not park.core_hz or not lowest.clocks.core_hz:
+            return lowest.latency_s[0]
+        return lowest.latency_s[0] * max(1.0, lowest.clocks.core_hz / park.core_hz)
+
     def parks(self, clump: float, within_s: float) -> bool:
         """Tell whether as many as come at a time would be answered within this time [s] from the parking clocks.
 
         Those may be no rung of the ladder; they are taken to be as much slower as they are lower.
         """
-        park, lowest, top = self.ladder.park, self.gears[0].rungs[0], self.gears[-1].rungs[0]
-        if not park.core_hz or not lowest.clocks.core_hz:
-            return True
-        parked_s = lowest.latency_s[0] * max(1.0, lowest.clocks.core_hz / park.core_hz)
-        lag_s = self.ladder.settle_s(park, top.clocks) * (1.0 - top.latency_s[0] / parked_s)
+        park, top = self.ladder.park, self.gears[-1].rungs[0]
+        lag_s = self.ladder.settle_s(park, top.clocks) * (1.0 - top.latency_s[0] / self._parked_s())
         return self.ladder.stall_s(park, top.clocks) + lag_s + clump * top.latency_s[0] <= within_s
 
     def break_even_s(self, asked: Clocks, rest: Clocks) -> float:
