@@ -24,7 +24,7 @@ Indices = NDArray[np.int64]
 
 _FEWEST_SIBLINGS = 3
 _MOST_SIBLINGS = 80
-_MOST_PATTERNS = 8
+_MOST_PATTERNS = 3  # those with the fewest points
 _NEAR = 0.9  # likeness to a measured point from which its deviation holds
 _REACHES = (0.3, 0.7, 1.5, 4.0)  # in deviations of the siblings' answers
 _NOISES = (0.03, 0.1, 0.3, 1.0)  # variance that the answers do not explain, in units of the kernel
@@ -74,7 +74,8 @@ def patterns(values: tuple[Floats, Floats]) -> list[Pattern]:
     some, every = np.any(shown, axis=0), np.all(shown, axis=0)
     count = some.sum(axis=1)
     found: list[Pattern] = []
-    for row in np.unique(some[count > 0], axis=0):
+    rows = np.unique(some[count > 0], axis=0)
+    for row in rows[np.argsort(rows.sum(axis=1), kind="stable")]:
         rich = (every | ~row).all(axis=1) & (count >= 2 * row.sum()) & (count >= 0.8 * count.max())
         chosen = np.flatnonzero(rich)
         if len(chosen) >= _FEWEST_SIBLINGS and len(found) < _MOST_PATTERNS:
