@@ -15,17 +15,24 @@ from pathlib import Path
 import numpy as np
 
 from amble import bundled, jobs
+from amble.adapt import sensitivity
 from amble.adapt.candidates import Workshop
-from amble.adapt.choose import Candidate, Tried, measured, tried
+from amble.adapt.choose import Tried, measured, tried
+from amble.adapt.quantize import layers
+from amble.adapt.sensitivity import Sensitivity
 from amble.check.intervals import quantile, wilson
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.graph import Graph
-from amble.core.ports import Device
+from amble.core.point import OperatingPoint
+from amble.core.ports import Device, FloatArray
 from amble.core.variants import Allowance, Variant, Variants
 from amble.measure import accuracy
 from amble.measure.accuracy import Examples
 from amble.measure.comparison import Comparison, Statistics
+from amble.plan import precision
+from amble.runtimes import attribution
+from amble.runtimes.onnx import OnnxRunner
 
 __all__ = ["FILE", "graphs", "quantize"]
 
@@ -33,6 +40,12 @@ FILE = "variants.json"
 
 _MOST_CALIBRATION = 128
 _STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
+
+_BASE = "int8-u8s8"  # what mixes are made of
+_KEPT = "sensitivity.json"
+_SAMPLE = 64  # examples for the sensitivity of layers
+_PROFILED = 30  # runs of each profile
+_SHARES = (1.0, 0.5, 0.25, 0.1)  # of the allowance, that mixes are planned with
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -47,6 +60,16 @@ class _Data:
     final: Examples | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What every attempt is held to; ``points`` is the accuracy that may be lost."""
+
+    graph: Graph
+    bench: Comparison
+    output: Path
+    points: float
+
+
 def quantize(
     model: str | Path,
     *,
@@ -57,13 +80,15 @@ def quantize(
     batch: int = 1,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     examples: int = 2000,
+    mixed: bool = False,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Variants:
     """Try every cheaper variant of a network on a device; keep, in the folder ``output``, those worth having.
 
     ``data`` is an ``.npz`` file (an array for each input, and ``labels`` if there are any) or ``bundled``. At most
     ``examples`` of it are answered by each variant; others calibrate. ``max_loss`` is in points (``1pt``) or relative
-    (``0.5%``). Refused without data, and whenever the network itself cannot be read.
+    (``0.5%``). With ``mixed`` single operators may stay in floating point where the planner finds that worth it.
+    Refused without data, and whenever the network itself cannot be read.
     """
     allowed = Allowance.parse(max_loss)
     found = _read(model, data, examples, batch, shapes)
@@ -74,7 +99,11 @@ def quantize(
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
         workshop = Workshop(Path(graph.source), Path(folder), _feeds(fit.calibration, graph))
-        made = _try(workshop.candidates(), graph, bench, output, allowed)
+        trial = _Trial(graph, bench, output, allowed.points(bench.quality(graph).share.ratio.value))
+        attempts = [tried(each, output, bench) for each in workshop.candidates()]
+        if mixed:
+            attempts += _mixed(trial, workshop, attempts, fit.judged)
+        made = _verdicts(trial, attempts)
     variants = _with_final(_described(made, graph, opened, allowed, fit, bench), fit, bench, output)
     files.save(variants, output / FILE, jobs.VARIANTS)
     return variants
@@ -89,10 +118,10 @@ def graphs(path: Path, *, batch: int | None = None) -> dict[str, Graph]:
     size = batch or variants.batch
     shapes = {name: (size, *shape[1:]) for name, shape in variants.shapes.items()}
     found = {}
-    for precision in dict.fromkeys(each.precision for each in variants.kept):
-        chosen = variants.fastest(precision)
+    for name in dict.fromkeys(each.precision for each in variants.kept):
+        chosen = variants.fastest(name)
         source = path.parent / chosen.file
-        found[precision] = replace(jobs.load(source, batch=size, shapes=shapes), precision=precision)
+        found[name] = replace(jobs.load(source, batch=size, shapes=shapes), precision=name)
     return found
 
 
@@ -144,17 +173,77 @@ def _bench(opened: Device, uri: str, graph: Graph, judged: Examples, on_progress
     return Comparison(opened, graph, judged, _STATISTICS, read, now_s, on_progress=on_progress)
 
 
-def _try(
-    candidates: tuple[Candidate, ...], graph: Graph, bench: Comparison, output: Path, allowed: Allowance
-) -> list[Variant]:
-    """Try all candidates → the reference and their verdicts, in the order of the candidates."""
-    attempts = [tried(each, output, bench) for each in candidates]
+def _verdicts(trial: _Trial, attempts: list[Tried | Variant]) -> list[Variant]:
+    """Time what runs side by side → the reference and the verdicts, in the order of the attempts."""
     running = [each for each in attempts if isinstance(each, Tried)]
-    theirs = bench.quality(graph)
-    points = allowed.points(theirs.share.ratio.value)
-    reference, *verdicts = measured(graph, running, bench, points)
+    reference, *verdicts = measured(trial.graph, running, trial.bench, trial.points)
     by_name = {each.name: each for each in (*verdicts, *(a for a in attempts if isinstance(a, Variant)))}
-    return [replace(reference, quality=theirs.share), *(by_name[each.name] for each in candidates)]
+    names = [each.candidate.name if isinstance(each, Tried) else each.name for each in attempts]
+    return [replace(reference, quality=trial.bench.quality(trial.graph).share), *(by_name[name] for name in names)]
+
+
+def _mixed(
+    trial: _Trial, workshop: Workshop, attempts: list[Tried | Variant], judged: Examples
+) -> list[Tried | Variant]:
+    """Try the mixes that the planner proposes: the fastest for several budgets of estimated loss."""
+    whole = next((a for a in attempts if isinstance(a, Tried) and a.candidate.name == _BASE), None)
+    if whole is None:
+        return []
+    groups = layers(workshop.prepared)
+    latency_s, cast_s = _layer_times(trial.graph, whole.graph, workshop, groups)
+    known = _sensitivity(trial, workshop, groups, judged, np.argsort(-latency_s[:, precision.FLOAT]).tolist())
+    loss = precision.share_out(whole.quality.loss.value, sensitivity.squared_errors(known))
+    budgets = [np.inf, *(trial.points * share for share in _SHARES)]
+    proposals = precision.mixes(latency_s, loss, cast_s, budgets=budgets)
+    found: list[Tried | Variant] = []
+    for number, mix in enumerate([each for each in proposals if each.left], start=1):
+        leave = [name for layer in mix.left for name in groups[layer]]
+        candidate = workshop.static("u8", leave, f"mixed-{number}")
+        about = f"{candidate.about}, planned {mix.latency_s * 1e3:.3g} ms and {mix.loss:.2g} points of loss"
+        found.append(tried(replace(candidate, about=about), trial.output, trial.bench))
+    return found
+
+
+def _layer_times(
+    graph: Graph, whole: Graph, workshop: Workshop, groups: tuple[tuple[str, ...], ...]
+) -> tuple[FloatArray, FloatArray]:
+    """Profile the network in FP32 and in INT8 → the times of its layers [layer, 2] and of casts between [layer + 1]."""
+    runner = OnnxRunner()
+    names = attribution.layer_of_names(workshop.prepared.path, groups)
+    latency_s, cast_s = np.zeros((len(groups), 2)), np.zeros(len(groups) + 1)
+    for column, each in ((precision.FLOAT, graph), (precision.INT8, whole)):
+        timings = runner.profile(each, OperatingPoint(precision=each.precision), _PROFILED)
+        times_s = [timing.latency_s for timing in timings.operators]
+        layer_of = attribution.layer_of_operators(each, runner.sessions, names)
+        np.add.at(latency_s[:, column], layer_of, times_s)
+        if column == precision.FLOAT:
+            cast_s = attribution.widths(each, layer_of, len(groups))
+        else:
+            cast_s *= attribution.cast_rate_s(each, times_s)
+    return latency_s, cast_s
+
+
+def _sensitivity(
+    trial: _Trial, workshop: Workshop, groups: tuple[tuple[str, ...], ...], judged: Examples, order: list[int]
+) -> Sensitivity:
+    """Measure what each layer's INT8 alone does to the scores of a few examples."""
+    sample = judged.rows(0, min(len(judged), _SAMPLE))
+    theirs = trial.bench.answers(trial.graph, sample)
+    path = workshop.folder / "layer.onnx"
+
+    def error_of(layer: int) -> float:
+        leave = [name for index, group in enumerate(groups) if index != layer for name in group]
+        workshop.static("u8", leave).make(path)
+        return accuracy.squared_error(trial.bench.answers(trial.bench.load(path), sample), theirs)
+
+    empty = Sensitivity(trial.graph.digest, len(groups), len(sample))
+    return sensitivity.measure(
+        empty,
+        error_of,
+        order=order,
+        keep=trial.output / _KEPT,
+        on_progress=partial(trial.bench.on_progress, "one layer at a time"),
+    )
 
 
 def _described(

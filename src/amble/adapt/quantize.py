@@ -10,6 +10,7 @@ Activations are unsigned (U8) or signed (S8), weights signed (S8). On x86 with V
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -149,12 +150,29 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # the runtime is not
 
 @contextmanager
 def _refusing(name: str, doing: str) -> Iterator[None]:
-    """Turn whatever the runtime's quantiser raises into one line."""
+    """Turn whatever the runtime's quantiser raises into one line, and keep its remarks off the root logger.
+
+    It logs there directly, which would also install a handler that nobody asked for.
+    """
+    silent, drop = logging.NullHandler(), _Drop()
+    logging.root.addHandler(silent)
+    logging.root.addFilter(drop)
     try:
         yield
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise Refused(f"{name} cannot be {doing}: {type(error).__name__}: {reason}") from error
+    finally:
+        logging.root.removeFilter(drop)
+        logging.root.removeHandler(silent)
+
+
+class _Drop(logging.Filter):
+    """Drops what is logged to the root logger itself; what comes up from other loggers does not pass here."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Drop it."""
+        return False
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:

@@ -129,6 +129,57 @@ def plan(
 
 
 @verb(main)
+@network_options
+@device_option
+@click.option("--data", metavar="FILE.npz", help="An array for each input, and labels if there are any; or 'bundled'.")
+@click.option("--max-loss", default="1pt", show_default=True, help="Points (1pt) or a share of what there is (0.5%).")
+@click.option("--examples", type=click.IntRange(min=1), default=2000, show_default=True, help="Most to judge by.")
+@click.option("--mixed", is_flag=True, help="Also leave single operators in FP32, where that is worth it.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for the variants that are kept, and variants.json about all of them.",
+)
+def quantize(
+    terminal: Terminal,
+    *,
+    network: Network,
+    device: str,
+    data: str | None,
+    max_loss: str,
+    examples: int,
+    mixed: bool,
+    output: Path,
+) -> None:
+    """Make MODEL cheaper by INT8, FP16 and BF16, and keep what is worth having on this device.
+
+    Every variant is timed beside the network as given, and answers the same examples. One that is not faster, or
+    loses more accuracy than allowed (without labels: agreement with the network as given), is refused with its
+    numbers.
+    """
+    if terminal.dry_run:
+        terminal.note(f"would try the variants of {network.model} on {device} and keep the good ones in {output}")
+        return
+    with terminal.progress(f"quantizing {network.model}") as on_progress:
+        found = amble.quantize(
+            network.model,
+            data=data,
+            device=device,
+            output=output,
+            max_loss=max_loss,
+            batch=network.batch,
+            shapes=network.shapes,
+            examples=examples,
+            mixed=mixed,
+            on_progress=lambda what, done, total: on_progress(done, total),
+        )
+    terminal.note(f"wrote {output}")
+    terminal.result(found, lambda: amble.show(found))
+
+
+@verb(main)
 @click.argument("schedule", type=_FILE)
 @device_option
 @click.option("--load", "arrivals", metavar="LOAD", help="Such as poisson:20/s:60s (default: 1000 periodic requests).")

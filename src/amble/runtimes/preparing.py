@@ -11,9 +11,8 @@ from pathlib import Path
 
 import onnx
 import onnxruntime
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph
 
-from amble.runtimes.refusals import refusing
+from amble.runtimes.refusals import RUNTIME_ERRORS, refusing
 from amble.runtimes.shapes import network_inputs
 
 __all__ = ["inner_nodes", "optimise", "options", "session"]
@@ -54,7 +53,7 @@ def optimise(model: onnx.ModelProto, name: str, folder: Path) -> onnx.ModelProto
     _name_nodes(model.graph)
     try:
         _save_optimised(model, folder)
-    except (Fail, InvalidGraph):
+    except RUNTIME_ERRORS:
         _open_axes(model.graph)
         with refusing(name, "loaded"):
             _save_optimised(model, folder)
