@@ -1,0 +1,142 @@
+"""Tensors and the memory that each lives in → the same tensors with the bits flipped that a read of it would flip.
+
+This is the one injector; the ONNX and torch adapters (`faulty_onnx`, `faulty_torch`) hand it their arrays. What flips
+depends on the seed, the tensor's name and the number of the read alone, so every back end flips the same bits. A format
+does not matter: FP32, FP16, BF16, INT8 and packed INT4 are bytes here, and only bounds look at values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from amble.core.dram import DramErrors, Span, WeakCells, flip_bits
+from amble.core.draws import key_of
+
+__all__ = ["Bounds", "Changed", "Home", "Injector", "bounds_of"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Values outside [low, high], and NaN, are implausible: a load makes them 0, or (NaN apart) the nearer bound."""
+
+    low: float
+    high: float
+    mode: Literal["zero", "saturate"]
+
+    def __post_init__(self) -> None:
+        """Check the order."""
+        if not self.low <= self.high or self.mode not in ("zero", "saturate"):
+            raise ValueError("bounds need low <= high and the mode 'zero' or 'saturate'")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a tensor lives: its memory's errors, its first bit address there, and what a load finds implausible.
+
+    ``every_value`` says that values without an error are checked too, as hardware does. Where the clean values are
+    known to lie within the bounds (weights), checking those hit gives the same, sooner.
+    """
+
+    errors: DramErrors
+    start: int = 0
+    bounds: Bounds | None = None
+    every_value: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Changed:
+    """What a read changed: flat indices and the values that were there before, in the order of the changes."""
+
+    indices: npt.NDArray[np.int64]
+    before: Array
+    num_flips: int
+
+    def undo(self, array: Array) -> None:
+        """Put the values back, in place."""
+        array.reshape(-1)[self.indices] = self.before
+
+
+class Injector:
+    """Flips bits; keeps the weak cells of every place it was asked about, which are found once."""
+
+    def __init__(self) -> None:
+        self._weak: dict[tuple[DramErrors, Span], WeakCells] = {}
+
+    def inject(
+        self, tensors: Mapping[str, Array], homes: Mapping[str, Home], seed: int, *, read: int = 0
+    ) -> dict[str, Array]:
+        """Return the tensors as one read finds them; those without a home are passed on as they are.
+
+        ValueError for a home of a tensor that is not there.
+        """
+        unknown = homes.keys() - tensors.keys()
+        if unknown:
+            raise ValueError(f"no tensors {', '.join(sorted(unknown))}; there are {', '.join(tensors)}")
+        found = {name: np.array(value, order="C") if name in homes else value for name, value in tensors.items()}
+        for name, home in homes.items():
+            self.corrupt(found[name], name, home, seed, read=read)
+        return found
+
+    def corrupt(self, array: Array, name: str, home: Home, seed: int, *, read: int = 0) -> Changed:
+        """Change one C-contiguous array in place into what a read of it finds → how to undo that."""
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{name} must be C-contiguous to have its bits flipped in place")
+        flat = array.reshape(-1)
+        stored = flat.view(np.uint8)
+        weak = self.weak_cells(home, 8 * stored.size)
+        positions = home.errors.flips(weak, stored, key_of(seed, name, read))
+        hit = positions // (8 * array.itemsize)
+        before = flat[hit]
+        flip_bits(stored, positions)
+        if home.bounds is None:
+            return Changed(hit, before, len(positions))
+        _correct(flat, hit, home.bounds)
+        if home.every_value:
+            beyond = _beyond(flat, home.bounds)
+            hit, before = np.concatenate([beyond, hit]), np.concatenate([flat[beyond], before])
+            _correct(flat, beyond, home.bounds)
+        return Changed(hit, before, len(positions))
+
+    def weak_cells(self, home: Home, num_bits: int) -> WeakCells:
+        """Return the weak cells of a tensor of so many bits at home; found at the first call."""
+        key = (home.errors, Span(home.start, num_bits))
+        if key not in self._weak:
+            self._weak[key] = home.errors.weak_cells(key[1])
+        return self._weak[key]
+
+
+def bounds_of(values: Array, *, margin: float, mode: Literal["zero", "saturate"]) -> Bounds:
+    """Return bounds that clean values [...] lie within, widened by ``margin`` times their range on either side."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all() or margin < 0.0:
+        raise ValueError("bounds need finite values and a margin of 0 or more")
+    return Bounds(low - margin * (high - low), high + margin * (high - low), mode)
+
+
+@np.errstate(invalid="ignore")  # flipped bits make signalling NaNs
+def _correct(flat: Array, indices: npt.NDArray[np.int64], bounds: Bounds) -> None:
+    """Replace the implausible among these values, in place."""
+    values = flat[indices]
+    wrong = ~((values >= bounds.low) & (values <= bounds.high))
+    if not wrong.any():
+        return
+    if bounds.mode == "zero":
+        flat[indices[wrong]] = 0
+        return
+    finite = np.where(np.isnan(values[wrong].astype(np.float64)), 0.0, values[wrong].astype(np.float64))
+    flat[indices[wrong]] = np.clip(finite, bounds.low, bounds.high).astype(flat.dtype)
+
+
+@np.errstate(invalid="ignore")
+def _beyond(flat: Array, bounds: Bounds) -> npt.NDArray[np.int64]:
+    """Return the indices of implausible values; two quick passes where there are none."""
+    if not flat.size or (flat.min() >= bounds.low and flat.max() <= bounds.high):
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(~((flat >= bounds.low) & (flat <= bounds.high)))

@@ -1,0 +1,54 @@
+"""An ONNX model → the tensors of each layer that live in memory: its weights, and the feature map that it reads.
+
+Biases, batch norm statistics, shapes, scales and zero points stay in reliable memory: they are small, and an error in
+them is fatal. In a quantised model the stored tensors are the integers behind a DequantizeLinear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+from amble.core.errors import Refused
+
+__all__ = ["Layer", "layers"]
+
+_KINDS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+_SAME_VALUES = ("DequantizeLinear", "Transpose", "Reshape", "Identity", "Cast", "Flatten", "Squeeze", "Unsqueeze")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer's tensors in memory: initialiser of its weights ("" for a product of activations), and its input."""
+
+    name: str
+    weights: str
+    input: str
+
+
+def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
+    """Return the layers in order; Refused for a model without a convolution or matrix product at its top level."""
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    weights = {tensor.name for tensor in model.graph.initializer}
+    found = []
+    for index, node in enumerate(model.graph.node):
+        if node.op_type not in _KINDS:
+            continue
+        second = 3 if node.op_type.startswith("QLinear") else 1
+        weight = _stored(node.input[second], made_by, through=_SAME_VALUES)
+        feature = _stored(node.input[0], made_by, through=("DequantizeLinear",))
+        found.append(Layer(node.name or f"{node.op_type}_{index}", weight if weight in weights else "", feature))
+    if not found:
+        raise Refused(
+            "the model has no convolution or matrix product to read its tensors from memory; "
+            "give one with layers of these kinds: " + ", ".join(_KINDS)
+        )
+    return tuple(found)
+
+
+def _stored(name: str, made_by: dict[str, onnx.NodeProto], *, through: tuple[str, ...]) -> str:
+    """Follow a tensor back through nodes that only present the same values in another form."""
+    while name in made_by and made_by[name].op_type in through:
+        name = made_by[name].input[0]
+    return name

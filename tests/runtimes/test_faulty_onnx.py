@@ -1,0 +1,218 @@
+"""Networks read their tensors from approximate memory: in ONNX Runtime and in torch, the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from amble.core.dram import DramErrors, Uniform
+from amble.core.errors import Refused
+from amble.runtimes.faults import Bounds, Home, Injector
+from amble.runtimes.faulty_onnx import FaultyOnnx
+from amble.runtimes.stored import layers
+
+RANDOM = np.random.default_rng(1)
+IMAGES = RANDOM.normal(0, 1, (5, 2, 8, 8)).astype(np.float32)
+
+
+def home(ber: float, start: int = 0, bounds: Bounds | None = None) -> Home:
+    return Home(DramErrors(Uniform(1.0, ber)), start, bounds)
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """Two convolutions around a skip connection, and a linear layer."""
+    nodes = [
+        helper.make_node("Conv", ["image", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["c2", "r1"], ["s"]),
+        helper.make_node("Flatten", ["s"], ["f"]),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["scores"], transB=1),
+    ]
+    shapes = {"w1": (4, 2, 3, 3), "b1": (4,), "w2": (4, 4, 3, 3), "b2": (4,), "w3": (3, 256), "b3": (3,)}
+    weights = [
+        numpy_helper.from_array(RANDOM.normal(0, 0.2, shape).astype(np.float32), name) for name, shape in shapes.items()
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 2, 8, 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 3])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "small.onnx")
+    return tmp_path / "small.onnx"
+
+
+def plain(path: Path, images: np.ndarray = IMAGES) -> np.ndarray:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"image": images})[0]
+
+
+def test_layers_name_their_weights_and_the_feature_map_they_read(network: Path) -> None:
+    found = [(layer.weights, layer.input) for layer in layers(onnx.load(network))]
+    assert found == [("w1", "image"), ("w2", "r1"), ("w3", "f")]
+
+
+def test_without_errors_the_outputs_are_those_of_the_network(network: Path) -> None:
+    homes = {name: home(0.0) for name in ("w1", "w2", "image", "r1", "f")}
+    faulty = FaultyOnnx(network, homes)
+    faulty.inject_weights(0)
+    np.testing.assert_allclose(faulty.run({"image": IMAGES}, 0)["scores"], plain(network), rtol=1e-4, atol=1e-5)
+    assert faulty.num_flips == 0
+
+
+def test_weight_errors_are_those_of_the_injector(network: Path) -> None:
+    homes = {"w2": home(0.003)}
+    faulty = FaultyOnnx(network, homes)
+    faulty.inject_weights(7)
+    model = faulty.hardened(Injector().inject({"w2": faulty.weights["w2"]}, homes, 7))
+    onnx.save(model, network.with_name("flipped.onnx"))
+    expected = plain(network.with_name("flipped.onnx"))
+    assert not np.allclose(expected, plain(network))
+    np.testing.assert_allclose(faulty.run({"image": IMAGES}, 0)["scores"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_feature_map_errors_are_those_of_the_injector(network: Path) -> None:
+    homes = {"image": home(0.003, bounds=Bounds(-4, 4, "zero"))}
+    read = Injector().inject({"image": IMAGES}, homes, 3)["image"]
+    found = FaultyOnnx(network, homes).run({"image": IMAGES}, 3)["scores"]
+    np.testing.assert_allclose(found, plain(network, read), rtol=1e-4, atol=1e-4)
+    assert not np.allclose(found, plain(network))
+
+
+def test_the_given_images_stay_clean(network: Path) -> None:
+    before = IMAGES.copy()
+    FaultyOnnx(network, {"image": home(0.1), "r1": home(0.1)}).run({"image": IMAGES}, 0)
+    np.testing.assert_array_equal(IMAGES, before)
+
+
+def test_observing_gives_every_feature_map(network: Path) -> None:
+    seen = FaultyOnnx(network).observe({"image": IMAGES})
+    assert {name: value.shape for name, value in seen.items()} == {
+        "image": (5, 2, 8, 8),
+        "r1": (5, 4, 8, 8),
+        "f": (5, 256),
+    }
+    assert seen["r1"].min() == 0.0
+
+
+def test_quantised_networks_keep_their_integers_in_memory(network: Path) -> None:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class Images(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter([{"image": IMAGES}])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.left, None)
+
+    path = network.with_name("int8.onnx")
+    quantize_static(network, path, Images(), quant_format=QuantFormat.QDQ)
+    faulty = FaultyOnnx(path)
+    assert all(value.dtype in (np.int8, np.uint8) for value in faulty.weights.values())
+    features = {layer.input for layer in faulty.layers}
+    faulty.place({**{name: home(0.0) for name in faulty.weights}, **{name: home(0.0) for name in features}})
+    np.testing.assert_allclose(faulty.run({"image": IMAGES}, 0)["scores"], plain(path), atol=0.05)
+    faulty.place({name: home(0.01) for name in features})
+    assert not np.allclose(faulty.run({"image": IMAGES}, 0)["scores"], plain(path), atol=0.05)
+    assert faulty.num_flips > 0
+
+
+def test_packed_four_bit_weights_lose_single_bits(tmp_path: Path) -> None:
+    codes = np.arange(-8, 8).reshape(4, 4)
+    packed = helper.make_tensor("q", TensorProto.INT4, [4, 4], codes.ravel().tolist())
+    scale = numpy_helper.from_array(np.float32(1.0), "scale")
+    graph = helper.make_graph(
+        [helper.make_node("DequantizeLinear", ["q", "scale"], ["w"]), helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "packed",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 4])],
+        [packed, scale],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path / "p.onnx")
+    persistent = Home(DramErrors(Uniform(0.1, 1.0)))
+    faulty = FaultyOnnx(tmp_path / "p.onnx", {"q": persistent})
+    assert faulty.weights["q"].nbytes == 8
+    faulty.inject_weights(0)
+    read = faulty.run({"x": np.eye(4, dtype=np.float32)}, 0)["y"]
+    flipped = Injector().inject(faulty.weights, {"q": persistent}, 0)["q"]
+    num_flips = int(np.unpackbits(flipped ^ faulty.weights["q"]).sum())
+    assert 0 < (read != codes).sum() <= num_flips
+    with pytest.raises(ValueError, match="two values in a byte"):
+        faulty.place({"q": home(0.1, bounds=Bounds(-8, 7, "zero"))})
+
+
+def test_unknown_tensors_and_models_without_layers_are_refused(network: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no layer that reads b1"):
+        FaultyOnnx(network, {"b1": home(0.1)})
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "none",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "r.onnx")
+    with pytest.raises(Refused, match="no convolution"):
+        FaultyOnnx(tmp_path / "r.onnx")
+
+
+def test_torch_flips_the_same_bits_and_is_clean_afterwards(network: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from amble.runtimes.faulty_torch import FaultyTorch
+
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(network).graph.initializer}
+
+    class Small(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Conv2d(2, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 3, padding=1)
+            self.last = torch.nn.Linear(256, 3)
+            layers = (self.first, self.second, self.last)
+            for number, layer in enumerate(layers, start=1):
+                layer.weight.data = torch.from_numpy(stored[f"w{number}"].copy())
+                layer.bias.data = torch.from_numpy(stored[f"b{number}"].copy())
+
+        def forward(self, image):  # type: ignore[no-untyped-def]
+            first = torch.relu(self.first(image))
+            return self.last((self.second(first) + first).flatten(1))
+
+    limits = Bounds(-10, 10, "zero")
+    faulty = FaultyTorch(
+        Small().eval(),
+        weights={"first": home(0.002, bounds=limits)},
+        inputs={"last": home(0.002, 99, limits)},
+        names={"first.weight": "w1", "last.input": "f"},
+    )
+    other = FaultyOnnx(network, {"w1": home(0.002, bounds=limits), "f": home(0.002, 99, limits)})
+    other.inject_weights(4, read=2)
+    expected = other.run({"image": IMAGES}, 4, read=2)["scores"]
+    with faulty.reading(4, read=2) as module:
+        found = module(torch.from_numpy(IMAGES)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    assert not np.allclose(found, plain(network), atol=1e-3)
+    assert faulty.num_flips > 0
+    np.testing.assert_allclose(faulty.module(torch.from_numpy(IMAGES)).detach(), plain(network), rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="no layers third"):
+        FaultyTorch(Small(), weights={"third": home(0.1)}, inputs={})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_torch_half_precision_weights_are_bounded_as_values(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    from amble.runtimes.faulty_torch import FaultyTorch
+
+    layer = torch.nn.Sequential(torch.nn.Linear(64, 64).to(getattr(torch, dtype)))
+    clean = layer[0].weight.detach().clone()
+    faulty = FaultyTorch(layer, weights={"0": home(0.05, bounds=Bounds(-1, 1, "zero"))}, inputs={})
+    with faulty.reading(0):
+        read = layer[0].weight.detach().clone()
+    assert read.abs().max() <= 1
+    assert (read != clean).float().mean() > 0.3
+    assert torch.equal(layer[0].weight, clean)
