@@ -1,0 +1,132 @@
+"""Any artefact ↔ its file, its tables, and the forms that others read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from amble.check import tables
+from amble.check.evidence import Evidence
+from amble.check.show import show_html
+from amble.check.tables import Table
+from amble.check.trace import trace_json
+from amble.core import files
+from amble.core.errors import Refused
+from amble.core.files import Format
+from amble.core.log import Log
+from amble.core.profile import Profile
+from amble.core.report import Report
+from amble.core.schedule import Schedule
+from amble.core.variants import Variants
+from amble.devices.facts import Description
+from amble.devices.guard import Restored
+from amble.fit.costs import COSTS, Costs
+from amble.fit.models import Prediction
+from amble.fit.tables import FITTED, FittedTable
+from amble.plan import export
+
+__all__ = ["LOG", "PROFILE", "REPORT", "SCHEDULE", "VARIANTS", "Artefact", "export_files", "read", "save", "show"]
+
+Artefact = Profile | Costs | FittedTable | Schedule | Log | Report | Variants
+T = TypeVar("T")
+PROFILE = Format("profile", 1, Profile)
+SCHEDULE = Format("schedule", 1, Schedule)
+REPORT = Format("report", 1, Report)
+LOG = Format("log", 1, Log)
+VARIANTS = Format("variants", 1, Variants)
+_FORMATS: Mapping[str, Format[Any]] = {
+    each.kind: each for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG, VARIANTS)
+}
+_SHOWN = 20  # rows of predictions on the terminal
+
+
+def read(path: Path) -> Artefact:
+    """Read any file that amble wrote."""
+    kind = files.kind_of(path)
+    if kind not in _FORMATS:
+        raise Refused(f"{path} holds a {kind}, which this amble does not know; it knows {', '.join(_FORMATS)}")
+    form: Format[Any] = _FORMATS[kind]
+    artefact: Artefact = files.load(path, form)
+    return artefact
+
+
+def save(artefact: Artefact, path: Path) -> None:
+    """Write an artefact as a file of its kind."""
+    form = next(each for each in _FORMATS.values() if isinstance(artefact, each.type))
+    files.save(artefact, path, form)
+
+
+def show(artefact: Artefact | Prediction | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
+    """Return an artefact as tables of text."""
+    if isinstance(artefact, Sequence):
+        return (_listed(artefact),)
+    if isinstance(artefact, Prediction):
+        return (_predicted(artefact),)
+    if isinstance(artefact, FittedTable):
+        return (Table(f"Fit of {artefact.source}", ("what", ""), artefact.summary(), artefact.notes),)
+    return tables.tables(_shown(artefact))
+
+
+def _predicted(found: Prediction) -> Table:
+    """Return the first predictions as a table."""
+    columns = tuple(each.name for each in fields(found))
+    shown = zip(*(getattr(found, column)[:_SHOWN].tolist() for column in columns), strict=True)
+    rows = tuple(tuple(f"{value:.5g}" for value in row) for row in shown)
+    left = len(found.latency_s) - len(rows)
+    return Table("Predictions", columns, rows, (f"and {left} more rows",) if left else ())
+
+
+def _listed(found: Sequence[Description] | Sequence[Restored]) -> Table:
+    """Return a list of like things as one table: a column for each field."""
+    columns = tuple(each.name for each in fields(found[0])) if found else ("nothing to show",)
+    rows = tuple(tuple(_cell(getattr(each, column)) for column in columns) for each in found)
+    return Table("", columns, rows)
+
+
+def _cell(value: object) -> str:
+    return "\n".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _shown(artefact: object) -> object:
+    """Return what the tables and pages know: costs are shown as their arrays with names."""
+    if not isinstance(artefact, Costs):
+        return artefact
+    arrays = artefact.arrays()
+    return tables.Costs(artefact.operators, arrays, f"Costs of {artefact.graph}, by the model {artefact.model}")
+
+
+def export_files(
+    artefact: Artefact | Evidence,
+    *,
+    script: Path | None = None,
+    csv: Path | None = None,
+    html: Path | None = None,
+    trace: Path | None = None,
+) -> None:
+    """Write an artefact in the forms that others read: shell script, CSV, HTML page, trace."""
+    writers: list[tuple[Path | None, Callable[[], str]]] = [
+        (script, lambda: export.script(_as(artefact, Schedule))),
+        (csv, lambda: export.perseus(_as(artefact, Schedule))),
+        (html, lambda: show_html(_shown(artefact))),
+        (trace, lambda: _trace(_as(artefact, Evidence))),
+    ]
+    for path, write in writers:
+        if path is not None:
+            files.write_text(path, write())
+
+
+def _as(artefact: object, kind: type[T]) -> T:
+    if not isinstance(artefact, kind):
+        raise ValueError(f"a {type(artefact).__name__} has no such form; it takes a {kind.__name__}")
+    return artefact
+
+
+def _trace(evidence: Evidence) -> str:
+    """Write the trace of the runs, the operators inside a segment divided by their predicted times."""
+    steps = evidence.schedule.steps if evidence.schedule else ()
+    weights = np.array([step.predicted.latency_s for step in steps])
+    return trace_json(evidence.logs, tuple(step.operator for step in steps), weights=weights if len(steps) else None)

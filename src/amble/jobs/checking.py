@@ -1,0 +1,131 @@
+"""Costs, deadline → schedule; schedule, device, load → a verdict with its evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from amble.check.arrivals import parse_load
+from amble.check.evidence import Evidence, Pair
+from amble.check.report import assess
+from amble.control import loop
+from amble.core import files
+from amble.core.errors import Refused
+from amble.core.graph import Graph
+from amble.core.ports import Device
+from amble.core.schedule import Deadline, Schedule, Step
+from amble.devices import chip
+from amble.fit.costs import Costs
+from amble.jobs import opening
+from amble.jobs.artefacts import SCHEDULE
+from amble.jobs.costing import OnProgress, again
+from amble.measure import platform
+from amble.measure.accuracy import Examples
+from amble.plan import clocks, neurobalancer
+
+__all__ = ["check", "plan"]
+
+_ONCE_MORE = 10  # runs of each operator after a check
+_PLANNERS = {
+    "trellis": clocks.per_operator,
+    "single": clocks.single,
+    "max": clocks.fastest,
+    "greedy": neurobalancer.balanced,
+}
+
+
+def plan(
+    graph: Graph,
+    costs: Costs,
+    *,
+    deadline: Deadline | str,
+    period_s: float | None = None,
+    planner: str = "trellis",
+    exact: bool = False,
+) -> Schedule:
+    """Choose a point for every operator: least energy within the deadline, for a request every ``period_s``."""
+    if planner not in _PLANNERS:
+        raise ValueError(f"unknown planner {planner!r}; choose {', '.join(_PLANNERS)}")
+    wanted = Deadline.parse(deadline) if isinstance(deadline, str) else deadline
+    if planner == "trellis":
+        schedule = clocks.per_operator(graph, costs, wanted, period_s=period_s, exact=exact)
+        return replace(schedule, frontier=clocks.frontier(graph, costs, wanted, period_s=period_s))
+    return _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
+
+
+def check(
+    schedule: Schedule | Path,
+    device: str,
+    *,
+    arrivals: str | None = None,
+    data: Examples | str | None = None,
+    traced: int = 20,
+    on_progress: OnProgress = lambda done, total: None,
+) -> Evidence:
+    """Run a schedule and its baselines under the same load, each on a freshly opened device, and judge them.
+
+    ``arrivals`` is a load such as ``poisson:20/s:60s``, unless given 1000 requests one period apart; ``data`` are
+    labelled inputs (an ``.npz`` file, or ``bundled``).
+    """
+    wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path) else schedule
+    graph = again(wanted)
+    if graph.digest != wanted.digest:
+        raise Refused(f"{wanted.source} is no longer the network that was planned for; plan it anew")
+    requests = _requests(wanted, graph, arrivals, data)
+    policies = [*_policies(wanted), *((each, None) for each in _governors(device))]
+    logs = []
+    for index, (name, each) in enumerate(policies):
+        on_progress(index, len(policies))
+        opened = opening.open(_governed(device, name) if each is None else device, workload=wanted.source)
+        logs.append(loop.serve(opened, graph, requests, schedule=each, policy=name, traced=traced))
+    report = assess(logs, wanted, idle_w=wanted.idle_power_w)
+    kinds = tuple(operator.kind for operator in graph.operators)
+    return Evidence(
+        report, wanted, tuple(logs), _pairs(wanted, graph, opening.open(device, workload=wanted.source)), kinds
+    )
+
+
+def _pairs(schedule: Schedule, graph: Graph, device: Device) -> tuple[Pair, ...]:
+    """Measure every operator once more where the schedule runs it, beside what was predicted."""
+    found = []
+    for point in dict.fromkeys(step.point for step in schedule.steps):
+        with device.held(point.clocks):
+            platform.settle(device, point.clocks)
+            timings = device.runner.profile(graph, point, _ONCE_MORE)
+        for operator, step, timing in zip(graph.operators, schedule.steps, timings.operators, strict=True):
+            if step.point == point and timing.latency_s > 0:
+                found.append(Pair(operator.name, operator.kind, step.predicted.latency_s, timing.latency_s))
+    return tuple(found)
+
+
+def _requests(schedule: Schedule, graph: Graph, arrivals: str | None, data: Examples | str | None) -> loop.Requests:
+    wanted = parse_load(arrivals or f"periodic:{1e3 * schedule.period_s:.9g}ms:1000")
+    asked = loop.Requests(wanted.times_s(0), schedule.deadline.latency_s, schedule.period_s, wanted.spec)
+    if data is None:
+        return asked
+    examples = opening.labelled(data, graph) if isinstance(data, str) else data
+    return replace(asked, inputs=examples.request, judge=examples.judge)
+
+
+def _policies(schedule: Schedule) -> list[tuple[str, Schedule | None]]:
+    """Return the checked schedule, then one at a single point for each baseline that has one."""
+    found: list[tuple[str, Schedule | None]] = [("amble", schedule)]
+    for baseline in schedule.baselines:
+        if baseline.point is not None:
+            steps = tuple(Step(step.operator, baseline.point) for step in schedule.steps)
+            alone = replace(schedule, steps=steps, wait=baseline.point.clocks, predicted=baseline.predicted)
+            found.append((baseline.name, alone))
+    return found
+
+
+def _governors(device: str) -> tuple[str, ...]:
+    """Return the governors to compare with: on a simulated chip the one it ships with, and one like SysScale."""
+    scheme, _, name = device.partition("?")[0].partition(":")
+    if scheme != "sim":
+        return ()
+    loaded = chip.load(name)
+    return (loaded.core_governor, "sysscale") if len(loaded.memory_mhz) > 1 else (loaded.core_governor,)
+
+
+def _governed(device: str, governor: str) -> str:
+    return f"{device}{'&' if '?' in device else '?'}governor={governor}"

@@ -1,0 +1,177 @@
+"""Network, device → costs: measure where it tells most, fit, predict; kept by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import overload
+
+from amble.core import files
+from amble.core.errors import Infeasible, Refused
+from amble.core.graph import Graph
+from amble.core.point import Clocks, OperatingPoint
+from amble.core.ports import Device
+from amble.core.profile import IdlePower, Profile
+from amble.core.schedule import Deadline, Schedule
+from amble.core.table import read_table
+from amble.fit import profiles
+from amble.fit.costs import COSTS, Costs, read_off
+from amble.fit.costs import costs as costs_of
+from amble.fit.models import Prediction
+from amble.fit.tables import FittedTable, fit_table, predict_table, write_predictions
+from amble.jobs import opening
+from amble.jobs.artefacts import PROFILE, read
+from amble.measure import design, operators, platform
+from amble.plan import clocks
+from amble.runtimes import trtexec
+
+__all__ = ["OnProgress", "again", "costs_for", "fit", "import_layers", "measure", "predict"]
+
+OnProgress = Callable[[int, int], None]
+_QUICK = "p-norm"  # the model that chooses what to measure next
+_TYPICAL = (1.1, 1.5, 2.0, 3.0)  # deadlines, in units of the fastest time, when none is given
+
+
+def measure(
+    graph: Graph,
+    device: Device,
+    *,
+    deadline: Deadline | None = None,
+    points: int | None = None,
+    repeats: int = 20,
+    keep: Path | None = None,
+    on_progress: OnProgress = lambda done, total: None,
+) -> Profile:
+    """Measure every operator where it tells most: spread over the clocks, then where plans for the deadline would run.
+
+    Without a ``deadline`` plans from tight to loose are meant. It stops when every setting that a plan chooses has been
+    measured, or at ``points`` settings. ``keep`` is where the profile so far is saved after every point: an interrupted
+    call goes on from there.
+    """
+    so_far = files.load(keep, PROFILE) if keep and keep.exists() else operators.begin(graph, device)
+    enough = min(points or design.enough(so_far.points), len(so_far.points))
+    most = min(points or 2 * enough, len(so_far.points))
+
+    def note(profile: Profile) -> None:
+        if keep:
+            files.save(profile, keep, PROFILE)
+        on_progress(len(profile.totals), most)
+
+    measuring = partial(operators.operators, graph, device, repeats=repeats, on_point=note)
+    spread = measuring(next_point=design.farthest(enough), so_far=so_far)
+    known = replace(spread, idle=_idle(spread, device), switches=platform.switch_costs(device))
+    profile = measuring(next_point=_where_plans_run(graph, deadline, most), so_far=known)
+    whole = replace(profile, idle=_idle(profile, device))
+    if keep:
+        keep.unlink(missing_ok=True)
+    return whole
+
+
+def _idle(profile: Profile, device: Device) -> tuple[IdlePower, ...]:
+    known = {each.clocks for each in profile.idle}
+    settings = dict.fromkeys(total.point.clocks for total in profile.totals)
+    return profile.idle + platform.idle_power(device, [clocks for clocks in settings if clocks not in known])
+
+
+def _where_plans_run(graph: Graph, deadline: Deadline | None, most: int) -> operators.NextPoint:
+    """Return a chooser of the next setting: one that a plan with what is known so far uses and nobody measured."""
+
+    def next_point(profile: Profile) -> OperatingPoint | None:
+        measured = {total.point for total in profile.totals}
+        if len(measured) >= most:
+            return None
+        costs = costs_of(profile, partial(profiles.surfaces, model=_QUICK, held_out=False))
+        for wanted in [deadline] if deadline else _typical(costs):
+            with suppress(Infeasible):
+                for planner in (clocks.single, clocks.per_operator):
+                    plan = planner(graph, costs, wanted)
+                    for point in dict.fromkeys(step.point for step in plan.steps):
+                        if point not in measured:
+                            return point
+        return None
+
+    return next_point
+
+
+def _typical(costs: Costs) -> list[Deadline]:
+    fastest_s = float(costs.arrays().latency_s.sum(axis=0).min()) * costs.margin(0.99)
+    return [Deadline(factor * fastest_s) for factor in _TYPICAL]
+
+
+def import_layers(path: Path, *, core_hz: float, device: str = "nvidia") -> Profile:
+    """Read what ``trtexec --exportProfile`` wrote at one core clock [Hz] as a profile; its energy is unknown."""
+    return trtexec.load_profile(path, device=device, clocks=Clocks(core_hz=core_hz))
+
+
+@overload
+def fit(source: Profile, *, model: str = "amble") -> Costs: ...
+@overload
+def fit(source: Path, *, model: str = "amble") -> Costs | FittedTable: ...
+def fit(source: Profile | Path, *, model: str = "amble") -> Costs | FittedTable:
+    """Fit a profile (what every operator costs at every point the device allows) or a table measured elsewhere."""
+    if isinstance(source, Path) and source.suffix in (".csv", ".gz"):
+        return fit_table(read_table(source), model=model)
+    profile = source if isinstance(source, Profile) else files.load(source, PROFILE)
+    return costs_of(profile, partial(profiles.surfaces, model=model))
+
+
+def predict(fitted: Costs | FittedTable | Path, *, at: Path, output: Path | None = None) -> Prediction:
+    """Predict time and power, with 90 % intervals, at the rows of a table of points; written to ``output`` if given.
+
+    Only the clock that was asked for is used. Rows of an unknown workload are NaN.
+    """
+    known = read(fitted) if isinstance(fitted, Path) else fitted
+    points = read_table(at)
+    if isinstance(known, FittedTable):
+        found, _ = predict_table(known, points)
+    elif isinstance(known, Costs):
+        found = read_off(known, points)
+    else:
+        raise Refused(f"{fitted} holds no fit; make one with amble fit profile.json or amble fit measured.csv")
+    if output is not None:
+        write_predictions(points, found, output)
+    return found
+
+
+def again(made: Costs | Schedule) -> Graph:
+    """Read the network again that something was made for."""
+    return opening.load(made.source or made.graph, batch=made.batch, shapes=made.shapes, device=made.device)
+
+
+def costs_for(
+    model: str,
+    device: str,
+    *,
+    graph: Callable[[], Graph],
+    deadline: Deadline | None = None,
+    on_progress: OnProgress = lambda done, total: None,
+) -> tuple[Graph, Costs]:
+    """Return a network and its costs on a device.
+
+    ``model`` may be a costs file or a profile; a network is measured and fitted once and then kept by content.
+    """
+    if model.endswith(".json"):
+        path = Path(model)
+        costs = files.load(path, COSTS) if files.kind_of(path) == "costs" else fit(files.load(path, PROFILE))
+        return again(costs), costs
+    network, opened = graph(), opening.open(device, workload=model)
+    content = repr((network.digest, opened.name, opened.calibration, deadline, version("amble")))
+    kept = _cache() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
+    if kept.exists():
+        return network, files.load(kept, COSTS)
+    part = kept.with_suffix(".part")
+    costs = fit(measure(network, opened, deadline=deadline, keep=part, on_progress=on_progress))
+    files.save(costs, kept, COSTS)
+    return network, costs
+
+
+def _cache() -> Path:
+    """Return where costs are kept: ``AMBLE_CACHE``, else in the user's cache folder."""
+    base = os.environ.get("AMBLE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "amble"
