@@ -25,6 +25,7 @@ from amble.plan import clocks, neurobalancer
 
 __all__ = ["check", "plan"]
 
+_SEED = 1  # of the noise of a check: not the one of measuring
 _ONCE_MORE = 10  # runs of each operator after a check
 _PLANNERS = {
     "trellis": clocks.per_operator,
@@ -76,13 +77,13 @@ def check(
     logs = []
     for index, (name, each) in enumerate(policies):
         on_progress(index, len(policies))
-        opened = opening.open(_governed(device, name) if each is None else device, workload=wanted.source)
+        uri = _governed(device, name) if each is None else device
+        opened = opening.open(uri, seed=_SEED, workload=wanted.source)
         logs.append(loop.serve(opened, graph, requests, schedule=each, policy=name, traced=traced))
     report = assess(logs, wanted, idle_w=wanted.idle_power_w)
     kinds = tuple(operator.kind for operator in graph.operators)
-    return Evidence(
-        report, wanted, tuple(logs), _pairs(wanted, graph, opening.open(device, workload=wanted.source)), kinds
-    )
+    pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=wanted.source))
+    return Evidence(report, wanted, tuple(logs), pairs, kinds)
 
 
 def _pairs(schedule: Schedule, graph: Graph, device: Device) -> tuple[Pair, ...]:
