@@ -11,10 +11,10 @@ scan:
 Models: CPU-DVFS calibrated by least squares, at the highest clock, and on another network that does `k` times the
 operations per cycle (so that times are over-predicted k times); Han's a f^-b + c; all four with the paper's κ f^3;
 `amble` with its own power. Published: at least 66 % less time and 69 % less energy than CPU-DVFS, "respectively".
-Which problem, which calibration and whether true or model-reported values are meant is not known, so each reading is
-a target of its own: the largest saving of Han's choice over that calibration of CPU-DVFS, over all workloads and
-bounds, both keeping the bound (or the CPU model's own choice being feasible where it says so). Savings of the models'
-own words (`told`) are given beside the true ones.
+Which problem, which calibration and whether true or model-reported values are meant is not known, so every reading is
+a record: the largest saving of Han's choice over that calibration of CPU-DVFS, over all workloads and bounds that Han's
+choice keeps, as measured and in the models' own words (`told`). The factors k are assumptions: 1.8 and 8.7 are what the
+published numbers would need, so that a number reached only under them is explained by them, not confirmed.
 """
 
 from __future__ import annotations
@@ -159,24 +159,41 @@ def _record(name: str, problem: str, size: float, cpu: str, aware: str, choices:
     }
 
 
-def targets_of(records: list[Record]) -> list[document.Target]:
-    """One target for each reading of the two published numbers."""
-    found = []
+READINGS = (  # which problem, which saving, and whether it is measured or in the models' own words
+    ("LOCAL-D", "energy_saved_most", "energy", "measured"),
+    ("LOCAL-E", "time_saved_most", "time", "measured"),
+    ("LOCAL-W", "energy_saved_most", "energy", "measured"),
+    ("LOCAL-W", "time_saved_most", "time", "measured"),
+    ("LOCAL-D", "told_energy_saved_most", "energy", "told"),
+    ("LOCAL-D", "told_time_saved_most", "time", "told"),
+)
+
+
+def readings(records: list[Record]) -> list[Record]:
+    """The largest saving of Han's choices in each reading of the published numbers."""
+    found: list[Record] = []
     for cpu in CPU_MODELS:
-        for problem, figure, want, what in (
-            ("LOCAL-D", "energy_saved_most", ">= 0.69", "true energy saved under a deadline"),
-            ("LOCAL-E", "time_saved_most", ">= 0.66", "true time saved under an energy budget"),
-            ("LOCAL-W", "energy_saved_most", ">= 0.69", "true energy saved, weighted"),
-            ("LOCAL-W", "time_saved_most", ">= 0.66", "true time saved, weighted"),
-            ("LOCAL-D", "told_energy_saved_most", ">= 0.69", "energy saved in the models' words, under a deadline"),
-            ("LOCAL-D", "told_time_saved_most", ">= 0.66", "time saved in the models' words, under a deadline"),
-        ):
+        for problem, figure, what, words in READINGS:
             mine = [row for row in records if (row["cpu_model"], row["problem"]) == (cpu, problem)]
             values = [row[figure] for row in mine if row["aware_model"] == "han"]
             known = [value for value in values if isinstance(value, float)]
-            name = f"Han against {cpu}: {what}, at most"
-            found.append(document.target(name, want=want, value=max(known) if known else None, unit="1"))
+            found.append(
+                {"cpu_model": cpu, "problem": problem, "saved": what, "words": words, "most": max(known, default=None)}
+            )
     return found
+
+
+def targets_of(found: list[Record]) -> list[document.Target]:
+    """The published numbers, each in its most favourable reading, measured and in the models' own words."""
+    targets = []
+    for what, want, published in (("time", ">= 0.66", "66 %"), ("energy", ">= 0.69", "69 %")):
+        for words in ("measured", "told"):
+            mine = [row for row in found if (row["saved"], row["words"]) == (what, words)]
+            known = [(row["most"], f"{row['problem']} against {row['cpu_model']}") for row in mine]
+            best = max(((value, name) for value, name in known if isinstance(value, float)), default=(None, "any"))
+            name = f"{published} less {what}, {words}, most favourable reading: {best[1]}"
+            targets.append(document.target(name, want=want, value=best[0], unit="1"))
+    return targets
 
 
 def main() -> None:
@@ -187,7 +204,8 @@ def main() -> None:
         path = options.data / "recorded" / f"{name}.csv.gz"
         if path.exists():
             results += comparisons(name, sweep_of(one_clock(read_table(path))))
-    document.finish(options, results, targets_of(results))
+    found = readings(results)
+    document.finish(options, [*results, *found], targets_of(found))
 
 
 if __name__ == "__main__":
