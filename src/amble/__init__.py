@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         show,
     )
     from amble.quantizing import quantize
+    from amble.serving import serve
 
 _HOMES = {
     "amble.jobs": (
@@ -61,6 +62,7 @@ _HOMES = {
         "show",
     ),
     "amble.quantizing": ("quantize",),
+    "amble.serving": ("serve",),
     "amble.core.errors": ("AmbleError", "Infeasible", "Refused"),
     "amble.core.point": ("Clocks", "OperatingPoint"),
     "amble.core.schedule": ("Deadline", "Schedule"),
@@ -90,6 +92,7 @@ __all__ = [
     "read",
     "restore",
     "save",
+    "serve",
     "show",
 ]
 

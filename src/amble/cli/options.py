@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from amble.core.schedule import Deadline
     from amble.fit.costs import Costs
 
-__all__ = ["Network", "Wish", "device_option", "network_options", "output_option", "verb", "wish_options"]
+__all__ = ["Network", "Wish", "device_option", "network_options", "output_option", "shape_of", "verb", "wish_options"]
 
 Function = Callable[..., None]
 OnProgress = Callable[[int, int], None]
@@ -120,7 +120,7 @@ def network_options(function: Function) -> Function:
 
     @wraps(function)
     def run(terminal: Terminal, *, model: str, batch: int, shape: tuple[str, ...], **options: Any) -> None:
-        function(terminal, network=Network(model, batch, dict(map(_shape, shape))), **options)
+        function(terminal, network=Network(model, batch, dict(map(shape_of, shape))), **options)
 
     for option in (
         click.argument("model"),
@@ -151,7 +151,8 @@ def wish_options(function: Function) -> Function:
     return run
 
 
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+def shape_of(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read ``INPUT:D,D,…``."""
     name, _, sizes = text.rpartition(":")
     if not name or not all(size.isdigit() and int(size) > 0 for size in sizes.split(",")):
         raise click.UsageError(f"--shape {text!r} is not like input_ids:1,128")

@@ -15,6 +15,7 @@ import click
 
 import amble
 from amble.cli.options import Network, Wish, device_option, network_options, output_option, verb, wish_options
+from amble.cli.serving import Serving, serving_options
 from amble.cli.terminal import Terminal
 from amble.core.quantity import parse_hz
 
@@ -213,6 +214,23 @@ def check(
         amble.save(found.report, output)
     terminal.result(found.report, lambda: amble.show(found.report)[:2])
     sys.exit(0 if found.report.verdict == "PASS" else 1)
+
+
+@verb(main)
+@click.argument("models", nargs=-1, metavar="[[NAME=]MODEL]...")
+@serving_options
+def serve(terminal: Terminal, *, models: tuple[str, ...], serving: Serving) -> None:
+    """Serve models over the Open Inference Protocol: HTTP, gRPC, metrics, and a dashboard at /dashboard.
+
+    MODEL is an ONNX file, fashion-resnet (bundled), a schedule of amble plan, or variants.json of amble quantize.
+    Clients of Triton and KServe work unchanged. A request may bring a deadline (the parameter timeout, in
+    microseconds) and a priority; one that cannot be answered in time is refused at once. SIGTERM and Ctrl-C answer
+    what was accepted, put the clocks back and end.
+    """
+    if terminal.dry_run:
+        terminal.note(f"would serve {', '.join(models) or serving.repository} on {serving.device}")
+        return
+    serving.run(models, terminal)
 
 
 @verb(main)

@@ -1,0 +1,145 @@
+"""Options of the verb ``serve``, as one object that runs it; its log goes to stderr, as text or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import amble
+from amble.cli.options import shape_of
+from amble.cli.terminal import Terminal
+from amble.core.quantity import parse_time_s
+
+if TYPE_CHECKING:
+    from amble.control.server.front import Addresses
+
+__all__ = ["Serving", "serving_options"]
+
+_GOVERNORS = ("amble", "pit", "dvfs", "int8-max", "max")
+_PORT = click.IntRange(-1, 65535)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What the options of ``serve`` said."""
+
+    device: str
+    slo: str | None
+    repository: Path | None
+    host: str
+    ports: tuple[int, int, int]
+    menu: dict[str, Any]
+    drain_s: float
+    log: str
+
+    def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
+        """Serve until told to stop, then print what was served."""
+        from amble.control.server.front import Doors
+        from amble.serving import Options
+
+        _configure(self.log)
+        http, grpc, metrics = self.ports
+        doors = Doors(
+            host=self.host,
+            http_port=http,
+            grpc_port=None if grpc < 0 else grpc,
+            metrics_port=None if metrics < 0 else metrics,
+            drain_s=self.drain_s,
+        )
+        totals = amble.serve(
+            models,
+            device=self.device,
+            objective=self.slo,
+            repository=self.repository,
+            doors=doors,
+            menu=Options(**self.menu),
+            on_ready=lambda addresses, stop: _tell(addresses, terminal),
+        )
+        terminal.result(totals, lambda: ())
+        refused = sum(totals.refused.values())
+        terminal.note(f"amble: {totals.answered} answered, {totals.late} of them late, {refused} refused")
+
+
+def serving_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a function what the options of ``serve`` say, as ``serving``."""
+
+    @wraps(function)
+    def run(terminal: Terminal, *, models: tuple[str, ...], **options: Any) -> None:
+        ports = tuple(options.pop(f"{door}_port") for door in ("http", "grpc", "metrics"))
+        menu = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
+        menu["max_loss"] = options.pop("max_loss") / 100.0
+        menu["shapes"] = dict(map(shape_of, options.pop("shape")))
+        options["drain_s"] = parse_time_s(options.pop("drain"))
+        function(terminal, models=models, serving=Serving(ports=ports, menu=menu, **options))
+
+    for option in _OPTIONS:
+        run = option(run)
+    return run
+
+
+_OPTIONS = (
+    click.option("--device", "-d", envvar="AMBLE_DEVICE", default="host", show_default=True, help="host, or sim:CHIP."),
+    click.option("--slo", metavar="TIME[@pNN]", help="Deadline of requests that bring none, as in 50ms@p99."),
+    click.option("--repository", type=click.Path(file_okay=False, path_type=Path), help="MODEL/VERSION/model.onnx …"),
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all."),
+    click.option("--http-port", type=_PORT, default=8000, show_default=True, help="0 takes a free one."),
+    click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="-1 leaves it out."),
+    click.option("--metrics-port", type=_PORT, default=8002, show_default=True, help="-1 leaves it out."),
+    click.option("--governor", type=click.Choice(_GOVERNORS), default="amble", show_default=True, help="Who decides."),
+    click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True, help="Largest batch."),
+    click.option("--max-loss", type=click.FloatRange(0, 100), default=0.5, help="Percent of accuracy, on the mean."),
+    click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the runtime."),
+    click.option("--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes."),
+    click.option("--drain", default="30s", show_default=True, metavar="TIME", help="Time to answer what was accepted."),
+    click.option("--trace", is_flag=True, help="Send spans by OTLP (OTEL_* variables say where to)."),
+    click.option("--log", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."),
+)
+
+
+def _tell(addresses: Addresses, terminal: Terminal) -> None:
+    """Say where the server listens, once it takes requests."""
+    if terminal.as_json:
+        click.echo(
+            json.dumps({"ready": {name: getattr(addresses, name) for name in type(addresses).__slots__}}), err=True
+        )
+        return
+    terminal.note(f"serving {', '.join(addresses.models) or 'no model yet'}")
+    for name, where in (("HTTP", addresses.http), ("gRPC", addresses.grpc), ("metrics", addresses.metrics)):
+        if where:
+            terminal.note(f"  {name:8} {where}")
+    if addresses.dashboard:
+        terminal.note(f"  look at  {addresses.dashboard}")
+
+
+def _configure(log: str) -> None:
+    """Send amble's own log, and uvicorn's complaints, to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines() if log == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for name, level in (("amble", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
+
+
+class _Lines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        found = {
+            "time_s": round(record.created, 6),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            found["exception"] = self.formatException(record.exc_info)
+        return json.dumps(found)

@@ -1,0 +1,385 @@
+"""Tensors ↔ the Open Inference Protocol's JSON and binary forms: what a request's body says, what answers it.
+
+Pure: bytes in, bytes out, no sockets and no clock. Whatever a client got wrong is a `Fault` that names the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from amble.core.graph import Port
+
+__all__ = [
+    "DATATYPES",
+    "Answer",
+    "Asked",
+    "Fault",
+    "Policy",
+    "Tensor",
+    "datatype",
+    "decode",
+    "encode",
+    "from_bytes",
+    "from_list",
+    "matched",
+    "name_of",
+    "policy",
+    "to_bytes",
+]
+
+Array = npt.NDArray[Any]
+
+_BFLOAT16: np.dtype[Any] = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
+DATATYPES: Mapping[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    **{f"UINT{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
+    "BF16": _BFLOAT16,
+    "BYTES": np.dtype(np.object_),
+}
+_OF_ONNX = {
+    **{str(dtype): name for name, dtype in DATATYPES.items()},
+    "float": "FP32",
+    "double": "FP64",
+    "string": "BYTES",
+}
+_NO_JSON = ("FP16", "BF16")
+_MAX_PRIORITY = (1 << 16) - 1
+_MAX_TIMEOUT_US = (1 << 63) - 1
+
+
+class Fault(Exception):
+    """What cannot be answered, with the HTTP status that says whose fault it is; the text names the field."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input as the client sent it, still without its model's opinion."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    value: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request as the client sent it. ``outputs``: name → whether as binary; None for all of them.
+
+    ``binary`` is how outputs go that do not say it themselves.
+    """
+
+    inputs: tuple[Tensor, ...]
+    id: str = ""
+    outputs: Mapping[str, bool | None] | None = None
+    binary: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Schedule policy of a request: time [s] from arrival to answer (None: the model's), priority (0: none)."""
+
+    timeout_s: float | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back: outputs by name, and parameters of text, numbers and truths."""
+
+    model: str
+    version: str
+    id: str
+    outputs: Mapping[str, Array]
+    parameters: Mapping[str, str | float | int | bool]
+
+
+class _Listed(msgspec.Struct):
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any] = {}
+    data: Any = msgspec.UNSET
+
+
+class _Wanted(msgspec.Struct):
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class _Body(msgspec.Struct):
+    inputs: list[_Listed]
+    id: str = ""
+    outputs: list[_Wanted] | None = None
+    parameters: dict[str, Any] = {}
+
+
+_BODY = msgspec.json.Decoder(_Body)
+_ENCODER = msgspec.json.Encoder()
+
+
+def datatype(port: Port) -> str:
+    """Return the protocol's name of an ONNX element type; ValueError for a type that the protocol has not."""
+    if port.dtype not in _OF_ONNX:
+        raise ValueError(f"{port.name} is a tensor of {port.dtype}, which the protocol cannot carry")
+    return _OF_ONNX[port.dtype]
+
+
+def name_of(value: Array) -> str:
+    """Return the protocol's name of an array's type."""
+    return "BYTES" if value.dtype.kind in "OSU" else _OF_ONNX[str(value.dtype)]
+
+
+def decode(body: bytes, header_length: int | None = None) -> Asked:
+    """Read a request; the first ``header_length`` bytes are JSON where binary tensors follow, else all of it is."""
+    if header_length is not None and not 0 <= header_length <= len(body):
+        raise Fault(400, f"Inference-Header-Content-Length {header_length} does not fit a body of {len(body)} bytes")
+    head = body if header_length is None else memoryview(body)[:header_length]
+    tail = memoryview(b"") if header_length is None else memoryview(body)[header_length:]
+    try:
+        parsed = _BODY.decode(head)
+    except msgspec.ValidationError as error:
+        raise Fault(400, f"request: {error}") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Fault(400, f"request is not JSON: {error}") from error
+    if not parsed.inputs:
+        raise Fault(400, "inputs: the request has none")
+    return Asked(
+        inputs=tuple(_inputs(parsed.inputs, tail)),
+        id=parsed.id,
+        outputs=_wanted(parsed.outputs),
+        binary=_truth(parsed.parameters, "binary_data_output", "parameters") or False,
+        parameters=parsed.parameters,
+    )
+
+
+def policy(parameters: Mapping[str, Any]) -> Policy:
+    """Read ``timeout`` (µs) and ``priority``; Fault for what is no whole number or out of range."""
+    timeout_us = _whole(parameters, "timeout", _MAX_TIMEOUT_US, "microseconds")
+    priority = _whole(parameters, "priority", _MAX_PRIORITY, "1 the highest, 0 the default")
+    return Policy(timeout_us * 1e-6 if timeout_us else None, priority)
+
+
+def matched(
+    asked: Asked, inputs: Sequence[Port], outputs: Sequence[Port], *, batched: bool
+) -> tuple[dict[str, Array], int]:
+    """Check a request against its model → its arrays by name, and its rows; Fault when they do not fit.
+
+    With ``batched`` the first axis of every input is the batch, the same for all.
+    """
+    given = {tensor.name: tensor for tensor in asked.inputs}
+    if len(given) != len(asked.inputs):
+        raise Fault(400, "inputs: a name comes twice")
+    wanted = {port.name: port for port in inputs}
+    if unknown := sorted(given.keys() - wanted.keys()):
+        raise Fault(400, f"inputs: unknown name {unknown[0]!r}; the model takes {', '.join(wanted)}")
+    if missing := [name for name in wanted if name not in given]:
+        raise Fault(400, f"inputs: {missing[0]!r} is missing; the model takes {', '.join(wanted)}")
+    for name, port in wanted.items():
+        _fits(given[name], port)
+    _check_outputs(asked, outputs)
+    rows = {given[name].shape[0] for name in wanted} if batched else {1}
+    if len(rows) > 1:
+        raise Fault(400, f"inputs: the first axis is the batch, but its sizes differ: {sorted(rows)}")
+    return {name: given[name].value for name in wanted}, rows.pop()
+
+
+def encode(answer: Answer, asked: Asked) -> tuple[bytes, int | None]:
+    """Write a response → its body, and the length of its JSON where binary tensors follow."""
+    listed, tail = [], []
+    for name in asked.outputs or answer.outputs:
+        value = answer.outputs[name]
+        kind = name_of(value)
+        entry: dict[str, Any] = {"name": name, "datatype": kind, "shape": list(value.shape)}
+        if _as_binary(asked, name):
+            tail.append(to_bytes(value, kind))
+            entry["parameters"] = {"binary_data_size": len(tail[-1])}
+        else:
+            entry["data"] = _flat(value)
+        listed.append(entry)
+    head = {"model_name": answer.model, "model_version": answer.version, "parameters": answer.parameters}
+    if asked.id:
+        head["id"] = asked.id
+    text = _ENCODER.encode({**head, "outputs": listed})
+    return (b"".join([text, *tail]), len(text)) if tail else (text, None)
+
+
+def from_bytes(name: str, kind: str, shape: tuple[int, ...], raw: bytes | memoryview) -> Array:
+    """Read a tensor from little-endian row-major bytes; Fault when their number does not fit."""
+    dtype = _dtype(name, kind)
+    if kind == "BYTES":
+        return _texts(name, shape, raw)
+    if len(raw) != prod(shape) * dtype.itemsize:
+        want = f"{prod(shape) * dtype.itemsize} bytes of {kind} {list(shape)}"
+        raise Fault(400, f"input {name!r}: {len(raw)} bytes of data, not {want}")
+    found = np.frombuffer(raw, dtype=dtype).reshape(shape)
+    return found if found.flags.aligned else found.copy()
+
+
+def from_list(name: str, kind: str, shape: tuple[int, ...], data: object) -> Array:
+    """Read a tensor from JSON, nested or flat; Fault for elements of another type, out of range, or too many or few."""
+    dtype = _dtype(name, kind)
+    if kind in _NO_JSON:
+        raise Fault(400, f"input {name!r}: {kind} has no JSON form; send it as binary data")
+    if not isinstance(data, list):
+        raise Fault(400, f"input {name!r}: data must be a list")
+    try:
+        found = np.array(data) if kind != "BYTES" else np.array(data, dtype=np.object_)
+    except (ValueError, OverflowError) as error:
+        raise Fault(400, f"input {name!r}: data is not a regular list of {kind}") from error
+    if found.size != prod(shape):
+        raise Fault(400, f"input {name!r}: {found.size} elements in data, not {prod(shape)} as in shape {list(shape)}")
+    return _cast(name, kind, found, dtype).reshape(shape)
+
+
+def to_bytes(value: Array, kind: str) -> bytes:
+    """Write a tensor as little-endian row-major bytes."""
+    if kind != "BYTES":
+        return np.ascontiguousarray(value).tobytes()
+    texts = [each.encode() if isinstance(each, str) else bytes(each) for each in value.ravel().tolist()]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+
+
+def _inputs(listed: Iterable[_Listed], tail: memoryview) -> Iterable[Tensor]:
+    """Read the inputs; binary ones lie in ``tail`` one after the other."""
+    start = 0
+    for each in listed:
+        shape = tuple(each.shape)
+        if any(size < 0 for size in shape):
+            raise Fault(400, f"input {each.name!r}: shape {list(shape)} has a negative size")
+        if "shared_memory_region" in each.parameters:
+            raise Fault(400, f"input {each.name!r}: shared memory is not offered; send the data")
+        size = _whole(each.parameters, "binary_data_size", len(tail), f"input {each.name!r}")
+        if "binary_data_size" in each.parameters:
+            if start + size > len(tail):
+                raise Fault(
+                    400, f"input {each.name!r}: binary_data_size {size}, but {len(tail) - start} bytes are left"
+                )
+            value = from_bytes(each.name, each.datatype, shape, tail[start : start + size])
+            start += size
+        elif each.data is msgspec.UNSET:
+            raise Fault(400, f"input {each.name!r}: it has neither data nor binary_data_size")
+        else:
+            value = from_list(each.name, each.datatype, shape, each.data)
+        yield Tensor(each.name, each.datatype, shape, value)
+    if start != len(tail):
+        raise Fault(400, f"inputs: {len(tail) - start} bytes follow the last binary input")
+
+
+def _dtype(name: str, kind: str) -> np.dtype[Any]:
+    if kind not in DATATYPES:
+        raise Fault(400, f"input {name!r}: unknown datatype {kind!r}; known are {', '.join(DATATYPES)}")
+    return DATATYPES[kind]
+
+
+_KINDS = {"BOOL": "b", "FP32": "fiu", "FP64": "fiu", "BYTES": "O"}
+
+
+def _cast(name: str, kind: str, found: Array, dtype: np.dtype[Any]) -> Array:
+    """Return JSON's numbers as a datatype's, refusing what would change them."""
+    if found.size and found.dtype.kind not in _KINDS.get(kind, "iu"):
+        raise Fault(400, f"input {name!r}: data holds elements that are no {kind}")
+    if kind == "BYTES":
+        if not all(isinstance(each, str) for each in found.ravel()):
+            raise Fault(400, f"input {name!r}: elements of BYTES are texts in JSON")
+        return found
+    if dtype.kind in "iu" and found.size:
+        limits = np.iinfo(dtype)
+        if int(found.min()) < limits.min or int(found.max()) > limits.max:
+            raise Fault(400, f"input {name!r}: data holds numbers that {kind} cannot")
+    with np.errstate(over="ignore"):
+        made = found.astype(dtype)
+    if kind == "FP32" and not np.isfinite(made).all():
+        raise Fault(400, f"input {name!r}: data holds numbers that FP32 cannot")
+    return made
+
+
+def _texts(name: str, shape: tuple[int, ...], raw: bytes | memoryview) -> Array:
+    """Read elements of four bytes of length and so many bytes of text each."""
+    found: list[str] = []
+    data, start, count = bytes(raw), 0, prod(shape)
+    while start < len(data) and len(found) <= count:
+        stop = start + 4 + int.from_bytes(data[start : start + 4], "little")
+        if start + 4 > len(data) or stop > len(data):
+            raise Fault(400, f"input {name!r}: BYTES element {len(found)} is cut off")
+        try:
+            found.append(data[start + 4 : stop].decode())
+        except UnicodeDecodeError as error:
+            raise Fault(400, f"input {name!r}: BYTES element {len(found)} is not UTF-8") from error
+        start = stop
+    if len(found) != count:
+        raise Fault(400, f"input {name!r}: {len(found)} elements of BYTES, not {count} as in shape {list(shape)}")
+    made = np.empty(count, dtype=np.object_)
+    made[:] = found
+    return made.reshape(shape)
+
+
+def _fits(tensor: Tensor, port: Port) -> None:
+    """Check one input against its port; an open axis (−1) takes every positive size."""
+    kind = datatype(port)
+    if tensor.datatype != kind:
+        raise Fault(400, f"input {tensor.name!r}: datatype {tensor.datatype}, the model takes {kind}")
+    fits = len(tensor.shape) == len(port.shape) and all(
+        size == want or (want < 0 and size > 0) for size, want in zip(tensor.shape, port.shape, strict=True)
+    )
+    if not fits:
+        raise Fault(400, f"input {tensor.name!r}: shape {list(tensor.shape)}, the model takes {list(port.shape)}")
+
+
+def _check_outputs(asked: Asked, ports: Sequence[Port]) -> None:
+    known = {port.name: port for port in ports}
+    if asked.outputs is not None and (unknown := [name for name in asked.outputs if name not in known]):
+        raise Fault(400, f"outputs: unknown name {unknown[0]!r}; the model gives {', '.join(known)}")
+    for name in asked.outputs or known:
+        if not _as_binary(asked, name) and (kind := datatype(known[name])) in _NO_JSON:
+            raise Fault(400, f"output {name!r}: {kind} has no JSON form; ask for binary_data")
+
+
+def _as_binary(asked: Asked, name: str) -> bool:
+    own = asked.outputs.get(name) if asked.outputs else None
+    return asked.binary if own is None else own
+
+
+def _wanted(listed: Sequence[_Wanted] | None) -> dict[str, bool | None] | None:
+    """Return the wanted outputs; none named means all."""
+    if not listed:
+        return None
+    return {each.name: _truth(each.parameters, "binary_data", f"output {each.name!r}") for each in listed}
+
+
+def _flat(value: Array) -> list[Any]:
+    """Return a tensor as JSON's numbers; what JSON cannot say (NaN, infinities) becomes null."""
+    if value.dtype.kind in "OSU":
+        return [
+            each if isinstance(each, str) else bytes(each).decode(errors="replace") for each in value.ravel().tolist()
+        ]
+    return list(value.ravel().tolist())
+
+
+def _whole(parameters: Mapping[str, Any], name: str, most: int, what: str) -> int:
+    value = parameters.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise Fault(400, f"parameters.{name}: {value!r} is not a whole number from 0 to {most} ({what})")
+    return value
+
+
+def _truth(parameters: Mapping[str, Any], name: str, what: str) -> bool | None:
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise Fault(400, f"{what}: {name} is true or false, not {value!r}")
+    return value
