@@ -24,7 +24,7 @@ __all__ = ["Network", "Wish", "device_option", "network_options", "output_option
 Function = Callable[..., None]
 OnProgress = Callable[[int, int], None]
 
-PLANNERS = ("trellis", "greedy", "single", "max")
+PLANNERS = ("trellis", "punctual", "greedy", "single", "max")
 
 _USER_FILE = Path.home() / ".config" / "amble" / "config.yaml"
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from amble.control.commands import Command, commands, cuts
+from amble.control.commands import commands, cuts
+from amble.control.punctual import Pick, follow, punctual
 from amble.core.cost import Reading
 from amble.core.graph import Graph
 from amble.core.log import ClockChange, Log, PowerSample, Served, Slice
@@ -66,24 +67,32 @@ def serve(
     if schedule is None:
         run = _Run(device, graph, requests, _hands_off(graph), traced)
         return run.log(policy)
-    program = _Program(schedule.wait, commands(schedule), cuts(schedule), [step.point for step in schedule.steps])
+    program = _program(schedule)
     with device.held(schedule.wait):
         return _Run(device, graph, requests, program, traced).log(policy)
 
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """What to do in one request: commands at some of the cuts, and the work between the cuts."""
+    """What to do in one request: the work between the cuts, at clocks that are picked at each cut."""
 
     wait: Clocks | None
-    commands: tuple[Command, ...]
+    pick: Pick
     cuts: tuple[int, ...]
     points: Sequence[OperatingPoint]
 
 
+def _program(schedule: Schedule) -> _Program:
+    points = [step.point for step in schedule.steps]
+    if schedule.rest is None:
+        return _Program(schedule.wait, follow(commands(schedule)), cuts(schedule), points)
+    starts = {choice.start for choice in schedule.rest.choices}
+    return _Program(schedule.wait, punctual(schedule.rest), tuple(sorted({*starts, *cuts(schedule)})), points)
+
+
 def _hands_off(graph: Graph) -> _Program:
     point = OperatingPoint(precision=graph.precision)
-    return _Program(None, (), (0, len(graph.operators)), [point] * len(graph.operators))
+    return _Program(None, follow(()), (0, len(graph.operators)), [point] * len(graph.operators))
 
 
 @dataclass(slots=True)
@@ -131,12 +140,10 @@ class _Run:
             num_changes=self.num_changes,
         )
 
-    def _parts(self) -> list[tuple[Graph, OperatingPoint, Command | None]]:
+    def _parts(self) -> list[tuple[Graph, OperatingPoint]]:
         """Cut the graph once: the hot path only walks this list."""
-        by_index = {command.index: command for command in self.program.commands}
         return [
-            (self.graph.segment(start, stop), self.program.points[start], by_index.get(start))
-            for start, stop in pairwise(self.program.cuts)
+            (self.graph.segment(start, stop), self.program.points[start]) for start, stop in pairwise(self.program.cuts)
         ]
 
     def _await(self, until_s: float, index: int) -> None:
@@ -147,20 +154,21 @@ class _Run:
             self.device.clock.sleep(idle_s)
             self._note_power(before, index)
 
-    def _one(self, index: int, arrival_s: float, parts: list[tuple[Graph, OperatingPoint, Command | None]]) -> None:
+    def _one(self, index: int, arrival_s: float, parts: list[tuple[Graph, OperatingPoint]]) -> None:
         start_s = self.device.clock.now_s()
+        due_s = arrival_s + self.requests.deadline_s
         before = self.device.meter.read()
         tensors = self.requests.inputs(index)
-        for segment, point, command in parts:
-            if command is not None:
-                self._ask(command.clocks, index)
+        for segment, point in parts:
+            clocks = self.program.pick(segment.offset, self.asked, due_s - self.device.clock.now_s())
+            if clocks is not None:
+                self._ask(clocks, index)
             tensors = self._run(segment, point, tensors, index)
         finish_s = self.device.clock.now_s()
         energy_j = (self.device.meter.read() - before).energy_j
         if self.program.wait is not None:
             self._ask(self.program.wait, index)
         correct = self.requests.judge(index, tensors)
-        due_s = arrival_s + self.requests.deadline_s
         self.served.append(Served(arrival_s, start_s, finish_s, due_s, energy_j, correct))
 
     def _run(self, segment: Graph, point: OperatingPoint, tensors: Tensors, index: int) -> Tensors:

@@ -12,7 +12,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.profile import SwitchCost
 from amble.core.quantity import parse_time_s
 
-__all__ = ["Accounting", "Baseline", "Deadline", "FrontierPoint", "Schedule", "Segment", "Step"]
+__all__ = ["Accounting", "Baseline", "Choice", "Deadline", "FrontierPoint", "Rest", "Schedule", "Segment", "Step"]
 
 Accounting = Literal["period", "above_idle", "gross"]
 """``period``: busy, switches and idle until the next request is due. ``above_idle``: ``period`` less the idle power
@@ -84,6 +84,28 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """What to ask for before operator ``start`` while the setting number ``held`` is asked for, by the time left.
+
+    ``needs_s`` [s] rises: the time that must be left for the setting of the same place in ``asks``. The first is the
+    fastest way to go on, taken also when less is left.
+    """
+
+    start: int
+    held: int
+    needs_s: tuple[float, ...]
+    asks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The rest of a schedule from everywhere it can get to, for a device that looks at the clock on its way."""
+
+    settings: tuple[Clocks, ...]
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FrontierPoint:
     """The least energy [J] that a plan of this predicted latency [s] was found to need, and the bound below it."""
 
@@ -125,6 +147,7 @@ class Schedule:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     baselines: tuple[Baseline, ...] = ()
     notes: tuple[str, ...] = ()
+    rest: Rest | None = None
 
     @property
     def budget_s(self) -> float:

@@ -21,7 +21,7 @@ from amble.jobs.artefacts import SCHEDULE
 from amble.jobs.costing import OnProgress, again
 from amble.measure import platform
 from amble.measure.accuracy import Examples
-from amble.plan import clocks, neurobalancer
+from amble.plan import clocks, neurobalancer, punctuality
 
 __all__ = ["check", "plan"]
 
@@ -32,6 +32,7 @@ _PLANNERS = {
     "single": clocks.single,
     "max": clocks.fastest,
     "greedy": neurobalancer.balanced,
+    "punctual": punctuality.on_time,
 }
 
 

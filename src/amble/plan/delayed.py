@@ -66,8 +66,8 @@ def levels(points: tuple[OperatingPoint, ...]) -> Ints:
 
 def switching(
     latency_s: FloatArray, energy_j: FloatArray, starts: Ints, changes: Delays, rest: Rest
-) -> tuple[DomainSwitch | DenseSwitch, float]:
-    """Return the edges of a trellis over blocks, and the time [s] that they add to every path on purpose.
+) -> tuple[DomainSwitch | DenseSwitch, FloatArray]:
+    """Return the edges of a trellis over blocks, and the time [s] that each adds to every path on purpose: [block].
 
     latency_s, energy_j: [operator, point]; starts: [block], the first operator of each. Who comes from faster clocks is
     ahead, which a trellis has no negative times for: so every edge into a block counts that much more, and budget and
@@ -75,7 +75,7 @@ def switching(
     """
     plain = changes.stalls
     if not changes.settle_s.any():
-        return plain, 0.0
+        return plain, np.zeros(len(starts))
     stall_s, stall_j = plain.into(1, 2)
     worked_s = np.maximum(changes.settle_s - changes.stall_s, 0.0)  # a stalled clock settles too
     times_s, energies_j = np.zeros((2, len(starts) + 1, *stall_s.shape))
@@ -88,7 +88,7 @@ def switching(
         ahead_s[0] = 0.0
         times_s[0] = np.maximum(times_s[0], 0.0)
     times_s[:-1] += ahead_s[:, None, None]
-    return DenseSwitch(times_s, energies_j), float(ahead_s.sum())
+    return DenseSwitch(times_s, energies_j), ahead_s
 
 
 def _parking(changes: Delays, rest: Rest) -> tuple[FloatArray, FloatArray]:

@@ -53,7 +53,8 @@ class Problem:
     """A task as arrays: the trellis has a column for each block of operators.
 
     starts: [block], the first operator of each. ``wait`` is None where idle power is unknown. Every path of the trellis
-    takes ``ahead_s`` [s] longer than the schedule it stands for, and ``wait`` knows of it.
+    takes longer than the schedule it stands for, by ``ahead_s`` [s] in total, and ``wait`` knows of it.
+    each_ahead_s: [block], how much of that is in the step into it.
     """
 
     task: Task
@@ -61,8 +62,13 @@ class Problem:
     trellis: Trellis
     starts: Ints
     wait: Wait | None
-    ahead_s: float
+    each_ahead_s: FloatArray
     switches: tuple[SwitchCost, ...]
+
+    @property
+    def ahead_s(self) -> float:
+        """Return how much longer [s] every path takes than its schedule."""
+        return float(self.each_ahead_s.sum())
 
     @property
     def limit_s(self) -> float:
@@ -96,10 +102,10 @@ def pose(task: Task, *, switches: Sequence[SwitchCost] | None = None) -> Problem
         idle_w=0.0 if idle_w is None else float(idle_w.min()),
     )
     rest = Rest(idle_w, task.period_s - task.budget_s)
-    switch, ahead_s = switching(table.latency_s, energy_j, starts, changes, rest)
+    switch, each_ahead_s = switching(table.latency_s, energy_j, starts, changes, rest)
     by_block_s, by_block_j = (np.add.reduceat(each, starts, axis=0) for each in (table.latency_s, energy_j))
-    wait = None if idle_w is None else Wait(idle_w, task.period_s + ahead_s)
-    return Problem(task, table, Trellis(by_block_s, by_block_j, switch), starts, wait, ahead_s, known)
+    wait = None if idle_w is None else Wait(idle_w, task.period_s + float(each_ahead_s.sum()))
+    return Problem(task, table, Trellis(by_block_s, by_block_j, switch), starts, wait, each_ahead_s, known)
 
 
 def highest(points: Sequence[OperatingPoint]) -> int:
