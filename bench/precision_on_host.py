@@ -1,0 +1,314 @@
+"""FP32 and INT8 of the bundled network on this real CPU under a rising load: what switching between them is worth.
+
+The load is a staircase of Poisson arrivals, each step a tenth higher. A step is held while 99 % of its requests are
+answered within the SLO (2 x the FP32 service time + 10 ms), refused ones counted as late, and every step below it is
+held. Three governors serve the same arrivals through the same engine: FP32 alone, and two that switch: `pit` (FP32
+while there is slack) and `amble` (whatever costs least within its accuracy budget of 1 %). Without a meter time stands
+for energy. INT8 is what `amble quantize` chose here, calibrated on held-out images; the requests are test images.
+
+`clock` says what time is. "cpu": the thread's own CPU time for all work, the engine's included, and no waiting for the
+time between: what this CPU does when nobody else uses it. "wall": real time, which other load on the machine lengthens.
+One core, one thread; the generator of the load is the list of arrivals.
+"""
+
+from __future__ import annotations
+
+import document
+
+document.on_one_core()
+
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
+from dataclasses import dataclass, field  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any, cast  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+import amble  # noqa: E402
+from amble import bundled, quantizing  # noqa: E402
+from amble.control.batcher import Refusal, Request  # noqa: E402
+from amble.control.engine import Batch, Engine, Lane  # noqa: E402
+from amble.control.governor import Governor  # noqa: E402
+from amble.control.governors import Amble, Budget, Pit, max_clocks  # noqa: E402
+from amble.core.graph import Graph  # noqa: E402
+from amble.core.ladder import Ladder, Rung  # noqa: E402
+from amble.core.point import Clocks, OperatingPoint  # noqa: E402
+from amble.core.ports import Clock, Device  # noqa: E402
+from amble.core.schedule import Deadline  # noqa: E402
+from amble.core.variants import Variant, Variants  # noqa: E402
+from amble.devices.host import MonotonicClock, Unmetered  # noqa: E402
+from amble.measure.accuracy import Examples  # noqa: E402
+from amble.measure.rounds import rounds  # noqa: E402
+from amble.plan.ladder import build  # noqa: E402
+from amble.runtimes.onnx import OnnxRunner  # noqa: E402
+
+SEED = 20_261_121
+FIRST, LAST, FACTOR = 0.3, 1.15, 1.1  # of the FP32 capacity, of the INT8 capacity, from step to step
+HELD = 0.99
+GIVE_UP = 3  # steps not held in a row, after which higher ones are not tried
+
+
+class BusyClock:
+    """The thread's CPU time, and sleep that takes none: a real CPU's work in a time of its own."""
+
+    def __init__(self) -> None:
+        self._slept_s = 0.0
+
+    def now_s(self) -> float:
+        return time.thread_time() + self._slept_s
+
+    def sleep(self, duration_s: float) -> None:
+        self._slept_s += max(0.0, duration_s)
+
+
+class FixedClocks:
+    """Nothing to set."""
+
+    def available(self) -> tuple[Clocks, ...]:
+        return (Clocks(),)
+
+    def current(self) -> Clocks:
+        return Clocks()
+
+    def apply(self, clocks: Clocks) -> None:
+        assert clocks == Clocks()
+
+
+@dataclass(slots=True)
+class Staircase:
+    """One step's arrivals [s] with images, on a device's clock: a source of the engine."""
+
+    arrivals_s: list[float]
+    clock: Clock
+    deadline_s: float
+    examples: Examples
+    first: int
+    taken: int = 0
+
+    @property
+    def closed(self) -> bool:
+        return self.taken >= len(self.arrivals_s)
+
+    def take(self, now_s: float) -> Sequence[Request]:
+        found = []
+        while not self.closed and self.arrivals_s[self.taken] <= now_s:
+            index, at = self.first + self.taken, self.arrivals_s[self.taken]
+            inputs = self.examples.request(index)
+            found.append(Request(at, at + self.deadline_s, model="m", inputs=inputs, ticket=index))
+            self.taken += 1
+        return found
+
+    def wait(self, until_s: float) -> None:
+        until_s = until_s if self.closed else min(until_s, self.arrivals_s[self.taken])
+        if until_s < float("inf"):
+            self.clock.sleep(until_s - self.clock.now_s())
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What became of the requests of a step: a sink of the engine."""
+
+    examples: Examples
+    latency_s: list[float] = field(default_factory=list)
+    num_refused: int = 0
+    num_int8: int = 0
+    num_right: int = 0
+    asked: list[int] = field(default_factory=list)
+
+    def answered(self, batch: Batch) -> None:
+        for request, outputs in zip(batch.requests, batch.outputs, strict=True):
+            self.latency_s.append(batch.finish_s - request.arrival_s)
+            self.num_int8 += batch.rung.variant != "fp32"
+            self.num_right += bool(self.examples.judge(request.ticket, outputs))
+            self.asked.append(request.ticket)
+
+    def refused(self, request: Request, refusal: Refusal) -> None:
+        self.num_refused += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all runs share. ``fp32_right``: which test images FP32 answers rightly [image]."""
+
+    graphs: dict[str, Graph]
+    runner: OnnxRunner
+    examples: Examples
+    fp32_right: np.ndarray
+    variants: Variants
+    step_s: float
+    factor: float
+
+    @property
+    def int8(self) -> Variant:
+        return self.variants.fastest("int8")
+
+    @property
+    def speedup(self) -> float:
+        assert self.int8.speedup is not None
+        return self.int8.speedup.value
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One clock: the device that keeps it, and what the rungs take on it."""
+
+    name: str
+    device: Device
+    ladder: Ladder
+    fp32_s: float
+    slo_s: float
+
+
+def main() -> None:
+    options = document.options("precision_on_host", __doc__)
+    with tempfile.TemporaryDirectory(prefix="amble-") as folder:
+        setting = prepared(Path(folder), quick=options.quick)
+        results: list[document.Record] = []
+        targets: list[document.Target] = []
+        clocks: tuple[tuple[str, Clock], ...] = (("cpu", BusyClock()), ("wall", MonotonicClock()))
+        for name, clock in clocks:
+            bench = opened(setting, name, clock)
+            runs = [staircase(setting, bench, governor) for governor in governors(bench)]
+            results += [record for run in runs for record in run]
+            targets += goals(setting, bench, runs)
+    document.finish(options, results, targets)
+
+
+def prepared(folder: Path, *, quick: bool) -> Setting:
+    """Quantise on held-out images; answer the test images in FP32 once."""
+    images, labels = bundled.fashion_mnist("held_out")
+    count = 500 if quick else 4000
+    np.savez(folder / "held_out.npz", image=bundled.model_input(images[:count]), labels=labels[:count])
+    allowed = "4pt" if quick else "1pt"  # fewer images show less
+    variants = amble.quantize(
+        "fashion-resnet", data=folder / "held_out.npz", device="host", output=folder, max_loss=allowed, examples=count
+    )
+    if not any(each.precision == "int8" for each in variants.kept):
+        raise SystemExit(f"no INT8 variant was kept: {[each.reason for each in variants.variants]}")
+    graphs = quantizing.graphs(folder / quantizing.FILE)
+    images, labels = bundled.fashion_mnist("test")
+    count = 500 if quick else 5000
+    examples = Examples({"image": bundled.model_input(images[:count])}, labels[:count].astype(np.int64))
+    runner = OnnxRunner()
+    runner.run(graphs["int8"], OperatingPoint(precision="int8"), examples.request(0))
+    point = OperatingPoint(precision="fp32")
+    right = [examples.judge(i, runner.run(graphs["fp32"], point, examples.request(i))) for i in range(count)]
+    step_s, factor = (0.7, 1.35) if quick else (4.0, FACTOR)
+    return Setting(graphs, runner, examples, np.array(right, dtype=bool), variants, step_s, factor)
+
+
+def opened(setting: Setting, name: str, clock: Clock) -> Bench:
+    """Time both variants side by side on this clock → the ladder that the governors choose from."""
+    device = Device("host", clock, Unmetered(clock), FixedClocks(), setting.runner, "real", ("fp32", "int8"))
+    inputs = setting.examples.request(0)
+
+    def work(precision: str) -> Callable[[], object]:
+        point = OperatingPoint(precision=precision)
+        return lambda: setting.runner.run(setting.graphs[precision], point, inputs)
+
+    times_s = rounds([work("fp32"), work("int8")], clock.now_s, num_rounds=15, round_s=0.05)
+    fp32_s, int8_s = (float(each) for each in np.median(times_s, axis=0))
+    margin = float(np.quantile(times_s / np.median(times_s, axis=0), 0.99))
+    accuracy = min(1.0, setting.variants.relative(setting.int8))
+    rungs = [rung("fp32", fp32_s, 1.0), rung("int8", int8_s, min(accuracy, 0.9999))]
+    ladder = build(rungs, graph="fashion-resnet", device="host", margin=margin)
+    return Bench(name, device, ladder, fp32_s, 2.0 * fp32_s + 0.010)
+
+
+def rung(precision: str, latency_s: float, accuracy: float) -> Rung:
+    """Without a meter time stands for energy, one watt while busy."""
+    return Rung(precision, Clocks(), (latency_s,), (latency_s,), accuracy)
+
+
+def governors(bench: Bench) -> tuple[Governor[Any], ...]:
+    objective = Deadline(bench.slo_s)
+    return max_clocks(bench.ladder), Pit(bench.ladder), Amble(bench.ladder, objective, Budget(allowed=0.01))
+
+
+def staircase(setting: Setting, bench: Bench, governor: Governor[Any]) -> list[document.Record]:
+    """Serve step after step until the last one, or until some in a row were not held."""
+    records: list[document.Record] = []
+    rate_hz, failed, step = FIRST / bench.fp32_s, 0, 0
+    while rate_hz <= LAST * setting.speedup / bench.fp32_s and failed < GIVE_UP:
+        record = served(setting, bench, governor, rate_hz, step)
+        records.append(record)
+        failed = 0 if record["held"] else failed + 1
+        rate_hz, step = rate_hz * setting.factor, step + 1
+    return records
+
+
+def served(setting: Setting, bench: Bench, governor: Governor[Any], rate_hz: float, step: int) -> dict[str, object]:
+    """Serve one step; every governor gets the same arrivals and the same images."""
+    clock = bench.device.clock
+    rng = np.random.default_rng([SEED, step])
+    gaps_s = rng.exponential(1.0 / rate_hz, int(1.5 * rate_hz * setting.step_s) + 50)
+    after_s = np.cumsum(gaps_s)
+    first = int(rng.integers(len(setting.examples)))
+    ledger = Ledger(setting.examples)
+    lane = Lane("m", governor, lambda variant, rows: setting.graphs[variant])
+    engine = Engine(bench.device, [lane], ledger)
+    wall_s, cpu_s, begin_s = time.perf_counter(), time.thread_time(), clock.now_s()
+    arrivals_s = (begin_s + after_s[after_s < setting.step_s]).tolist()
+    engine.run(Staircase(arrivals_s, clock, bench.slo_s, setting.examples, first))
+    wall_s, cpu_s = time.perf_counter() - wall_s, time.thread_time() - cpu_s
+    return _record(setting, bench, governor.name, rate_hz, ledger) | {
+        "busy_share": cpu_s / (clock.now_s() - begin_s),
+        "wall_s": wall_s,
+    }
+
+
+def _record(setting: Setting, bench: Bench, name: str, rate_hz: float, ledger: Ledger) -> dict[str, object]:
+    count = len(ledger.latency_s) + ledger.num_refused
+    latency_s = np.array([*ledger.latency_s, *[np.inf] * ledger.num_refused])
+    in_time = float(np.mean(latency_s <= bench.slo_s)) if count else 1.0
+    fp32_right = int(setting.fp32_right[np.array(ledger.asked, dtype=int) % len(setting.examples)].sum())
+    return {
+        "clock": bench.name,
+        "governor": name,
+        "rate_hz": rate_hz,
+        "of_fp32_capacity": rate_hz * bench.fp32_s,
+        "requests": count,
+        "p50_s": float(np.quantile(latency_s, 0.5, method="higher")),
+        "p99_s": float(np.quantile(latency_s, HELD, method="higher")),
+        "slo_s": bench.slo_s,
+        "in_time": in_time,
+        "held": in_time >= HELD,
+        "refused": ledger.num_refused,
+        "int8_share": ledger.num_int8 / max(1, len(ledger.asked)),
+        "right": ledger.num_right,
+        "fp32_right": fp32_right,
+    }
+
+
+def goals(setting: Setting, bench: Bench, runs: Sequence[Sequence[document.Record]]) -> list[document.Target]:
+    """Compare what each governor holds with FP32 alone, and its answers with FP32's on the same images."""
+    alone_hz = held_hz(runs[0])
+    found = []
+    for run in runs[1:]:
+        name = f"{run[0]['governor']}, {bench.name} clock"
+        ratio = held_hz(run) / (alone_hz * setting.speedup) if alone_hz else None
+        found.append(document.target(f"rate held over s x FP32's, {name}", want=">= 0.8", value=ratio, unit="1"))
+        kept = [record for record in run if cast(float, record["rate_hz"]) <= held_hz(run)]
+        accuracy = _sum(kept, "right") / max(1.0, _sum(kept, "fp32_right"))
+        found.append(document.target(f"accuracy over FP32's, {name}", want=">= 0.99", value=accuracy, unit="1"))
+    return found
+
+
+def held_hz(run: Sequence[document.Record]) -> float:
+    """The highest rate up to which every step was held; 0 where not even the first was."""
+    held = 0.0
+    for record in run:
+        if not record["held"]:
+            break
+        held = cast(float, record["rate_hz"])
+    return held
+
+
+def _sum(records: Sequence[document.Record], name: str) -> float:
+    return sum(cast(float, record[name]) for record in records)
+
+
+if __name__ == "__main__":
+    main()
