@@ -34,7 +34,7 @@ _ROBUST_POINTS = 8
 _TAIL = 4.0
 _PLAIN: dict[tuple[int, str], tuple[tuple[Law, ...], float]] = {  # output, sweep -> laws averaged, their share
     (TIME, "one clock"): ((overlap, interpolation), 0.5),
-    (TIME, "clocks"): ((overlap,), 0.45),
+    (TIME, "clocks"): ((overlap,), 0.6),
     (TIME, "limit"): ((overlap, power_law, interpolation), 0.6),
     (TIME, "limit and clocks"): ((overlap, interpolation), 0.5),
     (POWER, "one clock"): ((knee_power,), 0.15),
