@@ -47,8 +47,8 @@ class Refusal(NamedTuple):
 class Pace(NamedTuple):
     """The fastest that a governor would serve now: ``quick`` for so many requests, then ``steady``.
 
-    ``factor`` is what the rungs' latencies are to be multiplied with, ``switch_s`` the time lost until the rung's clocks
-    run. ``max_batch`` limits both.
+    ``factor`` is what the rungs' latencies are to be multiplied with, ``max_batch`` limits both. ``switch_s`` is the
+    time lost until their clocks run; until then work goes on at the ``meanwhile`` rungs (quick and steady), if given.
     """
 
     quick: Rung
@@ -57,31 +57,38 @@ class Pace(NamedTuple):
     factor: float = 1.0
     max_batch: int = 1
     switch_s: float = 0.0
+    meanwhile: tuple[Rung, Rung] | None = None
 
     def one_s(self) -> float:
         """Return how long [s] a single row takes, the switch included."""
-        return self.switch_s + self.factor * (self.quick if self.quick_left >= 1 else self.steady).latency_s[0]
+        place = 0 if self.quick_left >= 1 else 1
+        one_s = self.switch_s + self.factor * self[place].latency_s[0]
+        return one_s if self.meanwhile is None else min(one_s, self.factor * self.meanwhile[place].latency_s[0])
 
 
 def lateness_s(due_s: Sequence[float], start_s: float, pace: Pace, *, first: int = 0) -> float:
     """Return how late [s] the worst of the rows from ``first`` on is when all are served at this pace.
 
-    They are served from ``start_s`` on, after the pace's switch. ``due_s`` are deadlines in serving order. Every batch is the largest that makes none of its own late; what is
-    negative is slack.
+    They are served from ``start_s`` on. ``due_s`` are deadlines in serving order. Every batch is the largest that makes
+    none of its own late; what is negative is slack.
     """
     worst_s, place, left = -float("inf"), 0, pace.quick_left
-    start_s += pace.switch_s
+    quick, steady, _, factor, max_batch, switch_s, meanwhile = pace
+    here_s = start_s if meanwhile is not None else float("inf")
+    start_s += switch_s
     while place < len(due_s):
-        rung = pace.quick if left >= 1 else pace.steady
+        rung = quick if left >= 1 else steady
         size = 1
-        if pace.max_batch > 1:
-            limit = int(min(pace.max_batch, left)) if left >= 1 else pace.max_batch
-            size = fitting_batch(due_s, start_s, rung, limit=limit, factor=pace.factor, first=place)
-        start_s += pace.factor * rung.latency_s[size - 1]
+        if max_batch > 1:
+            limit = int(min(max_batch, left)) if left >= 1 else max_batch
+            size = fitting_batch(due_s, min(start_s, here_s), rung, limit=limit, factor=factor, first=place)
+        start_s += factor * rung.latency_s[size - 1]
+        if meanwhile is not None:
+            here_s += factor * meanwhile[0 if left >= 1 else 1].latency_s[size - 1]
         stop = place + size
         if stop > first:
             earliest_s = due_s[place] if size == 1 else min(due_s[max(first, place) : stop])
-            worst_s = max(worst_s, start_s - earliest_s)
+            worst_s = max(worst_s, min(start_s, here_s) - earliest_s)
         place = stop
         left -= size
     return worst_s

@@ -60,8 +60,8 @@ class Tuning:
     allowed: float = 0.2
     sudden: float = 3.0
     give: float = 0.5
-    margin: float = 1.0
-    more: float = 0.0004
+    margin: float = 0.9
+    more: float = 0.0002
     parking: float = 0.5
 
 
@@ -93,11 +93,14 @@ class Amble:
     losses: tuple[float, ...] = field(init=False, repr=False)
     policies: tuple[tuple[Policy, ...], ...] = field(init=False, repr=False)
     shifts: Shifts = field(init=False, repr=False)
+    quick: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Condense the ladder and solve its policies, once."""
         object.__setattr__(self, "gears", gears(self.ladder, self.budget))
         object.__setattr__(self, "losses", tuple(max(0.0, 1.0 - level.accuracy) for level in self.ladder.levels))
+        top = self.gears[-1].rungs
+        object.__setattr__(self, "quick", min(range(len(top)), key=lambda level: top[level].latency_s[0]))
         object.__setattr__(self, "shifts", Shifts(self.ladder, self.gears))
         object.__setattr__(self, "policies", self._policies())
 
@@ -111,9 +114,8 @@ class Amble:
         """Promise the fastest gear, and no more of its quick level than the account pays for."""
         top = self.gears[-1].rungs
         factor = state.slowdown.high(self.tuning.deviations)
-        quick = min(range(len(top)), key=lambda level: top[level].latency_s[0])
-        left = self.budget.rows_left(state.saved, self.losses[quick])
-        return Pace(top[quick], top[0], left, factor, self.ladder.max_batch)
+        left = self.budget.rows_left(state.saved, self.losses[self.quick])
+        return Pace(top[self.quick], top[0], left, factor, self.ladder.max_batch)
 
     def step(self, state: AmbleState, seen: Observation) -> tuple[AmbleState, Decision]:
         """Learn from what has happened, then choose."""
@@ -128,11 +130,18 @@ class Amble:
         wake_s = self._hold_until_s(rung, rows, state, seen, pace) - self.shifts.late_s(running, gear, seen.asked)
         state = self._asked(state._replace(idle_s=NEVER_S), seen, rung.clocks, running)
         if wake_s > seen.now_s:
-            lost_s = self.shifts.climb_s(gear, running, state.settled_s - seen.now_s)
-            return state, Decision(pace._replace(switch_s=lost_s), clocks=rung.clocks, wake_s=wake_s)
-        end_s = seen.now_s + pace.factor * rung.latency_s[rows - 1]
-        lost_s = self.shifts.climb_s(gear, running, state.settled_s - end_s)
-        return state, Decision(pace._replace(switch_s=lost_s), rung, rows)
+            promise = self._promise(pace, gear, running, state.settled_s - seen.now_s)
+            return state, Decision(promise, clocks=rung.clocks, wake_s=wake_s)
+        left_s = state.settled_s - seen.now_s - pace.factor * rung.latency_s[rows - 1]
+        return state, Decision(self._promise(pace, gear, running, left_s), rung, rows)
+
+    def _promise(self, pace: Pace, gear: int, before: int, left_s: float) -> Pace:
+        """Return the pace when this gear has been asked for, and the clocks of the one before run for ``left_s``."""
+        lost_s = self.shifts.climb_s(gear, before, left_s)
+        if lost_s <= 0.0:
+            return pace
+        now = self.gears[before if left_s > 0.0 else gear].rungs
+        return pace._replace(switch_s=lost_s, meanwhile=(now[self.quick], now[0]))
 
     def _running(self, state: AmbleState, seen: Observation) -> int:
         """Return the gear whose clocks run now, whatever was asked for."""
@@ -237,8 +246,7 @@ class Amble:
         if len(due_s) == rows:
             return True
         settled_s = self._asked(state, seen, rung.clocks, running).settled_s
-        lost_s = self.shifts.climb_s(gear, running, settled_s - end_s)
-        return lateness_s(due_s[rows:], end_s, pace._replace(switch_s=lost_s)) <= 0
+        return lateness_s(due_s[rows:], end_s, self._promise(pace, gear, running, settled_s - end_s)) <= 0
 
     def _rows(self, rung: Rung, level: int, state: AmbleState, seen: Observation, pace: Pace) -> int:
         """Return the largest batch on time that the accuracy account can pay for."""
@@ -267,7 +275,7 @@ class Amble:
         since_s = min(state.idle_s, seen.now_s)
         state = state._replace(idle_s=since_s)
         running = self.shifts.gear_of(seen.asked)
-        pace = self.pace(state)._replace(switch_s=self.shifts.climb_s(running, running, 0.0))
+        pace = self._promise(self.pace(state), running, running, 0.0)
         gear = self._planned(state, seen.now_s).choose(running, 1)
         park = gear == 0 and self.shifts.parks(state.rate.clump, self.tuning.parking * self.objective.latency_s)
         asked, rest = seen.asked, self.ladder.park if park else self.gears[gear].rungs[0].clocks
