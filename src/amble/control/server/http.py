@@ -85,6 +85,8 @@ class Http:
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], arrival_s: float
     ) -> Response:
         method, path = scope["method"], tuple(scope["path"].strip("/").split("/"))
+        if path[0] == "v2" and path[-1] in ("infer", "index", "load", "unload") and method != "POST":
+            raise Fault(405, f"{method} {scope['path']}: use POST")
         match method, path:
             case "POST", ("v2", "models", name, "infer"):
                 return await self._infer(scope, receive, headers, self.repository.model(name), arrival_s)
@@ -96,8 +98,6 @@ class Http:
                     return await self._changed(tuple(rest), body)
             case "GET", ("v2", *rest):
                 return self._read(tuple(rest))
-        if path[0] == "v2" and path[-1] in ("infer", "index", "load", "unload"):
-            raise Fault(405, f"{method} {scope['path']}: use POST")
         raise Fault(404, f"{method} {scope['path']}: no such path; the protocol's begin with /v2")
 
     def _read(self, path: tuple[str, ...]) -> Response:
@@ -292,7 +292,7 @@ def _object(body: bytes) -> dict[str, Any]:
     """Read a body that may be empty as a JSON object."""
     try:
         return msgspec.json.decode(body, type=dict[str, Any]) if body.strip() else {}
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Fault(400, f"request is no JSON object: {error}") from error
 
 

@@ -155,7 +155,7 @@ def decode(body: bytes, header_length: int | None = None) -> Asked:
         parsed = _BODY.decode(head)
     except msgspec.ValidationError as error:
         raise Fault(400, f"request: {error}") from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Fault(400, f"request is not JSON: {error}") from error
     if not parsed.inputs:
         raise Fault(400, "inputs: the request has none")

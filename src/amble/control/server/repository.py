@@ -166,7 +166,7 @@ def _config(name: str, text: str) -> Config:
 def _decoded(text: bytes, what: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(f"{what} is no JSON object: {error}") from error
 
 
