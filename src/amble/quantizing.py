@@ -17,7 +17,7 @@ import numpy as np
 from amble import bundled, jobs
 from amble.adapt import sensitivity
 from amble.adapt.candidates import Workshop
-from amble.adapt.choose import Tried, measured, tried
+from amble.adapt.choose import Candidate, Tried, measured, tried
 from amble.adapt.quantize import layers
 from amble.adapt.sensitivity import Sensitivity
 from amble.check.intervals import quantile, wilson
@@ -41,11 +41,11 @@ FILE = "variants.json"
 _MOST_CALIBRATION = 128
 _STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
 
-_BASE = "int8-u8s8"  # what mixes are made of
+_WORTH = 1.1  # times as fast, for a variant to make mixes of
 _KEPT = "sensitivity.json"
 _SAMPLE = 64  # examples for the sensitivity of layers
 _PROFILED = 30  # runs of each profile
-_SHARES = (1.0, 0.5, 0.25, 0.1)  # of the allowance, that mixes are planned with
+_SHARES = (1.0, 0.3, 0.1, 0.03, 0.01)  # of the allowance, that mixes are planned with
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -81,6 +81,7 @@ def quantize(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     examples: int = 2000,
     mixed: bool = False,
+    alike: float = accuracy.ALIKE,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Variants:
     """Try every cheaper variant of a network on a device; keep, in the folder ``output``, those worth having.
@@ -88,6 +89,7 @@ def quantize(
     ``data`` is an ``.npz`` file (an array for each input, and ``labels`` if there are any) or ``bundled``. At most
     ``examples`` of it are answered by each variant; others calibrate. ``max_loss`` is in points (``1pt``) or relative
     (``0.5%``). With ``mixed`` single operators may stay in floating point where the planner finds that worth it.
+    ``alike`` is the least cosine to the network's own answer that counts as agreement where answers are no scores.
     Refused without data, and whenever the network itself cannot be read.
     """
     allowed = Allowance.parse(max_loss)
@@ -95,7 +97,7 @@ def quantize(
     graph = jobs.load(model, batch=batch, shapes=shapes or accuracy.shapes_of(found.judged, batch))
     fit = _fitting(found, graph)
     opened = jobs.open(device)
-    bench = _bench(opened, device, graph, fit.judged, on_progress)
+    bench = replace(_bench(opened, device, graph, fit.judged), alike=alike, on_progress=on_progress)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
         workshop = Workshop(Path(graph.source), Path(folder), _feeds(fit.calibration, graph))
@@ -166,11 +168,11 @@ def _feeds(calibration: Examples, graph: Graph) -> list[Mapping[str, np.ndarray]
     return [calibration.batch(first, graph.batch) for first in range(0, len(calibration), graph.batch)]
 
 
-def _bench(opened: Device, uri: str, graph: Graph, judged: Examples, on_progress: OnProgress) -> Comparison:
+def _bench(opened: Device, uri: str, graph: Graph, judged: Examples) -> Comparison:
     """On this machine the thread's own CPU time counts, which other load does not lengthen."""
     read = partial(jobs.load, batch=graph.batch, shapes=graph.shapes)
     now_s = time.thread_time if uri.partition(":")[0] == "host" else opened.clock.now_s
-    return Comparison(opened, graph, judged, _STATISTICS, read, now_s, on_progress=on_progress)
+    return Comparison(opened, graph, judged, _STATISTICS, read, now_s)
 
 
 def _verdicts(trial: _Trial, attempts: list[Tried | Variant]) -> list[Variant]:
@@ -182,26 +184,38 @@ def _verdicts(trial: _Trial, attempts: list[Tried | Variant]) -> list[Variant]:
     return [replace(reference, quality=trial.bench.quality(trial.graph).share), *(by_name[name] for name in names)]
 
 
-def _mixed(
-    trial: _Trial, workshop: Workshop, attempts: list[Tried | Variant], judged: Examples
-) -> list[Tried | Variant]:
-    """Try the mixes that the planner proposes: the fastest for several budgets of estimated loss."""
-    whole = next((a for a in attempts if isinstance(a, Tried) and a.candidate.name == _BASE), None)
+def _mixed(trial: _Trial, workshop: Workshop, attempts: list[Tried | Variant], judged: Examples) -> list[Tried]:
+    """Try the mixes that the planner proposes, for ever smaller budgets of estimated loss until one is kept."""
+    whole = _base(trial, attempts)
     if whole is None:
         return []
-    groups = layers(workshop.prepared)
+    kind, groups = whole.candidate.name, layers(workshop.prepared)
     latency_s, cast_s = _layer_times(trial.graph, whole.graph, workshop, groups)
-    known = _sensitivity(trial, workshop, groups, judged, np.argsort(-latency_s[:, precision.FLOAT]).tolist())
+    order = np.argsort(-latency_s[:, precision.FLOAT]).tolist()
+    known = _sensitivity(trial, partial(workshop.int8, kind), groups, judged.rows(0, _SAMPLE), order)
     loss = precision.share_out(whole.quality.loss.value, sensitivity.squared_errors(known))
     budgets = [np.inf, *(trial.points * share for share in _SHARES)]
-    proposals = precision.mixes(latency_s, loss, cast_s, budgets=budgets)
-    found: list[Tried | Variant] = []
-    for number, mix in enumerate([each for each in proposals if each.left], start=1):
-        leave = [name for layer in mix.left for name in groups[layer]]
-        candidate = workshop.static("u8", leave, f"mixed-{number}")
+    found: list[Tried] = []
+    for mix in precision.mixes(latency_s, loss, cast_s, budgets=budgets):
+        if not mix.left:
+            continue
+        candidate = workshop.int8(kind, [name for at in mix.left for name in groups[at]], f"mixed-{len(found) + 1}")
         about = f"{candidate.about}, planned {mix.latency_s * 1e3:.3g} ms and {mix.loss:.2g} points of loss"
-        found.append(tried(replace(candidate, about=about), trial.output, trial.bench))
+        made = tried(replace(candidate, about=about), trial.output, trial.bench)
+        if isinstance(made, Tried):
+            found.append(made)
+            if (made.quality.loss.high or 0.0) <= trial.points:
+                break
     return found
+
+
+def _base(trial: _Trial, attempts: list[Tried | Variant]) -> Tried | None:
+    """Return the INT8 variant to make mixes of: of those that are faster, the one with the least error."""
+    whole = [each for each in attempts if isinstance(each, Tried) and each.candidate.precision == "int8"]
+    times_s = trial.bench.times_s([trial.graph, *(each.graph for each in whole)])
+    ratios = np.median(times_s[:, [0]] / times_s, axis=0)[1:]
+    faster = [each for each, ratio in zip(whole, ratios, strict=True) if ratio > _WORTH]
+    return min(faster, key=lambda each: each.quality.squared_error, default=None)
 
 
 def _layer_times(
@@ -224,26 +238,31 @@ def _layer_times(
 
 
 def _sensitivity(
-    trial: _Trial, workshop: Workshop, groups: tuple[tuple[str, ...], ...], judged: Examples, order: list[int]
+    trial: _Trial,
+    int8: Callable[[list[str]], Candidate],
+    groups: tuple[tuple[str, ...], ...],
+    sample: Examples,
+    order: list[int],
 ) -> Sensitivity:
     """Measure what each layer's INT8 alone does to the scores of a few examples."""
-    sample = judged.rows(0, min(len(judged), _SAMPLE))
     theirs = trial.bench.answers(trial.graph, sample)
-    path = workshop.folder / "layer.onnx"
+    path = trial.output / "layer.onnx"
 
     def error_of(layer: int) -> float:
         leave = [name for index, group in enumerate(groups) if index != layer for name in group]
-        workshop.static("u8", leave).make(path)
+        int8(leave).make(path)
         return accuracy.squared_error(trial.bench.answers(trial.bench.load(path), sample), theirs)
 
-    empty = Sensitivity(trial.graph.digest, len(groups), len(sample))
-    return sensitivity.measure(
+    empty = Sensitivity(f"{trial.graph.digest} {int8([]).name}", len(groups), len(sample))
+    found = sensitivity.measure(
         empty,
         error_of,
         order=order,
         keep=trial.output / _KEPT,
         on_progress=partial(trial.bench.on_progress, "one layer at a time"),
     )
+    path.unlink(missing_ok=True)
+    return found
 
 
 def _described(

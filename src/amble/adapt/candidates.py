@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,14 +11,15 @@ import onnx
 
 from amble.adapt.choose import Candidate
 from amble.adapt.half import Half, halved
-from amble.adapt.quantize import Activations, Prepared, Ranges, calibrate, dynamic, prepare, static
+from amble.adapt.quantize import Prepared, Ranges, calibrate, dynamic, prepare, static
 from amble.core.ports import Tensors
 
 __all__ = ["Workshop"]
 
 _ABOUT = {
-    "u8": "INT8 weights per channel, unsigned INT8 activations, calibrated",
-    "s8": "INT8 weights per channel, signed INT8 activations, calibrated",
+    "int8-u8s8": "INT8 weights per channel, unsigned INT8 activations, calibrated",
+    "int8-s8s8": "INT8 weights per channel, signed INT8 activations, calibrated",
+    "int8-dynamic": "INT8 weights per channel, activations as they come",
 }
 
 
@@ -41,28 +42,21 @@ class Workshop:
 
     def candidates(self) -> tuple[Candidate, ...]:
         """Return every whole-network variant."""
-        return (
-            self.static("u8"),
-            self.static("s8"),
-            Candidate("int8-dynamic", "int8", "INT8 weights per channel, activations as they come", self._dynamic),
-            self._half("fp16"),
-            self._half("bf16"),
-        )
+        return (*(self.int8(kind) for kind in _ABOUT), self._half("fp16"), self._half("bf16"))
 
-    def static(self, activations: Activations, leave: Collection[str] = (), name: str = "") -> Candidate:
-        """Return the calibrated INT8 variant, these nodes left in floating point."""
-        about = _ABOUT[activations] + (f", {len(leave)} operators left in floating point" if leave else "")
-        make: Callable[[Path], None] = partial(self._static, activations, tuple(leave))
+    def int8(self, kind: str, leave: Collection[str] = (), name: str = "") -> Candidate:
+        """Return an INT8 variant by its kind, these nodes left in floating point (then it is called ``mixed``)."""
+        about = _ABOUT[kind] + (f", {len(leave)} operators left in floating point" if leave else "")
         precision = "mixed" if leave else "int8"
-        return Candidate(name or f"int8-{activations}s8", precision, about, make, tuple(leave))
+        return Candidate(name or kind, precision, about, partial(self._quantise, kind, tuple(leave)), tuple(leave))
 
-    def _static(self, activations: Activations, leave: Collection[str], output: Path) -> None:
+    def _quantise(self, kind: str, leave: Collection[str], output: Path) -> None:
+        if kind == "int8-dynamic":
+            dynamic(self.prepared, output, leave=leave)
+            return
         if self._ranges is None:
             self._ranges = calibrate(self.prepared, self.feeds)
-        static(self.prepared, self._ranges, output, activations=activations, leave=leave)
-
-    def _dynamic(self, output: Path) -> None:
-        dynamic(self.prepared, output)
+        static(self.prepared, self._ranges, output, activations="s8" if kind == "int8-s8s8" else "u8", leave=leave)
 
     def _half(self, precision: Half) -> Candidate:
         return Candidate(precision, precision, "cast to half precision", partial(self._halve, precision))

@@ -108,13 +108,17 @@ def static(
     _save(quantiser.model.model, output)
 
 
-def dynamic(prepared: Prepared, output: Path) -> None:
-    """Write the network with INT8 weights, its activations quantised as they come; needs no examples."""
+def dynamic(prepared: Prepared, output: Path, *, leave: Iterable[str] = ()) -> None:
+    """Write the network with INT8 weights, its activations quantised as they come; needs no examples.
+
+    The nodes to ``leave`` stay in floating point.
+    """
     with _refusing(prepared.name, "quantised"):
         quantize_dynamic(
             str(prepared.path),
             str(output),
             op_types_to_quantize=list(_DYNAMIC_KINDS),
+            nodes_to_exclude=sorted(leave),
             per_channel=True,
             weight_type=QuantType.QInt8,
         )

@@ -136,6 +136,7 @@ def plan(
 @click.option("--max-loss", default="1pt", show_default=True, help="Points (1pt) or a share of what there is (0.5%).")
 @click.option("--examples", type=click.IntRange(min=1), default=2000, show_default=True, help="Most to judge by.")
 @click.option("--mixed", is_flag=True, help="Also leave single operators in FP32, where that is worth it.")
+@click.option("--alike", type=click.FloatRange(0, 1), default=0.99, show_default=True, help="Least cosine to agree.")
 @click.option(
     "--output",
     "-o",
@@ -152,6 +153,7 @@ def quantize(
     max_loss: str,
     examples: int,
     mixed: bool,
+    alike: float,
     output: Path,
 ) -> None:
     """Make MODEL cheaper by INT8, FP16 and BF16, and keep what is worth having on this device.
@@ -174,6 +176,7 @@ def quantize(
             shapes=network.shapes,
             examples=examples,
             mixed=mixed,
+            alike=alike,
             on_progress=lambda what, done, total: on_progress(done, total),
         )
     terminal.note(f"wrote {output}")

@@ -47,10 +47,14 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How many of the examples a network answered well, and what it loses against the reference [points of 100]."""
+    """How many of the examples a network answered well, and what it loses against the reference [points of 100].
+
+    ``squared_error`` is that of its scores, as a share of the variance of the reference's.
+    """
 
     share: Share
     loss: Estimate
+    squared_error: float
 
 
 @dataclass(frozen=True, slots=True)

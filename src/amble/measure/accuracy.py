@@ -1,7 +1,7 @@
 """Examples and a network → its answers; two networks' answers → accuracy, or agreement, and what one of them loses.
 
 With labels an answer counts where its highest score is the label's. Without, it counts where it is the reference's:
-for a list of scores the same highest one, for anything else (embeddings, maps) a cosine of at least ``ALIKE``.
+for a list of scores the same highest one, for anything else (embeddings, maps) a cosine near enough to 1.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 ALIKE = 0.99
-"""The least cosine of two answers that count as the same, where they are no lists of scores."""
+"""The least cosine of two answers that count as the same, unless told otherwise."""
 
 _DTYPES = {"float": "float32", "double": "float64"}
 
@@ -106,10 +106,11 @@ def answers(run: Run, examples: Examples, *, batch: int, on_progress: OnProgress
     return Answers(whole.reshape(len(whole), -1).astype(np.float32), whole.shape[1:])
 
 
-def right(found: Answers, reference: Answers, examples: Examples) -> Counted:
+def right(found: Answers, reference: Answers, examples: Examples, *, alike: float = ALIKE) -> Counted:
     """Tell of every example whether its answer counts [example]: is right, or without labels is the reference's.
 
-    Refused when there are labels and the answers are no lists of scores.
+    ``alike`` is the least cosine of answers that are no lists of scores and still count as the same. Refused when there
+    are labels and the answers are no lists of scores.
     """
     if examples.labels is not None:
         if not found.are_lists:
@@ -120,7 +121,7 @@ def right(found: Answers, reference: Answers, examples: Examples) -> Counted:
         return np.asarray(found.scores.argmax(axis=1) == examples.labels)
     if found.are_lists:
         return np.asarray(found.scores.argmax(axis=1) == reference.scores.argmax(axis=1))
-    return np.asarray(_cosine(found.scores, reference.scores) >= ALIKE)
+    return np.asarray(_cosine(found.scores, reference.scores) >= alike)
 
 
 def lost(found: Counted, reference: Counted, share: ShareOf) -> Estimate:

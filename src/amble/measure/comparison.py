@@ -15,7 +15,7 @@ from amble.core.point import OperatingPoint
 from amble.core.ports import Device, FloatArray, Tensors
 from amble.core.report import Estimate, Share
 from amble.core.variants import Metric, Quality
-from amble.measure.accuracy import Answers, Examples, ShareOf, answers, disagreement, lost, right
+from amble.measure.accuracy import ALIKE, Answers, Examples, ShareOf, answers, disagreement, lost, right, squared_error
 from amble.measure.rounds import rounds
 
 __all__ = ["Comparison", "Statistics"]
@@ -44,6 +44,7 @@ class Comparison:
     statistics: Statistics
     read: Callable[[Path], Graph]
     now_s: Callable[[], float]
+    alike: float = ALIKE
     num_rounds: int = 15
     on_progress: OnProgress = lambda what, done, total: None
     _answers: Answers | None = field(default=None, init=False)
@@ -66,12 +67,14 @@ class Comparison:
         """Answer all examples and compare with the reference's answers."""
         if self._answers is None:
             self._answers = self.answers(self.reference, self.examples)
-        found = right(self.answers(graph, self.examples), self._answers, self.examples)
+        answered = self._answers if graph is self.reference else self.answers(graph, self.examples)
+        error = squared_error(answered, self._answers)
+        found = right(answered, self._answers, self.examples, alike=self.alike)
         share = self.statistics.share(int(found.sum()), len(found))
         if self.metric == "agreement":
-            return Quality(share, disagreement(found, self.statistics.share))
+            return Quality(share, disagreement(found, self.statistics.share), error)
         theirs = right(self._answers, self._answers, self.examples)
-        return Quality(share, lost(found, theirs, self.statistics.share))
+        return Quality(share, lost(found, theirs, self.statistics.share), error)
 
     def times_s(self, graphs: Sequence[Graph]) -> FloatArray:
         """Time networks side by side, on an example [round, graph]."""
@@ -86,7 +89,7 @@ class Comparison:
 
     def share(self, graph: Graph, examples: Examples, reference: Answers) -> Share:
         """Return the share of other examples that a network answers well."""
-        found = right(self.answers(graph, examples), reference, examples)
+        found = right(self.answers(graph, examples), reference, examples, alike=self.alike)
         return self.statistics.share(int(found.sum()), len(found))
 
     def _run(self, graph: Graph, inputs: Tensors) -> Tensors:
