@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -161,9 +162,9 @@ def squared_error(found: Answers, reference: Answers) -> float:
 def read_arrays(path: Path) -> Examples:
     """Read an ``.npz`` file: one array for each input [example, …], and ``labels`` [example] where there are any."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = dict(file)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, AttributeError, BadZipFile) as error:
         raise Refused(f"cannot read {path} as .npz data: {error}") from error
     labels = arrays.pop("labels", None)
     sizes = {name: len(values) for name, values in arrays.items() if values.ndim}
@@ -191,13 +192,8 @@ def fitting(examples: Examples, graph: Graph, name: str) -> Examples:
     if missing:
         has = ", ".join(sorted(examples.inputs))
         raise Refused(f"{name} lacks the arrays {', '.join(sorted(missing))}; it has {has}")
-    for port in graph.inputs:
-        shape = examples.inputs[port.name].shape[1:]
-        if shape != port.shape[1:]:
-            raise Refused(
-                f"{name}: an example of {port.name} is {list(shape)}, the network takes {list(port.shape[1:])}"
-            )
-    return Examples({port.name: examples.inputs[port.name] for port in graph.inputs}, examples.labels)
+    inputs = {port.name: _fitting(examples.inputs[port.name], port, name) for port in graph.inputs}
+    return Examples(inputs, examples.labels)
 
 
 def _fitting(values: Array, port: Port, name: str) -> Array:
