@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from amble.plan.sweep import FORBIDDEN, Lattice, Prices
@@ -72,7 +73,7 @@ class Problem:
         """What the whole budgets cost at prices [lane] of time and loss."""
         return time * self.budget_s + (loss * self.max_loss if self.limits_loss else 0.0)
 
-    def fits(self, time_s: Floats, loss: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    def fits(self, time_s: Floats, loss: Floats) -> NDArray[np.bool_]:
         """Whether both budgets are kept."""
         return (time_s <= self.latest_s) & (loss <= self.worst_loss)
 
@@ -97,6 +98,10 @@ class Found:
         energy_j += problem.start.energy_j[first] + problem.end.energy_j[last]
         return cls(cells, time_s, energy_j - problem.idle_w * time_s, loss)
 
+    def some(self, which: NDArray[np.bool_] | slice) -> Found:
+        """Some of them."""
+        return Found(self.cells[which], self.time_s[which], self.cost_j[which], self.loss[which])
+
     def joined(self, other: Found) -> Found:
         """Both."""
         names = ("cells", "time_s", "cost_j", "loss")
@@ -118,6 +123,7 @@ class Dual:
     found: Found
     too_low: float  # price of a second whose path was late, the nearest known
     too_high: float  # price of a second whose path was in time
+    beside: Ints  # cells of the paths at `too_high` and at `too_low`: [2, column]; [0, column] where not both are known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,10 +145,23 @@ class _Known:
     bound_j: float = -np.inf
     too_low: float = 0.0  # greatest price of time whose path was too slow
     too_high: float = np.inf  # least price of time whose path was in time
+    late: Ints | None = None  # cells of the path at `too_low`
+    timely: Ints | None = None  # cells of the path at `too_high`
 
     @property
     def dual(self) -> Dual:
-        return Dual(self.time, self.loss, self.bound_j, self.found, self.too_low, min(self.too_high, 2 * self.time))
+        both = self.late is not None and self.timely is not None
+        beside = np.stack([self.timely, self.late]) if both else self.found.cells[:0]  # type: ignore[list-item]
+        too_high = min(self.too_high, 2 * self.time)
+        return Dual(self.time, self.loss, self.bound_j, self.found, self.too_low, too_high, beside)
+
+    def narrow(self, times: Floats, found: Found, latest_s: float) -> None:
+        """Note on which side of the budget the paths at some prices of time fell."""
+        for price, time_s, cells in zip(times.tolist(), found.time_s.tolist(), found.cells, strict=True):
+            if time_s > latest_s and price >= self.too_low:
+                self.too_low, self.late = price, cells
+            elif time_s <= latest_s and price < self.too_high:
+                self.too_high, self.timely = price, cells
 
 
 def climb(problem: Problem, seeds: Ints | None = None) -> Dual:
@@ -171,9 +190,7 @@ def _ask(problem: Problem, known: _Known, asked: _Asked) -> None:
         bound_j = float(value[lane] - spent[lane])
         if bound_j > known.bound_j:
             known.bound_j, known.time, known.loss = bound_j, float(asked.time[lane]), float(asked.loss[lane])
-    times, late = asked.time[weighs], new.time_s[weighs[exists]] > problem.latest_s
-    known.too_low = max(known.too_low, times[late].max(initial=0.0))
-    known.too_high = min(known.too_high, times[~late].min(initial=np.inf))
+    known.narrow(asked.time[weighs], new.some(weighs[exists]), problem.latest_s)
 
 
 def _hopeless(problem: Problem, known: _Known, asked: _Asked) -> bool:

@@ -345,8 +345,7 @@ def _gap(energy_j: float, bound_j: float) -> float:
 
 def _only(found: Found, index: int | None) -> Found:
     """Keep one path, or none."""
-    which = slice(0, 0) if index is None else slice(index, index + 1)
-    return Found(found.cells[which], found.time_s[which], found.cost_j[which], found.loss[which])
+    return found.some(slice(0, 0) if index is None else slice(index, index + 1))
 
 
 def _near(found: Found, budget_s: float) -> Ints:

@@ -27,7 +27,7 @@ _SAFE = 1e-8  # part of the budget kept free, as the slope is rounded
 def splice(through: Through) -> Found:
     """Return the most promising spliced paths, costed exactly; for a budget of time alone."""
     problem = through.problem
-    _, tied = problem.lattice.paths(through.prices, through.table)
+    tied = through.beside if len(through.beside) else problem.lattice.paths(through.prices, through.table)[1][:2]
     heads, tails = (_slopes(through, cheapest) for cheapest in (through.heads, through.tails))
     best: list[tuple[float, int, int, tuple[int, int]]] = []
     for head, tail in itertools.product(range(2), repeat=2):

@@ -30,6 +30,7 @@ class Through:
     table: Floats  # [step, cell, 2 lane], as a sweep leaves it
     time: Floats  # [lane] price of a second, for the bounding lanes
     loss: Floats  # [lane] price of loss, likewise
+    beside: Ints  # cells of the paths at the first two prices: [2, column]; empty where one is not known
     step: float  # between each of the first two lanes and its slope lane [W]
 
     @property
@@ -71,4 +72,4 @@ def look(problem: Problem, dual: Dual) -> Through:
     energy, time, loss = np.array([*((1.0, *pair) for pair in pairs), *others]).T.copy()
     prices, count = problem.prices(energy, time, loss), len(pairs)
     table = problem.lattice.sweep(prices, problem.lattice.num_columns)
-    return Through(problem, prices, table, time[:count], loss[:count], step)
+    return Through(problem, prices, table, time[:count], loss[:count], dual.beside, step)
