@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PIP = .venv/bin/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-core setup-system setup-peers demo test bench models train check clean
+.PHONY: setup setup-core setup-system setup-peers demo test acceptance bench models train check clean
 
 setup-core: .venv/.core
 setup: .venv/.all
@@ -25,7 +25,7 @@ setup-system:
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev make chromium
 
 setup-peers: .venv/.all
-	@echo 'No bench needs another environment yet.'
+	tests/acceptance/setup.sh
 
 demo: .venv/.core
 	.venv/bin/python examples/demo.py
@@ -36,6 +36,9 @@ test: .venv/.all
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest
+
+acceptance: .venv/.all
+	.venv/bin/python tests/acceptance/run.py
 
 bench: .venv/.all
 	.venv/bin/python bench/all.py

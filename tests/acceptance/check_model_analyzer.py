@@ -35,12 +35,24 @@ def main() -> int:
         for name in ("repository", "output", "export", "checkpoints"):
             (root / name).mkdir()
         text = string.Template((here / "model_analyzer.yaml").read_text()).substitute(
-            HOST=payload.address(options.url), GRPC=options.grpc, METRICS=options.metrics, FOLDER=folder,
-            MODEL=options.model, PERF_ANALYZER=programs[1], MAX_P99_MS=int(options.max_p99_s * 1000))
+            HOST=payload.address(options.url),
+            GRPC=options.grpc,
+            METRICS=options.metrics,
+            FOLDER=folder,
+            MODEL=options.model,
+            PERF_ANALYZER=programs[1],
+            MAX_P99_MS=int(options.max_p99_s * 1000),
+        )
         (root / "run.yaml").write_text(text)
         try:
-            done = subprocess.run([programs[0], "profile", "-f", str(root / "run.yaml")], cwd=folder, text=True,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=options.limit_s)
+            done = subprocess.run(
+                [programs[0], "profile", "-f", str(root / "run.yaml")],
+                cwd=folder,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=options.limit_s,
+            )
         except subprocess.TimeoutExpired:
             return payload.finish("model_analyzer", [f"no end after {options.limit_s} s"])
         print(done.stdout, file=sys.stderr)
@@ -55,10 +67,19 @@ def main() -> int:
         failures.append(f"exit code {done.returncode}: {done.stdout.strip().splitlines()[-1:]}")
     measured = []
     for row in tables.get("metrics-model-inference", []):
-        power = [float(gpu["GPU Power Usage (W)"]) for gpu in tables.get("metrics-model-gpu", [])
-                 if gpu["Concurrency"] == row["Concurrency"] and "GPU Power Usage (W)" in gpu]
-        measured.append({"load": int(row["Concurrency"]), "throughput_hz": float(row["Throughput (infer/sec)"]),
-                         "p99_s": float(row["p99 Latency (ms)"]) / 1000, "power_w": power})
+        power = [
+            float(gpu["GPU Power Usage (W)"])
+            for gpu in tables.get("metrics-model-gpu", [])
+            if gpu["Concurrency"] == row["Concurrency"] and "GPU Power Usage (W)" in gpu
+        ]
+        measured.append(
+            {
+                "load": int(row["Concurrency"]),
+                "throughput_hz": float(row["Throughput (infer/sec)"]),
+                "p99_s": float(row["p99 Latency (ms)"]) / 1000,
+                "power_w": power,
+            }
+        )
         if row["Satisfies Constraints"] != "Yes":
             failures.append(f"constraint missed at concurrency {row['Concurrency']}")
     if not measured:
