@@ -53,7 +53,7 @@ def per_operator(
 
 def single(graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: float | None = None) -> Schedule:
     """Choose the one point for all operators that needs least energy within the deadline."""
-    problem = _posed(graph, costs, deadline, period_s)
+    problem = _unswitched(graph, costs, deadline, period_s)
     found = best_alone(problem)
     if found is None:
         raise too_slow(problem)
@@ -62,7 +62,7 @@ def single(graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: floa
 
 def fastest(graph: Graph, costs: CostModel, deadline: Deadline, *, period_s: float | None = None) -> Schedule:
     """Run everything at the highest clocks, as performance governors do; the highest clocks also while waiting."""
-    return _fastest(_posed(graph, costs, deadline, period_s))
+    return _fastest(_unswitched(graph, costs, deadline, period_s))
 
 
 def frontier(
@@ -98,6 +98,12 @@ def baselines(problem: Problem) -> tuple[Baseline, ...]:
 
 def _posed(graph: Graph, costs: CostModel, deadline: Deadline, period_s: float | None) -> Problem:
     return pose(Task(graph, costs, deadline, deadline.latency_s if period_s is None else period_s))
+
+
+def _unswitched(graph: Graph, costs: CostModel, deadline: Deadline, period_s: float | None) -> Problem:
+    """Pose the problem of who never changes clocks, for whom it need not be known what changing costs."""
+    task = Task(graph, costs, deadline, deadline.latency_s if period_s is None else period_s)
+    return replace(pose(task, switches=()), switches=costs.switches)
 
 
 def _fastest(problem: Problem) -> Schedule:
