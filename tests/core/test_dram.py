@@ -97,6 +97,16 @@ def test_weak_cells_belong_to_the_place_and_not_to_the_tensor() -> None:
     np.testing.assert_array_equal(part + 4_000, whole[(whole >= 4_000) & (whole < 13_000)])
 
 
+@pytest.mark.parametrize("span", [WHOLE, Span(1_000, 5_000), Span(2_048, 100)])
+def test_few_bad_bitlines_are_found_as_if_every_cell_had_been_looked_at(span: Span) -> None:
+    few = np.where(np.arange(1024) % 7 == 3, 0.4, 0.0)
+    quick = DramErrors(Bitline(few, np.ones(1024)), SMALL).weak_cells(span).positions
+    every = DramErrors(Uniform(0.4, 1.0), SMALL).weak_cells(span).positions
+    assert quick is not None
+    assert every is not None
+    np.testing.assert_array_equal(quick, every[(every + span.start) % 1024 % 7 == 3])
+
+
 def test_persistent_errors_are_the_same_at_every_read_and_transient_ones_are_not() -> None:
     persistent, transient = Uniform(0.01, 1.0), Uniform(1.0, 0.01)
     np.testing.assert_array_equal(drawn(persistent, key=1), drawn(persistent, key=2))

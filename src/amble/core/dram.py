@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bits = NDArray[np.uint8]
+Words = NDArray[Any]  # of an unsigned integer
 
 _CHUNK = 1 << 17  # cells looked at together: what fits the cache
 _LINE_BITS = 512  # a cache line
@@ -124,6 +125,11 @@ class ErrorModel(Protocol):
         """Return the highest flip probability of any weak cell."""
         ...
 
+    @property
+    def least_flip(self) -> float:
+        """Return the lowest flip probability of any weak cell."""
+        ...
+
     def weak(self, cells: Cells) -> Floats:
         """Return the weak share at each cell [cell]."""
         ...
@@ -158,6 +164,11 @@ class Uniform:
         """Return the flip probability."""
         return self.p_flip
 
+    @property
+    def least_flip(self) -> float:
+        """Return the flip probability."""
+        return self.p_flip
+
     def weak(self, cells: Cells) -> Floats:
         """Return the same share everywhere [cell]."""
         return np.full(cells.row.shape, self.p_weak)
@@ -177,20 +188,13 @@ class Bitline:
 
     p_weak: Floats
     p_flip: Floats
+    most_weak: float = field(init=False)
+    most_flip: float = field(init=False)
+    least_flip: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Take lists as well as arrays, and check them."""
         _take_lines(self)
-
-    @property
-    def most_weak(self) -> float:
-        """Return the highest weak share."""
-        return float(self.p_weak.max())
-
-    @property
-    def most_flip(self) -> float:
-        """Return the highest flip probability."""
-        return float(self.p_flip.max())
 
     def weak(self, cells: Cells) -> Floats:
         """Return the share of each cell's bitline [cell]; bitlines past the last one known start again."""
@@ -211,20 +215,13 @@ class Wordline:
 
     p_weak: Floats
     p_flip: Floats
+    most_weak: float = field(init=False)
+    most_flip: float = field(init=False)
+    least_flip: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Take lists as well as arrays, and check them."""
         _take_lines(self)
-
-    @property
-    def most_weak(self) -> float:
-        """Return the highest weak share."""
-        return float(self.p_weak.max())
-
-    @property
-    def most_flip(self) -> float:
-        """Return the highest flip probability."""
-        return float(self.p_flip.max())
 
     def weak(self, cells: Cells) -> Floats:
         """Return the share of each cell's row [cell]; rows past the last one known start again."""
@@ -260,6 +257,11 @@ class DataDependent:
     def most_flip(self) -> float:
         """Return the higher flip probability."""
         return max(self.p_flip_one, self.p_flip_zero)
+
+    @property
+    def least_flip(self) -> float:
+        """Return the lower flip probability."""
+        return min(self.p_flip_one, self.p_flip_zero)
 
     def weak(self, cells: Cells) -> Floats:
         """Return the same share everywhere [cell]."""
@@ -315,7 +317,7 @@ class DramErrors:
                 return WeakCells(span, None)
             if self.model.p_weak == 0.0:
                 return WeakCells(span, np.empty(0, dtype=np.int64))
-        found = [self._weak_among(chunk) for chunk in _chunks(span)]
+        found = [self._weak_among(chunk) for chunk in self._candidates(span)]
         return WeakCells(span, np.concatenate(found) - span.start if found else np.empty(0, dtype=np.int64))
 
     def flips(self, weak: WeakCells, stored: Bits, key: int) -> Ints:
@@ -326,14 +328,26 @@ class DramErrors:
         most = self.model.most_flip
         drawn = chosen(key, weak.num, most)
         positions = drawn if weak.positions is None else weak.positions[drawn]
-        if isinstance(self.model, Uniform) or not len(positions):
+        if self.model.least_flip == most or not len(positions):
             return positions
         held = stored_bits(stored, positions)
         flip = self.model.flip(self.layout.cells(positions + weak.span.start), held)
-        if (flip == most).all():
-            return positions
         accepted: Ints = positions[stream(key_of(key, "kept")).random(len(positions)) * most < flip]
         return accepted
+
+    def _candidates(self, span: Span) -> Iterator[Ints]:
+        """Yield the addresses that could be weak: all, or those on bitlines with weak cells where these are few."""
+        if not isinstance(self.model, Bitline) or self.layout.interleaving == "lines":
+            yield from _chunks(span)
+            return
+        row_bits = self.layout.row_bits
+        hot = np.flatnonzero(np.resize(self.model.p_weak, row_bits))
+        if 2 * len(hot) > row_bits:
+            yield from _chunks(span)
+            return
+        rows = np.arange(span.start // row_bits, -(-(span.start + span.num_bits) // row_bits), dtype=np.int64)
+        at = (rows[:, None] * row_bits + hot).reshape(-1)
+        yield at[(at >= span.start) & (at < span.start + span.num_bits)]
 
     def _weak_among(self, addresses: Ints) -> Ints:
         """Return which of these cells are weak; the model is asked only about cells that could be."""
@@ -351,9 +365,21 @@ def stored_bits(stored: Bits, positions: Ints) -> Bits:
     return bits
 
 
-def flip_bits(stored: Bits, positions: Ints) -> None:
-    """Flip the bits at these distinct positions of bytes [byte], in place."""
-    np.bitwise_xor.at(stored, positions >> 3, np.uint8(1) << (positions & 7).astype(np.uint8))
+def flip_bits(words: Words, positions: Ints) -> tuple[Ints, Words]:
+    """Flip the bits at these ascending distinct positions of words [word], in place → which words, and as they were.
+
+    A word is an unsigned integer of any size; each is read and written once, which memory makes the cost of it.
+    """
+    shift, inside = {8: 3, 16: 4, 32: 5, 64: 6}[8 * words.itemsize], 8 * words.itemsize - 1
+    hit, masks = positions >> shift, words.dtype.type(1) << (positions & inside).astype(words.dtype)
+    fresh = np.ones(len(hit), dtype=bool)
+    fresh[1:] = hit[1:] != hit[:-1]
+    if not fresh.all():
+        first = np.flatnonzero(fresh)
+        hit, masks = hit[first], np.bitwise_xor.reduceat(masks, first)
+    before = words[hit]
+    words[hit] = before ^ masks
+    return hit, before
 
 
 def _chunks(span: Span) -> Iterator[Ints]:
@@ -376,3 +402,6 @@ def _take_lines(model: Bitline | Wordline) -> None:
         if not ((shares >= 0.0) & (shares <= 1.0)).all():
             raise ValueError(f"every {name} lies in [0, 1]")
         object.__setattr__(model, name, shares)
+    object.__setattr__(model, "most_weak", float(weak.max()))
+    object.__setattr__(model, "most_flip", float(flip.max()))
+    object.__setattr__(model, "least_flip", float(flip.min()))

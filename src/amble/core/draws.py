@@ -71,7 +71,7 @@ def _by_gaps(random: np.random.Generator, count: int, probability: float) -> NDA
     last, expected = -1, count * probability
     while last < count:
         num = int(expected + 5.0 * math.sqrt(expected) + 16.0)
-        gaps = np.log1p(-random.random(num))  # log of 1 - u: u may be 0, never 1
+        gaps = np.log(1.0 - random.random(num))  # exact, and never the log of 0, since u < 1 has 53 bits
         gaps *= scale
         np.minimum(gaps, float(count), out=gaps)
         gaps += 1.0

@@ -215,7 +215,8 @@ def line_rates(rate: float, shape: float, *, num_lines: int, module: int) -> Flo
         middle = (low + high) / 2.0
         mean = np.minimum(np.exp(np.minimum(np.log(relative) + middle, 0.0)), 1.0).mean()
         low, high = (middle, high) if mean < rate else (low, middle)
-    return np.zeros(num_lines) if rate == 0.0 else np.exp(np.minimum(np.log(relative) + high, 0.0))
+    rates = np.exp(np.minimum(np.log(relative) + high, 0.0))
+    return np.where(rates < _LOWEST, 0.0, rates) if rate > 0.0 else np.zeros(num_lines)
 
 
 def _covers(rates: BankRates, point: MemoryPoint) -> bool:

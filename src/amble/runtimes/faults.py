@@ -89,12 +89,10 @@ class Injector:
         if not array.flags.c_contiguous:
             raise ValueError(f"{name} must be C-contiguous to have its bits flipped in place")
         flat = array.reshape(-1)
-        stored = flat.view(np.uint8)
-        weak = self.weak_cells(home, 8 * stored.size)
-        positions = home.errors.flips(weak, stored, key_of(seed, name, read))
-        hit = positions // (8 * array.itemsize)
-        before = flat[hit]
-        flip_bits(stored, positions)
+        weak = self.weak_cells(home, 8 * flat.nbytes)
+        positions = home.errors.flips(weak, flat.view(np.uint8), key_of(seed, name, read))
+        hit, words = flip_bits(flat.view(f"u{array.itemsize}"), positions)
+        before = words.view(flat.dtype)
         if home.bounds is None:
             return Changed(hit, before, len(positions))
         _correct(flat, hit, home.bounds)

@@ -55,6 +55,9 @@ class FaultyOnnx:
         self.layers: tuple[Layer, ...] = layers(self.model)
         self.injector = Injector()
         self.num_flips = 0
+        self._cuts: tuple[str, ...] = ()
+        self._segments = _segments(self.model, ())
+        self._sessions: list[onnxruntime.InferenceSession | None] = []
         self.place(homes or {})
 
     @property
@@ -64,7 +67,7 @@ class FaultyOnnx:
         return {tensor.name: _content(tensor) for tensor in self.model.graph.initializer if tensor.name in wanted}
 
     def place(self, homes: Mapping[str, Home]) -> None:
-        """Move tensors to these homes; ValueError for a name that is neither weights nor an input of a layer."""
+        """Move tensors to these homes, weights clean again; ValueError for a name that no layer reads from memory."""
         features = {layer.input for layer in self.layers}
         unknown = homes.keys() - features - self.weights.keys()
         if unknown:
@@ -74,8 +77,10 @@ class FaultyOnnx:
             raise ValueError(f"{packed[0]} holds two values in a byte, which bounds cannot look at; give it none")
         self._weight_homes = {name: home for name, home in homes.items() if name not in features}
         self._feature_homes = {name: home for name, home in homes.items() if name in features}
-        self._segments = _segments(self.model, list(self._feature_homes))
-        self._sessions = self._open({})
+        cuts = tuple(sorted(self._feature_homes))
+        if cuts != self._cuts:
+            self._cuts, self._segments = cuts, _segments(self.model, cuts)
+        self._sessions = []
 
     def inject_weights(self, seed: int, *, read: int = 0) -> None:
         """Read the weights from memory: flips as this seed and read have them, until the next call."""
@@ -86,6 +91,7 @@ class FaultyOnnx:
         """Compute the outputs of one batch, its feature maps read with the errors of this seed and read."""
         known: dict[str, Array] = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         self.num_flips = 0
+        self._sessions = self._sessions or self._open({})
         for segment, session in zip(self._segments, self._sessions, strict=True):
             if session is not None:
                 given = {name: known[name] for name in segment.inputs}
