@@ -45,7 +45,7 @@ _WORTH = 1.1  # times as fast, for a variant to make mixes of
 _KEPT = "sensitivity.json"
 _SAMPLE = 64  # examples for the sensitivity of layers
 _PROFILED = 30  # runs of each profile
-_SHARES = (1.0, 0.3, 0.1, 0.03, 0.01)  # of the allowance, that mixes are planned with
+_SHARES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # of the allowance, that mixes are planned with
 
 OnProgress = Callable[[str, int, int], None]
 

@@ -147,7 +147,7 @@ def _times(speedup: Estimate) -> str:
 
 
 def _points(loss: Estimate) -> str:
-    return f"{loss.value:.2f} ({_end(loss.low)} to {_end(loss.high)}) points"
+    return f"{_end(loss.value)} ({_end(loss.low)} to {_end(loss.high)}) points"
 
 
 def _end(value: float | None) -> str:

@@ -114,9 +114,17 @@ def _retyped(node: onnx.NodeProto, precision: Half) -> onnx.NodeProto:
         if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT:
             attribute.i = _TYPES[precision]
         elif attribute.type == onnx.AttributeProto.GRAPH:
+            _retype_values(attribute.g, precision)
             for inner in attribute.g.node:
                 _retyped(inner, precision)
     return node
+
+
+def _retype_values(graph: onnx.GraphProto, precision: Half) -> None:
+    """Say half where a branch or a body says what types go in and out."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if _is_float(value):
+            value.type.tensor_type.elem_type = _TYPES[precision]
 
 
 def _ends(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], precision: Half) -> list[onnx.NodeProto]:
