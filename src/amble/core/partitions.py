@@ -1,0 +1,96 @@
+"""Tensors, memory partitions and their settings → which tensor lives where, at what setting: the plan as an artefact.
+
+Bit error rates are per partition and setting, limits per tensor. Letters: T tensors, P partitions, S settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amble.core.files import Format
+from amble.core.memories import MemoryPoint
+
+__all__ = ["FORMAT", "DramPlan", "Partition", "Placed", "Setting", "Stored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor in memory: its size, the highest bit error rate it bears, and its traffic in one inference."""
+
+    name: str
+    size_bytes: int
+    most_ber: float
+    read_bytes: float
+    written_bytes: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.size_bytes <= 0 or not 0.0 <= self.most_ber <= 1.0 or min(self.read_bytes, self.written_bytes) < 0:
+            raise ValueError(f"{self.name}: a size above 0, a bit error rate in [0, 1] and traffic of 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How one partition may be run: its bit error rate there, and its energies and times in one inference.
+
+    ``held_j`` and ``held_s`` count whatever lives there (background, refresh), ``read_j``, ``written_j`` [J per byte]
+    and ``read_s`` [s per byte] what is moved.
+    """
+
+    point: MemoryPoint
+    ber: float
+    held_j: float
+    read_j: float
+    written_j: float
+    read_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A part of memory with one setting at a time. The first setting is nominal: no errors."""
+
+    name: str
+    size_bytes: int
+    settings: tuple[Setting, ...]
+
+    def __post_init__(self) -> None:
+        """Check that there is a safe setting."""
+        if not self.settings or self.settings[0].ber != 0.0:
+            raise ValueError(f"{self.name}: the first setting must be nominal, with a bit error rate of 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a tensor lives: its partition, and its first bit there."""
+
+    tensor: str
+    partition: str
+    start_bit: int
+    ber: float
+
+
+@dataclass(frozen=True, slots=True)
+class DramPlan:
+    """A mapping with its predicted energy and time [J, s per inference], beside all partitions at their ratings.
+
+    ``lower_bound_j``: no mapping within the limits needs less. ``verified`` says how the mapping was shown to keep
+    its accuracy ("" where nobody looked); ``labels`` name every source of errors, currents and assumptions.
+    """
+
+    placed: tuple[Placed, ...]
+    settings: dict[str, MemoryPoint]
+    energy_j: float
+    nominal_j: float
+    lower_bound_j: float
+    saved_s: float
+    method: str
+    verified: str = ""
+    labels: tuple[str, ...] = ()
+
+    @property
+    def saving(self) -> float:
+        """Return the predicted share of memory energy that is saved."""
+        return 1.0 - self.energy_j / self.nominal_j
+
+
+FORMAT = Format("dram", 1, DramPlan)

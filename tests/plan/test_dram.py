@@ -1,0 +1,156 @@
+"""Mappings keep every limit, need the least energy there is, and are delivered only when shown on data."""
+
+from __future__ import annotations
+
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+
+from amble.core.errors import Refused
+from amble.core.memories import MemoryPoint
+from amble.core.partitions import DramPlan, Partition, Setting, Stored
+from amble.plan.dram import algorithm_1, assign, verified
+
+
+def setting(ber: float, energy: float, read_s: float = 0.0) -> Setting:
+    return Setting(MemoryPoint(1.0 - 0.1 * (energy < 1)), ber, 5.0 * energy, energy, 1.5 * energy, read_s)
+
+
+def problem(seed: int, num_tensors: int = 5, num_partitions: int = 3) -> tuple[list[Stored], list[Partition]]:
+    random = np.random.default_rng(seed)
+    tensors = [
+        Stored(f"t{t}", int(random.integers(1, 10)), float(10 ** random.uniform(-7, -2)), float(random.integers(1, 50)))
+        for t in range(num_tensors)
+    ]
+    needed = sum(each.size_bytes for each in tensors)
+    partitions = []
+    for p in range(num_partitions):
+        rates = [0.0, *np.sort(10 ** random.uniform(-8, -2, 2))]
+        size = int(random.integers(10, 10 + needed // 2)) if p else needed
+        settings = tuple(setting(float(rate), 1.0 - 0.2 * s) for s, rate in enumerate(rates))
+        partitions.append(Partition(f"p{p}", size, settings))
+    return tensors, partitions
+
+
+def least_j(tensors: list[Stored], partitions: list[Partition]) -> float:
+    """Try every setting of every partition and every place of every tensor."""
+    best = np.inf
+    for chosen in product(*(range(len(each.settings)) for each in partitions)):
+        at = [each.settings[s] for each, s in zip(partitions, chosen, strict=True)]
+        held = sum(each.held_j for each in at)
+        for places in product(range(len(partitions)), repeat=len(tensors)):
+            used = [0] * len(partitions)
+            energy = held
+            for tensor, p in zip(tensors, places, strict=True):
+                used[p] += tensor.size_bytes
+                allowed = at[p].ber <= tensor.most_ber
+                energy += (
+                    tensor.read_bytes * at[p].read_j + tensor.written_bytes * at[p].written_j if allowed else np.inf
+                )
+            if energy < best and all(n <= each.size_bytes for n, each in zip(used, partitions, strict=True)):
+                best = energy
+    return float(best)
+
+
+def keeps_limits(plan: DramPlan, tensors: list[Stored], partitions: list[Partition]) -> bool:
+    limits = {each.name: each for each in tensors}
+    room = {each.name: each.size_bytes for each in partitions}
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for placed in plan.placed:
+        tensor = limits[placed.tensor]
+        at = next(
+            each.ber
+            for partition in partitions
+            if partition.name == placed.partition
+            for each in partition.settings
+            if each.ber == placed.ber
+        )
+        if at > tensor.most_ber:
+            return False
+        spans.setdefault(placed.partition, []).append((placed.start_bit, placed.start_bit + 8 * tensor.size_bytes))
+    for name, taken in spans.items():
+        ordered = sorted(taken)
+        if ordered[-1][1] > 8 * room[name] or any(a[1] > b[0] for a, b in pairwise(ordered)):
+            return False
+    return len(plan.placed) == len(tensors)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_assignment_is_the_best_of_all(seed: int) -> None:
+    tensors, partitions = problem(seed)
+    plan = assign(tensors, partitions)
+    assert plan.energy_j == pytest.approx(least_j(tensors, partitions), rel=1e-6)
+    assert plan.lower_bound_j == pytest.approx(plan.energy_j, rel=1e-4)
+    assert keeps_limits(plan, tensors, partitions)
+
+
+def test_algorithm_1_keeps_limits_and_never_beats_the_assignment() -> None:
+    strictly = 0
+    for seed in range(25):
+        tensors, partitions = problem(seed, num_tensors=8)
+        simple, better = algorithm_1(tensors, partitions), assign(tensors, partitions)
+        assert keeps_limits(simple, tensors, partitions)
+        assert better.energy_j <= simple.energy_j + 1e-9
+        strictly += better.energy_j < simple.energy_j * (1 - 1e-6)
+    assert strictly >= 5
+
+
+def test_a_later_tenant_does_not_get_a_setting_that_breaks_the_first() -> None:
+    only = Partition("only", 10, (setting(0.0, 1.0), setting(1e-6, 0.8), setting(1e-3, 0.5)))
+    plan = algorithm_1([Stored("weak", 4, 1e-5, 1.0), Stored("strong", 4, 1e-2, 100.0)], [only])
+    assert {placed.ber for placed in plan.placed} == {1e-6}
+
+
+def test_energy_is_counted_beside_the_ratings() -> None:
+    only = Partition("only", 10, (setting(0.0, 1.0), setting(1e-3, 0.5)))
+    plan = assign([Stored("t", 4, 1e-2, 100.0, 10.0)], [only])
+    assert plan.nominal_j == 5.0 + 100.0 + 15.0
+    assert plan.saving == pytest.approx(0.5)
+    assert plan.method == "exact"
+
+
+def test_time_can_be_asked_for_at_the_price_of_energy() -> None:
+    fast = (setting(0.0, 1.0, 2.0), setting(1e-4, 0.5, 2.0), setting(1e-3, 0.9, 1.0))
+    tensors, partitions = [Stored("t", 4, 1e-2, 10.0)], [Partition("p", 10, fast)]
+    assert assign(tensors, partitions).saved_s == 0.0
+    assert assign(tensors, partitions, least_saved_s=10.0).saved_s == 10.0
+    with pytest.raises(Refused, match="ask for less time"):
+        assign(tensors, partitions, least_saved_s=11.0)
+
+
+def test_large_problems_come_with_a_bound() -> None:
+    tensors, partitions = problem(1, num_tensors=60, num_partitions=8)
+    plan = assign(tensors, partitions, time_limit_s=3.0)
+    assert 0 < plan.lower_bound_j <= plan.energy_j <= algorithm_1(tensors, partitions).energy_j
+    assert keeps_limits(plan, tensors, partitions)
+
+
+def test_a_mapping_that_fails_on_data_is_tightened_and_then_refused() -> None:
+    only = Partition("only", 10, (setting(0.0, 1.0), setting(1e-6, 0.8), setting(1e-4, 0.5)))
+    tensors = [Stored("t", 4, 2e-4, 10.0)]
+    seen: list[float] = []
+
+    def verify(plan: DramPlan) -> tuple[bool, str]:
+        seen.append(plan.placed[0].ber)
+        return plan.placed[0].ber < 1e-5, f"tried {len(seen)}"
+
+    plan = verified(lambda each: assign(each, [only]), tensors, verify, shrink=0.1)
+    assert seen == [1e-4, 1e-6]
+    assert plan.verified == "tried 2"
+    with pytest.raises(Refused, match="no mapping kept its accuracy"):
+        verified(lambda each: assign(each, [only]), tensors, lambda plan: (False, "lost 5 points"))
+
+
+def test_too_little_room_and_wrong_numbers_are_refused() -> None:
+    small = Partition("small", 3, (setting(0.0, 1.0),))
+    with pytest.raises(Refused, match="larger partitions"):
+        assign([Stored("t", 4, 0.1, 1.0)], [small])
+    with pytest.raises(Refused, match="fits no partition"):
+        assign([Stored("t", 4, 0.1, 1.0)], [small, Partition("other", 3, small.settings)])
+    with pytest.raises(ValueError, match="bit error rate in"):
+        Stored("t", 4, 1.5, 1.0)
+    with pytest.raises(ValueError, match="must be nominal"):
+        Partition("p", 4, (setting(1e-6, 1.0),))
+    with pytest.raises(ValueError, match="names of their own"):
+        assign([Stored("t", 1, 0.1, 1.0)] * 2, [small])
