@@ -72,7 +72,7 @@ def published_menu(network: str) -> tuple[Rung, ...]:
 
 
 def chip_menu(network: str, *, max_batch: int, precision: str = "fp32") -> tuple[Rung, ...]:
-    """Profile a network on `sim:tesla-p40` at every clock, at batch sizes 1, 2, 4, ...; sizes between are interpolated."""
+    """Profile a network on `sim:tesla-p40` at every clock, at batch sizes 1, 2, 4, ...; others are interpolated."""
     device = simulated.open("tesla-p40", seed=0)
     path = models.write(network, models.ROOT / "build" / "models")
     sizes = [2**power for power in range(max_batch.bit_length())]
@@ -147,7 +147,7 @@ def _recorded(path: Path, count: int, rate_hz: float, seed: int) -> FloatArray:
     times_s = _READ[path]
     first = int(np.random.default_rng(seed).integers(0, len(times_s) - count))
     part_s = times_s[first : first + count] - times_s[first]
-    return part_s * (count / rate_hz / part_s[-1])
+    return np.asarray(part_s * (count / rate_hz / part_s[-1]), dtype=np.float64)
 
 
 class Tally:
@@ -200,10 +200,17 @@ class Outcome:
 
 
 def run(
-    governor: Governor[Any], menu: Sequence[Rung], arrivals_s: FloatArray, *, deadline_s: float, seed: int
+    governor: Governor[Any],
+    menu: Sequence[Rung],
+    arrivals_s: FloatArray,
+    *,
+    deadline_s: float,
+    seed: int,
+    stall_s: float = STALL_S,
+    settle_s: float = SETTLE_S,
 ) -> Outcome:
-    """Serve a trace on a table with the chip's switching and noise; without a deadline (infinite) nothing is refused."""
-    device = open_table("tesla-p40", menu, behaviour=Behaviour(NOISE, STALL_S, SETTLE_S), seed=seed)
+    """Serve a trace on a table with the chip's switching and noise; without a deadline (infinite) none is refused."""
+    device = open_table("tesla-p40", menu, behaviour=Behaviour(NOISE, stall_s, settle_s), seed=seed)
     return serve_on(device, governor, lambda variant, batch: whole("network", variant, batch), arrivals_s, deadline_s)
 
 

@@ -1,4 +1,4 @@
-"""A small menu and its ladder, and sinks that remember: three clocks, FP32 and INT8, times that can be reckoned by hand."""
+"""A small menu, its ladder, and a sink that remembers: three clocks, FP32 and INT8, times to be reckoned by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ONE_S = {SLOW: 0.030, MIDDLE: 0.015, FAST: 0.010}  # one request at FP32
 
 
 def menu(*, factor: float = 2.0, loss: float = 0.006, max_batch: int = 1, int8: bool = True) -> tuple[Rung, ...]:
-    """Every clock at FP32, and at INT8: so many times as fast at the same power. A second request costs half the first."""
+    """Every clock at FP32, and at INT8: so many times as fast at the same power. Further rows cost half."""
     found = []
     for clocks, one_s in ONE_S.items():
         sizes = [0.5 + 0.5 * size for size in range(1, max_batch + 1)]

@@ -61,9 +61,9 @@ class Pace(NamedTuple):
 
     def one_s(self) -> float:
         """Return how long [s] a single row takes, the switch included."""
-        place = 0 if self.quick_left >= 1 else 1
-        one_s = self.switch_s + self.factor * self[place].latency_s[0]
-        return one_s if self.meanwhile is None else min(one_s, self.factor * self.meanwhile[place].latency_s[0])
+        quick = self.quick_left >= 1
+        one_s = self.switch_s + self.factor * (self.quick if quick else self.steady).latency_s[0]
+        return one_s if self.meanwhile is None else min(one_s, self.factor * self.meanwhile[not quick].latency_s[0])
 
 
 def lateness_s(due_s: Sequence[float], start_s: float, pace: Pace, *, first: int = 0) -> float:

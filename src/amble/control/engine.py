@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from amble.control.batcher import Cause, Pace, Queue, Refusal, Request
@@ -100,7 +101,7 @@ class Lane:
     pace: Pace = field(init=False)
     done: Done | None = field(init=False, default=None)
     num_arrived: int = field(init=False, default=0)
-    parts: dict[tuple[int, int], tuple[Part, ...]] = field(init=False, default_factory=dict)
+    parts: dict[tuple[int, int], tuple[Rung, tuple[Part, ...]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Open an empty queue."""
@@ -124,10 +125,10 @@ class Lane:
 
     def parts_of(self, rung: Rung, rows: int) -> tuple[Part, ...]:
         """Return a batch's segments with the clocks to ask for before each; made once, then only looked up."""
-        key = (rung.index, rows)
-        if (parts := self.parts.get(key)) is None:
-            parts = self.parts[key] = tuple(_parts(self.graph(rung.variant, rows), rung))
-        return parts
+        key = (id(rung), rows)  # the rung is kept with its parts, so that its id stays its own
+        if (found := self.parts.get(key)) is None:
+            found = self.parts[key] = (rung, tuple(_parts(self.graph(rung.variant, rows), rung)))
+        return found[1]
 
 
 class Engine:
@@ -345,8 +346,7 @@ def _parts(graph: Graph, rung: Rung) -> list[Part]:
         return [(graph, OperatingPoint(rung.clocks, rung.variant), Command(0, rung.clocks))]
     by_index = {command.index: command for command in commands(schedule)}
     edges = cuts(schedule)
-    segments = zip(edges, edges[1:], strict=False)
-    return [(graph.segment(i, j), schedule.steps[i].point, by_index.get(i)) for i, j in segments]
+    return [(graph.segment(i, j), schedule.steps[i].point, by_index.get(i)) for i, j in pairwise(edges)]
 
 
 def _rows(requests: Sequence[Request]) -> int:

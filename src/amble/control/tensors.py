@@ -12,7 +12,7 @@ __all__ = ["join", "split"]
 
 
 def join(inputs: Sequence[Tensors | None]) -> Tensors:
-    """Concatenate along the first axis; nothing where no request brought tensors. ValueError where their names differ."""
+    """Concatenate along the first axis; nothing where no request brought any. ValueError where their names differ."""
     given = [each for each in inputs if each is not None]
     if not given:
         return {}

@@ -46,9 +46,10 @@ class Tuning:
     predicted time must be. ``chance``: how likely another request must be to wait for it. ``grid``: number of rates
     that policies are solved for, up to ``ceiling`` times the capacity, each for every one of ``clumps`` requests at a
     time. ``allowed``: share of the refusals that the objective's percentile allows to be planned with. ``sudden``:
-    standard deviations at which the fast rate overrules the slow.
-    ``give``: where the percentile cannot be kept, how far to go from the fewest refusals towards the baseline's.
-    ``margin`` and ``more``: share of the baseline's refusals to plan with, and a share of all requests on top. ``parking``: share of the deadline within which parked clocks must be able to answer what comes at a time.
+    standard deviations at which the fast rate overrules the slow. ``give``: where the percentile cannot be kept, how
+    far to go from the fewest refusals towards the baseline's. ``margin`` and ``more``: share of the baseline's refusals
+    to plan with, and a share of all requests on top. ``parking``: share of the deadline within which parked clocks must
+    be able to answer what comes at a time.
     """
 
     guard: float = 0.25
@@ -63,6 +64,9 @@ class Tuning:
     margin: float = 0.9
     more: float = 0.0002
     parking: float = 0.5
+
+
+_BUDGET, _TUNING = Budget(), Tuning()
 
 
 class AmbleState(NamedTuple):
@@ -86,14 +90,15 @@ class Amble:
 
     ladder: Ladder
     objective: Deadline
-    budget: Budget = Budget()
-    tuning: Tuning = Tuning()
+    budget: Budget = _BUDGET
+    tuning: Tuning = _TUNING
     name: str = "amble"
     gears: tuple[Gear, ...] = field(init=False, repr=False)
     losses: tuple[float, ...] = field(init=False, repr=False)
     policies: tuple[tuple[Policy, ...], ...] = field(init=False, repr=False)
     shifts: Shifts = field(init=False, repr=False)
     quick: int = field(init=False, repr=False)
+    max_batch: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Condense the ladder and solve its policies, once."""
@@ -101,6 +106,7 @@ class Amble:
         object.__setattr__(self, "losses", tuple(max(0.0, 1.0 - level.accuracy) for level in self.ladder.levels))
         top = self.gears[-1].rungs
         object.__setattr__(self, "quick", min(range(len(top)), key=lambda level: top[level].latency_s[0]))
+        object.__setattr__(self, "max_batch", self.ladder.max_batch)
         object.__setattr__(self, "shifts", Shifts(self.ladder, self.gears))
         object.__setattr__(self, "policies", self._policies())
 
@@ -115,7 +121,7 @@ class Amble:
         top = self.gears[-1].rungs
         factor = state.slowdown.high(self.tuning.deviations)
         left = self.budget.rows_left(state.saved, self.losses[self.quick])
-        return Pace(top[self.quick], top[0], left, factor, self.ladder.max_batch)
+        return Pace(top[self.quick], top[0], left, factor, self.max_batch)
 
     def step(self, state: AmbleState, seen: Observation) -> tuple[AmbleState, Decision]:
         """Learn from what has happened, then choose."""
@@ -151,7 +157,7 @@ class Amble:
         """Remember that a change of clocks begins, if it is one."""
         if seen.asked is None or clocks is seen.asked or clocks == seen.asked:
             return state
-        return state._replace(before=running, settled_s=seen.now_s + self.ladder.settle_s(seen.asked, clocks))
+        return state._replace(before=running, settled_s=seen.now_s + self.shifts.settle_s(seen.asked, clocks))
 
     def _learned(self, state: AmbleState, seen: Observation) -> AmbleState:
         rate = arrive(state.rate, seen.now_s, seen.num_arrived)
@@ -233,7 +239,7 @@ class Amble:
         return min(affordable, key=lambda level: top[level].latency_s[0])
 
     def _keeps(self, gear: int, level: int, state: AmbleState, seen: Observation, running: int) -> bool:
-        """Tell whether all others would still be on time at the fastest after a batch at this rung, and that one too."""
+        """Tell whether a batch at this rung is on time, and all others still would be at the fastest after it."""
         rung, due_s, pace = self.gears[gear].rungs[level], seen.due_s, self.pace(state)
         guard_s = self.tuning.guard * pace.quick.latency_s[0]
         start_s = seen.now_s + seen.other_s + guard_s + self.shifts.late_s(running, gear, seen.asked)

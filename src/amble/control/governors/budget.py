@@ -26,7 +26,7 @@ class Budget:
     allowed: float = 0.005
     window: int = 10_000
     cap_share: float = 0.05
-    saving: float = 0.15
+    saving: float = 0.05
 
     def __post_init__(self) -> None:
         """Refuse what no budget can be."""

@@ -34,7 +34,7 @@ Choice = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests at this rate [1/s], ``clump`` of them at a time at independent moments, each due ``deadline_s`` later."""
+    """Requests at this rate [1/s], ``clump`` of them at each independent moment, all due ``deadline_s`` later."""
 
     rate_hz: float
     deadline_s: float
@@ -165,7 +165,7 @@ class _Model:
         return (*self._begun(lost, move, step, top), move[..., 0].copy())
 
     def _begun(self, lost: FloatArray, move: FloatArray, step: _Steps, top: Gear) -> tuple[FloatArray, FloatArray]:
-        """Let the next clump come to a device left idle in a gear: all of it that is on time waits, the rest is lost."""
+        """Let the next clump come to a device left idle in a gear: what of it is on time waits, the rest is lost."""
         count, clump = move.shape[-1] - 1, self._load.clump
         room = np.floor((self._load.deadline_s - step.climb_s) * top.capacity_hz + 1e-9)
         kept = np.clip(np.minimum(room, clump), 1, count).astype(np.intp)

@@ -15,7 +15,7 @@ class Rate(NamedTuple):
     """Exponentially forgotten counts over a fast and a slow time constant [s], and counts in windows of equal length.
 
     ``at_s`` is when they were made, ``since_s`` the beginning. ``mean`` and ``square`` are of the counts in windows of
-    ``window_s`` times ``weight``, which grows to 1; the last window ends at ``until_s`` and has ``held`` so many so far.
+    ``window_s`` times ``weight``, which grows to 1; the last one ends at ``until_s`` and has ``held`` so many so far.
     """
 
     at_s: float
