@@ -82,6 +82,7 @@ def quantize(
     examples: int = 2000,
     mixed: bool = False,
     alike: float = accuracy.ALIKE,
+    rounds: int = 15,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Variants:
     """Try every cheaper variant of a network on a device; keep, in the folder ``output``, those worth having.
@@ -90,6 +91,7 @@ def quantize(
     ``examples`` of it are answered by each variant; others calibrate. ``max_loss`` is in points (``1pt``) or relative
     (``0.5%``). With ``mixed`` single operators may stay in floating point where the planner finds that worth it.
     ``alike`` is the least cosine to the network's own answer that counts as agreement where answers are no scores.
+    Times are compared in so many ``rounds``.
     Refused without data, and whenever the network itself cannot be read.
     """
     allowed = Allowance.parse(max_loss)
@@ -97,7 +99,7 @@ def quantize(
     graph = jobs.load(model, batch=batch, shapes=shapes or accuracy.shapes_of(found.judged, batch))
     fit = _fitting(found, graph)
     opened = jobs.open(device)
-    bench = replace(_bench(opened, device, graph, fit.judged), alike=alike, on_progress=on_progress)
+    bench = replace(_bench(opened, device, graph, fit.judged), alike=alike, num_rounds=rounds, on_progress=on_progress)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
         workshop = Workshop(Path(graph.source), Path(folder), _feeds(fit.calibration, graph))

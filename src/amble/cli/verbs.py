@@ -137,6 +137,7 @@ def plan(
 @click.option("--examples", type=click.IntRange(min=1), default=2000, show_default=True, help="Most to judge by.")
 @click.option("--mixed", is_flag=True, help="Also leave single operators in FP32, where that is worth it.")
 @click.option("--alike", type=click.FloatRange(0, 1), default=0.99, show_default=True, help="Least cosine to agree.")
+@click.option("--rounds", type=click.IntRange(min=6), default=15, show_default=True, help="Of comparing times.")
 @click.option(
     "--output",
     "-o",
@@ -154,6 +155,7 @@ def quantize(
     examples: int,
     mixed: bool,
     alike: float,
+    rounds: int,
     output: Path,
 ) -> None:
     """Make MODEL cheaper by INT8, FP16 and BF16, and keep what is worth having on this device.
@@ -177,6 +179,7 @@ def quantize(
             examples=examples,
             mixed=mixed,
             alike=alike,
+            rounds=rounds,
             on_progress=lambda what, done, total: on_progress(done, total),
         )
     terminal.note(f"wrote {output}")
