@@ -36,6 +36,8 @@ __all__ = ["OnProgress", "again", "costs_for", "fit", "import_layers", "measure"
 OnProgress = Callable[[int, int], None]
 _QUICK = "p-norm"  # the model that chooses what to measure next
 _TYPICAL = (1.1, 1.5, 2.0, 3.0)  # deadlines, in units of the fastest time, when none is given
+_RUNS = 600  # of the whole network, for the margin of a percentile
+_MOST_REPEATS = 50  # at one setting, for their sake
 
 
 def measure(
@@ -51,8 +53,9 @@ def measure(
     """Measure every operator where it tells most: spread over the clocks, then where plans for the deadline would run.
 
     Without a ``deadline`` plans from tight to loose are meant. It stops when every setting that a plan chooses has been
-    measured, or at ``points`` settings. ``keep`` is where the profile so far is saved after every point: an interrupted
-    call goes on from there.
+    measured, or at ``points`` settings. Where these are few each is run more than ``repeats`` times, up to 50, as the
+    margin of a percentile takes some hundred runs. ``keep`` is where the profile so far is saved after every point: an
+    interrupted call goes on from there.
     """
     so_far = files.load(keep, PROFILE) if keep and keep.exists() else operators.begin(graph, device)
     enough = min(points or design.enough(so_far.points), len(so_far.points))
@@ -63,7 +66,8 @@ def measure(
             files.save(profile, keep, PROFILE)
         on_progress(len(profile.totals), most)
 
-    measuring = partial(operators.operators, graph, device, repeats=repeats, on_point=note)
+    enough_runs = max(repeats, min(_MOST_REPEATS, -(-_RUNS // most)))
+    measuring = partial(operators.operators, graph, device, repeats=enough_runs, on_point=note)
     spread = measuring(next_point=design.farthest(enough), so_far=so_far)
     known = replace(spread, idle=_idle(spread, device), switches=platform.switch_costs(device))
     profile = measuring(next_point=_where_plans_run(graph, deadline, most), so_far=known)
