@@ -31,7 +31,7 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.ladder import Ladder, Rung
 from amble.core.point import Clocks, OperatingPoint
-from amble.core.ports import Device
+from amble.core.ports import Device, Tensors
 from amble.core.schedule import Deadline
 from amble.core.variants import Variants
 from amble.devices import guard, host, simulated
@@ -162,7 +162,7 @@ class Kitchen:
     """Makes models ready to be served on a device.
 
     ``objective`` is what every answer should keep; None: requests have no deadline unless they bring one.
-    ``by_size``: the device wants operators of each batch size.
+    ``by_size``: the device reckons from operators, so it wants those of each batch size, and no inputs to be timed.
     """
 
     device: Device
@@ -210,12 +210,16 @@ class Kitchen:
 
     def _ladder(self, name: str, menu: _Menu, sizes: Sequence[int], do: Do) -> Ladder:
         """Measure every variant at every clock setting and batch size."""
+        inputs = _no_inputs if self.by_size else _made_up
         rungs, ratios = [], []
         for clocks in do(partial(_settings, self.device)):
             idle_w = do(partial(_idle_w, self.device, clocks))
             for variant, accuracy in menu.accuracies.items():
                 graphs = [menu.graph(variant, size, by_size=self.by_size) for size in sizes]
-                timed = [do(partial(_timed, self.device, each, OperatingPoint(clocks, variant))) for each in graphs]
+                timed = [
+                    do(partial(_timed, self.device, each, OperatingPoint(clocks, variant), inputs(each)))
+                    for each in graphs
+                ]
                 ratios += [ratio for each in timed for ratio in each.ratios]
                 rungs.append(replace(_rung(timed, sizes, idle_w), variant=variant, clocks=clocks, accuracy=accuracy))
         margin = float(np.clip(np.quantile(ratios, 0.9), 1.0, 1.5))
@@ -290,11 +294,20 @@ def _settings(device: Device) -> tuple[Clocks, ...]:
     return tuple(levels[place] for place in dict.fromkeys(places.tolist()))
 
 
-def _timed(device: Device, graph: Graph, point: OperatingPoint) -> _Timed:
-    """Run a batch of made-up inputs some times, fewer when it takes long."""
+def _no_inputs(graph: Graph) -> Tensors:
+    return {}
+
+
+def _made_up(graph: Graph) -> Tensors:
+    """Make up inputs for a batch; the graph's ports may be those of a single row."""
     inputs = onnx.example_inputs(graph, 0)
-    if inputs and next(iter(inputs.values())).shape[0] != graph.batch:
-        inputs = {name: np.repeat(each, graph.batch, axis=0) for name, each in inputs.items()}
+    if next(iter(inputs.values())).shape[0] == graph.batch:
+        return inputs
+    return {name: np.repeat(each, graph.batch, axis=0) for name, each in inputs.items()}
+
+
+def _timed(device: Device, graph: Graph, point: OperatingPoint, inputs: Tensors) -> _Timed:
+    """Run a batch some times, fewer when it takes long."""
     with device.held(point.clocks):
         start_s = device.clock.now_s()
         device.runner.run(graph, point, inputs)

@@ -8,10 +8,11 @@ const byId = (id) => document.getElementById(id);
 const color = (name) => `var(--${name})`;
 
 const number = (value, digits = 3) =>
-  value >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(digits)));
+  (Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(digits)))).replace("-", "−");
 
 function scaled(value, units) {
   if (value === null || value === undefined) return ["–", ""];
+  if (value === 0) return ["0", ""];
   const [scale, unit] = units.find(([scale]) => Math.abs(value) >= scale) || units[units.length - 1];
   return [number(value / scale), unit];
 }
@@ -129,7 +130,7 @@ function tiles(data, series) {
   show("power", watts.length ? power(sum(watts) / watts.length) : ["unknown", ""]);
   byId("each").textContent = data.metered ? (all ? `${words(energy(data.energy_j / all))} a request, idling included` : "") : "this device has no meter";
   const ratio = data.baseline_j ? data.saved_j / data.baseline_j : null;
-  show("saved", ratio === null ? ["unknown", ""] : [number(100 * ratio, 2), "%"]);
+  show("saved", ratio === null ? ["unknown", ""] : [number(100 * ratio, 2), "%"], ratio !== null && ratio < 0);
   byId("savedj").textContent = ratio === null ? "needs a meter" : `${words(energy(data.saved_j))} of a predicted ${words(energy(data.baseline_j))}`;
 }
 
@@ -148,9 +149,11 @@ function charts(data, series) {
     { label: "in time", color: "blue", values: series.map((each) => each.answered - each.late), fill: true, stack: true },
     { label: "late", color: "amber", values: of("late"), fill: true, stack: true },
     { label: "refused", color: "red", values: of("refused"), fill: true, stack: true },
-  ], { format: count });
+  ], { format: (value) => [number(value), "/s"] });
   chart("watts", times, [{ label: data.device, color: "green", values: of("power_w"), fill: true }],
     { format: power, unknown: data.metered ? "" : "unknown: this device has no meter" });
+  chart("joules", times, [{ label: "idling included", color: "green", values: series.map((each) => each.power_w !== null && each.answered ? each.power_w / each.answered : null) }],
+    { format: energy, unknown: data.metered ? "" : "unknown: this device has no meter" });
   const fixed = series.every((each) => each.core_hz === null);
   chart("clocks", times, [{ label: "ran", color: "violet", values: of("core_hz") }],
     { format: clock, unknown: fixed ? "unknown: this device does not tell its clock" : "" });

@@ -80,9 +80,12 @@ class Panel:
         self._seen = replace(self._seen, host=host, **self._device(sample))
 
     async def _count(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
         while True:
             self.tick()
-            await asyncio.sleep(1.0 - time.time() % 1.0)
+            due_s = max(due_s + 1.0, loop.time())
+            await asyncio.sleep(due_s - loop.time())
 
     def _device(self, sample: Sample | None) -> dict[str, Any]:
         """Return what is known of the device from its newest sample and the one before."""
