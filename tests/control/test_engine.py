@@ -13,10 +13,12 @@ from amble.control.engine import Engine, Lane
 from amble.control.governor import Decision, Observation
 from amble.control.governors import Amble, Dvfs, Fixed, Pit, Tuning, int8_max, max_clocks
 from amble.control.source import Doorbell, Replay
+from amble.core.cost import Cost
 from amble.core.errors import Refused
 from amble.core.ladder import Rung
+from amble.core.point import OperatingPoint
 from amble.core.ports import Device
-from amble.core.schedule import Deadline
+from amble.core.schedule import Deadline, Schedule, Step
 from tests.control.ladders import FAST, MIDDLE, SLOW, Notes, ladder, lane, menu, open_device, poisson, serve
 from tests.fakes import FakeDevice, graph
 
@@ -318,3 +320,32 @@ def test_equal_runs_are_equal() -> None:
         return [batch.finish_s for batch in notes.batches]
 
     assert once(open_device(noise=0.05, seed=3)) == once(open_device(noise=0.05, seed=3))
+
+
+def test_a_rung_with_a_schedule_changes_clocks_between_operators() -> None:
+    fake = FakeDevice()
+    slow, fast = fake.settings
+    steps = (Step("op0", OperatingPoint(fast)), Step("op1", OperatingPoint(slow)))
+    plan = Schedule(
+        graph="fake",
+        source="",
+        digest="",
+        device="fake",
+        calibration="",
+        batch=1,
+        deadline=Deadline(9.0),
+        period_s=9.0,
+        accounting="period",
+        margin=1.0,
+        steps=steps,
+        wait=slow,
+        predicted=Cost(3.0, 30.0),
+        lower_bound_j=None,
+    )
+    rung = Rung("fp32", fast, (3.0,), (30.0,), schedule=plan)
+    one = Lane("", Fixed("one", rung, 1), lambda variant, batch: graph(2e9, 2e9))
+    notes = Notes()
+    totals = Engine(fake.device(), [one], notes).run(Replay(np.array([0.0]), fake, deadline_s=9.0))
+    assert [(start, stop, ran) for start, stop, ran in fake.ran] == [(0, 1, fast), (1, 2, slow)]
+    assert notes.batches[0].finish_s == pytest.approx(1.0 + 2.0)
+    assert totals.changes == 2
