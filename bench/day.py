@@ -80,9 +80,10 @@ def main() -> None:
         _run("soak", _poisson(100_000 if options.quick else 1_000_000)),
     ]
     day, soak = records
-    whole_day_s = day["wall_s"] * 24 / hours
+    share = 64.0 * DAY_S / day["requests"]  # of a whole day, 1 but for the noise of the arrivals; more in a quick run
     targets = [
-        document.target("a day at 64 requests/s, wall time", want="< 600", value=whole_day_s, unit="s"),
+        document.target("a day at 64 requests/s, wall time", want="< 600", value=share * day["wall_s"], unit="s"),
+        document.target("a day at 64 requests/s, time of one core", want="< 600", value=share * day["cpu_s"], unit="s"),
         document.target("soak: growth of resident memory", want="<= 50", value=soak["grown_mb"], unit="MB"),
         document.target("day: growth of resident memory", want="<= 50", value=day["grown_mb"], unit="MB"),
         document.target("soak: requests without an answer or a refusal", want="== 0", value=soak["lost"], unit="1"),
