@@ -28,6 +28,7 @@ from amble.plan.trellis import Ints
 __all__ = ["PACE", "on_time", "rest_of"]
 
 PACE = 0.5  # share of the whole's room that is kept ahead of time
+_LANES = 1_000  # continuations by column, shared out among the columns: coarse ones give slack away
 _LUCK = 0.1  # exponent by which the room for bad luck shrinks with the work that is left
 
 
@@ -49,7 +50,8 @@ def rest_of(problem: Problem, plan: Schedule, *, pace: float = PACE) -> Rest:
     """Tabulate the rest of a plan that waits where this one does."""
     points = [point.clocks for point in problem.table.points]
     wait_node = points.index(plan.wait)
-    tables = cost_to_go(problem.trellis, wait=problem.wait, wait_node=wait_node)
+    lanes = int(np.clip(_LANES / problem.trellis.num_operators, 48, 128))
+    tables = cost_to_go(problem.trellis, wait=problem.wait, wait_node=wait_node, lanes=lanes)
     needs_s = _needs(problem, tables, pace)
     found = list(_reachable(problem, tables, needs_s, wait_node))
     used = sorted({node for _, held, _, asks in found for node in (held, *asks)})
