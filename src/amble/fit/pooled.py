@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from amble.fit import siblings
 from amble.fit.hierarchy import Posterior, Problem, Settings, sampled, smooth_share
-from amble.fit.laws import Law, interpolation, knee_power, overlap, power_law
+from amble.fit.laws import Law, interpolation, knee_power, linear_power, overlap, power_law
 from amble.fit.response import DEVICE, flags_of, geometry_of, respond
 from amble.fit.sweep import farthest_points
 
@@ -38,10 +38,13 @@ _PLAIN: dict[tuple[int, str], tuple[tuple[Law, ...], float]] = {  # output, swee
     (TIME, "limit"): ((overlap, power_law, interpolation), 0.6),
     (TIME, "limit and clocks"): ((overlap, interpolation), 0.5),
     (POWER, "one clock"): ((knee_power,), 0.15),
+    (POWER, "one clock, perhaps not run"): ((linear_power, interpolation), 0.5),
     (POWER, "clocks"): ((knee_power,), 0.15),
     (POWER, "limit"): ((interpolation,), 0.35),
     (POWER, "limit and clocks"): ((interpolation,), 0.35),
 }
+_DOUBT = 0.25  # probability that a device follows no law and straight lines between its points are right
+_LOW_CLOCK = 0.25  # share of the highest clock below which drivers may run another clock than was asked
 _FLOOR = (0.004, 0.006)  # relative error of time and power that no prediction is believed to beat
 
 
@@ -60,6 +63,12 @@ class _Half:
     output: int
     posterior: Posterior
     problem: Problem
+
+    @property
+    def sigma(self) -> float:
+        """Typical size of misfit and noise of this output."""
+        place = -1 if self.output == POWER else 0
+        return float(np.sqrt(np.mean(self.posterior.sigma[:, place] ** 2)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +251,27 @@ def _estimated(model: Pooled, half: _Half, points: Floats, rows: NDArray[np.int6
     for first in range(0, len(measured), size):
         some = measured[first : first + size]
         mean[some], sd[some] = _estimated_rows(model, half, points, some)
-    return Estimate(mean, np.hypot(sd, _FLOOR[output]))
+    return _as_measured(model, half, points, Estimate(mean, np.hypot(sd, _FLOOR[output])))
+
+
+def _as_measured(model: Pooled, half: _Half, points: Floats, found: Estimate) -> Estimate:
+    """Return the measurement where an asked point was measured: nothing tells more, and its noise alone is left."""
+    row, column = _matches(points, model.points)
+    values = model.values[half.output][:, column]
+    noise = np.hypot(np.sqrt(1 - smooth_share()) * half.sigma, _FLOOR[half.output])
+    mean, sd = found.mean.copy(), found.sd.copy()
+    known = ~np.isnan(values) & ~np.isnan(mean[:, row])
+    mean[:, row] = np.where(known, values, mean[:, row])
+    sd[:, row] = np.where(known, np.minimum(sd[:, row], noise), sd[:, row])
+    return Estimate(mean, sd)
+
+
+def _matches(asked: Floats, measured: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of asked points [q, k] and of the measured ones [p, k] that they equal."""
+    place = {point: index for index, point in enumerate(map(tuple, measured.tolist()))}
+    pairs = [(row, place[point]) for row, point in enumerate(map(tuple, asked.tolist())) if point in place]
+    rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return rows, columns
 
 
 def _estimated_rows(model: Pooled, half: _Half, points: Floats, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -254,30 +283,49 @@ def _estimated_rows(model: Pooled, half: _Half, points: Floats, rows: NDArray[np
     best = respond(device, posterior.workload[:, rows], geometry)[half.output] + level
     drawn = respond(device, posterior.drawn[:, rows], geometry)[half.output] + level
     centre = np.einsum("sw,swq->wq", weight, best)
-    variance = float(np.mean(posterior.sigma[:, -1 if half.output == POWER else 0] ** 2))
+    variance = half.sigma**2
     mean, sd = np.empty((len(rows), len(points))), np.empty((len(rows), len(points)))
     for place, row in enumerate(rows.tolist()):
         values = model.values[half.output][row]
         plain, share = _plain(model, half.output, row, everywhere)
         curve = (1 - share) * centre[place] + share * plain
-        left, carried = _carried(model, points, values, curve[len(points) :], variance)
+        left, carried = _carried(model, half, points, values, curve[len(points) :])
         mean[place] = curve[: len(points)] + carried @ left
         known = ~np.isnan(values)
-        split = drawn[:, place] - centre[place]
-        split = split[:, : len(points)] - split[:, len(points) :][:, known] @ carried.T
-        between = share * (1 - share) * (centre[place] - plain)[: len(points)] ** 2
-        spread = np.einsum("s,sq->q", weight[:, place], split**2) + between
+        split = _uncarried(drawn[:, place] - centre[place], carried, known)
+        between = share * (1 - share) * _uncarried(centre[place] - plain, carried, known) ** 2
+        doubt = _DOUBT * _uncarried(curve - _interpolated(model, values, everywhere), carried, known) ** 2
+        spread = np.einsum("s,sq->q", weight[:, place], split**2) + between + doubt
         unknown = 1 - smooth_share() * np.einsum("qp,qp->q", carried, _like(model, points, known))
         sd[place] = np.sqrt(spread + variance * unknown.clip(1 - smooth_share(), 1.0))
     return mean, sd
+
+
+def _uncarried(differences: Floats, carried: Floats, known: Bools) -> Floats:
+    """Differences [..., q] of curves at the asked points once each is carried through the measured ones.
+
+    differences: [..., q + p], at the asked points and then at all measured ones.
+    """
+    num_asked = len(carried)
+    found: Floats = differences[..., :num_asked] - differences[..., num_asked:][..., known] @ carried.T
+    return found
+
+
+def _interpolated(model: Pooled, values: Floats, points: Floats) -> Floats:
+    """Logarithm [q] at points [q, k] between the measured ones, by no law at all."""
+    known = ~np.isnan(values)
+    if not model.knobs:
+        return np.full(len(points), float(np.mean(values[known])))
+    return np.log(interpolation(model.points[known], np.exp(values[known]), model.knobs).predict(points))
 
 
 def _like(model: Pooled, points: Floats, known: Bools) -> Floats:
     return siblings.likeness(points, model.points[known], model.points, _reach(model.points))
 
 
-def _carried(model: Pooled, points: Floats, values: Floats, curve: Floats, variance: float) -> tuple[Floats, Floats]:
+def _carried(model: Pooled, half: _Half, points: Floats, values: Floats, curve: Floats) -> tuple[Floats, Floats]:
     """What the curve misses at the measured points [p'], and how much of each is carried to asked ones [q, p']."""
+    variance = half.sigma**2
     known = ~np.isnan(values)
     left = values[known] - curve[known]
     trust = np.ones(len(left))
@@ -288,10 +336,16 @@ def _carried(model: Pooled, points: Floats, values: Floats, curve: Floats, varia
     return left, np.linalg.solve(own, across.T).T
 
 
-def _sweep(knobs: tuple[str, ...]) -> str:
+def _sweep(model: Pooled, output: int) -> str:
+    """Kind of sweep; without times nothing shows whether very low clocks that were asked for ran."""
+    knobs = model.knobs
     if "power_limit_w" in knobs:
         return "limit" if len(knobs) == 1 else "limit and clocks"
-    return "one clock" if len(knobs) == 1 else "clocks"
+    if len(knobs) > 1:
+        return "clocks"
+    deep = model.points.min() < _LOW_CLOCK * model.points.max()
+    unseen = output == POWER and deep and bool(np.isnan(model.values[TIME]).all())
+    return "one clock, perhaps not run" if unseen else "one clock"
 
 
 def _plain(model: Pooled, output: int, row: int, points: Floats) -> tuple[Floats, float]:
@@ -301,6 +355,6 @@ def _plain(model: Pooled, output: int, row: int, points: Floats) -> tuple[Floats
     values = model.values[output][row]
     known = _thinned(model.points, np.flatnonzero(~np.isnan(values)))
     at, seen = model.points[known], np.exp(values[known])
-    laws, share = _PLAIN[output, _sweep(model.knobs)]
+    laws, share = _PLAIN[output, _sweep(model, output)]
     curves = [np.log(np.maximum(law(at, seen, model.knobs).predict(points), 1e-3 * seen.min())) for law in laws]
     return np.mean(curves, axis=0), share
