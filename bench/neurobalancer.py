@@ -6,8 +6,9 @@ scenario (noise, somebody else's load, a hot day) with seeds that no cost or mar
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import document
@@ -69,34 +70,52 @@ class Run:
     governor: str = "performance"
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All records of a run, by kind, and the networks that were not built."""
+
+    energy: Records
+    worth: Records
+    late: Records
+    missing: list[str]
+
+
 def main() -> None:
     options = document.options("neurobalancer", __doc__)
     names, chips = (NETWORKS[:2], CHIPS[:3]) if options.quick else (NETWORKS, CHIPS)
-    factors = (1.5,) if options.quick else FACTORS
-    energy: Records = []
-    late: Records = []
-    worths: Records = []
-    missing = []
+    found = collect(names, chips, (1.5,) if options.quick else FACTORS, 300 if options.quick else 4200)
+    finish(options, found, names, chips)
+
+
+def finish(options: document.Options, found: Found, names: Sequence[str], chips: Sequence[str]) -> None:
+    """Sum up, and print."""
+    means = list(averages(found.energy, chips))
+    decisions = [] if "resnet50" in found.missing else [decision("jetson-tx2", "resnet50")]
+    targets = [
+        *saving_targets(means, chips),
+        *gap_targets(found.energy, names, chips),
+        *late_targets(found.late, found.missing),
+        *decision_targets(decisions),
+    ]
+    document.finish(options, [*means, *decisions, *found.worth, *found.late, *found.energy], targets)
+
+
+def collect(names: Iterable[str], chips: Sequence[str], factors: Iterable[float], num_late: int) -> Found:
+    """Run everything, network by network."""
+    found = Found([], [], [], [])
     for name in names:
         graph = networks.graph(name)
         if graph is None:
-            missing.append(name)
+            found.missing.append(name)
             continue
         for chip in chips:
             case = Case(name, chip, graph, networks.costs(graph, chip))
             for factor in factors:
-                energy += list(energies(case, factor))
-            worths += list(worth_of(case, quick=options.quick))
-            late += list(lateness(case, 300 if options.quick else 4200))
-    means = list(averages(energy, chips))
-    decisions = [decision(chips[-1], names[1])] if names[1] not in missing else []
-    targets = [
-        *saving_targets(means, chips),
-        *gap_targets(energy, names, chips),
-        *late_targets(late, missing),
-        *decision_targets(decisions),
-    ]
-    document.finish(options, [*means, *decisions, *worths, *late, *energy], targets)
+                found.energy.extend(energies(case, factor))
+            found.worth.extend(worth_of(case, quick=num_late < 1000))
+            found.late.extend(lateness(case, num_late))
+            print(f"{name} on {chip}: {time.process_time():.0f} s", file=sys.stderr)
+    return found
 
 
 def energies(case: Case, factor: float) -> Iterator[dict[str, object]]:
@@ -127,7 +146,7 @@ def runs(case: Case, deadline: Deadline, plan: Schedule) -> Iterator[Run]:
 def measured(case: Case, run: Run, plan: Schedule) -> dict[str, object]:
     """Serve periodic requests until the energy is steady; governors are let in first."""
     period_s = plan.period_s
-    num = int(np.clip(3.0 / period_s, 100, 400))
+    num = int(np.clip(3.0 / period_s, 100, 300))
     device = simulated.open(case.chip, seed=SEED_MEASURED, governor=run.governor)
     if run.schedule is None:
         serve(device, case.graph, requests(plan, int(np.clip(0.5 / period_s, 20, 200))))
@@ -184,7 +203,6 @@ def lateness(case: Case, num: int) -> Iterator[dict[str, object]]:
     plans = {
         "amble": clocks.per_operator(case.graph, costs, deadline),
         "amble, punctual": punctuality.on_time(case.graph, costs, deadline),
-        "best single pair": clocks.single(case.graph, costs, deadline),
     }
     for seed, (policy, plan) in enumerate(plans.items(), SEED_TESTED):
         device = simulated.open(case.chip, seed=seed, scenario=scenario)
