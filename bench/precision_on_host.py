@@ -1,6 +1,6 @@
 """FP32 and INT8 of the bundled network on this real CPU under a rising load: what switching between them is worth.
 
-The load is a staircase of Poisson arrivals, each step a tenth higher. A step is held while 99 % of its requests are
+The load is one staircase of Poisson arrivals, each step a tenth higher. A step is held while 99 % of its requests are
 answered within the SLO (2 x the FP32 service time + 10 ms), refused ones counted as late, and every step below it is
 held. Three governors serve the same arrivals through the same engine: FP32 alone, and two that switch: `pit` (FP32
 while there is slack) and `amble` (whatever costs least within its accuracy budget of 1 %). Without a meter time stands
@@ -20,7 +20,7 @@ document.on_one_core()
 import tempfile  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
-from dataclasses import dataclass, field  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any, cast  # noqa: E402
 
@@ -47,7 +47,6 @@ from amble.runtimes.onnx import OnnxRunner  # noqa: E402
 SEED = 20_261_121
 FIRST, LAST, FACTOR = 0.3, 1.15, 1.1  # of the FP32 capacity, of the INT8 capacity, from step to step
 HELD = 0.99
-GIVE_UP = 3  # steps not held in a row, after which higher ones are not tried
 
 
 class BusyClock:
@@ -78,13 +77,12 @@ class FixedClocks:
 
 @dataclass(slots=True)
 class Staircase:
-    """One step's arrivals [s] with images, on a device's clock: a source of the engine."""
+    """All steps' arrivals [s] with images, on a device's clock: a source of the engine."""
 
     arrivals_s: list[float]
     clock: Clock
     deadline_s: float
     examples: Examples
-    first: int
     taken: int = 0
 
     @property
@@ -94,7 +92,7 @@ class Staircase:
     def take(self, now_s: float) -> Sequence[Request]:
         found = []
         while not self.closed and self.arrivals_s[self.taken] <= now_s:
-            index, at = self.first + self.taken, self.arrivals_s[self.taken]
+            index, at = self.taken, self.arrivals_s[self.taken]
             inputs = self.examples.request(index)
             found.append(Request(at, at + self.deadline_s, model="m", inputs=inputs, ticket=index))
             self.taken += 1
@@ -106,26 +104,26 @@ class Staircase:
             self.clock.sleep(until_s - self.clock.now_s())
 
 
-@dataclass(slots=True)
 class Ledger:
-    """What became of the requests of a step: a sink of the engine."""
+    """What became of every request: a sink of the engine.
 
-    examples: Examples
-    latency_s: list[float] = field(default_factory=list)
-    num_refused: int = 0
-    num_int8: int = 0
-    num_right: int = 0
-    asked: list[int] = field(default_factory=list)
+    latency_s: [request], infinite where refused; is_int8, is_right: [request], False where refused.
+    """
+
+    def __init__(self, examples: Examples, num_requests: int) -> None:
+        self._examples = examples
+        self.latency_s = np.full(num_requests, np.inf)
+        self.is_int8 = np.zeros(num_requests, dtype=bool)
+        self.is_right = np.zeros(num_requests, dtype=bool)
 
     def answered(self, batch: Batch) -> None:
         for request, outputs in zip(batch.requests, batch.outputs, strict=True):
-            self.latency_s.append(batch.finish_s - request.arrival_s)
-            self.num_int8 += batch.rung.variant != "fp32"
-            self.num_right += bool(self.examples.judge(request.ticket, outputs))
-            self.asked.append(request.ticket)
+            self.latency_s[request.ticket] = batch.finish_s - request.arrival_s
+            self.is_int8[request.ticket] = batch.rung.variant != "fp32"
+            self.is_right[request.ticket] = bool(self._examples.judge(request.ticket, outputs))
 
     def refused(self, request: Request, refusal: Refusal) -> None:
-        self.num_refused += 1
+        assert request.ticket is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,57 +226,49 @@ def governors(bench: Bench) -> tuple[Governor[Any], ...]:
 
 
 def staircase(setting: Setting, bench: Bench, governor: Governor[Any]) -> list[document.Record]:
-    """Serve step after step until the last one, or until some in a row were not held."""
-    records: list[document.Record] = []
-    rate_hz, failed, step = FIRST / bench.fp32_s, 0, 0
-    while rate_hz <= LAST * setting.speedup / bench.fp32_s and failed < GIVE_UP:
-        record = served(setting, bench, governor, rate_hz, step)
-        records.append(record)
-        failed = 0 if record["held"] else failed + 1
-        rate_hz, step = rate_hz * setting.factor, step + 1
-    return records
-
-
-def served(setting: Setting, bench: Bench, governor: Governor[Any], rate_hz: float, step: int) -> dict[str, object]:
-    """Serve one step; every governor gets the same arrivals and the same images."""
-    clock = bench.device.clock
-    rng = np.random.default_rng([SEED, step])
-    gaps_s = rng.exponential(1.0 / rate_hz, int(1.5 * rate_hz * setting.step_s) + 50)
-    after_s = np.cumsum(gaps_s)
-    first = int(rng.integers(len(setting.examples)))
-    ledger = Ledger(setting.examples)
+    """Serve the whole staircase in one run; FP32 alone as far as its own capacity."""
+    top = LAST if governor.name == "max" else LAST * setting.speedup
+    rates_hz = [FIRST / bench.fp32_s]
+    while rates_hz[-1] < top / bench.fp32_s:
+        rates_hz.append(rates_hz[-1] * setting.factor)
+    after_s, step_of = arrivals(rates_hz, setting.step_s)
+    ledger = Ledger(setting.examples, len(after_s))
     lane = Lane("m", governor, lambda variant, rows: setting.graphs[variant])
-    engine = Engine(bench.device, [lane], ledger)
-    wall_s, cpu_s, begin_s = time.perf_counter(), time.thread_time(), clock.now_s()
-    arrivals_s = (begin_s + after_s[after_s < setting.step_s]).tolist()
-    engine.run(Staircase(arrivals_s, clock, bench.slo_s, setting.examples, first))
-    wall_s, cpu_s = time.perf_counter() - wall_s, time.thread_time() - cpu_s
-    return _record(setting, bench, governor.name, rate_hz, ledger) | {
-        "busy_share": cpu_s / (clock.now_s() - begin_s),
-        "wall_s": wall_s,
-    }
+    clock = bench.device.clock
+    source = Staircase((clock.now_s() + after_s).tolist(), clock, bench.slo_s, setting.examples)
+    Engine(bench.device, [lane], ledger).run(source)
+    return [
+        {"clock": bench.name, "governor": governor.name, "rate_hz": rate_hz, "of_fp32_capacity": rate_hz * bench.fp32_s}
+        | step(setting, bench, ledger, np.flatnonzero(step_of == index))
+        for index, rate_hz in enumerate(rates_hz)
+    ]
 
 
-def _record(setting: Setting, bench: Bench, name: str, rate_hz: float, ledger: Ledger) -> dict[str, object]:
-    count = len(ledger.latency_s) + ledger.num_refused
-    latency_s = np.array([*ledger.latency_s, *[np.inf] * ledger.num_refused])
-    in_time = float(np.mean(latency_s <= bench.slo_s)) if count else 1.0
-    fp32_right = int(setting.fp32_right[np.array(ledger.asked, dtype=int) % len(setting.examples)].sum())
+def arrivals(rates_hz: Sequence[float], step_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Poisson arrivals [s] of all steps, and the step of each [request]; the same for every governor."""
+    rng = np.random.default_rng(SEED)
+    times_s = [np.sort(rng.uniform(0.0, step_s, rng.poisson(rate_hz * step_s))) for rate_hz in rates_hz]
+    starts_s = step_s * np.arange(len(rates_hz))
+    step_of = np.repeat(np.arange(len(rates_hz)), [len(each) for each in times_s])
+    return np.concatenate([start_s + each for start_s, each in zip(starts_s, times_s, strict=True)]), step_of
+
+
+def step(setting: Setting, bench: Bench, ledger: Ledger, asked: np.ndarray) -> dict[str, object]:
+    """Sum up the requests of one step."""
+    latency_s = ledger.latency_s[asked]
+    answered = asked[np.isfinite(latency_s)]
+    in_time = float(np.mean(latency_s <= bench.slo_s))
     return {
-        "clock": bench.name,
-        "governor": name,
-        "rate_hz": rate_hz,
-        "of_fp32_capacity": rate_hz * bench.fp32_s,
-        "requests": count,
+        "requests": len(asked),
         "p50_s": float(np.quantile(latency_s, 0.5, method="higher")),
         "p99_s": float(np.quantile(latency_s, HELD, method="higher")),
         "slo_s": bench.slo_s,
         "in_time": in_time,
         "held": in_time >= HELD,
-        "refused": ledger.num_refused,
-        "int8_share": ledger.num_int8 / max(1, len(ledger.asked)),
-        "right": ledger.num_right,
-        "fp32_right": fp32_right,
+        "refused": len(asked) - len(answered),
+        "int8_share": float(ledger.is_int8[answered].mean()) if len(answered) else 0.0,
+        "right": int(ledger.is_right[answered].sum()),
+        "fp32_right": int(setting.fp32_right[answered % len(setting.examples)].sum()),
     }
 
 
