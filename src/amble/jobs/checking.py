@@ -115,7 +115,7 @@ def _policies(schedule: Schedule) -> list[tuple[str, Schedule | None]]:
     for baseline in schedule.baselines:
         if baseline.point is not None:
             steps = tuple(Step(step.operator, baseline.point) for step in schedule.steps)
-            alone = replace(schedule, steps=steps, wait=baseline.point.clocks, predicted=baseline.predicted)
+            alone = replace(schedule, steps=steps, wait=baseline.point.clocks, predicted=baseline.predicted, rest=None)
             found.append((baseline.name, alone))
     return found
 
