@@ -5,6 +5,7 @@ A door like `jobs`, in a file of its own. Nothing is printed here.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ from amble.measure.accuracy import Examples
 from amble.measure.comparison import Comparison, Statistics
 from amble.plan import precision
 from amble.runtimes import attribution
-from amble.runtimes.onnx import OnnxRunner
+from amble.runtimes.sessions import Sessions
 
 __all__ = ["FILE", "graphs", "quantize"]
 
@@ -62,10 +63,14 @@ class _Data:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What every attempt is held to; ``points`` is the accuracy that may be lost."""
+    """What every attempt is held to; ``points`` is the accuracy that may be lost.
+
+    Networks are made in ``folder``, which goes in the end; what is known of layers is kept in ``output``.
+    """
 
     graph: Graph
     bench: Comparison
+    folder: Path
     output: Path
     points: float
 
@@ -103,11 +108,13 @@ def quantize(
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
         workshop = Workshop(Path(graph.source), Path(folder), _feeds(fit.calibration, graph))
-        trial = _Trial(graph, bench, output, allowed.points(bench.quality(graph).share.ratio.value))
-        attempts = [tried(each, output, bench) for each in workshop.candidates()]
+        points = allowed.points(bench.quality(graph).share.ratio.value)
+        trial = _Trial(graph, bench, Path(folder), output, points)
+        attempts = [tried(each, trial.folder, bench) for each in workshop.candidates()]
         if mixed:
             attempts += _mixed(trial, workshop, attempts, fit.judged)
         made = _verdicts(trial, attempts)
+        _keep(made, trial)
     variants = _with_final(_described(made, graph, opened, allowed, fit, bench), fit, bench, output)
     files.save(variants, output / FILE, jobs.VARIANTS)
     return variants
@@ -186,13 +193,22 @@ def _verdicts(trial: _Trial, attempts: list[Tried | Variant]) -> list[Variant]:
     return [replace(reference, quality=trial.bench.quality(trial.graph).share), *(by_name[name] for name in names)]
 
 
+def _keep(made: list[Variant], trial: _Trial) -> None:
+    """Move the networks that are kept to where they were asked for; those of an earlier call are replaced."""
+    for each in made[1:]:
+        (trial.output / f"{each.name}.onnx").unlink(missing_ok=True)
+        if each.file:
+            shutil.move(trial.folder / each.file, trial.output / each.file)
+
+
 def _mixed(trial: _Trial, workshop: Workshop, attempts: list[Tried | Variant], judged: Examples) -> list[Tried]:
     """Try the mixes that the planner proposes, for ever smaller budgets of estimated loss until one is kept."""
     whole = _base(trial, attempts)
     if whole is None:
         return []
     kind, groups = whole.candidate.name, layers(workshop.prepared)
-    latency_s, cast_s = _layer_times(trial.graph, whole.graph, workshop, groups)
+    names = attribution.layer_of_names(workshop.prepared.path, groups)
+    latency_s, cast_s = _layer_times(trial, whole.graph, names, len(groups))
     order = np.argsort(-latency_s[:, precision.FLOAT]).tolist()
     known = _sensitivity(trial, partial(workshop.int8, kind), groups, judged.rows(0, _SAMPLE), order)
     loss = precision.share_out(whole.quality.loss.value, sensitivity.squared_errors(known))
@@ -203,7 +219,7 @@ def _mixed(trial: _Trial, workshop: Workshop, attempts: list[Tried | Variant], j
             continue
         candidate = workshop.int8(kind, [name for at in mix.left for name in groups[at]], f"mixed-{len(found) + 1}")
         about = f"{candidate.about}, planned {mix.latency_s * 1e3:.3g} ms and {mix.loss:.2g} points of loss"
-        made = tried(replace(candidate, about=about), trial.output, trial.bench)
+        made = tried(replace(candidate, about=about), trial.folder, trial.bench)
         if isinstance(made, Tried):
             found.append(made)
             if (made.quality.loss.high or 0.0) <= trial.points:
@@ -220,20 +236,17 @@ def _base(trial: _Trial, attempts: list[Tried | Variant]) -> Tried | None:
     return min(faster, key=lambda each: each.quality.squared_error, default=None)
 
 
-def _layer_times(
-    graph: Graph, whole: Graph, workshop: Workshop, groups: tuple[tuple[str, ...], ...]
-) -> tuple[FloatArray, FloatArray]:
+def _layer_times(trial: _Trial, whole: Graph, names: Mapping[str, int], num: int) -> tuple[FloatArray, FloatArray]:
     """Profile the network in FP32 and in INT8 → the times of its layers [layer, 2] and of casts between [layer + 1]."""
-    runner = OnnxRunner()
-    names = attribution.layer_of_names(workshop.prepared.path, groups)
-    latency_s, cast_s = np.zeros((len(groups), 2)), np.zeros(len(groups) + 1)
-    for column, each in ((precision.FLOAT, graph), (precision.INT8, whole)):
-        timings = runner.profile(each, OperatingPoint(precision=each.precision), _PROFILED)
-        times_s = [timing.latency_s for timing in timings.operators]
-        layer_of = attribution.layer_of_operators(each, runner.sessions, names)
+    device, sessions = trial.bench.device, Sessions()
+    latency_s, cast_s = np.zeros((num, 2)), np.zeros(num + 1)
+    for column, each in ((precision.FLOAT, trial.graph), (precision.INT8, whole)):
+        point = OperatingPoint(device.actuator.current(), each.precision)
+        times_s = [timing.latency_s for timing in device.runner.profile(each, point, _PROFILED).operators]
+        layer_of = attribution.layer_of_operators(each, sessions, names)
         np.add.at(latency_s[:, column], layer_of, times_s)
         if column == precision.FLOAT:
-            cast_s = attribution.widths(each, layer_of, len(groups))
+            cast_s = attribution.widths(each, layer_of, num)
         else:
             cast_s *= attribution.cast_rate_s(each, times_s)
     return latency_s, cast_s
@@ -248,7 +261,7 @@ def _sensitivity(
 ) -> Sensitivity:
     """Measure what each layer's INT8 alone does to the scores of a few examples."""
     theirs = trial.bench.answers(trial.graph, sample)
-    path = trial.output / "layer.onnx"
+    path = trial.folder / "layer.onnx"
 
     def error_of(layer: int) -> float:
         leave = [name for index, group in enumerate(groups) if index != layer for name in group]
@@ -256,15 +269,13 @@ def _sensitivity(
         return accuracy.squared_error(trial.bench.answers(trial.bench.load(path), sample), theirs)
 
     empty = Sensitivity(f"{trial.graph.digest} {int8([]).name}", len(groups), len(sample))
-    found = sensitivity.measure(
+    return sensitivity.measure(
         empty,
         error_of,
         order=order,
         keep=trial.output / _KEPT,
         on_progress=partial(trial.bench.on_progress, "one layer at a time"),
     )
-    path.unlink(missing_ok=True)
-    return found
 
 
 def _described(

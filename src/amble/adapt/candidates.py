@@ -11,7 +11,7 @@ import onnx
 
 from amble.adapt.choose import Candidate
 from amble.adapt.half import Half, halved
-from amble.adapt.quantize import Prepared, Ranges, calibrate, dynamic, prepare, static
+from amble.adapt.quantize import Prepared, Ranges, calibrate, dynamic, prepare, refusing, static
 from amble.core.ports import Tensors
 
 __all__ = ["Workshop"]
@@ -62,4 +62,5 @@ class Workshop:
         return Candidate(precision, precision, "cast to half precision", partial(self._halve, precision))
 
     def _halve(self, precision: Half, output: Path) -> None:
-        onnx.save(halved(onnx.load(str(self.source)), precision), str(output))
+        with refusing(self.source.name, f"cast to {precision}"):
+            onnx.save(halved(onnx.load(str(self.source)), precision), str(output))

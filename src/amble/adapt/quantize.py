@@ -28,7 +28,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from amble.core.errors import Refused
 from amble.core.ports import Tensors
 
-__all__ = ["Activations", "Prepared", "Ranges", "calibrate", "dynamic", "layers", "prepare", "static"]
+__all__ = ["Activations", "Prepared", "Ranges", "calibrate", "dynamic", "layers", "prepare", "refusing", "static"]
 
 Activations = Literal["u8", "s8"]
 
@@ -64,7 +64,7 @@ def prepare(source: Path, folder: Path) -> Prepared:
     _name_nodes(model.graph)
     lean, ready = folder / "lean.onnx", folder / "prepared.onnx"
     onnx.save(model, str(lean))
-    with _refusing(source.name, "prepared for quantisation"):
+    with refusing(source.name, "prepared for quantisation"):
         quant_pre_process(str(lean), str(ready), skip_symbolic_shape=True)
     lean.unlink()
     return Prepared(ready, source.stem)
@@ -74,7 +74,7 @@ def calibrate(prepared: Prepared, feeds: Sequence[Tensors]) -> Ranges:
     """Run examples, each a batch → the range of every tensor. ValueError without any."""
     if not feeds:
         raise ValueError("calibration needs at least one example")
-    with tempfile.TemporaryDirectory(prefix="amble-") as folder, _refusing(prepared.name, "calibrated"):
+    with tempfile.TemporaryDirectory(prefix="amble-") as folder, refusing(prepared.name, "calibrated"):
         calibrator = create_calibrator(
             prepared.path,
             None,
@@ -91,7 +91,7 @@ def static(
     prepared: Prepared, ranges: Ranges, output: Path, *, activations: Activations, leave: Iterable[str] = ()
 ) -> None:
     """Write the network in INT8, all but the nodes to ``leave`` in floating point; Refused when it cannot be done."""
-    with _refusing(prepared.name, "quantised"):
+    with refusing(prepared.name, "quantised"):
         quantiser = QDQQuantizer(
             onnx.load(str(prepared.path)),
             per_channel=True,
@@ -105,7 +105,7 @@ def static(
             extra_options={},
         )
         quantiser.quantize_model()
-    _save(quantiser.model.model, output)
+        _save(quantiser.model.model, output)
 
 
 def dynamic(prepared: Prepared, output: Path, *, leave: Iterable[str] = ()) -> None:
@@ -113,7 +113,7 @@ def dynamic(prepared: Prepared, output: Path, *, leave: Iterable[str] = ()) -> N
 
     The nodes to ``leave`` stay in floating point.
     """
-    with _refusing(prepared.name, "quantised"):
+    with refusing(prepared.name, "quantised"):
         quantize_dynamic(
             str(prepared.path),
             str(output),
@@ -153,7 +153,7 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # the runtime is not
 
 
 @contextmanager
-def _refusing(name: str, doing: str) -> Iterator[None]:
+def refusing(name: str, doing: str) -> Iterator[None]:
     """Turn whatever the runtime's quantiser raises into one line, and keep its remarks off the root logger.
 
     It logs there directly, which would also install a handler that nobody asked for.
