@@ -1,0 +1,260 @@
+"""Our server beside LitServe and Ray Serve: goodput under Poisson load, overhead of a request, overload.
+
+The same ONNX file, one thread of ONNX Runtime, the servers on one core and the load on another (`serve_load.py`, open
+loop). The objective of a request is twice the network's own time and 10 ms; goodput counts the answers within it.
+The network's own time is that of the bare call on the servers' core, before and after each server, since a shared
+machine changes; loads are shares of its rate. Peers run in .venv-peer-litserve and .venv-peer-ray (make setup-peers)
+and answer without batching, which gains nothing on this CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import document
+import models
+from document import Record, Target
+
+HERE, ROOT = Path(__file__).resolve().parent, Path(__file__).resolve().parents[1]
+NETWORKS = {"mobilenetv2": (1, 3, 224, 224), "efficientnet_lite0": (1, 3, 224, 224)}
+KINDS = ("amble", "litserve", "ray")
+LOADS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+OVERLOAD = 1.5
+START_S = 90.0
+CORES = sorted(os.sched_getaffinity(0))
+LOAD_CORE, SERVER_CORE = CORES[0], CORES[-1]
+
+BARE = """
+import json, os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[3])})
+import numpy as np, onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+name = session.get_inputs()[0].name
+x = np.random.default_rng(0).random([int(n) for n in sys.argv[2].split(",")], dtype=np.float32)
+times = []
+until = time.perf_counter() + float(sys.argv[4])
+while time.perf_counter() < until or len(times) < 10:
+    start = time.perf_counter()
+    session.run(None, {name: x})
+    times.append(time.perf_counter() - start)
+print(json.dumps({"input": name, "times_s": times[3:]}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One network: its file, the shape and name of its input, and how long each load lasts [s]."""
+
+    network: str
+    path: Path
+    shape: str
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What became of one load: requests sent, latencies [s] of those answered, the server's own times [s]."""
+
+    sent: int
+    answered_s: list[float]
+    own_s: list[float]
+    seconds: float
+
+    def goodput_hz(self, objective_s: float) -> float:
+        """Answers within the objective, each second."""
+        return sum(latency <= objective_s for latency in self.answered_s) / self.seconds
+
+    def tail_s(self) -> float | None:
+        """99th percentile of the latency of what was answered."""
+        return document.percentile(self.answered_s, 99) if self.answered_s else None
+
+
+def bare(path: Path, shape: str, seconds: float) -> tuple[str, float]:
+    """The input's name and the median time [s] of the bare call, on the servers' core."""
+    words = [sys.executable, "-c", BARE, str(path), shape, str(SERVER_CORE), str(seconds)]
+    told = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    return told["input"], document.percentile(told["times_s"], 50)
+
+
+@contextmanager
+def serving(kind: str, case: Case) -> Iterator[int]:
+    """Run a server on its core while the block runs; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = {
+        "amble": [
+            *(str(Path(sys.executable).parent / "amble"), "serve", f"model={case.path}", f"--http-port={port}"),
+            *("--grpc-port=0", "--metrics-port=-1", "--max-batch=1", "--json"),
+        ],
+        "litserve": [_peer("litserve"), str(HERE / "serve_litserve.py"), str(case.path), str(port), case.shape],
+        "ray": [_peer("ray"), str(HERE / "serve_ray.py"), str(case.path), str(port), case.shape],
+    }[kind]
+    quiet = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    log = ROOT / "build" / f"serve-{kind}.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("w") as out:
+        running = subprocess.Popen(
+            ["taskset", "-c", str(SERVER_CORE), *words],
+            stdout=out, stderr=out, env={**os.environ, **quiet}, start_new_session=True,
+        )  # fmt: skip
+        try:
+            _await(kind, case, port, running)
+            yield port
+        finally:
+            running.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(20)
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)  # workers that outlive their parent
+            running.wait()
+
+
+def _peer(name: str) -> str:
+    return str(ROOT / f".venv-peer-{name}" / "bin" / "python")
+
+
+def _await(kind: str, case: Case, port: int, running: subprocess.Popen[bytes]) -> None:
+    """Return once a request was answered."""
+    until_s = time.monotonic() + START_S
+    while time.monotonic() < until_s and running.poll() is None:
+        if load(kind, case, port, users=1, seconds=0.1).answered_s:
+            return
+        time.sleep(0.5)
+    raise RuntimeError(f"{kind} did not start: see build/serve-{kind}.log")
+
+
+def load(
+    kind: str, case: Case, port: int, *, rate_hz: float = 0.0, users: int = 1, seconds: float, objective_s: float = 0.0
+) -> Found:
+    """Offer one load from the other core."""
+    words = [sys.executable, str(HERE / "serve_load.py"), "--kind", kind, "--port", str(port), "--shape", case.shape]
+    words += ["--input", case.name, "--rate", str(rate_hz), "--users", str(users), "--seconds", str(seconds)]
+    words += ["--core", str(LOAD_CORE), "--timeout-us", str(int(max(0.0, objective_s - 1e-3) * 1e6))]
+    rows = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    good = [row for row in rows if row[0] == 200 and row[1] is not None]
+    return Found(len(rows), [row[1] for row in good], [row[2] for row in good if row[2] is not None], seconds)
+
+
+def measure(kind: str, case: Case, loads: Sequence[float]) -> tuple[list[dict[str, object]], dict[str, float | None]]:
+    """One server: a record for each load, and what the targets ask for."""
+    before_s = bare(case.path, case.shape, case.seconds / 4)[1]
+    records: list[dict[str, object]] = []
+    with serving(kind, case) as port:
+        load(kind, case, port, users=2, seconds=1.0)
+        alone = load(kind, case, port, users=1, seconds=case.seconds / 2)
+        full = load(kind, case, port, users=4, seconds=case.seconds / 2)
+        after_s = bare(case.path, case.shape, case.seconds / 4)[1]
+        service_s = (before_s + after_s) / 2
+        objective_s = 2 * service_s + 10e-3
+        own_hz = len(full.answered_s) / full.seconds
+        best_hz = 0.0
+        for share in (*loads, OVERLOAD):
+            rate_hz = share * (own_hz if share == OVERLOAD else 1 / service_s)
+            found = load(kind, case, port, rate_hz=rate_hz, seconds=case.seconds, objective_s=objective_s)
+            tail_s = found.tail_s()
+            record = {
+                "network": case.network, "server": kind, "load": share, "rate_hz": rate_hz, "sent": found.sent,
+                "answered": len(found.answered_s), "goodput_hz": found.goodput_hz(objective_s),
+                "p50_s": document.percentile(found.answered_s, 50) if found.answered_s else None, "p99_s": tail_s,
+                "objective_s": objective_s, "bare_s": service_s, "own_capacity_hz": own_hz,
+            }  # fmt: skip
+            records.append(record)
+            if tail_s is not None and tail_s <= objective_s and share != OVERLOAD:
+                best_hz = max(best_hz, found.goodput_hz(objective_s))
+    p50_s = document.percentile(alone.answered_s, 50)
+    own_s = document.percentile(alone.own_s, 50) if alone.own_s else None
+    facts: dict[str, float | None] = {
+        "best_hz": best_hz,
+        "overhead_s": None if own_s is None else p50_s - own_s,
+        "overhead_bare_s": p50_s - service_s,
+        "overload_ratio": found.goodput_hz(objective_s) / own_hz,
+        "best_ratio": best_hz * service_s,
+    }
+    records.append({"network": case.network, "server": kind, "p50_alone_s": p50_s, **facts})
+    return records, facts
+
+
+def grpc_overhead_s(case: Case, count: int) -> float | None:
+    """Median of a gRPC call's time less what the server says the network took [s]; None without the client."""
+    code = """
+import sys, time, json, os
+os.sched_setaffinity(0, {int(sys.argv[5])})
+import numpy as np, tritonclient.grpc as triton
+x = np.random.default_rng(0).random([int(n) for n in sys.argv[2].split(",")], dtype=np.float32)
+asked = triton.InferInput(sys.argv[3], list(x.shape), "FP32"); asked.set_data_from_numpy(x)
+client, over = triton.InferenceServerClient(sys.argv[1]), []
+for _ in range(int(sys.argv[4])):
+    start = time.perf_counter()
+    found = client.infer("model", [asked])
+    over.append(time.perf_counter() - start - found.get_response().parameters["service_s"].double_param)
+print(json.dumps(over[5:]))
+"""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [str(Path(sys.executable).parent / "amble"), "serve", f"model={case.path}", f"--grpc-port={port}"]
+    words += ["--http-port=0", "--metrics-port=-1", "--max-batch=1", "--json"]
+    running = subprocess.Popen(["taskset", "-c", str(SERVER_CORE), *words], stdout=-3, stderr=-1, text=True)
+    try:
+        assert running.stderr is not None
+        while '"ready"' not in (line := running.stderr.readline()):
+            if not line:
+                return None
+        told = [sys.executable, "-c", code, f"127.0.0.1:{port}", case.shape, case.name, str(count), str(LOAD_CORE)]
+        done = subprocess.run(told, capture_output=True, text=True, check=True)
+        return document.percentile(json.loads(done.stdout), 50)
+    finally:
+        running.terminate()
+        running.communicate(timeout=30)
+
+
+def targets(network: str, facts: dict[str, dict[str, float | None]], grpc_s: float | None) -> list[Target]:
+    """What is promised for one network."""
+    ours = facts["amble"]
+    made = []
+    for kind in KINDS[1:]:
+        other = facts.get(kind, {}).get("best_ratio")
+        ratio = None if other is None or ours["best_ratio"] is None else ours["best_ratio"] / max(other, 1e-3)
+        made.append(document.target(f"{network}: goodput over {kind}'s", want=">= 1", value=ratio, unit="1"))
+    for what, value in (("HTTP", ours["overhead_s"]), ("gRPC", grpc_s)):
+        made.append(document.target(f"{network}: overhead at p50, {what}", want="< 0.001", value=value, unit="s"))
+    value = ours["overload_ratio"]
+    made.append(document.target(f"{network}: goodput at 1.5 x capacity", want=">= 0.95", value=value, unit="1"))
+    return made
+
+
+def main() -> None:
+    """Measure every server on every network, one after the other."""
+    options = document.options("serve", __doc__)
+    results: list[Record] = []
+    promised: list[Target] = []
+    for network in list(NETWORKS)[: 1 if options.quick else None]:
+        path = models.write(network, models.ROOT / "build" / "models")
+        shape = ",".join(str(size) for size in NETWORKS[network])
+        name = bare(path, shape, 0.2)[0]
+        case = Case(network, path, shape, name, 3.0 if options.quick else 20.0)
+        facts = {}
+        for kind in KINDS:
+            if kind != "amble" and not Path(_peer(kind)).exists():
+                continue
+            records, facts[kind] = measure(kind, case, LOADS[::2] if options.quick else LOADS)
+            results += records
+        grpc_s = grpc_overhead_s(case, 100 if options.quick else 500)
+        promised += targets(network, facts, grpc_s)
+    document.finish(options, results, promised)
+
+
+if __name__ == "__main__":
+    main()
