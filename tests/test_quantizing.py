@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
 
 import amble
+from amble.adapt.sensitivity import SENSITIVITY
 from amble.cli import main
+from amble.core import files
 from amble.core.errors import Refused
 from amble.core.point import OperatingPoint
 from amble.core.variants import Variants
@@ -19,17 +22,32 @@ from amble.runtimes.onnx import OnnxRunner
 from tests.runtimes import models
 
 
+def network() -> onnx.ModelProto:
+    """Wide enough for INT8 to be worth it: [batch, 16, 24, 24] → 64 channels, twice → 10 classes."""
+    nodes = [
+        models.node("Conv", ["x", "w1"], ["c1"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        models.node("Relu", ["c1"], ["r1"]),
+        models.node("Conv", ["r1", "w2"], ["c2"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        models.node("GlobalAveragePool", ["c2"], ["mean"]),
+        models.node("Flatten", ["mean"], ["flat"]),
+        models.node("Gemm", ["flat", "w3"], ["y"], transB=1),
+    ]
+    weights = [models.weight("w1", 64, 16, 3, 3), models.weight("w2", 64, 64, 3, 3), models.weight("w3", 10, 64)]
+    inputs, outputs = [models.value("x", ["batch", 16, 24, 24])], [models.value("y", ["batch", 10])]
+    return models.model(nodes, inputs, outputs, weights)
+
+
 def data(folder: Path, num: int = 60, *, labels: bool = True) -> Path:
-    """Examples of `models.cnn`, labelled by the network itself, so that it is always right."""
-    x = np.random.default_rng(0).standard_normal((num, 16, 8, 8)).astype(np.float32)
-    session = onnxruntime.InferenceSession(models.cnn().SerializeToString(), providers=["CPUExecutionProvider"])
+    """Examples, labelled by the network itself, so that it is always right."""
+    x = np.random.default_rng(0).standard_normal((num, 16, 24, 24)).astype(np.float32)
+    session = onnxruntime.InferenceSession(network().SerializeToString(), providers=["CPUExecutionProvider"])
     answers = session.run(None, {"x": x})[0].argmax(axis=1)
     np.savez(folder / "data.npz", x=x, **({"labels": answers} if labels else {}))
     return folder / "data.npz"
 
 
 def quantized(folder: Path, *, labels: bool = True, **wishes: Any) -> Variants:
-    source = models.saved(folder, models.cnn(), "net.onnx")
+    source = models.saved(folder, network(), "net.onnx")
     return quantize(source, data=data(folder, labels=labels), device="host", output=folder / "out", rounds=7, **wishes)
 
 
@@ -37,7 +55,7 @@ def quantized(folder: Path, *, labels: bool = True, **wishes: Any) -> Variants:
 def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
     """The command line, where everything may be lost, so that only speed counts."""
     folder = tmp_path_factory.mktemp("lenient")
-    source = models.saved(folder, models.cnn(), "net.onnx")
+    source = models.saved(folder, network(), "net.onnx")
     asked = ["quantize", str(source), "--data", str(data(folder)), "--device", "host", "-o", str(folder / "out")]
     wishes = ["--max-loss", "100pt", "--rounds", "7", "--mixed", "--json"]
     return CliRunner().invoke(main, [*asked, *wishes]), folder / "out"
@@ -74,8 +92,8 @@ def test_whoever_ran_has_its_numbers(lenient: tuple[Variants, Path]) -> None:
 
 def test_only_files_of_what_was_kept_are_left(lenient: tuple[Variants, Path]) -> None:
     found, folder = lenient
-    files = {each.file for each in found.variants[1:] if each.verdict == "kept"}
-    assert {path.name for path in folder.glob("*.onnx")} == files - {""}
+    named = {each.file for each in found.variants[1:] if each.verdict == "kept"}
+    assert {path.name for path in folder.glob("*.onnx")} == named - {""}
 
 
 def test_the_chosen_one_is_the_fastest_that_was_kept(lenient: tuple[Variants, Path]) -> None:
@@ -91,11 +109,20 @@ def test_the_result_is_shown(lenient: tuple[Variants, Path]) -> None:
     assert [row[0] for row in beside.rows] == [each.name for each in found.variants]
 
 
+def test_layers_are_asked_one_at_a_time_where_int8_is_faster(lenient: tuple[Variants, Path]) -> None:
+    found, folder = lenient
+    if not any(each.speedup and each.speedup.value > 1.3 for each in found.variants if each.precision == "int8"):
+        pytest.skip("this machine runs no INT8 faster")
+    kept = files.load(folder / "sensitivity.json", SENSITIVITY)
+    assert sorted(kept.known) == ["0", "1", "2"]
+    assert all(error > 0 for error in kept.known.values())
+
+
 def test_a_device_serves_every_precision_that_was_kept(lenient: tuple[Variants, Path]) -> None:
     found, folder = lenient
     runner, served = OnnxRunner(), graphs(folder / FILE)
     assert set(served) == {each.precision for each in found.kept}
-    inputs = {"x": np.zeros((1, 16, 8, 8), np.float32)}
+    inputs = {"x": np.zeros((1, 16, 24, 24), np.float32)}
     for precision, graph in served.items():
         assert runner.run(graph, OperatingPoint(precision=precision), inputs)["y"].shape == (1, 10)
 
@@ -106,7 +133,9 @@ def test_no_graph_is_served_at_another_precision_than_its_own(lenient: tuple[Var
         OnnxRunner().run(served["fp32"], OperatingPoint(precision="int4"), {})
 
 
-def test_few_examples_prove_nothing(tmp_path: Path) -> None:
+def test_few_examples_prove_nothing_and_earlier_files_go(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "int8-dynamic.onnx").write_text("of an earlier call")
     found = quantized(tmp_path, max_loss="0.1pt", labels=False)
     assert found.chosen == "fp32"
     assert found.metric == "agreement"
@@ -116,8 +145,8 @@ def test_few_examples_prove_nothing(tmp_path: Path) -> None:
 
 
 def test_without_data_it_says_which_arrays_to_give(tmp_path: Path) -> None:
-    source = models.saved(tmp_path, models.cnn(), "net.onnx")
-    with pytest.raises(Refused, match=r"--data FILE.npz with the arrays x \[examples, 16, 8, 8\]"):
+    source = models.saved(tmp_path, network(), "net.onnx")
+    with pytest.raises(Refused, match=r"--data FILE.npz with the arrays x \[examples, 16, 24, 24\]"):
         quantize(source, data=None, device="host", output=tmp_path / "out")
 
 
@@ -129,7 +158,7 @@ def test_data_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_too_few_examples_are_refused(tmp_path: Path) -> None:
-    source = models.saved(tmp_path, models.cnn(), "net.onnx")
+    source = models.saved(tmp_path, network(), "net.onnx")
     with pytest.raises(Refused, match="at least 4"):
         quantize(source, data=data(tmp_path, 3), device="host", output=tmp_path / "out")
 
@@ -149,7 +178,7 @@ def test_the_command_prints_one_document_and_keeps_its_files(command: tuple[Resu
 
 
 def test_the_command_without_data_ends_with_what_to_give(tmp_path: Path) -> None:
-    source = models.saved(tmp_path, models.cnn(), "net.onnx")
+    source = models.saved(tmp_path, network(), "net.onnx")
     done = CliRunner().invoke(main, ["quantize", str(source), "--device", "host", "-o", str(tmp_path / "out")])
     assert done.exit_code == 2
     assert "--data FILE.npz" in done.stderr
