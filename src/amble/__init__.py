@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from amble.approximating import dram
     from amble.core.errors import AmbleError, Infeasible, Refused
     from amble.core.point import Clocks, OperatingPoint
     from amble.core.schedule import Deadline, Schedule
@@ -61,6 +62,7 @@ _HOMES = {
         "save",
         "show",
     ),
+    "amble.approximating": ("dram",),
     "amble.quantizing": ("quantize",),
     "amble.serving": ("serve",),
     "amble.core.errors": ("AmbleError", "Infeasible", "Refused"),
@@ -80,6 +82,7 @@ __all__ = [
     "check",
     "costs_for",
     "devices",
+    "dram",
     "export_files",
     "fit",
     "import_layers",

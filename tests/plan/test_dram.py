@@ -38,10 +38,9 @@ def least_j(tensors: list[Stored], partitions: list[Partition]) -> float:
     best = np.inf
     for chosen in product(*(range(len(each.settings)) for each in partitions)):
         at = [each.settings[s] for each, s in zip(partitions, chosen, strict=True)]
-        held = sum(each.held_j for each in at)
         for places in product(range(len(partitions)), repeat=len(tensors)):
             used = [0] * len(partitions)
-            energy = held
+            energy = sum(at[p].held_j for p in set(places))
             for tensor, p in zip(tensors, places, strict=True):
                 used[p] += tensor.size_bytes
                 allowed = at[p].ber <= tensor.most_ber
@@ -108,6 +107,14 @@ def test_energy_is_counted_beside_the_ratings() -> None:
     assert plan.nominal_j == 5.0 + 100.0 + 15.0
     assert plan.saving == pytest.approx(0.5)
     assert plan.method == "exact"
+
+
+def test_partitions_without_a_tenant_count_nowhere() -> None:
+    pair = [Partition(name, 10, (setting(0.0, 1.0), setting(1e-3, 0.5))) for name in ("one", "other")]
+    plan = assign([Stored("t", 4, 1e-2, 100.0)], pair)
+    assert len(plan.settings) == 1
+    assert plan.nominal_j == 5.0 + 100.0
+    assert plan.energy_j == 2.5 + 50.0
 
 
 def test_time_can_be_asked_for_at_the_price_of_energy() -> None:

@@ -64,6 +64,19 @@ def test_weak_cells_at_another_address_are_others() -> None:
     assert moved.tobytes() == here.tobytes()
 
 
+def test_examples_that_go_through_the_same_addresses_lose_the_same_bits() -> None:
+    clean = np.zeros((6, 500), np.float32)
+    persistent = DramErrors(Uniform(0.01, 1.0))
+    read = Injector().inject({"x": clean}, {"x": Home(persistent, each_example=True)}, 0)["x"]
+    alone = Injector().inject({"x": clean[:1]}, {"x": Home(persistent)}, 5)["x"]
+    assert (read.view(np.uint32) == alone.view(np.uint32)).all()
+    assert alone.any()
+    half = DramErrors(Uniform(0.01, 0.5))
+    fresh = Injector().inject({"x": clean}, {"x": Home(half, each_example=True)}, 0)["x"]
+    assert (fresh[0].view(np.uint32) != fresh[1].view(np.uint32)).any()
+    assert (fresh.view(np.uint32) & ~alone.view(np.uint32) == 0).all()
+
+
 def test_what_was_given_stays_clean_and_homeless_tensors_pass() -> None:
     clean = {"w": normal(np.float32), "b": normal(np.float32)}
     before = clean["w"].copy()

@@ -1,5 +1,6 @@
 """The command line over ``jobs``: parses, calls, prints. Nothing is decided here."""
 
+from amble.cli import approximate as _approximate  # noqa: F401  adds its verb
 from amble.cli.verbs import main
 
 __all__ = ["main"]

@@ -291,15 +291,26 @@ class Span:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WeakCells:
-    """The weak cells of a span: their positions from its start [weak], ascending; None where every cell is weak."""
+    """The weak cells of a span: their positions from its start [weak], ascending; None where every cell is weak.
+
+    ``repeats``: so many contents go through the span one after the other; positions count on through all of them.
+    """
 
     span: Span
     positions: Ints | None
+    repeats: int = 1
 
     @property
     def num(self) -> int:
-        """Return how many cells are weak."""
-        return self.span.num_bits if self.positions is None else len(self.positions)
+        """Return how many cells are weak, counted at every repeat."""
+        return self.span.num_bits * self.repeats if self.positions is None else len(self.positions)
+
+    def repeated(self, repeats: int) -> WeakCells:
+        """Return the same cells for so many contents."""
+        if self.positions is None or repeats == 1:
+            return WeakCells(self.span, self.positions, repeats)
+        starts = np.arange(repeats, dtype=np.int64)[:, None] * self.span.num_bits
+        return WeakCells(self.span, (starts + self.positions).reshape(-1), repeats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +342,7 @@ class DramErrors:
         if self.model.least_flip == most or not len(positions):
             return positions
         held = stored_bits(stored, positions)
-        flip = self.model.flip(self.layout.cells(positions + weak.span.start), held)
+        flip = self.model.flip(self.layout.cells(positions % weak.span.num_bits + weak.span.start), held)
         accepted: Ints = positions[stream(key_of(key, "kept")).random(len(positions)) * most < flip]
         return accepted
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -208,15 +209,25 @@ def line_rates(rate: float, shape: float, *, num_lines: int, module: int) -> Flo
     """
     if not (0.0 <= rate <= 1.0 and shape > 0.0 and num_lines > 0):
         raise ValueError("line rates need a mean in [0, 1], a shape above 0 and at least one line")
-    places = (np.argsort(np.argsort(hashed(key_of("line", module), np.arange(num_lines)))) + 0.5) / num_lines
-    relative = np.maximum(gammaincinv(shape, places), 1e-300)
+    order = np.argsort(hashed(key_of("line", module), np.arange(num_lines)))
+    rates = np.empty(num_lines)
+    rates[order] = _ascending_rates(rate, shape, num_lines)
+    return rates
+
+
+@lru_cache(maxsize=64)
+def _ascending_rates(rate: float, shape: float, num_lines: int) -> Floats:
+    """Return the rates of all lines [line], lowest first: the same for every module."""
+    if rate == 0.0:
+        return np.zeros(num_lines)
+    logs = np.log(np.maximum(gammaincinv(shape, (np.arange(num_lines) + 0.5) / num_lines), 1e-300))
     low, high = -80.0, 720.0  # natural log of the factor that gives the mean
-    for _ in range(80):
+    for _ in range(60):
         middle = (low + high) / 2.0
-        mean = np.minimum(np.exp(np.minimum(np.log(relative) + middle, 0.0)), 1.0).mean()
+        mean = np.exp(np.minimum(logs + middle, 0.0)).mean()
         low, high = (middle, high) if mean < rate else (low, middle)
-    rates = np.exp(np.minimum(np.log(relative) + high, 0.0))
-    return np.where(rates < _LOWEST, 0.0, rates) if rate > 0.0 else np.zeros(num_lines)
+    rates = np.exp(np.minimum(logs + high, 0.0))
+    return np.where(rates < _LOWEST, 0.0, rates)
 
 
 def _covers(rates: BankRates, point: MemoryPoint) -> bool:

@@ -71,7 +71,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class DramPlan:
-    """A mapping with its predicted energy and time [J, s per inference], beside all partitions at their ratings.
+    """A mapping with its predicted energy and time [J, s per inference], beside the same tensors held at ratings.
 
     ``lower_bound_j``: no mapping within the limits needs less. ``verified`` says how the mapping was shown to keep
     its accuracy ("" where nobody looked); ``labels`` name every source of errors, currents and assumptions.

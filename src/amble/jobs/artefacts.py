@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from amble.check import memory as _memory  # noqa: F401  registers the tables of a mapping
 from amble.check import tables
 from amble.check.evidence import Evidence
 from amble.check.show import show_html
@@ -18,6 +19,8 @@ from amble.core import files
 from amble.core.errors import Refused
 from amble.core.files import Format
 from amble.core.log import Log
+from amble.core.partitions import FORMAT as DRAM
+from amble.core.partitions import DramPlan
 from amble.core.profile import Profile
 from amble.core.report import Report
 from amble.core.schedule import Schedule
@@ -31,7 +34,7 @@ from amble.plan import export
 
 __all__ = ["LOG", "PROFILE", "REPORT", "SCHEDULE", "VARIANTS", "Artefact", "export_files", "read", "save", "show"]
 
-Artefact = Profile | Costs | FittedTable | Schedule | Log | Report | Variants
+Artefact = Profile | Costs | FittedTable | Schedule | Log | Report | Variants | DramPlan
 T = TypeVar("T")
 PROFILE = Format("profile", 1, Profile)
 SCHEDULE = Format("schedule", 1, Schedule)
@@ -39,7 +42,7 @@ REPORT = Format("report", 1, Report)
 LOG = Format("log", 1, Log)
 VARIANTS = Format("variants", 1, Variants)
 _FORMATS: Mapping[str, Format[Any]] = {
-    each.kind: each for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG, VARIANTS)
+    each.kind: each for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG, VARIANTS, DRAM)
 }
 _SHOWN = 20  # rows of predictions on the terminal
 

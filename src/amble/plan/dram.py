@@ -3,7 +3,8 @@
 `algorithm_1` follows EDEN (Koppula et al., 2019): tensors from least to most tolerant, each to the partition with room
 that can run cheapest within its limit; a partition keeps the setting of its first, least tolerant tenant. `assign` is
 the whole problem as one mixed integer programme: each tensor has a place, each partition one setting, nothing overflows
-and no tenant has more errors than it bears. HiGHS solves it, or gives its best mapping and a lower bound when time is
+and no tenant has more errors than it bears. Holding a partition costs energy once it has a tenant; empty ones belong to
+others and count nowhere. HiGHS solves it, or gives its best mapping and a lower bound when time is
 up; the result is never worse than Algorithm 1's. `verified` hands a mapping over only after it was shown on data.
 
 Letters: T tensors, P partitions, S settings; x[t, p, s] place, y[p, s] setting.
@@ -132,7 +133,7 @@ class _Programme:
         return _Found(chosen, bound_j, "exact" if result.status == 0 else "best in time")
 
     def _constraints(self) -> list[LinearConstraint]:
-        """One place a tensor; one setting a partition; tenants within it: each at its setting, together in its room."""
+        """One place a tensor; at most one setting a partition; tenants at it, and together within its room."""
         num_places, num_settings = len(self.places), len(self.settings)
         width = num_places + num_settings
         setting_at = {pair: num_places + index for index, pair in enumerate(self.settings)}
@@ -159,7 +160,7 @@ class _Programme:
         )
         made = [
             LinearConstraint(one, 1, 1),
-            LinearConstraint(single, 1, 1),
+            LinearConstraint(single, 0, 1),
             LinearConstraint(room, -np.inf, 0),
             LinearConstraint(follows, -np.inf, 0),
         ]
@@ -181,7 +182,7 @@ def _greedy(tensors: Sequence[Stored], partitions: Sequence[Partition]) -> Choic
     choice: Choice = {}
     for tensor in sorted(tensors, key=lambda each: (each.most_ber, -each.size_bytes)):
         offers = [
-            (_cost_j(tensor, partitions[p].settings[s]), p, s)
+            (_moved_j(tensor, at := partitions[p].settings[s]) + (0.0 if p in held else at.held_j), p, s)
             for p in range(len(partitions))
             if room[p] >= tensor.size_bytes
             for s in [held.get(p, _strongest(tensor, partitions[p]))]
@@ -199,16 +200,14 @@ def _greedy(tensors: Sequence[Stored], partitions: Sequence[Partition]) -> Choic
 def _strongest(tensor: Stored, partition: Partition) -> int:
     """Return the cheapest setting whose error rate the tensor bears; the nominal one always is borne."""
     allowed = [s for s, each in enumerate(partition.settings) if each.ber <= tensor.most_ber]
-    return min(allowed, key=lambda s: _cost_j(tensor, partition.settings[s]))
+    return min(allowed, key=lambda s: partition.settings[s].held_j + _moved_j(tensor, partition.settings[s]))
 
 
 def _plan(
     tensors: Sequence[Stored], partitions: Sequence[Partition], choice: Choice, bound_j: float, method: str
 ) -> DramPlan:
-    """Lay tensors out one after the other, run empty partitions as cheaply as they can be, and add up."""
+    """Lay tensors out one after the other, and add up."""
     settings = dict(choice.values())
-    for p, each in enumerate(partitions):
-        settings.setdefault(p, min(range(len(each.settings)), key=lambda s, each=each: each.settings[s].held_j))  # type: ignore[misc]
     ends = dict.fromkeys(settings, 0)
     placed = []
     for tensor in tensors:
@@ -217,25 +216,31 @@ def _plan(
         ends[p] += tensor.size_bytes
     energy_j = sum(partitions[p].settings[s].held_j for p, s in settings.items())
     energy_j += sum(_moved_j(each, partitions[p].settings[s]) for each in tensors for p, s in [choice[each.name]])
-    nominal_j = sum(each.settings[0].held_j for each in partitions)
-    nominal_j += sum(_moved_j(each, partitions[choice[each.name][0]].settings[0]) for each in tensors)
     return DramPlan(
         placed=tuple(placed),
         settings={partitions[p].name: partitions[p].settings[s].point for p, s in sorted(settings.items())},
         energy_j=energy_j,
-        nominal_j=nominal_j,
+        nominal_j=_nominal_j(tensors, partitions),
         lower_bound_j=min(bound_j, energy_j),
         saved_s=sum(_saved_s(each, partitions[p], s) for each in tensors for p, s in [choice[each.name]]),
         method=method,
     )
 
 
+def _nominal_j(tensors: Sequence[Stored], partitions: Sequence[Partition]) -> float:
+    """Return the energy at ratings: tensors, largest first, each into the first partition with room."""
+    at_ratings = [each.settings[0] for each in partitions]
+    room, energy_j, opened = [each.size_bytes for each in partitions], 0.0, set[int]()
+    for tensor in sorted(tensors, key=lambda each: -each.size_bytes):
+        p = next((p for p, left in enumerate(room) if left >= tensor.size_bytes), 0)
+        room[p] -= tensor.size_bytes
+        opened.add(p)
+        energy_j += _moved_j(tensor, at_ratings[p])
+    return energy_j + sum(at_ratings[p].held_j for p in opened)
+
+
 def _moved_j(tensor: Stored, setting: Setting) -> float:
     return tensor.read_bytes * setting.read_j + tensor.written_bytes * setting.written_j
-
-
-def _cost_j(tensor: Stored, setting: Setting) -> float:
-    return setting.held_j + _moved_j(tensor, setting)
 
 
 def _saved_s(tensor: Stored, partition: Partition, setting: int) -> float:

@@ -41,13 +41,15 @@ class Home:
     """Where a tensor lives: its memory's errors, its first bit address there, and what a load finds implausible.
 
     ``every_value`` says that values without an error are checked too, as hardware does. Where the clean values are
-    known to lie within the bounds (weights), checking those hit gives the same, sooner.
+    known to lie within the bounds (weights), checking those hit gives the same, sooner. ``each_example``: examples
+    (the first axis) go through the same addresses one after the other, as they do when requests are answered singly.
     """
 
     errors: DramErrors
     start: int = 0
     bounds: Bounds | None = None
     every_value: bool = False
+    each_example: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +69,7 @@ class Injector:
     """Flips bits; keeps the weak cells of every place it was asked about, which are found once."""
 
     def __init__(self) -> None:
-        self._weak: dict[tuple[DramErrors, Span], WeakCells] = {}
+        self._weak: dict[tuple[DramErrors, Span, int], WeakCells] = {}
 
     def inject(
         self, tensors: Mapping[str, Array], homes: Mapping[str, Home], seed: int, *, read: int = 0
@@ -89,7 +91,7 @@ class Injector:
         if not array.flags.c_contiguous:
             raise ValueError(f"{name} must be C-contiguous to have its bits flipped in place")
         flat = array.reshape(-1)
-        weak = self.weak_cells(home, 8 * flat.nbytes)
+        weak = self.weak_cells(home, 8 * flat.nbytes, len(array) if home.each_example else 1)
         positions = home.errors.flips(weak, flat.view(np.uint8), key_of(seed, name, read))
         hit, words = flip_bits(flat.view(f"u{array.itemsize}"), positions)
         before = words.view(flat.dtype)
@@ -102,12 +104,16 @@ class Injector:
             _correct(flat, beyond, home.bounds)
         return Changed(hit, before, len(positions))
 
-    def weak_cells(self, home: Home, num_bits: int) -> WeakCells:
-        """Return the weak cells of a tensor of so many bits at home; found at the first call."""
-        key = (home.errors, Span(home.start, num_bits))
+    def weak_cells(self, home: Home, num_bits: int, repeats: int = 1) -> WeakCells:
+        """Return the weak cells of a tensor of so many bits, ``repeats`` contents in all; found at the first call."""
+        key = (home.errors, Span(home.start, num_bits // repeats), repeats)
         if key not in self._weak:
-            self._weak[key] = home.errors.weak_cells(key[1])
+            self._weak[key] = home.errors.weak_cells(key[1]).repeated(repeats)
         return self._weak[key]
+
+    def forget(self) -> None:
+        """Drop all weak cells, as for another module."""
+        self._weak.clear()
 
 
 def bounds_of(values: Array, *, margin: float, mode: Literal["zero", "saturate"]) -> Bounds:

@@ -1,0 +1,279 @@
+"""The verb ``dram``: a network, examples and a memory → which tensors may live in approximate DRAM, shown on data.
+
+A door like `jobs`, in a file of its own. What it finds are predictions of energy and time, and measured accuracies: the
+errors are injected for real, nothing changes a memory's settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from amble import bundled, jobs
+from amble.core import files
+from amble.core.dram import Bitline, DramErrors, ErrorModel, Uniform
+from amble.core.dram_energy import Module
+from amble.core.errors import Refused
+from amble.core.files import Format
+from amble.core.memories import MemoryProfile, line_rates
+from amble.core.partitions import DramPlan, Partition, Setting, Stored
+from amble.core.variants import Allowance
+from amble.devices import memory
+from amble.measure import tolerance
+from amble.measure.accuracy import Examples
+from amble.measure.tolerance import Judged, Rule, Tolerance
+from amble.plan import dram as planning
+from amble.plan.traffic import moved
+from amble.runtimes.faults import Bounds, Home, bounds_of
+from amble.runtimes.faulty_onnx import FaultyOnnx
+
+__all__ = ["dram"]
+
+_DECADES = (-9.0, -1.0, 0.25)  # of the coarse search
+_MARGIN = 0.25  # of the range of clean values, on either side
+_NUM_PARTITIONS = 8
+_MOST_BER = 0.05  # settings beyond are not worth offering
+_SHOWN_SHARE, _CONFIDENCE = 0.95, 0.95
+_FINE_FACTOR = 4.0
+
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    rates: dict[str, float]
+    judged: Judged
+
+
+_KEPT = Format("tolerance", 1, list[_Judgement])
+
+
+def dram(
+    model: str | Path,
+    *,
+    data: str | Path,
+    dram: str,
+    module: str,
+    system: str = "cpu",
+    max_loss: str = "1pt",
+    factor: float = 10.0,
+    examples: int = 200,
+    fine: bool = False,
+    seed: int = 0,
+    keep: Path | None = None,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> DramPlan:
+    """Find the error rates a network bears, map its tensors to partitions, and show the mapping on other data.
+
+    ``dram`` names the chips whose currents count, ``module`` the modules whose errors do, ``system`` what is around
+    them. ``factor``: bit errors over the lower bound that voltage data give (1, 10 or 100). ``fine`` finds a rate for
+    each tensor, and takes long. One half of the examples (at most so many each) finds the rates, the other verifies:
+    59 trials with fresh errors clustered on bitlines must all keep the target. ``keep`` is a file in which a stopped
+    search goes on. Refused where no mapping can be shown to keep it, and for data without labels.
+    """
+    made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
+    graph = jobs.load(model)
+    found, judged = _halves(data, graph.inputs[0].name, examples, lambda: jobs.labelled(str(data), graph))
+    network = _Faulty.of(FaultyOnnx(Path(graph.source)), found)
+    most = allowed.points(network.clean) / 100.0
+    rule = Rule(max_loss=most, resolution=1.0 / len(found))
+    borne = _borne(network, rule, fine=fine, seed=seed, keep=keep, on_progress=on_progress)
+    duration_s, tensors = _tensors(network, borne.rates, made, sum(each.flops for each in graph.operators))
+    partitions = _partitions(made, profile, duration_s, factor)
+    other = network.on(judged)
+    verify = partial(_verify, network=other, profile=profile, max_loss=most, seed=seed, on_progress=on_progress)
+    plan = planning.verified(lambda each: planning.assign(each, partitions), tensors, verify)
+    return replace(plan, labels=_labels(made, profile, factor, duration_s))
+
+
+@dataclass(frozen=True, slots=True)
+class _Faulty:
+    """A network, examples, the bounds of its tensors, and its accuracy without errors."""
+
+    network: FaultyOnnx
+    examples: Examples
+    bounds: Mapping[str, Bounds]
+    clean: float
+
+    @classmethod
+    def of(cls, network: FaultyOnnx, examples: Examples) -> _Faulty:
+        """Watch the clean network: floating-point tensors get bounds from what it does."""
+        values = {**network.observe(examples.inputs), **network.weights}
+        bounds = {
+            name: bounds_of(each, margin=_MARGIN, mode="zero")
+            for name, each in values.items()
+            if np.issubdtype(each.dtype, np.floating)
+        }
+        return cls(network, examples, bounds, 0.0).on(examples)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Return the tensors that may have errors."""
+        weights = self.network.weights
+        features = dict.fromkeys(layer.input for layer in self.network.layers)
+        return (*weights, *features)
+
+    def on(self, examples: Examples) -> _Faulty:
+        """Return the same network on other examples."""
+        self.network.place({})
+        return replace(self, examples=examples, clean=_right(self.network, examples, 0))
+
+    def loss(self, homes: Mapping[str, tuple[DramErrors, int]], seed: int) -> float:
+        """Return the accuracy lost when tensors live in these memories, at these addresses."""
+        features = {layer.input for layer in self.network.layers}
+        self.network.place(
+            {
+                name: Home(errors, start, self.bounds.get(name), name in features, name in features)
+                for name, (errors, start) in homes.items()
+            }
+        )
+        self.network.injector.forget()
+        self.network.inject_weights(seed)
+        return self.clean - _right(self.network, self.examples, seed)
+
+    def at_rates(self, rates: Mapping[str, float], seed: int) -> float:
+        """Return the accuracy lost with uniform errors at these rates."""
+        return self.loss({name: (DramErrors(Uniform(1.0, rate)), 0) for name, rate in rates.items()}, seed)
+
+
+def _right(network: FaultyOnnx, examples: Examples, seed: int) -> float:
+    assert examples.labels is not None
+    scores = next(iter(network.run(examples.inputs, seed).values()))
+    return float((scores.reshape(len(examples), -1).argmax(axis=1) == examples.labels).mean())
+
+
+def _halves(data: str | Path, name: str, count: int, read: Callable[[], Examples]) -> tuple[Examples, Examples]:
+    """Return examples to find rates with, and others to verify on."""
+    if str(data) == "bundled":
+        images, labels = bundled.fashion_mnist("held_out")
+        first = Examples({name: bundled.model_input(images[:count])}, labels[:count].astype(np.int64))
+        return first, read().rows(0, count)
+    every = read()
+    if every.labels is None:
+        raise Refused(f"{data} has no labels, without which no accuracy can be kept; add the array labels")
+    half = len(every) // 2
+    if half < 50:
+        raise Refused(f"{data} has {len(every)} examples; at least 100 are needed, half to find rates, half to verify")
+    return every.rows(0, min(half, count)), every.rows(half, half + min(half, count))
+
+
+class _Kept(dict[tuple[tuple[str, float], ...], Judged]):
+    """Judgements that are written to a file as they are made."""
+
+    def __init__(self, path: Path | None, told: Callable[[int], None]) -> None:
+        self._path, self._told = path, told
+        known = files.load(path, _KEPT) if path is not None and path.exists() else []
+        super().__init__({tuple(sorted(each.rates.items())): each.judged for each in known})
+
+    def __setitem__(self, key: tuple[tuple[str, float], ...], value: Judged) -> None:
+        super().__setitem__(key, value)
+        self._told(len(self))
+        if self._path is not None:
+            files.save([_Judgement(dict(rates), judged) for rates, judged in self.items()], self._path, _KEPT)
+
+
+def _borne(
+    network: _Faulty, rule: Rule, *, fine: bool, seed: int, keep: Path | None, on_progress: OnProgress
+) -> Tolerance:
+    """Find the rates that the network bears."""
+    known = _Kept(keep, lambda done: on_progress("rates judged", done, 0))
+    found = tolerance.coarse(network.at_rates, network.types, rule, known=known, seed=seed, decades=_DECADES)
+    if not fine:
+        return found
+    return tolerance.fine(network.at_rates, found.rates, rule, known=known, seed=seed, factor=_FINE_FACTOR)
+
+
+def _tensors(network: _Faulty, rates: Mapping[str, float], made: Module, flops: float) -> tuple[float, list[Stored]]:
+    """Return the time of one inference [s], and each tensor with its size, limit and traffic."""
+    one = network.network.observe({name: value[:1] for name, value in network.examples.inputs.items()})
+    weights = network.network.weights
+    read: dict[str, float] = dict.fromkeys(network.types, 0.0)
+    written = dict(read)
+    for layer in network.network.layers:
+        traffic = moved(weights[layer.weights].nbytes if layer.weights else 0, one[layer.input].nbytes, made.system)
+        read[layer.input] += traffic.input_read
+        written[layer.input] = traffic.input_written
+        if layer.weights:
+            read[layer.weights] += traffic.weights_read
+    sizes = {**{name: value.nbytes for name, value in one.items()}, **{n: v.nbytes for n, v in weights.items()}}
+    tensors = [Stored(name, sizes[name], rates[name], read[name], written[name]) for name in network.types]
+    num_bytes = sum(read.values()) + sum(written.values())
+    system = made.system
+    return max(flops / system.flops_hz, num_bytes / system.bandwidth_bytes_hz), tensors
+
+
+def _partitions(made: Module, profile: MemoryProfile, duration_s: float, factor: float) -> list[Partition]:
+    """Offer every bank at every point that was measured and has errors few enough."""
+    size = made.size_bytes // _NUM_PARTITIONS
+    partitions = []
+    for bank in range(_NUM_PARTITIONS):
+        settings: list[Setting] = []
+        for point in profile.points():
+            rate = profile.ber(point, bank, ones=0.5, factor=factor)
+            if rate > _MOST_BER or (settings and point == settings[0].point):
+                continue
+            ratio = point.voltage_ratio
+            settings.append(
+                Setting(
+                    point=point,
+                    ber=rate,
+                    held_j=made.held_w(ratio) * duration_s / _NUM_PARTITIONS,
+                    read_j=made.read_j(ratio),
+                    written_j=made.written_j(ratio),
+                    read_s=made.read_s(point.trcd_s, point.trp_s),
+                )
+            )
+        partitions.append(Partition(f"bank{bank}", size, tuple(settings)))
+    return partitions
+
+
+def _verify(
+    plan: DramPlan, *, network: _Faulty, profile: MemoryProfile, max_loss: float, seed: int, on_progress: OnProgress
+) -> tuple[bool, str]:
+    """Run the mapping on modules that nobody has seen, their errors clustered on bitlines as measured."""
+    done = 0
+
+    def trial(_: Mapping[str, float], fresh: int) -> float:
+        nonlocal done
+        done += 1
+        on_progress("verifying", done, 59)
+        models = {rate: _shaped(rate, profile, fresh) for rate in {each.ber for each in plan.placed}}
+        homes = {
+            each.tensor: (DramErrors(models[each.ber], module=fresh), each.start_bit)
+            for each in plan.placed
+            if each.ber > 0.0
+        }
+        return network.loss(homes, fresh)
+
+    found = tolerance.verify(
+        trial, {}, max_loss=max_loss, share=_SHOWN_SHARE, confidence=_CONFIDENCE, seed=seed + 1_000_000
+    )
+    said = (
+        f"{found.num_kept} of {found.num_trials} fresh modules keep {max_loss * 100:.3g} points on "
+        f"{len(network.examples)} other examples, worst loss {found.worst_loss * 100:.3g} points: "
+        f"at least {found.share_low:.1%} do, with {_CONFIDENCE:.0%} confidence"
+    )
+    return found.share_low >= _SHOWN_SHARE - 1e-9, said
+
+
+def _shaped(rate: float, profile: MemoryProfile, module: int) -> ErrorModel:
+    """Return persistent errors of this rate, over bitlines as the profile says."""
+    if profile.line_shape is None:
+        return Uniform(rate, 1.0)
+    lines = line_rates(rate, profile.line_shape, num_lines=65_536, module=module)
+    return Bitline(lines, np.ones(len(lines)))
+
+
+def _labels(made: Module, profile: MemoryProfile, factor: float, duration_s: float) -> tuple[str, ...]:
+    return (
+        "energy and time are predicted: no memory was run outside its ratings",
+        f"errors: {profile.name}, {profile.kind.upper()} modules; "
+        f"at low voltage {factor:g} times the lower bound that is known",
+        f"currents: {made.chip.source}, {made.chip.standard}, of the array supply {made.shares.transfer:.0%} of "
+        f"transfers and {made.shares.background:.0%} of background (assumed); voltages carry over relative to nominal",
+        f"system: {made.system.name} ({made.system.note}), {duration_s * 1e3:.3g} ms an inference (predicted)",
+    )

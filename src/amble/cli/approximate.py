@@ -1,0 +1,78 @@
+"""The verb ``dram``: a network → where its tensors may live in approximate memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import amble
+from amble.cli.options import output_option, verb
+from amble.cli.terminal import Terminal
+from amble.cli.verbs import main
+
+__all__ = ["dram"]
+
+
+@verb(main)
+@click.argument("model")
+@click.option("--data", required=True, metavar="FILE.npz", help="An array for each input, and labels; or 'bundled'.")
+@click.option("--dram", "chips", default="ddr4-2400", show_default=True, metavar="CHIP", help="Whose currents count.")
+@click.option("--module", default="vendorB", show_default=True, metavar="NAME", help="Whose bit errors count.")
+@click.option("--system", default="cpu", show_default=True, help="cpu, gpu, eyeriss or tpu: what is around it.")
+@click.option("--max-loss", default="1pt", show_default=True, help="Points (1pt) or a share of what there is (0.5%).")
+@click.option(
+    "--factor",
+    type=click.FloatRange(min=1),
+    default=10.0,
+    show_default=True,
+    help="Bit errors at low voltage over the lower bound that is known: 1, 10 or 100.",
+)
+@click.option("--examples", type=click.IntRange(min=50), default=200, show_default=True, help="Most, in each half.")
+@click.option("--fine", is_flag=True, help="Find a rate for each tensor; takes long.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the errors.")
+@output_option
+def dram(
+    terminal: Terminal,
+    *,
+    model: str,
+    data: str,
+    chips: str,
+    module: str,
+    system: str,
+    max_loss: str,
+    factor: float,
+    examples: int,
+    fine: bool,
+    seed: int,
+    output: Path | None,
+) -> None:
+    """Find which tensors of MODEL may live in approximate DRAM, and what energy that would save.
+
+    Bit errors are injected for real, and the mapping is shown to keep its accuracy on examples and modules it was not
+    made with, or refused. Energy and time are predicted: nothing changes this machine's memory. An interrupted search
+    goes on where it stopped when it is called again with the same -o.
+    """
+    if terminal.dry_run:
+        terminal.note(f"would inject errors into {model} and map it to {chips} with errors of {module}")
+        return
+    keep = output.with_name(f"{output.name}.part") if output else None
+    with terminal.progress(f"mapping {model}") as on_progress:
+        plan = amble.dram(
+            model,
+            data=data,
+            dram=chips,
+            module=module,
+            system=system,
+            max_loss=max_loss,
+            factor=factor,
+            examples=examples,
+            fine=fine,
+            seed=seed,
+            keep=keep,
+            on_progress=lambda what, done, total: on_progress(done, total),
+        )
+    if output is not None:
+        amble.save(plan, output)
+        terminal.note(f"wrote {output}")
+    terminal.result(plan, lambda: amble.show(plan))
