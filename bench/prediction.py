@@ -4,7 +4,8 @@ Of each workload the highest setting, the lowest, and then always the farthest f
 0..1) are given to the model: 3 for one clock, 4 with a power limit, 5 for two clocks, 12 for three. The error is that
 of all other rows. `new workload`: the others of the device are known at all their settings, the workload at its highest
 and lowest only. `left out`: the same with the highest alone, without which no scale is known. Both leave out a fifth of
-the workloads at a time (each by itself where there are ten or fewer).
+the workloads at a time (each by itself where there are ten or fewer), and take MOST_WORKLOADS workloads and
+MOST_SETTINGS settings of a file, evenly spread, where it has more.
 
 What was kept out of the design. The form, the priors and the constants of the default model were chosen on the files
 named in DESIGNED_ON, with these points and with others drawn at random; the others were first evaluated when the form
@@ -17,6 +18,7 @@ A file that is absent gives targets with `met: null`.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,6 +96,9 @@ CLEAN_POWER = (
     "tesla-k40c-ulisboa-unitpower",
     "rx580-ulisboa-unitpower",
 )
+HOLD_OUT = 5  # as `amble fit` does: intervals are stretched by what points left out ask for
+MOST_PAIRS = 160  # predicted and measured values of a file that are kept for plots
+MOST_WORKLOADS, MOST_SETTINGS = 20, 150  # of a file, where the device is known: the whole takes hours
 FIGURES = ("time_median", "time_p95", "power_median", "power_p95")
 
 
@@ -131,9 +136,9 @@ def _places(table: Table, sweep: Sweep) -> NDArray[np.int64]:
     return np.array([order[tuple(point)] for point in asked.tolist()])
 
 
-def predicted(model: str, split: Split) -> Prediction:
+def predicted(model: str, split: Split, *, hold_out: int) -> Prediction:
     """Predict the scored rows from the given ones, as `amble fit` and `amble predict` do."""
-    return predict_table(fit_table(split.given, model=model, hold_out=0), split.scored)[0]
+    return predict_table(fit_table(split.given, model=model, hold_out=hold_out), split.scored)[0]
 
 
 def figures(prediction: Prediction, table: Table) -> dict[str, float | None]:
@@ -160,13 +165,29 @@ def few_points(name: str, table: Table) -> Iterator[Record]:
     split = Split(table.rows(given), table.rows(~given))
     for model in MODELS:
         start = time.perf_counter()
-        found = figures(predicted(model, split), split.scored)
-        yield _record(name, "few points", model, num_points, found, time.perf_counter() - start)
+        prediction = predicted(model, split, hold_out=HOLD_OUT if model == DEFAULT else 0)
+        found = figures(prediction, split.scored)
+        pairs = _pairs(prediction, split.scored) if model == DEFAULT else None
+        yield {**_record(name, "few points", model, num_points, found, time.perf_counter() - start), "pairs": pairs}
+
+
+def _pairs(prediction: Prediction, table: Table) -> dict[str, str]:
+    """Measured values and predicted over measured of some rows, for plots: "0.012 1.03;0.015 0.99"."""
+    found: dict[str, str] = {}
+    for output, centre, true in (
+        ("time", prediction.latency_s, table.latency_s),
+        ("power", prediction.power_w, table.power_w),
+    ):
+        known = np.flatnonzero(~np.isnan(true) & ~np.isnan(centre))
+        step = max(1, -(-len(known) // MOST_PAIRS))
+        found[output] = ";".join(f"{true[row]:.3g} {centre[row] / true[row]:.4g}" for row in known[::step])
+    return found
 
 
 def known_device(name: str, table: Table, kind: str) -> Iterator[Record]:
     """Score workloads known at one or two points on a device whose other workloads are known."""
     num_points = {"new workload": 2, "left out": 1}[kind]
+    table = _some(table)
     keys = table.workloads()
     names = sorted(set(keys))
     if len(names) < 2:
@@ -181,8 +202,20 @@ def known_device(name: str, table: Table, kind: str) -> Iterator[Record]:
                 np.arange(len(keys)), [row for row, key in enumerate(keys) if key in set(names[fold::folds])]
             )
             split = Split(table.rows(~held | few), table.rows(held & ~few))
-            parts.append((predicted(model, split), split.scored))
+            parts.append((predicted(model, split, hold_out=0), split.scored))
         yield _record(name, kind, model, num_points, _joined(parts), time.perf_counter() - start)
+
+
+def _some(table: Table) -> Table:
+    """Keep workloads and settings evenly spread over a table, and each workload's highest and lowest setting."""
+    keys = table.workloads()
+    names = sorted(set(keys))
+    kept = set(names[:: -(-len(names) // MOST_WORKLOADS)])
+    table = table.rows(np.array([key in kept for key in keys]))
+    sweep = sweep_of(table)
+    step = -(-len(sweep.points) // MOST_SETTINGS)
+    rows: Table = table.rows((_places(table, sweep) % step == 0) | sampled_rows(table, 2))
+    return rows
 
 
 def _joined(parts: list[tuple[Prediction, Table]]) -> dict[str, float | None]:
@@ -282,6 +315,7 @@ def main() -> None:
         if not path.exists():
             targets += targets_of(name, [])
             continue
+        print(name, file=sys.stderr, flush=True)
         table = read_table(path)
         records = list(few_points(name, table))
         results += records

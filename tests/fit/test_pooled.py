@@ -103,3 +103,29 @@ def test_an_offset_common_to_all_siblings_is_carried_over():
     pattern = siblings.Pattern(np.arange(12) < 2, np.array([0]), np.arange(1, 9))
     found = siblings.correction((values, np.full_like(values, np.nan)), base, 0, pattern)
     assert found.shift[0] == pytest.approx(np.linspace(0, 0.3, 12), abs=0.02)
+
+
+def test_a_measured_point_is_what_was_measured_within_its_noise_alone():
+    time, power = truth([0.2, 0.5, 0.8])
+    at_time, at_power = fit_pooled(TWO, POINTS, time, power).predict(POINTS)
+    assert at_time.mean == pytest.approx(np.log(time), abs=1e-12)
+    assert at_power.mean == pytest.approx(np.log(power), abs=1e-12)
+    assert at_time.sd.max() < 0.03
+
+
+def test_between_few_points_the_interval_is_wider_than_at_them():
+    time, power = truth([0.2, 0.5, 0.8])
+    chosen = np.array([0, 2, 7, 15, 17])
+    at, _ = fit_pooled(TWO, POINTS[chosen], time[:, chosen], power[:, chosen]).predict(POINTS)
+    others = np.setdiff1d(np.arange(len(POINTS)), chosen)
+    assert np.median(at.sd[:, others]) > 1.5 * np.median(at.sd[:, chosen])
+
+
+def test_where_nothing_shows_which_clock_ran_straight_lines_count_for_more():
+    clocks = np.array([[1.35e8], [4.05e8], [1.4e9]])
+    power = np.array([[35.0, 40.6, 100.0], [70.0, 81.2, 200.0]])
+    middle, lines = np.array([[9e8]]), np.log(70.0)
+    _, blind = fit_pooled(("core_hz",), clocks, np.full_like(power, np.nan), power).predict(middle)
+    _, seen = fit_pooled(("core_hz",), clocks, 1e8 / clocks.T * np.ones((2, 1)), power).predict(middle)
+    assert abs(blind.mean[0, 0] - lines) < abs(seen.mean[0, 0] - lines)
+    assert blind.mean[0, 0] - 2 * blind.sd[0, 0] < lines < blind.mean[0, 0] + 2 * blind.sd[0, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from amble.core.files import load, save
 from amble.core.table import SCHEMA, read_table
 from amble.fit.models import MODELS
 from amble.fit.sweep import farthest_points, points_needed, sweep_of
-from amble.fit.tables import FITTED, fit_table, predict_table, write_predictions
+from amble.fit.tables import FITTED, fit_table, interpolation_share, predict_table, write_predictions
 from tests.fit import synthetic
 
 
@@ -202,3 +203,52 @@ def test_a_hundred_workloads_take_seconds(tmp_path):
     start = time.perf_counter()
     predict_table(fit_table(given, hold_out=0), rest)
     assert time.perf_counter() - start < 30
+
+
+def test_intervals_that_missed_what_was_left_out_are_stretched_but_not_where_measured(tmp_path):
+    given, rest = split(tmp_path, synthetic.rows(8))
+    fitted = fit_table(given, hold_out=0)
+    left_out = replace(fit_table(given).held_out, time_wider=2.0, power_wider=1.0, time_lines=0.0, power_lines=0.0)
+    stretched = replace(fitted, held_out=left_out)
+    (before, _), (after, _) = predict_table(fitted, rest), predict_table(stretched, rest)
+    assert np.log(after.latency_hi_s / after.latency_s) == pytest.approx(
+        2 * np.log(before.latency_hi_s / before.latency_s)
+    )
+    assert after.power_lo_w == pytest.approx(before.power_lo_w)
+    (before, _), (after, _) = predict_table(fitted, given), predict_table(stretched, given)
+    assert after.latency_hi_s == pytest.approx(before.latency_hi_s)
+
+
+def test_a_walk_that_follows_no_law_errs_hardly_more_than_straight_lines(tmp_path):
+    rng = np.random.default_rng(5)
+    clocks = np.linspace(3e8, 1.5e9, 25)
+    wave = np.exp(np.cumsum(rng.normal(0, 0.25, len(clocks))))
+    measured = [
+        {"device": "odd", "workload": f"w{row}", "core_hz": f"{clock:.0f}", "latency_s": f"{level * (row + 1):.6g}"}
+        for row in range(6)
+        for clock, level in zip(clocks, wave, strict=True)
+    ]
+    fitted = fit_table(synthetic.table(tmp_path, measured))
+    lines = fit_table(synthetic.table(tmp_path, measured), model="interpolate")
+    assert fitted.held_out.time_median <= 1.3 * lines.held_out.time_median
+    assert fitted.held_out.time_p95 <= 1.05 * lines.held_out.time_p95
+    assert fitted.held_out.time_covered >= 0.9
+
+
+def test_errors_that_interpolation_halves_give_it_a_share():
+    own, lines = np.linspace(-0.2, 0.2, 40), np.linspace(-0.1, 0.1, 40)
+    assert interpolation_share(own, lines) == 1.0
+    assert interpolation_share(lines, own) == 0.0
+    assert interpolation_share(own, -own) == 0.5
+    assert interpolation_share(own, 0.95 * own) == 0.0
+
+
+def test_a_stacked_prediction_lies_between_its_members(tmp_path):
+    given, rest = split(tmp_path, synthetic.rows(8))
+    fitted = fit_table(given, hold_out=0)
+    halves = replace(fit_table(given).held_out, time_lines=0.5, power_lines=0.0, time_wider=1.0, power_wider=1.0)
+    own, _ = predict_table(fitted, rest)
+    lines, _ = predict_table(fit_table(given, model="interpolate", hold_out=0), rest)
+    both, _ = predict_table(replace(fitted, held_out=halves), rest)
+    assert both.latency_s == pytest.approx(np.sqrt(own.latency_s * lines.latency_s))
+    assert both.power_w == pytest.approx(own.power_w)

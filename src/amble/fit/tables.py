@@ -22,12 +22,22 @@ from amble.fit.clocks import AskedToRan, learn
 from amble.fit.models import DEFAULT, MODELS, Measured, Prediction, forms_used, predict
 from amble.fit.sweep import Sweep, farthest_points, points_needed, sweep_of
 
-__all__ = ["FITTED", "FittedTable", "HeldOut", "fit_table", "predict_table", "write_predictions"]
+__all__ = [
+    "FITTED",
+    "FittedTable",
+    "HeldOut",
+    "fit_table",
+    "interpolation_share",
+    "predict_table",
+    "write_predictions",
+]
 
 Floats = NDArray[np.floating[Any]]
 
 _FOLDS = 5
 _HELD_OUT_WORKLOADS = 24
+_FEWEST_TO_STRETCH, _MOST_STRETCH = 20, 4.0  # values left out from which, and how far, intervals are stretched
+_SHARES, _CLEARLY = (0.0, 0.25, 0.5, 0.75, 1.0), 0.9  # of interpolation; of the error it must be below to get any
 _SAME = 1e-3  # relative difference up to which a fixed knob is the one that was measured
 
 
@@ -41,6 +51,10 @@ class HeldOut:
     power_median: float | None
     power_p95: float | None
     power_covered: float | None
+    time_wider: float = 1.0  # what intervals (in logarithms) had to be stretched by to hold 90 % of the left out
+    power_wider: float = 1.0
+    time_lines: float = 0.0  # share of plain interpolation that predicted what was left out best
+    power_lines: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +153,41 @@ def predict_table(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[
         return Prediction(nothing, nothing, nothing, nothing, nothing, nothing), notes
     at, which = np.unique(asked[good], axis=0, return_inverse=True)
     ran = _ran(at, fitted.knobs, fitted.clocks)
-    found = predict(fitted.model, fitted.measured(), at=ran, rows=np.unique(workload[good]))
+    wanted = np.unique(workload[good])
+    found = _stacked(predict(fitted.model, fitted.measured(), at=ran, rows=wanted), fitted, ran)
+    found = _stretched(found, fitted, at)
     chosen = (workload[good], which.reshape(-1))
     return Prediction(*(_spread(values, chosen, good) for values in _fields(found))), notes
+
+
+def _stacked(found: Prediction, fitted: FittedTable, at: Floats) -> Prediction:
+    """Average the logarithms with those of plain interpolation in the shares that points left out asked for."""
+    left_out = fitted.held_out
+    if left_out is None or left_out.time_lines == left_out.power_lines == 0:
+        return found
+    lines = predict("interpolate", fitted.measured(), at=at)
+    time = (lines.latency_s / found.latency_s) ** left_out.time_lines
+    power = (lines.power_w / found.power_w) ** left_out.power_lines
+    return Prediction(*(one * by for one, by in zip(_fields(found), (time,) * 3 + (power,) * 3, strict=True)))
+
+
+def _stretched(found: Prediction, fitted: FittedTable, asked: Floats) -> Prediction:
+    """Stretch intervals [w, q] by what points left out asked for (split conformal, Lei et al. 2018), but for
+    measured points.
+    """
+    if fitted.held_out is None:
+        return found
+    place = {point: column for column, point in enumerate(fitted.points)}
+    column = np.array([place.get(tuple(point), -1) for point in asked.tolist()], dtype=np.int64)
+    fields = []
+    for centre, low, high, values, wider in (
+        (found.latency_s, found.latency_lo_s, found.latency_hi_s, fitted.latency_s, fitted.held_out.time_wider),
+        (found.power_w, found.power_lo_w, found.power_hi_w, fitted.power_w, fitted.held_out.power_wider),
+    ):
+        measured = ~np.isnan(_numbers(values))[:, column] & (column >= 0)
+        by = np.where(measured, 1.0, wider)
+        fields += [centre, centre * (low / centre) ** by, centre * (high / centre) ** by]
+    return Prediction(*fields)
 
 
 def write_predictions(table: Table, prediction: Prediction, path: Path) -> None:
@@ -201,28 +247,59 @@ def _held_out(model: str, sweep: Sweep, points: Floats, folds: int) -> HeldOut |
         return None
     some = np.arange(0, sweep.num_workloads, -(-sweep.num_workloads // _HELD_OUT_WORKLOADS))
     latency_s, power_w = sweep.latency_s[some], sweep.power_w[some]
-    errors: dict[int, list[tuple[Floats, Floats]]] = {0: [], 1: []}
+    parts: dict[int, list[_LeftOut]] = {0: [], 1: []}
     for fold in range(min(folds, len(rest))):
         out = rest[fold::folds]
         kept = np.setdiff1d(np.arange(len(points)), out)
         measured = Measured(sweep.knobs, points[kept], latency_s[:, kept], power_w[:, kept])
-        found = predict(model, measured, at=points[out])
-        for output, (centre, high, true) in enumerate(
-            ((found.latency_s, found.latency_hi_s, latency_s), (found.power_w, found.power_hi_w, power_w))
+        found, lines = (predict(name, measured, at=points[out]) for name in (model, "interpolate"))
+        for output, (centre, high, line, true) in enumerate(
+            (
+                (found.latency_s, found.latency_hi_s, lines.latency_s, latency_s),
+                (found.power_w, found.power_hi_w, lines.power_w, power_w),
+            )
         ):
             known = ~np.isnan(true[:, out]) & ~np.isnan(centre)
-            left = np.abs(np.log(centre[known] / true[:, out][known]))
-            errors[output].append((np.expm1(left), left <= np.log(high[known] / centre[known])))
-    time, power = (_summary(errors[output]) for output in (0, 1))
-    return HeldOut(*time, *power)
+            log = np.log(true[:, out][known])
+            left = (np.log(centre[known]) - log, np.log(line[known]) - log, np.log(high[known] / centre[known]))
+            parts[output].append(_LeftOut(*left))
+    enough = len(points) >= 2 * points_needed(sweep.knobs)  # of fewer, the rest is not like what is to be predicted
+    time, power = (_summary(parts[output], stack=model == DEFAULT and enough) for output in (0, 1))
+    return HeldOut(*time[:3], *power[:3], time[3], power[3], time[4], power[4])
 
 
-def _summary(folds: Sequence[tuple[Floats, Floats]]) -> tuple[float | None, float | None, float | None]:
-    error = np.concatenate([one for one, _ in folds])
-    held = np.concatenate([one for _, one in folds])
-    if not len(error):
-        return None, None, None
-    return float(np.median(error)), float(np.percentile(error, 95)), float(np.mean(held))
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """Logarithms at points left out [n]: errors of the model and of interpolation, and half the interval."""
+
+    model: Floats
+    lines: Floats
+    half: Floats
+
+
+def _summary(
+    parts: Sequence[_LeftOut], *, stack: bool
+) -> tuple[float | None, float | None, float | None, float, float]:
+    """Median and 95th percentile of the error, share inside the interval, its stretch, interpolation's share."""
+    own, lines, half = (np.concatenate([getattr(part, name) for part in parts]) for name in ("model", "lines", "half"))
+    if not len(own):
+        return None, None, None, 1.0, 0.0
+    share = interpolation_share(own, lines) if stack and len(own) >= _FEWEST_TO_STRETCH else 0.0
+    left = np.abs((1 - share) * own + share * lines)
+    wider = 1.0
+    if len(left) >= _FEWEST_TO_STRETCH and not np.isnan(half).any():
+        rank = min(1.0, 0.9 * (len(left) + 1) / len(left))
+        wider = float(np.clip(np.quantile(left / half, rank, method="higher"), 1.0, _MOST_STRETCH))
+    error = np.expm1(left)
+    covered = float(np.mean(left <= wider * half))
+    return float(np.median(error)), float(np.percentile(error, 95)), covered, wider, share
+
+
+def interpolation_share(own: Floats, lines: Floats) -> float:
+    """Share of interpolation of least mean error, 0 unless the model alone is clearly worse (Wolpert 1992)."""
+    errors = [float(np.mean(np.abs((1 - share) * own + share * lines))) for share in _SHARES]
+    best = int(np.argmin(errors))
+    return _SHARES[best] if errors[best] < _CLEARLY * errors[0] else 0.0
 
 
 def _notes(model: str, sweep: Sweep, points: Floats, clocks: AskedToRan) -> list[str]:
