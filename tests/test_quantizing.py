@@ -109,6 +109,11 @@ def test_the_result_is_shown(lenient: tuple[Variants, Path]) -> None:
     assert [row[0] for row in beside.rows] == [each.name for each in found.variants]
 
 
+def test_the_result_is_shown_as_a_page(lenient: tuple[Variants, Path], tmp_path: Path) -> None:
+    amble.export_files(lenient[0], html=tmp_path / "page.html")
+    assert "variants are worth having on host" in (tmp_path / "page.html").read_text()
+
+
 def test_layers_are_asked_one_at_a_time_where_int8_is_faster(lenient: tuple[Variants, Path]) -> None:
     found, folder = lenient
     if not any(each.speedup and each.speedup.value > 1.3 for each in found.variants if each.precision == "int8"):

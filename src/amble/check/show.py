@@ -23,6 +23,7 @@ from amble.core.profile import Profile
 from amble.core.quantity import format_time
 from amble.core.report import Report
 from amble.core.schedule import Schedule
+from amble.core.variants import Variants
 
 __all__ = ["show_html"]
 
@@ -56,6 +57,15 @@ def _schedule(schedule: Schedule) -> str:
     lead = f"{len(schedule.steps)} operators, {split}, by the planner {schedule.planner}."
     sections = [Section("The plan", plots=tuple(plots)), Section("Numbers", (*baselines, segments))]
     return document(facts.title, lead, tiles, sections, banner=banner(schedule.calibration))
+
+
+@show_html.register
+def _variants(variants: Variants) -> str:
+    facts, beside = tables(variants)
+    tiles = [Tile(label, value) for label, value, *_ in facts.rows[:1]]
+    lead = f"{len(variants.kept) - 1} of {len(variants.variants) - 1} variants are worth having on {variants.device}."
+    sections = [Section("Side by side", (beside,)), Section("Numbers", (facts,))]
+    return document(facts.title, lead, tiles, sections, banner=banner(variants.calibration))
 
 
 @show_html.register
