@@ -31,7 +31,7 @@ from amble.plan.traffic import moved
 from amble.runtimes.faults import Bounds, Home, bounds_of
 from amble.runtimes.faulty_onnx import FaultyOnnx
 
-__all__ = ["dram"]
+__all__ = ["Faulty", "borne", "dram", "halves", "partitions_of", "proof", "stored"]
 
 _DECADES = (-9.0, -1.0, 0.25)  # of the coarse search
 _MARGIN = 0.25  # of the range of clean values, on either side
@@ -77,21 +77,21 @@ def dram(
     """
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = jobs.load(model)
-    found, judged = _halves(data, graph.inputs[0].name, examples, lambda: jobs.labelled(str(data), graph))
-    network = _Faulty.of(FaultyOnnx(Path(graph.source)), found)
+    found, judged = halves(data, graph.inputs[0].name, examples, lambda: jobs.labelled(str(data), graph))
+    network = Faulty.of(FaultyOnnx(Path(graph.source)), found)
     most = allowed.points(network.clean) / 100.0
     rule = Rule(max_loss=most, resolution=1.0 / len(found))
-    borne = _borne(network, rule, fine=fine, seed=seed, keep=keep, on_progress=on_progress)
-    duration_s, tensors = _tensors(network, borne.rates, made, sum(each.flops for each in graph.operators))
-    partitions = _partitions(made, profile, duration_s, factor)
+    bears = borne(network, rule, fine=fine, seed=seed, keep=keep, on_progress=on_progress)
+    duration_s, tensors = stored(network, bears.rates, made, sum(each.flops for each in graph.operators))
+    partitions = partitions_of(made, profile, duration_s, factor)
     other = network.on(judged)
-    verify = partial(_verify, network=other, profile=profile, max_loss=most, seed=seed, on_progress=on_progress)
+    verify = partial(proof, network=other, profile=profile, max_loss=most, seed=seed, on_progress=on_progress)
     plan = planning.verified(lambda each: planning.assign(each, partitions), tensors, verify)
     return replace(plan, labels=_labels(made, profile, factor, duration_s))
 
 
 @dataclass(frozen=True, slots=True)
-class _Faulty:
+class Faulty:
     """A network, examples, the bounds of its tensors, and its accuracy without errors."""
 
     network: FaultyOnnx
@@ -100,7 +100,7 @@ class _Faulty:
     clean: float
 
     @classmethod
-    def of(cls, network: FaultyOnnx, examples: Examples) -> _Faulty:
+    def of(cls, network: FaultyOnnx, examples: Examples) -> Faulty:
         """Watch the clean network: floating-point tensors get bounds from what it does."""
         values = {**network.observe(examples.inputs), **network.weights}
         bounds = {
@@ -117,7 +117,7 @@ class _Faulty:
         features = dict.fromkeys(layer.input for layer in self.network.layers)
         return (*weights, *features)
 
-    def on(self, examples: Examples) -> _Faulty:
+    def on(self, examples: Examples) -> Faulty:
         """Return the same network on other examples."""
         self.network.place({})
         return replace(self, examples=examples, clean=_right(self.network, examples, 0))
@@ -146,7 +146,7 @@ def _right(network: FaultyOnnx, examples: Examples, seed: int) -> float:
     return float((scores.reshape(len(examples), -1).argmax(axis=1) == examples.labels).mean())
 
 
-def _halves(data: str | Path, name: str, count: int, read: Callable[[], Examples]) -> tuple[Examples, Examples]:
+def halves(data: str | Path, name: str, count: int, read: Callable[[], Examples]) -> tuple[Examples, Examples]:
     """Return examples to find rates with, and others to verify on."""
     if str(data) == "bundled":
         images, labels = bundled.fashion_mnist("held_out")
@@ -176,8 +176,8 @@ class _Kept(dict[tuple[tuple[str, float], ...], Judged]):
             files.save([_Judgement(dict(rates), judged) for rates, judged in self.items()], self._path, _KEPT)
 
 
-def _borne(
-    network: _Faulty, rule: Rule, *, fine: bool, seed: int, keep: Path | None, on_progress: OnProgress
+def borne(
+    network: Faulty, rule: Rule, *, fine: bool, seed: int, keep: Path | None, on_progress: OnProgress
 ) -> Tolerance:
     """Find the rates that the network bears."""
     known = _Kept(keep, lambda done: on_progress("rates judged", done, 0))
@@ -187,7 +187,7 @@ def _borne(
     return tolerance.fine(network.at_rates, found.rates, rule, known=known, seed=seed, factor=_FINE_FACTOR)
 
 
-def _tensors(network: _Faulty, rates: Mapping[str, float], made: Module, flops: float) -> tuple[float, list[Stored]]:
+def stored(network: Faulty, rates: Mapping[str, float], made: Module, flops: float) -> tuple[float, list[Stored]]:
     """Return the time of one inference [s], and each tensor with its size, limit and traffic."""
     one = network.network.observe({name: value[:1] for name, value in network.examples.inputs.items()})
     weights = network.network.weights
@@ -206,7 +206,7 @@ def _tensors(network: _Faulty, rates: Mapping[str, float], made: Module, flops: 
     return max(flops / system.flops_hz, num_bytes / system.bandwidth_bytes_hz), tensors
 
 
-def _partitions(made: Module, profile: MemoryProfile, duration_s: float, factor: float) -> list[Partition]:
+def partitions_of(made: Module, profile: MemoryProfile, duration_s: float, factor: float) -> list[Partition]:
     """Offer every bank at every point that was measured and has errors few enough."""
     size = made.size_bytes // _NUM_PARTITIONS
     partitions = []
@@ -231,8 +231,8 @@ def _partitions(made: Module, profile: MemoryProfile, duration_s: float, factor:
     return partitions
 
 
-def _verify(
-    plan: DramPlan, *, network: _Faulty, profile: MemoryProfile, max_loss: float, seed: int, on_progress: OnProgress
+def proof(
+    plan: DramPlan, *, network: Faulty, profile: MemoryProfile, max_loss: float, seed: int, on_progress: OnProgress
 ) -> tuple[bool, str]:
     """Run the mapping on modules that nobody has seen, their errors clustered on bitlines as measured."""
     done = 0
