@@ -24,7 +24,9 @@ def test_the_command_line_starts_without_the_heavy_packages(heavy: str) -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("extra", ["torch", "plotly", "pynvml"])
+@pytest.mark.parametrize(
+    "extra", ["torch", "plotly", "pynvml", "grpc", "uvicorn", "uvloop", "tritonclient", "opentelemetry"]
+)
 def test_an_extra_is_imported_in_one_module_only(extra: str) -> None:
     users = [path for path in MODULES if extra in _imports(path)]
     assert len(users) <= 1, users

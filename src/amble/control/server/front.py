@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from amble.control.server.dashboard import Panel
 from amble.control.server.desk import Desk, Listener, Room
 from amble.control.server.http import Http
 from amble.control.server.model import Loader
+from amble.control.server.process import tuned
 from amble.control.server.protocol import Fault
 from amble.control.server.repository import Repository
 from amble.core.errors import Refused
@@ -30,7 +30,6 @@ from amble.core.ports import Device
 __all__ = ["Addresses", "Doors", "OnReady", "serve"]
 
 _LOG = logging.getLogger(__name__)
-_SWITCH_S = 0.0005  # how long one Python thread may keep the other from running: a batch's answer must not wait 5 ms
 _MISSING = "serving needs {}: pip install 'amble[serve]'"
 
 
@@ -88,13 +87,8 @@ def serve(
     Models in ``folder`` that cannot be loaded are reported by the repository; those in ``named`` must load.
     """
     web = _extra("amble.control.server.web")
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_S)
-    try:
-        with asyncio.Runner(loop_factory=web.new_loop) as runner:
-            return runner.run(_Front(device, load, doors, named, folder, listeners).run(on_ready))
-    finally:
-        sys.setswitchinterval(before_s)
+    with tuned(), asyncio.Runner(loop_factory=web.new_loop) as runner:
+        return runner.run(_Front(device, load, doors, named, folder, listeners).run(on_ready))
 
 
 def _extra(name: str) -> Any:

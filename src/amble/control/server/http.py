@@ -177,8 +177,10 @@ class Http:
 
     async def _body(self, receive: Receive, headers: Mapping[bytes, bytes], hold: Hold) -> bytes:
         """Read a body, unpacked; Fault when it is too large or does not come in time."""
-        if (_length(headers, b"content-length") or 0) > self.max_bytes:
+        length = _length(headers, b"content-length") or 0
+        if length > self.max_bytes:
             raise Fault(413, f"the body is larger than {self.max_bytes} bytes")
+        hold.grow(length)
         try:
             async with asyncio.timeout(self.body_s):
                 body = await self._received(receive, hold)
@@ -200,7 +202,7 @@ class Http:
                 raise Fault(400, "the body was cut off")
             chunk = message.get("body", b"")
             size += len(chunk)
-            hold.grow(len(chunk))
+            hold.grow(max(0, size - hold.num_bytes))
             if size > self.max_bytes:
                 raise Fault(413, f"the body is larger than {self.max_bytes} bytes")
             if not message.get("more_body", False):

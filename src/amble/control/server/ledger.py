@@ -152,4 +152,6 @@ class Ledger:
 
     def book(self, name: str, version: str) -> Book:
         """Return a model's book, opening it at its first use."""
-        return self.books.setdefault((name, version), Book())
+        if (book := self.books.get((name, version))) is None:
+            book = self.books[(name, version)] = Book()
+        return book

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 import uvloop
@@ -24,6 +24,7 @@ _HEADERS_S = 10.0
 _KEEP_ALIVE_S = 75
 _MOST_CONNECTIONS = 4096
 _BACKLOG = 2048
+_AT_ONCE_BYTES = 1 << 20
 
 
 def listen(host: str, port: int, what: str) -> socket.socket:
@@ -89,6 +90,12 @@ class _Protocol(HttpToolsProtocol):
     """uvicorn's protocol; what it says by itself is JSON, and nobody may take forever to say what he wants."""
 
     _patience: asyncio.TimerHandle | None = None
+    _num_bytes: int = 0
+    _at_once_bytes: int = 0
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._chunks: list[bytes] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Greet a client, unless the house is full."""
@@ -116,11 +123,37 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Go on with a request whose headers are here."""
         self._calm()
+        told = any(name == b"content-length" for name, _ in self.headers)
+        self._at_once_bytes = _AT_ONCE_BYTES if told else 0  # the application makes room for what is told only
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Collect a body, so that the application is woken once for most of them and nothing is copied twice."""
+        self._chunks.append(body)
+        self._num_bytes += len(body)
+        if self._num_bytes >= self._at_once_bytes:
+            self._hand_over()
+
+    def on_message_complete(self) -> None:
+        """Hand over what is left of a body."""
+        self._hand_over()
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
         self._turn_away(400, msg)
+
+    def _hand_over(self) -> None:
+        if not self._chunks:
+            return
+        body = b"".join(self._chunks) if len(self._chunks) > 1 else self._chunks[0]
+        self._chunks.clear()
+        self._num_bytes = 0
+        if self.cycle.body or self.cycle.response_complete:
+            super().on_body(body)
+        else:  # as bytes, which uvicorn passes on without another copy
+            self.cycle.body = body  # type: ignore[assignment]
+            self.cycle.message_event.set()
 
     def _calm(self) -> None:
         if self._patience is not None:
