@@ -9,9 +9,9 @@ it has more: on two busy cores the whole did not end within 25 minutes.
 
 What was kept out of the design. The form, the priors and the constants of the default model were chosen on the files
 named in DESIGNED_ON, with these points and with others drawn at random; the others were first evaluated when the form
-was complete, and what was changed later was again chosen on DESIGNED_ON, but for one thing: that a law of the core
-clock alone has no place in the average where a power limit moves too, which the one such file showed, and that intervals
-at measured settings were too wide, which showed on `gtx1080ti-hkbu-kernels`. Results say which file is which
+was complete, and what was changed later was again chosen on DESIGNED_ON, but for two things: that a law of the core
+clock alone has no place in the average where a power limit moves too, which the one such file showed, and that
+intervals at measured settings were too wide, which showed on `gtx1080ti-hkbu-kernels`. Results say which file is which
 (`designed_on`).
 
 A file that is absent gives targets with `met: null`.
