@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import amble
 from amble.approximating import dram
+from amble.cli import main
 from amble.core.errors import Refused
 from amble.core.partitions import DramPlan
 
 CENTRES = np.random.default_rng(0).normal(0, 1, (4, 600)).astype(np.float32)
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("centres")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Path:
     """The nearest of four centres, as one matrix product."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["scores"], name="centres")],
@@ -27,18 +36,18 @@ def model(tmp_path: Path) -> Path:
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 4])],
         [numpy_helper.from_array(np.ascontiguousarray(CENTRES.T), "w")],
     )
-    path = tmp_path / "centres.onnx"
+    path = folder / "centres.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
     return path
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def data(folder: Path) -> Path:
     random = np.random.default_rng(1)
     labels = random.integers(0, 4, 400)
     x = CENTRES[labels] + random.normal(0, 1, (400, 600)).astype(np.float32)
-    np.savez(tmp_path / "data.npz", x=x.astype(np.float32), labels=labels)
-    return tmp_path / "data.npz"
+    np.savez(folder / "data.npz", x=x.astype(np.float32), labels=labels)
+    return folder / "data.npz"
 
 
 def mapped(model: Path, data: Path, **options: object) -> DramPlan:
@@ -46,8 +55,16 @@ def mapped(model: Path, data: Path, **options: object) -> DramPlan:
     return dram(model, data=data, **chosen)  # type: ignore[arg-type]
 
 
-def test_a_mapping_saves_energy_is_shown_on_data_and_says_what_it_rests_on(model: Path, data: Path) -> None:
-    plan = mapped(model, data)
+@pytest.fixture(scope="module")
+def found(model: Path, data: Path, folder: Path) -> tuple[DramPlan, list[str]]:
+    """A mapping, and what was told on the way."""
+    steps: list[str] = []
+    files = {"keep": folder / "kept.json", "hardened": folder / "hard.onnx"}
+    return mapped(model, data, **files, on_progress=lambda what, *_: steps.append(what)), steps
+
+
+def test_a_mapping_saves_energy_is_shown_on_data_and_says_what_it_rests_on(found: tuple[DramPlan, list[str]]) -> None:
+    plan, _ = found
     assert 0.1 < plan.saving < 0.5
     assert plan.energy_j == pytest.approx(plan.lower_bound_j, rel=1e-3)
     assert plan.verified.startswith("59 of 59 fresh modules keep 5 points on 200 other examples")
@@ -56,32 +73,51 @@ def test_a_mapping_saves_energy_is_shown_on_data_and_says_what_it_rests_on(model
         assert needed in words
 
 
-def test_the_lower_bound_allows_more_than_a_hundred_times_it(model: Path, data: Path) -> None:
-    savings = [mapped(model, data, factor=factor).saving for factor in (1.0, 100.0)]
-    assert savings[0] >= savings[1]
+def test_a_stopped_search_goes_on_from_its_file(
+    model: Path, data: Path, folder: Path, found: tuple[DramPlan, list[str]]
+) -> None:
+    plan, steps = found
+    assert steps.count("rates judged") > 3
+    again: list[str] = []
+    assert mapped(model, data, keep=folder / "kept.json", on_progress=lambda what, *_: again.append(what)) == plan
+    assert again.count("rates judged") == 0
 
 
-def test_a_stopped_search_goes_on_from_its_file(model: Path, data: Path, tmp_path: Path) -> None:
-    steps: list[str] = []
-    first = mapped(model, data, keep=tmp_path / "kept.json", on_progress=lambda what, *_: steps.append(what))
-    judged = steps.count("rates judged")
-    assert judged > 3
-    steps.clear()
-    again = mapped(model, data, keep=tmp_path / "kept.json", on_progress=lambda what, *_: steps.append(what))
-    assert again == first
-    assert steps.count("rates judged") == 0
+def test_single_tensors_bear_at_least_what_all_bear_together_and_more_errors_save_no_more(
+    model: Path, data: Path, found: tuple[DramPlan, list[str]]
+) -> None:
+    assert mapped(model, data, fine=True).energy_j <= found[0].energy_j * (1 + 1e-9)
+    assert mapped(model, data, factor=100.0).saving <= found[0].saving
 
 
-def test_single_tensors_bear_at_least_what_all_bear_together(model: Path, data: Path) -> None:
-    assert mapped(model, data, fine=True).energy_j <= mapped(model, data).energy_j * (1 + 1e-9)
-
-
-def test_a_mapping_is_read_back_from_its_file_and_shown(model: Path, data: Path, tmp_path: Path) -> None:
-    plan = mapped(model, data)
-    amble.save(plan, tmp_path / "plan.json")
-    assert amble.read(tmp_path / "plan.json") == plan
-    titles = [table.title for table in amble.show(plan)]
+def test_a_mapping_is_read_back_from_its_file_and_shown(tmp_path: Path, found: tuple[DramPlan, list[str]]) -> None:
+    amble.save(found[0], tmp_path / "plan.json")
+    assert amble.read(tmp_path / "plan.json") == found[0]
+    titles = [table.title for table in amble.show(found[0])]
     assert titles == ["Mapping to approximate memory", "Partitions", "Tensors"]
+
+
+def test_the_hardened_network_answers_as_the_given_one(
+    model: Path, data: Path, folder: Path, found: tuple[DramPlan, list[str]]
+) -> None:
+    x = np.load(data)["x"][:50]
+    answers = [
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        for path in (model, folder / "hard.onnx")
+    ]
+    np.testing.assert_allclose(answers[0], answers[1], rtol=1e-5)
+
+
+def test_the_command_maps_saves_and_shows(model: Path, data: Path, tmp_path: Path) -> None:
+    given = ["dram", str(model), "--data", str(data), "--max-loss", "5pt", "--system", "tpu"]
+    done = CliRunner().invoke(main, [*given, "-o", str(tmp_path / "plan.json"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["verified"].startswith("59 of 59")
+    shown = CliRunner().invoke(main, ["show", str(tmp_path / "plan.json")])
+    assert "Mapping to approximate memory" in shown.stdout
+    assert (tmp_path / "plan.json.part").exists()
+    refused = CliRunner().invoke(main, [*given, "--module", "vendorZ"])
+    assert (refused.exit_code, "ddr3-vendorA" in refused.stderr) == (2, True)
 
 
 def test_what_cannot_be_kept_is_refused(model: Path, data: Path, tmp_path: Path) -> None:

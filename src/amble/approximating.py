@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from amble import bundled, jobs
 from amble.core import files
@@ -28,6 +29,7 @@ from amble.measure.accuracy import Examples
 from amble.measure.tolerance import Judged, Rule, Tolerance
 from amble.plan import dram as planning
 from amble.plan.traffic import moved
+from amble.runtimes import hardening
 from amble.runtimes.faults import Bounds, Home, bounds_of
 from amble.runtimes.faulty_onnx import FaultyOnnx
 
@@ -65,6 +67,7 @@ def dram(
     fine: bool = False,
     seed: int = 0,
     keep: Path | None = None,
+    hardened: Path | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> DramPlan:
     """Find the error rates a network bears, map its tensors to partitions, and show the mapping on other data.
@@ -73,7 +76,8 @@ def dram(
     them. ``factor``: bit errors over the lower bound that voltage data give (1, 10 or 100). ``fine`` finds a rate for
     each tensor, and takes long. One half of the examples (at most so many each) finds the rates, the other verifies:
     59 trials with fresh errors clustered on bitlines must all keep the target. ``keep`` is a file in which a stopped
-    search goes on. Refused where no mapping can be shown to keep it, and for data without labels.
+    search goes on; ``hardened`` one for the network that checks the bounds of its feature maps itself. Refused where no
+    mapping can be shown to keep the target, and for data without labels.
     """
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = jobs.load(model)
@@ -87,6 +91,8 @@ def dram(
     other = network.on(judged)
     verify = partial(proof, network=other, profile=profile, max_loss=most, seed=seed, on_progress=on_progress)
     plan = planning.verified(lambda each: planning.assign(each, partitions), tensors, verify)
+    if hardened is not None:
+        files.write_bytes(hardened, network.hardened().SerializeToString())
     return replace(plan, labels=_labels(made, profile, factor, duration_s))
 
 
@@ -134,6 +140,11 @@ class Faulty:
         self.network.injector.forget()
         self.network.inject_weights(seed)
         return self.clean - _right(self.network, self.examples, seed)
+
+    def hardened(self) -> onnx.ModelProto:
+        """Return the network with the bounds of its feature maps checked in the graph."""
+        features = {layer.input for layer in self.network.layers}
+        return hardening.hardened(self.network.model, {n: each for n, each in self.bounds.items() if n in features})
 
     def at_rates(self, rates: Mapping[str, float], seed: int) -> float:
         """Return the accuracy lost with uniform errors at these rates."""

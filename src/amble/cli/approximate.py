@@ -13,6 +13,8 @@ from amble.cli.verbs import main
 
 __all__ = ["dram"]
 
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
 
 @verb(main)
 @click.argument("model")
@@ -31,6 +33,7 @@ __all__ = ["dram"]
 @click.option("--examples", type=click.IntRange(min=50), default=200, show_default=True, help="Most, in each half.")
 @click.option("--fine", is_flag=True, help="Find a rate for each tensor; takes long.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the errors.")
+@click.option("--hardened", type=_FILE, help="Also write the network that checks its feature maps itself (.onnx).")
 @output_option
 def dram(
     terminal: Terminal,
@@ -45,6 +48,7 @@ def dram(
     examples: int,
     fine: bool,
     seed: int,
+    hardened: Path | None,
     output: Path | None,
 ) -> None:
     """Find which tensors of MODEL may live in approximate DRAM, and what energy that would save.
@@ -70,6 +74,7 @@ def dram(
             fine=fine,
             seed=seed,
             keep=keep,
+            hardened=hardened,
             on_progress=lambda what, done, total: on_progress(done, total),
         )
     if output is not None:
