@@ -1,0 +1,146 @@
+"""100,000 requests against the real server, good ones and bad ones: nothing lost, nothing wrong, memory bounded.
+
+A tiny network, so that it is the server that is soaked: of a hundred requests ninety are good (every answer is
+checked), five cannot be on time, three are malformed, two hang up before their answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import document
+import onnx
+from onnx import TensorProto, helper
+
+USERS = 16
+WARM = 0.2  # share of the requests after which memory must not grow any more
+MOST_GROWTH_BYTES = 16 << 20
+
+
+def network(path: Path) -> Path:
+    """Write a network that doubles rows of two numbers."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in "xy")
+    made = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "double", [x], [y])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, str(path))
+    return path
+
+
+def message(kind: str, number: int) -> bytes:
+    """One request: ``good``, ``late``, ``bad`` or ``gone``."""
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [number, -number]}
+    parameters = {"timeout": 1} if kind == "late" else {"priority": number % 3}
+    body = json.dumps({"id": str(number), "inputs": [tensor], "parameters": parameters}).encode()
+    if kind == "bad":
+        body = body[: number % len(body)] + b"\xff"
+    head = f"POST /v2/models/double/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@dataclass(slots=True)
+class Soak:
+    """Users in a closed loop. ``told``: kind and status → how often; ``wrong``: answers that are not the right one."""
+
+    port: int
+    pid: int
+    count: int
+    sent: int = 0
+    wrong: int = 0
+    told: Counter[tuple[str, int]] = field(default_factory=Counter)
+    memory: list[tuple[int, int]] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Let all users work until everything is sent."""
+        await asyncio.gather(*(self._user() for _ in range(USERS)))
+
+    async def _user(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        while self.sent < self.count:
+            number = self.sent
+            self.sent += 1
+            if number % max(1, self.count // 20) == 0:
+                self.memory.append((number, _resident_bytes(self.pid)))
+            place = number % 100
+            kind = "good" if place < 90 else "late" if place < 95 else "bad" if place < 98 else "gone"
+            writer.write(message(kind, number))
+            if kind == "gone":
+                writer.close()
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                continue
+            status, body = await _answer(reader)
+            self.told[kind, status] += 1
+            self.wrong += not _right(kind, number, status, body)
+        writer.close()
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    line, length = await reader.readline(), 0
+    while (header := await reader.readline()) not in (b"\r\n", b""):
+        if header.lower().startswith(b"content-length:"):
+            length = int(header.split(b":")[1])
+    return int(line.split()[1]) if line else 0, await reader.readexactly(length)
+
+
+def _right(kind: str, number: int, status: int, body: bytes) -> bool:
+    """Tell whether an answer is what it must be."""
+    found = json.loads(body)
+    if kind == "good":
+        return status == 200 and found["id"] == str(number) and found["outputs"][0]["data"] == [2 * number, -2 * number]
+    return status == {"late": 503, "bad": 400}[kind] and bool(found["error"])
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+def main() -> None:
+    """Start the server, soak it, stop it, and see what is left."""
+    options = document.options("soak", __doc__)
+    count = 5_000 if options.quick else 100_000
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        free.close()
+        path = network(Path(folder) / "double.onnx")
+        words = [str(Path(sys.executable).parent / "amble"), "serve", str(path), "--json", f"--http-port={port}"]
+        running = subprocess.Popen(
+            [*words, "--grpc-port=-1", "--metrics-port=-1"], stdout=-1, stderr=subprocess.PIPE, text=True
+        )
+        assert running.stderr is not None
+        while '"ready"' not in running.stderr.readline():
+            assert running.poll() is None, "the server did not start"
+        soak, began_s = Soak(port, running.pid, count), time.perf_counter()
+        with suppress(KeyboardInterrupt):
+            asyncio.run(soak.run())
+        took_s = time.perf_counter() - began_s
+        last_bytes = _resident_bytes(running.pid)
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=60)
+    warm_bytes = next(size for number, size in soak.memory if number >= WARM * count)
+    answered = sum(soak.told.values())
+    expected = count - sum(1 for number in range(count) if number % 100 >= 98)
+    results = [{"kind": kind, "status": status, "count": many} for (kind, status), many in sorted(soak.told.items())]
+    results += [{"sent": number, "resident_bytes": size} for number, size in soak.memory]
+    results.append({"requests": count, "time_s": took_s, "rate_hz": count / took_s, "exit": running.returncode})
+    growth = last_bytes - warm_bytes
+    targets = [
+        document.target("requests without any answer", want="<= 0", value=expected - answered, unit="1"),
+        document.target("wrong answers", want="<= 0", value=soak.wrong, unit="1"),
+        document.target("memory grown since warm", want=f"<= {MOST_GROWTH_BYTES}", value=growth, unit="bytes"),
+        document.target("exit code after SIGTERM", want="<= 0", value=running.returncode, unit="1"),
+    ]
+    document.finish(options, results, targets)
+
+
+if __name__ == "__main__":
+    main()
