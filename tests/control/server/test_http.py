@@ -41,6 +41,17 @@ def test_the_server_describes_itself_and_its_model(open_house: House) -> None:
     assert open_house.call("GET", "/v2/models/plain/versions/1")[0] == 200
 
 
+def test_the_interface_is_described_and_every_path_of_it_exists(open_house: House) -> None:
+    found = open_house.call("GET", "/v2/openapi.json")[1]
+    for path, calls in found["paths"].items():
+        there = path.replace("{model}", "plain").replace("{version}", "1")
+        for method in calls:
+            if "unload" not in path:
+                status, answer, _ = open_house.call(method.upper(), there, {} if method == "post" else None)
+                assert str(status) in calls[method]["responses"], path
+                assert "no such path" not in str(answer)
+
+
 def test_health_is_json(open_house: House) -> None:
     assert open_house.call("GET", "/v2/health/live")[:2] == (200, {"live": True})
     assert open_house.call("GET", "/v2/health/ready")[:2] == (200, {"ready": True})

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from amble.control.server import openapi
 from amble.control.server.desk import Desk, Hold, Reply
 from amble.control.server.ledger import Book
 from amble.control.server.model import Model
@@ -105,6 +106,8 @@ class Http:
         match path:
             case ():
                 return _json({"name": "amble", "version": self.version, "extensions": EXTENSIONS})
+            case ("openapi.json",):
+                return _json(openapi.document(self.version))
             case ("health", "live"):
                 return _json({"live": True})
             case ("health", "ready"):
