@@ -8,22 +8,25 @@ banks that they have not seen is the matter of `bench/dram_fit.py`.
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
 import sys
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from dram_tables import FLOOR, Timings, rows, timings, voltages
+from dram_tables import FLOOR, NOMINAL_V, Timings, rows, timings, voltages
 from numpy.typing import NDArray
 
 from amble.core.files import save
-from amble.core.memories import FORMAT, BankRates, MemoryProfile, Source, VoltageCurve
+from amble.core.memories import FORMAT, BankRates, MemoryProfile, RetentionCurve, Source, VoltageCurve
 from amble.fit.banks import BankModel, Measured, fit_banks
 from amble.fit.voltage import AtVoltage, fit_onsets
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "src" / "amble" / "devices" / "memories"
+BITS = 2**34  # of a module of 2 GB
 NUM_BITLINES = 65_536  # of a rank's row; assumed for the spread over bitlines
 
 LATENCY = Source(
@@ -45,6 +48,12 @@ VOLTAGE = Source(
         "rates are a lower bound (independent bits); multiply by 1, 10 and 100, docs/decisions/0003",
         "tRCD = tRP = 10 ns and 20 degrees are inferred; other modules than those of the timings",
     ),
+)
+RETENTION = Source(
+    "bits lost by 31 DDR3L modules against refresh interval and temperature, at 1.35 V; fitted numbers only",
+    "Chang et al., SIGMETRICS 2017; CMU-SAFARI/DRAM-Voltage-Study @ b2089c3",
+    "none declared: the data are not shipped",
+    ("modules of 2 GB assumed; 20 and 70 degrees; voltage down to 1.15 V hardly matters", "means over modules"),
 )
 SPATIAL = Source(
     "flips per bitline of 103 DDR3 modules; one fitted number only",
@@ -76,7 +85,8 @@ def main() -> None:
             decades_per_c=slope,
             decades_per_c_error=error,
             line_shape=line_shape(data, vendor),
-            sources=(LATENCY, VOLTAGE, SPATIAL),
+            sources=(LATENCY, VOLTAGE, SPATIAL, RETENTION),
+            retention=retention(data, vendor),
         )
         save(profile, folder / f"{profile.name}.json", FORMAT)
         print(profile.name, len(profile.banks), profile.voltage, profile.line_shape)
@@ -169,6 +179,29 @@ def line_shape(data: Path, vendor: str) -> float:
         if row["vendor"] == vendor:
             shapes.append(float(row["n_flips_decoded"]) / NUM_BITLINES / (float(row["fano_bitline"]) - 1.0))
     return float(f"{np.median(shapes):.3g}")
+
+
+def retention(data: Path, vendor: str) -> RetentionCurve:
+    """Fit counts by a power of the interval and an exponential of temperature (quasi-Poisson, reweighted)."""
+    counts: dict[tuple[float, float], list[float]] = {}
+    with gzip.open(data / "chang2017_dram_voltage" / "retention_time_profile.csv.gz", "rt") as file:
+        for row in csv.DictReader(file):
+            if row["vendor"] == vendor and float(row["vdd"]) == NOMINAL_V:
+                key = (float(row["refresh_interval(ms)"]) / 1e3, float(row["temperature(C)"]))
+                counts.setdefault(key, []).append(float(row["total_dimm_bit_err_count"]))
+    tested = sorted(counts)
+    longest_s = max(interval for interval, _ in tested)
+    mean = np.array([np.mean(counts[key]) for key in tested])
+    design = np.array([[1.0, np.log(interval / longest_s), degrees - 20.0] for interval, degrees in tested])
+    fit = np.array([np.log(mean.max()) - 3.0, 5.0, 0.05])
+    for _ in range(100):
+        expected = np.exp(np.clip(design @ fit, -30.0, 30.0))
+        step = np.linalg.solve(design.T @ (expected[:, None] * design), design.T @ (mean - expected))
+        fit = fit + np.clip(step, -1.0, 1.0)
+    clean_s = max(interval for interval, _ in tested if not any(sum(counts[k]) for k in tested if k[0] <= interval))
+    values = (fit[0] - np.log(BITS)) / np.log(10), fit[1], fit[2] / np.log(10)
+    at = [float(f"{value:.4g}") for value in values]
+    return RetentionCurve(at[0], at[1], at[2], clean_s, longest_s, max(degrees for _, degrees in tested))
 
 
 def sram(data: Path) -> MemoryProfile:

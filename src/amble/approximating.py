@@ -232,7 +232,7 @@ def partitions_of(made: Module, profile: MemoryProfile, duration_s: float, facto
                 Setting(
                     point=point,
                     ber=rate,
-                    held_j=made.held_w(ratio) * duration_s / _NUM_PARTITIONS,
+                    held_j=made.held_w(ratio, point.refresh_s) * duration_s / _NUM_PARTITIONS,
                     read_j=made.read_j(ratio),
                     written_j=made.written_j(ratio),
                     read_s=made.read_s(point.trcd_s, point.trp_s),

@@ -91,6 +91,20 @@ def test_the_factor_over_the_lower_bound_scales_rates_at_low_voltage_alone() -> 
     )
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_bits_are_lost_at_long_refresh_and_in_heat_and_none_up_to_256_ms(name: str) -> None:
+    memory = profile(name)
+    rates = [memory.ber(MemoryPoint(refresh_s=interval), 0, ones=0.5) for interval in (0.064, 0.256, 1.024, 2.048)]
+    assert rates[:2] == [0.0, 0.0]
+    assert 0 < rates[2] < rates[3] < 1e-7
+    hot = memory.ber(MemoryPoint(refresh_s=2.048, temperature_c=70.0), 0, ones=0.5)
+    assert 10 * rates[3] < hot < 1e-6
+    with pytest.raises(Refused, match=r"measured up to 2\.048 s"):
+        memory.ber(MemoryPoint(refresh_s=5.0), 0, ones=0.5)
+    with pytest.raises(Refused, match="long refresh together"):
+        memory.ber(MemoryPoint(0.9, 10e-9, 10e-9, refresh_s=1.024), 0, ones=0.5)
+
+
 def test_undervolted_sram_follows_the_published_boards() -> None:
     assert 2e-6 < profile("sram-28nm").ber(MemoryPoint(0.56), 0, ones=0.5) < 2e-4
 

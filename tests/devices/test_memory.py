@@ -40,6 +40,12 @@ def test_lowering_the_array_supply_saves_less_than_its_square() -> None:
     assert made.read_j(1.0) > made.read_j(0.9) > made.read_j(0.8)
 
 
+def test_refreshing_less_often_saves_the_refresh_alone() -> None:
+    made = memory.module("ddr4-2400", "cpu")
+    refresh_w = 8 * 23_162e-12 * 1.2e9 / 4680
+    assert made.held_w(1.0) - made.held_w(1.0, refresh_s=0.128) == pytest.approx(refresh_w / 2, rel=2e-3)
+
+
 def test_shorter_timings_save_time_on_processors_and_none_on_prefetching_accelerators() -> None:
     cpu, tpu = memory.module("ddr4-2400", "cpu"), memory.module("ddr4-2400", "tpu")
     assert cpu.read_s(13.75e-9, 13.75e-9) > cpu.read_s(7.5e-9, 13.75e-9) > 0

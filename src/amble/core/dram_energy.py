@@ -163,11 +163,11 @@ class Module:
         """Return the energy of writing one byte [J]."""
         return self._moved_j(self.chip.command_j().write_j, voltage_ratio)
 
-    def held_w(self, voltage_ratio: float) -> float:
-        """Return the power of holding the whole module: background and refresh [W]."""
+    def held_w(self, voltage_ratio: float, refresh_s: float = 0.064) -> float:
+        """Return the power of holding the whole module: background, and refresh of all rows each so often [W]."""
         refresh_w = self.chip.command_j().refresh_j * self.chip.clock_hz / self.chip.trefi
         background_w = self.chip.standby_w(active=self.system.active)
-        scaled = refresh_w * _scale(self.shares.refresh, voltage_ratio)
+        scaled = refresh_w * 0.064 / refresh_s * _scale(self.shares.refresh, voltage_ratio)
         return self.num_chips * (scaled + background_w * _scale(self.shares.background, voltage_ratio))
 
     def read_s(self, trcd_s: float, trp_s: float) -> float:

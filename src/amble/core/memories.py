@@ -23,7 +23,16 @@ from amble.core.draws import hashed, key_of
 from amble.core.errors import Refused
 from amble.core.files import Format
 
-__all__ = ["FORMAT", "BankRates", "MemoryPoint", "MemoryProfile", "Source", "VoltageCurve", "line_rates"]
+__all__ = [
+    "FORMAT",
+    "BankRates",
+    "MemoryPoint",
+    "MemoryProfile",
+    "RetentionCurve",
+    "Source",
+    "VoltageCurve",
+    "line_rates",
+]
 
 Floats = NDArray[np.float64]
 
@@ -36,18 +45,20 @@ Shape = Literal["uniform", "bitline", "data"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class MemoryPoint:
-    """How a memory is run: supply over nominal supply, the two timings that may be short [s], temperature [°C]."""
+    """How a memory is run: supply over nominal, the two timings that may be short [s], temperature, refresh interval."""
 
     voltage_ratio: float = 1.0
     trcd_s: float = 13.75e-9
     trp_s: float = 13.75e-9
     temperature_c: float = 20.0
+    refresh_s: float = 0.064
 
     def __str__(self) -> str:
         """Write ``V 0.85, tRCD 10 ns, tRP 10 ns, 20 °C``."""
+        refresh = "" if self.refresh_s == 0.064 else f", refresh {self.refresh_s * 1e3:.4g} ms"
         return (
             f"V {self.voltage_ratio:.3g}, tRCD {self.trcd_s * 1e9:.4g} ns, tRP {self.trp_s * 1e9:.4g} ns, "
-            f"{self.temperature_c:g} °C"
+            f"{self.temperature_c:g} °C{refresh}"
         )
 
 
@@ -106,6 +117,30 @@ class VoltageCurve:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionCurve:
+    """Rate of bits lost between two refreshes: a power of the interval, exponential in temperature.
+
+    ``log10_ber`` is that at the longest interval tested and 20 °C; up to ``clean_s`` no module lost a bit.
+    """
+
+    log10_ber: float
+    exponent: float
+    decades_per_c: float
+    clean_s: float
+    longest_s: float
+    hottest_c: float
+
+    def ber(self, refresh_s: float, temperature_c: float) -> float:
+        """Return the rate; Refused beyond what was tested."""
+        if refresh_s <= self.clean_s:
+            return 0.0
+        if refresh_s > self.longest_s * (1 + 1e-9) or temperature_c > self.hottest_c:
+            raise Refused(f"retention was measured up to {self.longest_s:g} s and {self.hottest_c:g} °C; choose less")
+        exponent = self.log10_ber + self.exponent * math.log10(refresh_s / self.longest_s)
+        return _bounded(10.0 ** min(exponent + self.decades_per_c * (temperature_c - 20.0), 0.0))
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryProfile:
     """Rates of a vendor's modules over timings, voltage and temperature, with their uncertainty and sources.
 
@@ -123,6 +158,7 @@ class MemoryProfile:
     decades_per_c_error: float
     line_shape: float | None
     sources: tuple[Source, ...]
+    retention: RetentionCurve | None = None
 
     @property
     def num_banks(self) -> int:
@@ -137,7 +173,10 @@ class MemoryProfile:
             count = math.floor((1.0 - self.voltage.lowest_ratio) / voltage_step + 1e-9)
             at = self.voltage.trcd_s, self.voltage.trp_s
             lowered = [MemoryPoint(1.0 - step * voltage_step, *at) for step in range(1, count + 1)]
-        return (MemoryPoint(), *timed, *lowered)
+        kept = []
+        if self.retention is not None:
+            kept = [MemoryPoint(refresh_s=0.064 * 2**step) for step in range(1, 6)]
+        return (MemoryPoint(), *timed, *lowered, *kept)
 
     def ber(self, point: MemoryPoint, bank: int, *, ones: float, factor: float = 10.0, spreads: float = 0.0) -> float:
         """Return the bit error rate of a bank of data with this share of ones.
@@ -146,8 +185,12 @@ class MemoryProfile:
         ``spreads``: standard deviations between modules by which this module is worse than the typical one.
         Refused where nothing was measured.
         """
+        lost = self._lost(point)
         if point.voltage_ratio < 1.0:
-            return self._ber_at_voltage(point, factor, spreads)
+            return _bounded(lost + self._ber_at_voltage(point, factor, spreads))
+        return _bounded(lost + self._ber_at_timings(point, bank, ones, spreads))
+
+    def _ber_at_timings(self, point: MemoryPoint, bank: int, ones: float, spreads: float) -> float:
         rates = self._timed(point)
         if rates is None:
             return 0.0
@@ -176,6 +219,16 @@ class MemoryProfile:
             lines = line_rates(min(rate / flip, 1.0), self.line_shape, num_lines=layout.row_bits, module=module)
             model = Bitline(lines, np.full(len(lines), flip))
         return DramErrors(model, layout, module)
+
+    def _lost(self, point: MemoryPoint) -> float:
+        """Return the rate of bits lost to a long refresh interval."""
+        if point.refresh_s <= 0.064:
+            return 0.0
+        if self.retention is None:
+            raise Refused(f"{self.name} was measured at nominal refresh only; choose 64 ms")
+        if point.voltage_ratio < 1.0 and point.refresh_s > self.retention.clean_s:
+            raise Refused(f"{self.name}: nothing tells errors at low voltage and long refresh together; choose one")
+        return self.retention.ber(point.refresh_s, point.temperature_c)
 
     def _timed(self, point: MemoryPoint) -> BankRates | None:
         """Return the rates at these timings, those of the shorter tested ones between two; None at safe timings."""
