@@ -45,7 +45,7 @@ Shape = Literal["uniform", "bitline", "data"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class MemoryPoint:
-    """How a memory is run: supply over nominal, the two timings that may be short [s], temperature, refresh interval."""
+    """How a memory is run: supply over nominal, the two timings that may be short, temperature, refresh interval."""
 
     voltage_ratio: float = 1.0
     trcd_s: float = 13.75e-9
