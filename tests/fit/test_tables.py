@@ -252,3 +252,11 @@ def test_a_stacked_prediction_lies_between_its_members(tmp_path):
     both, _ = predict_table(replace(fitted, held_out=halves), rest)
     assert both.latency_s == pytest.approx(np.sqrt(own.latency_s * lines.latency_s))
     assert both.power_w == pytest.approx(own.power_w)
+
+
+def test_the_summary_says_what_the_points_left_out_changed(tmp_path):
+    fitted = fit_table(synthetic.table(tmp_path, synthetic.rows(2)))
+    plain = replace(fitted.held_out, time_wider=1.0, power_wider=1.0, time_lines=0.0, power_lines=0.0)
+    changed = replace(fitted, held_out=replace(plain, time_wider=1.5))
+    assert ("time, as they asked for", "interval x 1.50, 0% straight lines") in changed.summary()
+    assert all("asked" not in what for what, _ in replace(fitted, held_out=plain).summary())

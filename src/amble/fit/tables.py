@@ -86,12 +86,14 @@ class FittedTable:
         ]
         if left_out is None:
             return (*lines, ("error on points left out", "unknown: too few points to leave any out"))
-        for what, middle, high in (
-            ("time", left_out.time_median, left_out.time_p95),
-            ("power", left_out.power_median, left_out.power_p95),
+        for what, middle, high, wider, share in (
+            ("time", left_out.time_median, left_out.time_p95, left_out.time_wider, left_out.time_lines),
+            ("power", left_out.power_median, left_out.power_p95, left_out.power_wider, left_out.power_lines),
         ):
             if middle is not None and high is not None:
                 lines.append((f"error of {what} on points left out", f"median {middle:.2%}, p95 {high:.2%}"))
+            if wider > 1 or share > 0:
+                lines.append((f"{what}, as they asked for", f"interval x {wider:.2f}, {share:.0%} straight lines"))
         return tuple(lines)
 
     def measured(self) -> Measured:
