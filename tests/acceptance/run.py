@@ -1,4 +1,4 @@
-"""Other people's clients -> one verdict on `amble serve`: starts the server on the bundled network and runs all seven.
+"""Other people's clients -> one verdict on `amble serve`, started on the bundled network: all seven, and a fuzzer.
 
     make setup-peers && make acceptance          DEVICE=sim:jetson-tx2 make acceptance, for one with a meter
     ALLOW_MISSING="wrk kserve" make acceptance   these may be unable to run here; any other that is, has failed
@@ -75,6 +75,7 @@ def clients(at: dict[str, str]) -> dict[str, list[str]]:
             *("--spawn-rate", "4", "--run-time", "5s", "--host", at["http"], "--model", MODEL, "--rate-hz", "5"),
         ],
         "wrk": [f"{here}/check_wrk.sh", at["http"], MODEL],
+        "schemathesis": [f"{here}/check_schemathesis.sh", peer("schemathesis", "st"), at["http"]],
     }
 
 

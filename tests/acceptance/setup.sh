@@ -1,17 +1,18 @@
 #!/bin/bash
 # Usage: setup.sh [NAME ...]      Make the environments of other people's programs: .venv-peer-NAME beside .venv.
-# Clients of the server: triton locust kserve analyzer perf_analyzer. Servers to compare with: litserve ray mlserver bentoml.
+# Clients of the server: triton locust kserve analyzer perf_analyzer schemathesis. Servers to compare with: litserve ray mlserver bentoml.
 # Without names: the clients and the servers that every bench of serving needs (litserve, ray).
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 root=$(realpath "$here/../..")
 run=("onnxruntime==1.31.1" "numpy==2.4.6")      # what the compared servers answer with: the same as ours
-for name in ${@:-triton locust kserve analyzer perf_analyzer litserve ray}; do
+for name in ${@:-triton locust kserve analyzer perf_analyzer schemathesis litserve ray}; do
     case $name in
         triton)   wanted=("tritonclient[http,grpc]==2.73.0" mlcommons-loadgen==6.0.17) ;;
         locust)   wanted=(locust==2.47.0) ;;
         kserve)   wanted=(kserve==0.21.0 "psutil<6") ;;
         analyzer) wanted=(triton-model-analyzer==1.58.0 "setuptools<81") ;;
+        schemathesis) wanted=(schemathesis==4.32.0) ;;
         litserve) wanted=(litserve==0.2.19 "${run[@]}") ;;
         ray)      wanted=("ray[serve]==2.60.0" "${run[@]}") ;;
         mlserver) wanted=(mlserver==1.7.1 onnxruntime numpy) ;;

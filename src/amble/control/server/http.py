@@ -107,7 +107,9 @@ class Http:
             case ():
                 return _json({"name": "amble", "version": self.version, "extensions": EXTENSIONS})
             case ("openapi.json",):
-                return _json(openapi.document(self.version))
+                return _json(
+                    openapi.document(self.version, {each.name: each.versions for each in self.repository.models})
+                )
             case ("health", "live"):
                 return _json({"live": True})
             case ("health", "ready"):

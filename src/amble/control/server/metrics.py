@@ -134,7 +134,7 @@ def _each(labels: Labels, name: str, counts: Mapping[str, int]) -> Iterator[Row]
 
 
 def _device(page: _Page, seen: Seen) -> None:
-    labels = {"gpu_uuid": seen.device}
+    labels = {"gpu_uuid": seen.device.replace(":", "-")}  # perf_analyzer's readers split at the colon
     known = (
         ("nv_gpu_utilization", "gauge", "Share of the time in which the device works", seen.utilization),
         ("nv_gpu_power_usage", "gauge", "Power in W", seen.power_w),

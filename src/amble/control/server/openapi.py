@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amble.control.server.protocol import DATATYPES
@@ -11,10 +12,11 @@ __all__ = ["document"]
 Json = dict[str, Any]
 
 
-def document(version: str) -> Json:
-    """Return the document."""
-    model = [_path("model")]
-    both = [_path("model"), _path("version")]
+def document(version: str, served: Mapping[str, Sequence[str]]) -> Json:
+    """Return the document; ``served`` are the models and their versions."""
+    numbers = sorted({each for versions in served.values() for each in versions})
+    model = [_path("model", list(served))]
+    both = [*model, _path("version", numbers)]
     paths: Json = {
         "/v2": {"get": _call("Describe the server", _ref("Server"))},
         "/v2/health/live": {"get": _call("Tell that it runs", _object("live"))},
@@ -108,8 +110,9 @@ _SCHEMAS: Json = {
 }
 
 
-def _path(name: str) -> Json:
-    return {"name": name, "in": "path", "required": True, "schema": _TEXT}
+def _path(name: str, values: list[str]) -> Json:
+    schema = {**_TEXT, "enum": values} if values else _TEXT
+    return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _call(
