@@ -28,7 +28,7 @@ def written(energy_j: float | None = 141733920768.25) -> dict[str, float]:
     book.failed("CANCELED", "canceled", 0.0)
     totals = Totals(active_j=2.0 if energy_j else None, idle_j=1.0 if energy_j else None)
     seen = Seen(
-        'dev"ice', "0.1.0", "real", energy_j, energy_j and 1e-7, 0.25, Clocks(core_hz=1.3e9, power_limit_w=15.0)
+        'dev"ice:0', "0.1.0", "real", energy_j, energy_j and 1e-7, 0.25, Clocks(core_hz=1.3e9, power_limit_w=15.0)
     )
     found = {}
     for line in text(ledger, totals, seen).splitlines():
@@ -41,9 +41,9 @@ def written(energy_j: float | None = 141733920768.25) -> dict[str, float]:
 
 def test_numbers_are_plain_decimals_however_large_or_small() -> None:
     found = written()
-    assert found['nv_energy_consumption{gpu_uuid="dev\\"ice"}'] == 141733920768.25
-    assert found['nv_gpu_power_usage{gpu_uuid="dev\\"ice"}'] == 1e-7
-    assert found['nv_gpu_power_limit{gpu_uuid="dev\\"ice"}'] == 15.0
+    assert found['nv_energy_consumption{gpu_uuid="dev\\"ice-0"}'] == 141733920768.25
+    assert found['nv_gpu_power_usage{gpu_uuid="dev\\"ice-0"}'] == 1e-7
+    assert found['nv_gpu_power_limit{gpu_uuid="dev\\"ice-0"}'] == 15.0
 
 
 def test_counters_say_what_happened() -> None:
@@ -60,8 +60,8 @@ def test_counters_say_what_happened() -> None:
     assert found['amble_refusals_total{model="m",cause="deadline"}'] == 1
     assert found['amble_answers_total{model="m",precision="int8"}'] == 2
     assert found['amble_request_energy_joules_count{model="m"}'] == 2
-    assert found['amble_energy_joules_total{device="dev\\"ice",kind="idle"}'] == 1.0
-    assert found['amble_clock_hertz{device="dev\\"ice",domain="core",kind="ran"}'] == 1.3e9
+    assert found['amble_energy_joules_total{device="dev\\"ice:0",kind="idle"}'] == 1.0
+    assert found['amble_clock_hertz{device="dev\\"ice:0",domain="core",kind="ran"}'] == 1.3e9
 
 
 def test_what_is_unknown_is_left_out() -> None:
