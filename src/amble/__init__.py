@@ -20,7 +20,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from amble.approximating import dram
     from amble.core.errors import AmbleError, Infeasible, Refused
     from amble.core.point import Clocks, OperatingPoint
     from amble.core.schedule import Deadline, Schedule
@@ -41,8 +40,9 @@ if TYPE_CHECKING:
         save,
         show,
     )
-    from amble.quantizing import quantize
-    from amble.serving import serve
+    from amble.jobs.approximating import dram
+    from amble.jobs.quantizing import quantize
+    from amble.jobs.serving import serve
 
 _HOMES = {
     "amble.jobs": (
@@ -62,9 +62,9 @@ _HOMES = {
         "save",
         "show",
     ),
-    "amble.approximating": ("dram",),
-    "amble.quantizing": ("quantize",),
-    "amble.serving": ("serve",),
+    "amble.jobs.approximating": ("dram",),
+    "amble.jobs.quantizing": ("quantize",),
+    "amble.jobs.serving": ("serve",),
     "amble.core.errors": ("AmbleError", "Infeasible", "Refused"),
     "amble.core.point": ("Clocks", "OperatingPoint"),
     "amble.core.schedule": ("Deadline", "Schedule"),

@@ -43,7 +43,7 @@ class Serving:
     def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
         from amble.control.server.front import Doors
-        from amble.serving import Options
+        from amble.jobs.serving import Options
 
         _configure(self.log)
         http, grpc, metrics = self.ports

@@ -24,7 +24,7 @@ from amble.core.report import Estimate, Share
 from amble.core.schedule import Deadline
 from amble.core.variants import Allowance, Variant, Variants
 from amble.jobs import VARIANTS
-from amble.serving import GOVERNORS, Kitchen, Options, open_for_serving
+from amble.jobs.serving import GOVERNORS, Kitchen, Options, open_for_serving
 
 T = TypeVar("T")
 DOORS = Doors(http_port=0, grpc_port=None, metrics_port=None)

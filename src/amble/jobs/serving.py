@@ -20,7 +20,7 @@ import numpy as np
 from amble import bundled
 from amble.control.engine import Totals
 from amble.control.governor import Governor
-from amble.control.governors import Amble, Budget, Dvfs, Fixed, Pit, int8_max, max_clocks
+from amble.control.governors import Amble, Budget, Dvfs, Fixed, Pit, Tuning, int8_max, max_clocks
 from amble.control.server import front
 from amble.control.server.desk import Listener
 from amble.control.server.front import Doors, OnReady
@@ -53,9 +53,12 @@ _IDLE_S = 0.05
 _NOMINAL_W = 1.0
 _NO_SLO_S = 0.1  # what a governor aims at when no objective is given, or ten times the model's own time
 
+_LIVE = Tuning(chance=2.0)
+"""Never hold a request back for company: a client that waits for its answer sends nothing meanwhile."""
+
 MakeGovernor = Callable[[Ladder, Deadline, Budget], Governor[Any]]
 GOVERNORS: Mapping[str, MakeGovernor] = {
-    "amble": Amble,
+    "amble": lambda ladder, aim, budget: Amble(ladder, aim, budget, _LIVE),
     "pit": lambda ladder, aim, budget: Pit(ladder),
     "dvfs": lambda ladder, aim, budget: Dvfs(ladder),
     "int8-max": lambda ladder, aim, budget: int8_max(ladder),

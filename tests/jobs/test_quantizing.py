@@ -17,7 +17,7 @@ from amble.core import files
 from amble.core.errors import Refused
 from amble.core.point import OperatingPoint
 from amble.core.variants import Variants
-from amble.quantizing import FILE, graphs, quantize
+from amble.jobs.quantizing import FILE, graphs, quantize
 from amble.runtimes.onnx import OnnxRunner
 from tests.runtimes import models
 

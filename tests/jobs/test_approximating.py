@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import amble
-from amble.approximating import dram
 from amble.cli import main
 from amble.core.errors import Refused
 from amble.core.partitions import DramPlan
+from amble.jobs.approximating import dram
 
 CENTRES = np.random.default_rng(0).normal(0, 1, (4, 600)).astype(np.float32)
 
