@@ -24,10 +24,11 @@ import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 from onnxruntime import quantization  # noqa: E402
 
-from amble import approximating, bundled, jobs  # noqa: E402
+from amble import bundled, jobs  # noqa: E402
 from amble.core.errors import Refused  # noqa: E402
 from amble.core.partitions import DramPlan, Partition, Stored  # noqa: E402
 from amble.devices import memory  # noqa: E402
+from amble.jobs import approximating  # noqa: E402
 from amble.measure.tolerance import Rule  # noqa: E402
 from amble.plan import dram as planning  # noqa: E402
 from amble.runtimes.faulty_onnx import FaultyOnnx  # noqa: E402

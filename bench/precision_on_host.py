@@ -27,7 +27,7 @@ from typing import Any, cast  # noqa: E402
 import numpy as np  # noqa: E402
 
 import amble  # noqa: E402
-from amble import bundled, quantizing  # noqa: E402
+from amble import bundled  # noqa: E402
 from amble.control.batcher import Refusal, Request  # noqa: E402
 from amble.control.engine import Batch, Engine, Lane  # noqa: E402
 from amble.control.governor import Governor  # noqa: E402
@@ -39,6 +39,7 @@ from amble.core.ports import Clock, Device  # noqa: E402
 from amble.core.schedule import Deadline  # noqa: E402
 from amble.core.variants import Variant, Variants  # noqa: E402
 from amble.devices.host import MonotonicClock, Unmetered  # noqa: E402
+from amble.jobs import quantizing  # noqa: E402
 from amble.measure.accuracy import Examples  # noqa: E402
 from amble.measure.rounds import rounds  # noqa: E402
 from amble.plan.ladder import build  # noqa: E402
