@@ -22,7 +22,7 @@ setup: .venv/.all
 
 setup-system:
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev make chromium
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev make chromium wrk
 
 setup-peers: .venv/.all
 	tests/acceptance/setup.sh
