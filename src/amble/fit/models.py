@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from amble.fit.laws import POWER_LAWS, TIME_LAWS, Law
 from amble.fit.pooled import Estimate, fit_pooled
@@ -68,6 +69,11 @@ def predict(model: str, measured: Measured, *, at: Floats, rows: NDArray[np.int6
     """
     if model not in MODELS:
         raise ValueError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
+    with threadpool_limits(limits=1, user_api="blas"):  # the matrices are small: threads would wait for each other
+        return _predicted(model, measured, at, rows)
+
+
+def _predicted(model: str, measured: Measured, at: Floats, rows: NDArray[np.int64] | None) -> Prediction:
     if model == DEFAULT:
         fitted = fit_pooled(measured.knobs, measured.points, measured.latency_s, measured.power_w)
         return _with_intervals(*fitted.predict(at, rows))
