@@ -45,7 +45,7 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
         case "sim", [] | ["governor"]:
             number = int(options.get("seed", seed))
             return simulated.open(
-                name, compute=onnx.compute, seed=number, governor=options.get("governor", "performance")
+                name, compute=onnx.OnnxRunner().run, seed=number, governor=options.get("governor", "performance")
             )
         case "recorded", []:
             return recorded.open(name, workload=workload, compute=onnx.OnnxRunner())
