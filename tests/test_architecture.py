@@ -24,12 +24,15 @@ def test_the_command_line_starts_without_the_heavy_packages(heavy: str) -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "extra", ["torch", "plotly", "pynvml", "grpc", "uvicorn", "uvloop", "tritonclient", "opentelemetry"]
-)
+@pytest.mark.parametrize("extra", ["plotly", "pynvml", "grpc", "uvicorn", "uvloop", "tritonclient", "opentelemetry"])
 def test_an_extra_is_imported_in_one_module_only(extra: str) -> None:
     users = [path for path in MODULES if extra in _imports(path)]
     assert len(users) <= 1, users
+
+
+def test_torch_is_imported_only_where_gradients_or_its_own_tensors_are_needed() -> None:
+    users = {str(path.relative_to(SOURCE)) for path in MODULES if "torch" in _imports(path)}
+    assert {user for user in users if not user.startswith("adapt/learning/")} <= {"runtimes/faulty_torch.py"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
