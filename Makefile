@@ -17,7 +17,7 @@ setup: .venv/.all
 	@touch $@
 
 .venv/.all: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) install -q -c constraints.txt -e '.[plots,nvidia,serve,trace,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[plots,nvidia,serve,trace,torch,dev]'
 	@touch $@ .venv/.core
 
 setup-system:
@@ -44,11 +44,9 @@ bench: .venv/.all
 	.venv/bin/python bench/all.py
 
 models: .venv/.all
-	$(PIP) install -q -c constraints.txt -e '.[torch]'
 	.venv/bin/python bench/models.py
 
 train: .venv/.all
-	$(PIP) install -q -c constraints.txt -e '.[torch]'
 	.venv/bin/python train/train.py
 
 clean:
