@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amble.core.dram import Bitline, DataDependent, Uniform
+from amble.core.dram import DataDependent, Lines, Uniform
 from amble.core.errors import Refused
 from amble.core.files import load, save
 from amble.core.memories import FORMAT, MemoryPoint, MemoryProfile, line_rates
@@ -109,7 +109,7 @@ def test_undervolted_sram_follows_the_published_boards() -> None:
     assert 2e-6 < profile("sram-28nm").ber(MemoryPoint(0.56), 0, ones=0.5) < 2e-4
 
 
-@pytest.mark.parametrize(("shape", "kind"), [("uniform", Uniform), ("bitline", Bitline), ("data", DataDependent)])
+@pytest.mark.parametrize(("shape", "kind"), [("uniform", Uniform), ("bitline", Lines), ("data", DataDependent)])
 def test_the_errors_made_have_the_rate_of_the_profile(shape, kind) -> None:  # type: ignore[no-untyped-def]
     memory = profile("ddr3-vendorB")
     for flip in (1.0, 0.5):

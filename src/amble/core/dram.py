@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amble.core.draws import chosen, hashed, key_of, stream
+from amble.core.layout import Cells, Layout
 
 __all__ = [
     "Bitline",
@@ -27,6 +29,7 @@ __all__ = [
     "DramErrors",
     "ErrorModel",
     "Layout",
+    "Lines",
     "Span",
     "Uniform",
     "WeakCells",
@@ -41,75 +44,6 @@ Bits = NDArray[np.uint8]
 Words = NDArray[Any]  # of an unsigned integer
 
 _CHUNK = 1 << 17  # cells looked at together: what fits the cache
-_LINE_BITS = 512  # a cache line
-
-
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """Where bits lie: chip, bank, row and bitline, each [cell]; bitlines count across the chips of a rank."""
-
-    chip: Ints
-    bank: Ints
-    row: Ints
-    bitline: Ints
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How the bit addresses of a rank map to its cells.
-
-    The chips take the bytes in turn. ``interleaving`` says what follows after a row's or a cache line's worth of
-    addresses: ``rows`` the next row of the same bank, ``banks`` the same row of the next bank, ``lines`` the next bank
-    after every cache line of 64 bytes.
-    """
-
-    num_chips: int = 8
-    num_banks: int = 8
-    num_rows: int = 32_768
-    row_bits: int = 65_536
-    interleaving: Literal["rows", "banks", "lines"] = "rows"
-
-    def __post_init__(self) -> None:
-        """Check the sizes."""
-        if min(self.num_chips, self.num_banks, self.num_rows) < 1 or self.row_bits % _LINE_BITS:
-            raise ValueError(f"a layout needs chips, banks, rows, and rows of a multiple of {_LINE_BITS} bits")
-        if self.interleaving not in ("rows", "banks", "lines"):
-            raise ValueError(f"interleaving is 'rows', 'banks' or 'lines', not {self.interleaving!r}")
-
-    @property
-    def num_bits(self) -> int:
-        """Return how many bits the rank holds."""
-        return self.num_banks * self.num_rows * self.row_bits
-
-    def cells(self, addresses: Ints) -> Cells:
-        """Return where the bits at these addresses [cell] lie; ValueError outside the rank."""
-        if addresses.size and (addresses.min() < 0 or addresses.max() >= self.num_bits):
-            raise ValueError(f"addresses lie in 0..{self.num_bits - 1}")
-        bank, row, bitline = self._placed(addresses)
-        return Cells((addresses >> 3) % self.num_chips, bank, row, bitline)
-
-    def addresses(self, cells: Cells) -> Ints:
-        """Return the bit addresses [cell] of these cells: the inverse of ``cells``."""
-        if self.interleaving == "rows":
-            return (cells.bank * self.num_rows + cells.row) * self.row_bits + cells.bitline
-        if self.interleaving == "banks":
-            return (cells.row * self.num_banks + cells.bank) * self.row_bits + cells.bitline
-        line, bit = cells.bitline // _LINE_BITS, cells.bitline % _LINE_BITS
-        lines = self.row_bits // _LINE_BITS
-        return ((cells.row * lines + line) * self.num_banks + cells.bank) * _LINE_BITS + bit
-
-    def _placed(self, addresses: Ints) -> tuple[Ints, Ints, Ints]:
-        if self.interleaving == "lines":
-            rest, bit = np.divmod(addresses, _LINE_BITS)
-            rest, bank = np.divmod(rest, self.num_banks)
-            row, line = np.divmod(rest, self.row_bits // _LINE_BITS)
-            return bank, row, line * _LINE_BITS + bit
-        rest, bitline = np.divmod(addresses, self.row_bits)
-        if self.interleaving == "rows":
-            bank, row = np.divmod(rest, self.num_rows)
-        else:
-            row, bank = np.divmod(rest, self.num_banks)
-        return bank, row, bitline
 
 
 class ErrorModel(Protocol):
@@ -183,9 +117,13 @@ class Uniform:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bitline:
-    """Model 1: each bitline has its own weak share and flip probability, both [bitline]."""
+class Lines:
+    """Models 1 and 2: each bitline, or each row, has its own weak share and flip probability, both [line].
 
+    Lines past the last one known start again with the first.
+    """
+
+    axis: Literal["bitline", "row"]
     p_weak: Floats
     p_flip: Floats
     most_weak: float = field(init=False)
@@ -194,46 +132,31 @@ class Bitline:
 
     def __post_init__(self) -> None:
         """Take lists as well as arrays, and check them."""
+        if self.axis not in ("bitline", "row"):
+            raise ValueError(f"lines are 'bitline' or 'row', not {self.axis!r}")
         _take_lines(self)
 
     def weak(self, cells: Cells) -> Floats:
-        """Return the share of each cell's bitline [cell]; bitlines past the last one known start again."""
-        return self.p_weak[cells.bitline % len(self.p_weak)]
+        """Return the share of each cell's line [cell]."""
+        return self.p_weak[self._line(cells) % len(self.p_weak)]
 
     def flip(self, cells: Cells, stored: Bits) -> Floats:
-        """Return the flip probability of each cell's bitline [cell]."""
-        return self.p_flip[cells.bitline % len(self.p_flip)]
+        """Return the flip probability of each cell's line [cell]."""
+        return self.p_flip[self._line(cells) % len(self.p_flip)]
 
     def ber(self, ones: float) -> float:
-        """Return the mean of P F over the bitlines."""
+        """Return the mean of P F over the lines."""
         return float((self.p_weak * self.p_flip).mean())
 
+    def _line(self, cells: Cells) -> Ints:
+        return cells.bitline if self.axis == "bitline" else cells.row
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Wordline:
-    """Model 2: each row has its own weak share and flip probability, both [row]."""
 
-    p_weak: Floats
-    p_flip: Floats
-    most_weak: float = field(init=False)
-    most_flip: float = field(init=False)
-    least_flip: float = field(init=False)
+Bitline = partial(Lines, "bitline")
+"""Model 1, from P and F of each bitline."""
 
-    def __post_init__(self) -> None:
-        """Take lists as well as arrays, and check them."""
-        _take_lines(self)
-
-    def weak(self, cells: Cells) -> Floats:
-        """Return the share of each cell's row [cell]; rows past the last one known start again."""
-        return self.p_weak[cells.row % len(self.p_weak)]
-
-    def flip(self, cells: Cells, stored: Bits) -> Floats:
-        """Return the flip probability of each cell's row [cell]."""
-        return self.p_flip[cells.row % len(self.p_flip)]
-
-    def ber(self, ones: float) -> float:
-        """Return the mean of P F over the rows."""
-        return float((self.p_weak * self.p_flip).mean())
+Wordline = partial(Lines, "row")
+"""Model 2, from P and F of each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +271,7 @@ class DramErrors:
 
     def _candidates(self, span: Span) -> Iterator[Ints]:
         """Yield the addresses that could be weak: all, or those on bitlines with weak cells where these are few."""
-        if not isinstance(self.model, Bitline) or self.layout.interleaving == "lines":
+        if not isinstance(self.model, Lines) or self.model.axis == "row" or self.layout.interleaving == "lines":
             yield from _chunks(span)
             return
         row_bits = self.layout.row_bits
@@ -405,7 +328,7 @@ def _check_shares(**shares: float) -> None:
             raise ValueError(f"{name} lies in [0, 1], not {share}")
 
 
-def _take_lines(model: Bitline | Wordline) -> None:
+def _take_lines(model: Lines) -> None:
     weak, flip = np.asarray(model.p_weak, np.float64), np.asarray(model.p_flip, np.float64)
     if weak.ndim != 1 or weak.shape != flip.shape or not weak.size:
         raise ValueError("p_weak and p_flip must both be [line], of one length and not empty")
