@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ import amble
 from amble.cli import main
 from amble.core.errors import Refused
 from amble.core.partitions import DramPlan
-from amble.jobs.approximating import dram
+from amble.devices import memory
+from amble.jobs.approximating import Faulty, dram, trials
+from amble.measure.accuracy import Examples
+from amble.runtimes.faulty_onnx import FaultyOnnx
 
 CENTRES = np.random.default_rng(0).normal(0, 1, (4, 600)).astype(np.float32)
 
@@ -88,6 +92,31 @@ def test_single_tensors_bear_at_least_what_all_bear_together_and_more_errors_sav
 ) -> None:
     assert mapped(model, data, fine=True).energy_j <= found[0].energy_j * (1 + 1e-9)
     assert mapped(model, data, factor=100.0).saving <= found[0].saving
+
+
+def unseen(model: Path) -> Faulty:
+    """The network on examples that no search has seen."""
+    random = np.random.default_rng(2)
+    labels = random.integers(0, 4, 200)
+    x = CENTRES[labels] + random.normal(0, 1, (200, 600)).astype(np.float32)
+    return Faulty.of(FaultyOnnx(model), Examples({"x": x.astype(np.float32)}, labels.astype(np.int64)))
+
+
+def test_a_mapping_keeps_its_target_on_unseen_examples_and_modules(
+    model: Path, found: tuple[DramPlan, list[str]]
+) -> None:
+    given = {"network": unseen(model), "profile": memory.profile("vendorB")}
+    losses = trials(found[0], **given, num=40, seed=0)  # type: ignore[arg-type]
+    assert sum(loss <= 0.05 for loss in losses) >= 38
+    assert losses[:3] == trials(found[0], **given, num=3, seed=0)  # type: ignore[arg-type]
+
+
+def test_trials_tell_a_mapping_that_keeps_nothing(model: Path, found: tuple[DramPlan, list[str]]) -> None:
+    wrong = replace(found[0], placed=tuple(replace(each, ber=0.4) for each in found[0].placed))
+    losses = trials(wrong, network=unseen(model), profile=memory.profile("vendorB"), num=3, seed=0)
+    assert min(losses) > 0.05
+    clean = replace(found[0], placed=tuple(replace(each, ber=0.0) for each in found[0].placed))
+    assert trials(clean, network=unseen(model), profile=memory.profile("vendorB"), num=2, seed=0) == [0.0, 0.0]
 
 
 def test_a_mapping_is_read_back_from_its_file_and_shown(tmp_path: Path, found: tuple[DramPlan, list[str]]) -> None:

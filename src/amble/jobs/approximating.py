@@ -18,6 +18,7 @@ from amble import bundled, jobs
 from amble.core import files
 from amble.core.dram import Bitline, DramErrors, ErrorModel, Uniform
 from amble.core.dram_energy import Module
+from amble.core.draws import key_of
 from amble.core.errors import Refused
 from amble.core.files import Format
 from amble.core.memories import MemoryProfile, line_rates
@@ -33,7 +34,7 @@ from amble.runtimes import hardening
 from amble.runtimes.faults import Bounds, Home, bounds_of
 from amble.runtimes.faulty_onnx import FaultyOnnx
 
-__all__ = ["Faulty", "borne", "dram", "halves", "partitions_of", "proof", "stored"]
+__all__ = ["Faulty", "borne", "dram", "halves", "on_module", "partitions_of", "proof", "stored", "trials"]
 
 _DECADES = (-9.0, -1.0, 0.25)  # of the coarse search
 _MARGIN = 0.25  # of the range of clean values, on either side
@@ -252,13 +253,7 @@ def proof(
         nonlocal done
         done += 1
         on_progress("verifying", done, 59)
-        models = {rate: _shaped(rate, profile, fresh) for rate in {each.ber for each in plan.placed}}
-        homes = {
-            each.tensor: (DramErrors(models[each.ber], module=fresh), each.start_bit)
-            for each in plan.placed
-            if each.ber > 0.0
-        }
-        return network.loss(homes, fresh)
+        return on_module(plan, network, profile, fresh)
 
     found = tolerance.verify(
         trial, {}, max_loss=max_loss, share=_SHOWN_SHARE, confidence=_CONFIDENCE, seed=seed + 1_000_000
@@ -269,6 +264,26 @@ def proof(
         f"at least {found.share_low:.1%} do, with {_CONFIDENCE:.0%} confidence"
     )
     return found.share_low >= _SHOWN_SHARE - 1e-9, said
+
+
+def trials(plan: DramPlan, *, network: Faulty, profile: MemoryProfile, num: int, seed: int) -> list[float]:
+    """Return the accuracy lost on ``num`` fresh modules [trial], on the examples that ``network`` holds.
+
+    Give examples that neither the rates nor the proof have seen (``network.on(examples)``), and a seed whose modules
+    they have not seen: those of `proof` start at its seed plus 1,000,000.
+    """
+    return [on_module(plan, network, profile, seed + 2_000_000 + trial) for trial in range(num)]
+
+
+def on_module(plan: DramPlan, network: Faulty, profile: MemoryProfile, module: int) -> float:
+    """Return the accuracy lost with the plan's tensors in this made module, errors persistent and on bitlines."""
+    made: dict[tuple[str, float], DramErrors] = {}
+    for each in plan.placed:
+        if each.ber > 0.0 and (each.partition, each.ber) not in made:
+            bank = key_of(module, each.partition)  # every bank has cells and bitlines of its own
+            made[each.partition, each.ber] = DramErrors(_shaped(each.ber, profile, bank), module=bank)
+    homes = {each.tensor: (made[each.partition, each.ber], each.start_bit) for each in plan.placed if each.ber > 0.0}
+    return network.loss(homes, module)
 
 
 def _shaped(rate: float, profile: MemoryProfile, module: int) -> ErrorModel:
