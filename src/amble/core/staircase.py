@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from amble.core.files import Format
 from amble.core.ports import FloatArray, Timing
 from amble.core.widths import Kind, Layer, Network
 
-__all__ = ["FORMAT", "Point", "Probe", "Shape", "Staircase", "StaircaseTable", "Stairs", "shape_of", "worth"]
+__all__ = ["FORMAT", "Axis", "Point", "Probe", "Shape", "Staircase", "StaircaseTable", "Stairs", "shape_of", "worth"]
+
+
+Axis = Literal["outputs", "inputs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,33 +132,29 @@ class Staircase:
 
     def latency_s(self, inputs: int, outputs: int) -> float:
         """Return the time at any widths [s]."""
-        return self._latency.at(*self._filled(inputs, outputs))
+        return self._latency.at(inputs, outputs)
 
     def energy_j(self, inputs: int, outputs: int) -> float | None:
         """Return the energy at any widths [J]; None where it was not metered."""
-        found = self._energy
-        return None if found is None else found.at(*self._filled(inputs, outputs))
+        return None if self._energy is None else self._energy.at(inputs, outputs)
 
     def tail(self, inputs: int, outputs: int) -> float:
         """Return the share of its time that goes to channels which are not there."""
-        full_in, full_out = self._filled(inputs, outputs)
-        if self.shape.kind == "depthwise":
+        shape = self.shape
+        full_in = _up(inputs, self.inputs.block, shape.inputs)
+        full_out = _up(outputs, self.outputs.block, shape.outputs)
+        if shape.kind == "depthwise":
             return 1.0 - outputs / full_out
         return 1.0 - (inputs * outputs) / (full_in * full_out)
 
-    def line(self, axis: str) -> tuple[tuple[int, Point], ...]:
+    def line(self, axis: Axis) -> tuple[tuple[int, Point], ...]:
         """Return the measured points along ``outputs`` or ``inputs``, the other width being today's."""
         return tuple(sorted((_along(p, axis), p) for p in self.points if self._on(p, axis)))
 
-    def _on(self, point: Point, axis: str) -> bool:
+    def _on(self, point: Point, axis: Axis) -> bool:
         if self.shape.kind == "depthwise":
             return axis == "outputs"
         return point.inputs == self.shape.inputs if axis == "outputs" else point.outputs == self.shape.outputs
-
-    def _filled(self, inputs: int, outputs: int) -> tuple[int, int]:
-        """Fill the last block of both axes."""
-        shape = self.shape
-        return _up(inputs, self.inputs.block, shape.inputs), _up(outputs, self.outputs.block, shape.outputs)
 
     @cached_property
     def _latency(self) -> _Surface:
@@ -167,6 +166,21 @@ class Staircase:
         return _Surface(self, np.array(known)) if len(known) == len(self.points) else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Values along one axis; between them the last block is filled. widths, values: [point], by width."""
+
+    widths: FloatArray
+    values: FloatArray
+    block: int
+    most: int
+
+    def at(self, width: int) -> float:
+        """Return a value as measured, else interpolated where the block ends."""
+        known = width in self.widths
+        return _interpolated(width if known else _up(width, self.block, self.most), self.widths, self.values)
+
+
 class _Surface:
     """Values at measured points [point] → values at any widths."""
 
@@ -175,26 +189,27 @@ class _Surface:
         self._value: dict[tuple[int, int], float] = {
             (p.inputs, p.outputs): v for p, v in zip(staircase.points, values.tolist(), strict=True)
         }
-        self._outputs = self._line(staircase, "outputs")
-        self._inputs = self._line(staircase, "inputs")
+        self._outputs = self._line(staircase, "outputs", staircase.outputs.block)
+        self._inputs = self._line(staircase, "inputs", staircase.inputs.block)
         self._grid = self._corrections()
 
     def at(self, inputs: int, outputs: int) -> float:
         """Return the value at these widths."""
         if (inputs, outputs) in self._value:
-            return float(self._value[inputs, outputs])
+            return self._value[inputs, outputs]
         if self._shape.kind == "depthwise":
-            return _interpolated(outputs, *self._outputs)
+            return self._outputs.at(outputs)
         return self._product(inputs, outputs) * self._correction(inputs, outputs)
 
-    def _line(self, staircase: Staircase, axis: str) -> tuple[FloatArray, FloatArray]:
+    def _line(self, staircase: Staircase, axis: Axis, block: int) -> _Line:
         found = staircase.line(axis)
         widths = np.array([width for width, _ in found], dtype=np.float64)
-        return widths, np.array([self._value[point.inputs, point.outputs] for _, point in found])
+        values = np.array([self._value[point.inputs, point.outputs] for _, point in found])
+        return _Line(widths, values, block, self._shape.outputs if axis == "outputs" else self._shape.inputs)
 
     def _product(self, inputs: int, outputs: int) -> float:
         whole = self._value[self._shape.inputs, self._shape.outputs]
-        return _interpolated(outputs, *self._outputs) * _interpolated(inputs, *self._inputs) / whole
+        return self._outputs.at(outputs) * self._inputs.at(inputs) / whole
 
     def _corrections(self) -> tuple[FloatArray, FloatArray, FloatArray] | None:
         """Return the axes of the grid, and measured over product [inputs, outputs]; None where it is no grid."""
@@ -270,7 +285,7 @@ def worth(widths: Sequence[int], times_s: Sequence[float], tolerance: float) -> 
     return tuple(width for width, _ in reversed(kept))
 
 
-def _along(point: Point, axis: str) -> int:
+def _along(point: Point, axis: Axis) -> int:
     return point.outputs if axis == "outputs" else point.inputs
 
 

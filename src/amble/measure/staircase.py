@@ -1,0 +1,271 @@
+"""Layer shapes, a probe → StaircaseTable: how long each layer takes at which width, and where its stairs end.
+
+Coarse to fine. Each axis (outputs, inputs) starts as a coarse line through today's widths. Where neighbours differ by
+more than the noise, the gap between them is halved until the step is located to one channel. Edges that are all
+multiples of one block predict the others, and some of those are looked for, so that a block is never believed on its
+own word. At last a small grid tells how the two axes go together. Points are timed in rounds of random order; a point
+is the median over the rounds, and its deviation says what can be told apart: no step is called one that the noise could
+have made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from amble.core.errors import Refused
+from amble.core.staircase import Axis, Point, Probe, Shape, Staircase, StaircaseTable, Stairs
+
+__all__ = ["Effort", "empty", "staircases"]
+
+OnProgress = Callable[[str, int, int], None]
+
+_MOST_NOISE = 0.05
+_LEAST_STEP = 0.01
+_TOGETHER = 4  # gaps halved at once
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured: ``rounds`` of ``runs`` for every point, and points on each axis.
+
+    ``coarse`` gaps to begin with, at most ``fine`` points between them, ``checks`` edges looked for, ``grid`` widths of
+    each axis away from today's.
+    """
+
+    rounds: int = 5
+    runs: int = 8
+    coarse: int = 8
+    fine: int = 24
+    checks: int = 3
+    grid: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that a median and a deviation can come of it."""
+        if self.rounds < 3 or self.runs < 1 or self.coarse < 1:
+            raise ValueError("at least three rounds of one run, and one gap to begin with")
+
+
+def empty(probe: Probe, *, calibration: str, dtype: str = "fp32", batch: int = 1, between: int = 0) -> StaircaseTable:
+    """Return a table with nothing in it: what the probe measures on, and how."""
+    return StaircaseTable(probe.device, calibration, probe.library, dtype, batch, between)
+
+
+def staircases(
+    shapes: Sequence[Shape],
+    probe: Probe,
+    so_far: StaircaseTable,
+    *,
+    effort: Effort = Effort(),
+    on_progress: OnProgress = lambda what, done, total: None,
+    on_found: Callable[[StaircaseTable], None] = lambda table: None,
+) -> StaircaseTable:
+    """Measure the distinct shapes that the table does not know yet; each one found is handed on at once.
+
+    Refused where the noise of the device hides the stairs: when what layers take varies by more than 5 % from round to
+    round, on the average over their times.
+    """
+    table = so_far
+    missing = [each for each in dict.fromkeys(shapes) if not table.knows(each)]
+    for done, shape in enumerate(missing):
+        on_progress(str(shape), done, len(missing))
+        begin_s = time.perf_counter()
+        table = table.adding([_Search(shape, probe, effort).run()], time.perf_counter() - begin_s)
+        on_found(table)
+    on_progress("all shapes", len(missing), len(missing))
+    _refuse_noise(table, effort)
+    return table
+
+
+def _refuse_noise(table: StaircaseTable, effort: Effort) -> None:
+    points = [each for staircase in table.staircases for each in staircase.points]
+    noise = sum(each.mad_s for each in points) / max(sum(each.latency_s for each in points), 1e-12)
+    if noise > _MOST_NOISE:
+        raise Refused(
+            f"times of layers on {table.device} vary by {noise:.0%} from round to round, which hides their stairs: "
+            f"stop other work there, or ask for more than {effort.rounds} rounds (--repeats)"
+        )
+
+
+class _Search:
+    """The search for one shape's stairs: all points so far, by (inputs, outputs)."""
+
+    def __init__(self, shape: Shape, probe: Probe, effort: Effort) -> None:
+        self._shape = shape
+        self._probe = probe
+        self._effort = effort
+        self._rng = np.random.default_rng(effort.seed)
+        self._points: dict[tuple[int, int], Point] = {}
+        self._whole = (shape.inputs, shape.outputs)
+
+    def run(self) -> Staircase:
+        """Measure along both axes, then between them."""
+        self._time([self._whole])
+        stairs = {axis: self._axis(axis) for axis in self._axes()}
+        found = Staircase(self._shape, (), stairs.get("outputs", Stairs()), stairs.get("inputs", Stairs()))
+        self._time(self._grid(found))
+        return replace(found, points=tuple(point for _, point in sorted(self._points.items())))
+
+    def _axes(self) -> list[Axis]:
+        if self._shape.kind == "depthwise":
+            return ["outputs"]
+        axes: list[tuple[Axis, bool]] = [("outputs", self._shape.vary_outputs), ("inputs", self._shape.vary_inputs)]
+        return [axis for axis, varies in axes if varies]
+
+    def _axis(self, axis: Axis) -> Stairs:
+        """Find the stairs along one axis."""
+        self._measure(axis, _coarse(self._most(axis), self._effort.coarse, self._step(axis)))
+        for _ in range(self._effort.fine // _TOGETHER):
+            gaps = self._gaps(axis)[:_TOGETHER]
+            if not gaps:
+                break
+            self._measure(axis, [self._between(axis, *gap) for gap in gaps])
+        edges = self._edges(axis)
+        return self._checked(axis, edges, _block(edges, self._most(axis)))
+
+    def _checked(self, axis: Axis, edges: tuple[int, ...], block: int) -> Stairs:
+        """Look for edges that a block predicts; a block that predicts wrong is none."""
+        if block == 1:
+            return Stairs(edges)
+        most = self._most(axis)
+        others = [each for each in range(block, most, block) if each not in edges]
+        chosen = _spread(others, self._effort.checks)
+        self._measure(axis, [width for each in chosen for width in (each, each + self._step(axis))])
+        found = self._edges(axis)
+        held = sum(each in found for each in chosen)
+        if 3 * held < 2 * len(chosen):
+            return Stairs(found, 1, len(chosen), held)
+        every = tuple(sorted({*edges, *range(block, most + 1, block), most}))
+        return Stairs(every, block, len(chosen), held)
+
+    def _gaps(self, axis: Axis) -> list[tuple[int, int]]:
+        """Return the gaps that hide a step, the narrowest first, so that edges get found one by one."""
+        found = [(a, b) for a, b, rises in self._steps(axis) if b - a > self._step(axis) and rises]
+        return sorted(found, key=lambda gap: (gap[1] - gap[0], -gap[1]))
+
+    def _between(self, axis: Axis, low: int, high: int) -> int:
+        step = self._step(axis)
+        return low + max(1, (high - low) // (2 * step)) * step
+
+    def _edges(self, axis: Axis) -> tuple[int, ...]:
+        """Return the widths after which one channel more costs more, and today's width."""
+        found = [a for a, b, rises in self._steps(axis) if b - a == self._step(axis) and rises]
+        return (*found, self._most(axis))
+
+    def _steps(self, axis: Axis) -> list[tuple[int, int, bool]]:
+        """Return neighbouring widths, and whether the wider one costs more whatever is done.
+
+        A width that is slower than a wider one (a kernel may dislike what is no multiple of its vectors) counts as
+        that one: the channels could be filled up.
+        """
+        line = self._line(axis)
+        points = [self._at(axis, width) for width in line]
+        least_s = np.minimum.accumulate([each.latency_s for each in reversed(points)])[::-1].tolist()
+        pairs = zip(pairwise(line), pairwise(least_s), pairwise(points), strict=True)
+        return [(a, b, after - before > self._least_step(p, q)) for (a, b), (before, after), (p, q) in pairs]
+
+    def _least_step(self, a: Point, b: Point) -> float:
+        """Return what two times must differ by: three deviations of these points or of all, and 1 %."""
+        usual = float(np.median([each.mad_s / each.latency_s for each in self._points.values()]))
+        longest_s = max(a.latency_s, b.latency_s)
+        return max(3.0 * max(a.mad_s, b.mad_s), (3.0 * usual) * longest_s, _LEAST_STEP * longest_s)
+
+    def _line(self, axis: Axis) -> list[int]:
+        shape = Staircase(self._shape, tuple(self._points.values()))
+        return [width for width, _ in shape.line(axis)]
+
+    def _at(self, axis: Axis, width: int) -> Point:
+        return self._points[self._widths(axis, width)]
+
+    def _widths(self, axis: Axis, width: int) -> tuple[int, int]:
+        if self._shape.kind == "depthwise":
+            return width, width * self._shape.outputs // self._shape.inputs
+        return (self._shape.inputs, width) if axis == "outputs" else (width, self._shape.outputs)
+
+    def _most(self, axis: Axis) -> int:
+        return self._shape.outputs if axis == "outputs" else self._shape.inputs
+
+    def _step(self, axis: Axis) -> int:
+        """Return the finest step: grouped convolutions go by whole groups."""
+        return self._shape.groups if self._most(axis) > self._shape.groups else 1
+
+    def _grid(self, found: Staircase) -> list[tuple[int, int]]:
+        if len(self._axes()) < 2:
+            return []
+        inputs = _inner(self._shape.inputs, found.inputs.block, self._step("inputs"), self._effort.grid)
+        outputs = _inner(self._shape.outputs, found.outputs.block, self._step("outputs"), self._effort.grid)
+        return [(i, o) for i in inputs for o in outputs]
+
+    def _measure(self, axis: Axis, widths: Iterable[int]) -> None:
+        self._time([self._widths(axis, width) for width in widths])
+
+    def _time(self, wanted: Sequence[tuple[int, int]]) -> None:
+        """Time points that are not known yet, all of them in each round, in random order.
+
+        The whole layer is timed again beside them: what made it slower or faster than at first did so to all.
+        """
+        new = [each for each in dict.fromkeys(wanted) if each not in self._points]
+        beside = [*new, self._whole] if self._points else new
+        latency_s = np.empty((self._effort.rounds, len(beside)))
+        energy_j: list[list[float | None]] = [[] for _ in beside]
+        for row in latency_s:
+            for at in map(int, self._rng.permutation(len(beside))):
+                timing = self._probe.time(self._shape, *beside[at], self._effort.runs)
+                row[at] = timing.latency_s
+                energy_j[at].append(timing.energy_j)
+        if self._points:
+            latency_s *= self._points[self._whole].latency_s / np.median(latency_s[:, -1])
+        for at, (inputs, outputs) in enumerate(new):
+            self._points[inputs, outputs] = _point(inputs, outputs, latency_s[:, at], energy_j[at], self._effort.runs)
+
+
+def _point(
+    inputs: int,
+    outputs: int,
+    times_s: np.ndarray[tuple[int], np.dtype[np.float64]],
+    energies: list[float | None],
+    runs: int,
+) -> Point:
+    middle_s = float(np.median(times_s))
+    known = [each for each in energies if each is not None]
+    energy_j = float(np.median(known)) if len(known) == len(energies) else None
+    return Point(inputs, outputs, middle_s, float(np.median(abs(times_s - middle_s))), energy_j, runs * len(times_s))
+
+
+def _coarse(most: int, gaps: int, step: int) -> list[int]:
+    """Return about evenly spaced widths up to ``most``, at multiples of a round number: where blocks would end."""
+    size = max(step, 1 << max(0, round(np.log2(max(1.0, most / gaps)))))
+    size = -(-size // step) * step
+    return sorted({*range(size, most, size), most})
+
+
+def _inner(most: int, block: int, step: int, count: int) -> list[int]:
+    """Return widths between nothing and ``most``, spaced evenly, at the ends of stairs."""
+    unit = int(np.lcm(block, step))
+    shares = [most * (at + 1) / (count + 1) for at in range(count)]
+    return sorted({width for each in shares if 0 < (width := max(unit, round(each / unit) * unit)) < most})
+
+
+def _spread(values: Sequence[int], count: int) -> list[int]:
+    """Return a few values from all over a sequence."""
+    if len(values) <= count:
+        return list(values)
+    return [values[int(at)] for at in np.linspace(0, len(values) - 1, count).round()]
+
+
+def _block(edges: Sequence[int], most: int) -> int:
+    """Return the widest block that at least half of the edges inside are multiples of, and two; 1 where none is.
+
+    What is narrower than one block may follow other rules, and does not count.
+    """
+    for block in range(most // 2, 1, -1):
+        inside = [each for each in edges if block <= each < most]
+        fitting = sum(each % block == 0 for each in inside)
+        if 2 * fitting >= len(inside) and (fitting >= 2 or (fitting == 1 and 2 * block == most)):
+            return block
+    return 1
