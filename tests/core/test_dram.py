@@ -13,10 +13,12 @@ from amble.core.dram import (
     DramErrors,
     ErrorModel,
     Layout,
+    Lines,
     Span,
     Uniform,
     Wordline,
     flip_bits,
+    masks_of,
     stored_bits,
 )
 
@@ -164,3 +166,19 @@ def test_flipping_twice_gives_back_what_was_stored(content: bytes, data: st.Data
 def test_impossible_models_and_places_are_wrong_arguments(wrong) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=r"lies? in|must both|a layout needs|interleaving is|a span starts"):
         wrong()
+
+
+@pytest.mark.parametrize("word_bytes", [1, 2, 4, 8])
+@pytest.mark.parametrize("rate", [0.001, 0.02, 0.5])
+def test_masks_name_the_bits_of_every_word_whether_few_or_many_share_one(word_bytes: int, rate: float) -> None:
+    random = np.random.default_rng(3)
+    positions = np.flatnonzero(random.random(64 * 200) < rate)
+    words = np.zeros(64 * 200 // (8 * word_bytes), dtype=f"u{word_bytes}")
+    hit, masks = masks_of(positions, word_bytes)
+    words[hit] = words[hit] ^ masks
+    assert np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).tolist() == positions.tolist()
+
+
+def test_lines_are_bitlines_or_rows() -> None:
+    with pytest.raises(ValueError, match="'bitline' or 'row'"):
+        Lines("column", [0.1], [0.1])  # type: ignore[arg-type]

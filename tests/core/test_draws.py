@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amble.core.draws import chosen, hashed, key_of, stream
+from amble.core import draws
+from amble.core.draws import chosen, chosen_many, hashed, key_of, stream
 
 
 def test_the_stream_of_a_key_is_pinned() -> None:
     assert key_of(3, "conv.weight", 0) == 96954071727127771312915396953263620135
     np.testing.assert_allclose(stream(7).random(2), [0.87207345, 0.29536538], atol=1e-8)
     np.testing.assert_allclose(hashed(9, np.array([5])), [0.26255342], atol=1e-8)
-    assert chosen(7, 100, 0.05).tolist() == [40, 47, 58, 69, 71, 95]
+    assert chosen(7, 100, 0.05).tolist() == [9, 10, 56, 74, 86, 92]
 
 
 def test_keys_tell_order_split_and_type_apart() -> None:
@@ -61,3 +62,21 @@ def test_certain_and_impossible_choices_need_no_luck() -> None:
     assert chosen(0, 10, 1e-300).size == 0
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         chosen(0, 5, 1.5)
+
+
+@pytest.mark.parametrize("probability", [0.0, 1e-3, 0.3, 1.0])
+def test_drawing_together_gives_what_drawing_alone_does(probability: float) -> None:
+    keys, counts = [key_of(each) for each in range(40)], [each * 977 for each in range(40)]
+    together = chosen_many(keys, counts, probability)
+    for key, count, found in zip(keys, counts, together, strict=True):
+        np.testing.assert_array_equal(found, chosen(key, count, probability))
+
+
+def test_a_stream_that_falls_short_goes_on() -> None:
+    short = [key for key in range(3_000) if len(chosen(key, 200, 0.19)) > 16 + 38 + 5 * 38**0.5 - 1]
+    assert not short  # five standard deviations: the first draw is enough in all but a millionth
+    np.testing.assert_array_equal(chosen(5, 1_000_000, 1e-9), np.empty(0))
+    far = draws._further(np.array([-1, 3]), 5, 4_000, -20.0)
+    assert (np.diff(far) > 0).all()
+    assert far[-1] >= 4_000
+    assert 150 < np.searchsorted(far, 4_000) < 260

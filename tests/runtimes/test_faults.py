@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from amble.core.dram import DataDependent, DramErrors, Uniform
-from amble.runtimes.faults import Bounds, Home, Injector, bounds_of
+from amble.core.dram import Bitline, DataDependent, DramErrors, ErrorModel, Uniform
+from amble.runtimes.faults import Bounds, Home, Injector, Wanted, bounds_of
 
 FORMATS = (np.float32, np.float16, ml_dtypes.bfloat16, np.int8, np.uint8)
 RANDOM = np.random.default_rng(0)
@@ -77,6 +77,32 @@ def test_examples_that_go_through_the_same_addresses_lose_the_same_bits() -> Non
     assert (fresh.view(np.uint32) & ~alone.view(np.uint32) == 0).all()
 
 
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize(
+    "model",
+    [Uniform(1.0, 0.01), Uniform(0.01, 1.0), Uniform(0.02, 0.5), Bitline(np.full(65_536, 0.01), np.ones(65_536))],
+    ids=["transient", "persistent", "both", "bitline"],
+)
+def test_flips_drawn_ahead_are_those_of_the_read(model: ErrorModel, dtype: type) -> None:
+    place, clean = Home(DramErrors(model), start=64), {name: normal(dtype, 3_000) for name in ("a", "b")}
+    alone = Injector().inject(clean, dict.fromkeys(clean, place), 4, read=2)
+    injector, itemsize = Injector(), np.dtype(dtype).itemsize
+    for _ in range(2):  # what is kept of the first time changes nothing
+        ahead = injector.ahead([Wanted(name, place, 3_000 * itemsize, itemsize) for name in clean], 4, read=2)
+        for name, value in clean.items():
+            found = value.copy()
+            changed = injector.corrupt(found, name, place, 4, read=2, flips=ahead[name])
+            assert found.tobytes() == alone[name].tobytes() != value.tobytes()
+            assert changed.num_flips == flips(found, value)
+            changed.undo(found)
+            assert found.tobytes() == value.tobytes()
+
+
+def test_flips_that_depend_on_contents_are_not_drawn_ahead() -> None:
+    place = Home(DramErrors(DataDependent(1.0, p_flip_one=0.0, p_flip_zero=0.01)))
+    assert Injector().ahead([Wanted("x", place, 4_000, 4)], 0) == {}
+
+
 def test_what_was_given_stays_clean_and_homeless_tensors_pass() -> None:
     clean = {"w": normal(np.float32), "b": normal(np.float32)}
     before = clean["w"].copy()
@@ -119,7 +145,7 @@ def test_saturating_clamps_to_the_bounds() -> None:
 def test_not_a_number_becomes_zero_in_both_modes() -> None:
     for mode in ("zero", "saturate"):
         array = np.array([np.nan, 0.5, np.inf], np.float32)
-        Injector().corrupt(array, "x", home(0.0, bounds=Bounds(-1, 1, mode), every_value=True), 0)  # type: ignore[arg-type]
+        Injector().corrupt(array, "x", home(0.0, bounds=Bounds(-1, 1, mode), every_value=True), 0)
         assert array.tolist() == [0.0, 0.5, 0.0 if mode == "zero" else 1.0]
 
 

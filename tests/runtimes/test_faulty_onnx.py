@@ -192,15 +192,39 @@ def test_torch_flips_the_same_bits_and_is_clean_afterwards(network: Path) -> Non
     )
     other = FaultyOnnx(network, {"w1": home(0.002, bounds=limits), "f": home(0.002, 99, limits)})
     other.inject_weights(4, read=2)
-    expected = other.run({"image": IMAGES}, 4, read=2)["scores"]
-    with faulty.reading(4, read=2) as module:
-        found = module(torch.from_numpy(IMAGES)).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    for seed, count in ((4, None), (5, None), (6, 2), (4, None)):  # other sizes than those drawn ahead, too
+        images = IMAGES[:count]
+        other.inject_weights(seed, read=2)
+        expected = other.run({"image": images}, seed, read=2)["scores"]
+        with faulty.reading(seed, read=2) as module:
+            found = module(torch.from_numpy(images)).numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
     assert not np.allclose(found, plain(network), atol=1e-3)
     assert faulty.num_flips > 0
     np.testing.assert_allclose(faulty.module(torch.from_numpy(IMAGES)).detach(), plain(network), rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="no layers third"):
         FaultyTorch(Small(), weights={"third": home(0.1)}, inputs={})
+
+
+def test_torch_reads_examples_from_the_same_addresses_as_onnx_does() -> None:
+    torch = pytest.importorskip("torch")
+    from amble.runtimes.faulty_torch import FaultyTorch
+
+    class Copy(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, given):  # type: ignore[no-untyped-def]
+            return given.clone()
+
+    layer = torch.nn.Sequential(Copy())
+    place = Home(DramErrors(Uniform(0.01, 1.0)), each_example=True)
+    faulty = FaultyTorch(layer, weights={}, inputs={"0": place})
+    clean = torch.zeros(6, 500)
+    for seed in range(2):
+        with faulty.reading(seed) as module:
+            found = module(clean).numpy()
+        expected = Injector().inject({"0.input": clean.numpy()}, {"0.input": place}, seed)["0.input"]
+        np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+        assert found.any()
+        assert not clean.any()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -11,7 +11,7 @@ Bits of a tensor are those of its little-endian bytes in memory: bit p is bit p 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from amble.core.draws import chosen, hashed, key_of, stream
+from amble.core.draws import chosen_many, hashed, key_of, stream
 from amble.core.layout import Cells, Layout
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "WeakCells",
     "Wordline",
     "flip_bits",
+    "masks_of",
     "stored_bits",
 ]
 
@@ -43,6 +44,10 @@ Ints = NDArray[np.int64]
 Bits = NDArray[np.uint8]
 Words = NDArray[Any]  # of an unsigned integer
 
+_SHIFTS = {1: 3, 2: 4, 4: 5, 8: 6}
+_BITS: dict[int, Words] = {size: np.uint64(1) << np.arange(8 * size, dtype=np.uint64) for size in _SHIFTS}
+_BITS = {size: bits.astype(f"u{size}") for size, bits in _BITS.items()}
+_FEW = 32
 _CHUNK = 1 << 17  # cells looked at together: what fits the cache
 
 
@@ -228,6 +233,10 @@ class WeakCells:
         """Return how many cells are weak, counted at every repeat."""
         return self.span.num_bits * self.repeats if self.positions is None else len(self.positions)
 
+    def at(self, drawn: Ints) -> Ints:
+        """Return the positions of these weak cells, by their number [cell]."""
+        return drawn if self.positions is None else self.positions[drawn]
+
     def repeated(self, repeats: int) -> WeakCells:
         """Return the same cells for so many contents."""
         if self.positions is None or repeats == 1:
@@ -254,20 +263,36 @@ class DramErrors:
         found = [self._weak_among(chunk) for chunk in self._candidates(span)]
         return WeakCells(span, np.concatenate(found) - span.start if found else np.empty(0, dtype=np.int64))
 
+    @property
+    def blind(self) -> bool:
+        """Tell whether all weak cells flip as often, whatever they hold."""
+        return self.model.least_flip == self.model.most_flip
+
+    @property
+    def persistent(self) -> bool:
+        """Tell whether every read flips all weak cells."""
+        return self.model.least_flip == 1.0
+
     def flips(self, weak: WeakCells, stored: Bits, key: int) -> Ints:
         """Draw one read of a span → the positions that it flips [flip], ascending and distinct.
 
         ``stored``: the bytes [byte] of the span; model 3 looks at the bits drawn. The same key flips the same bits.
         """
+        (positions,) = self.drawn([weak], [key])
         most = self.model.most_flip
-        drawn = chosen(key, weak.num, most)
-        positions = drawn if weak.positions is None else weak.positions[drawn]
-        if self.model.least_flip == most or not len(positions):
+        if self.blind or not len(positions):
             return positions
         held = stored_bits(stored, positions)
         flip = self.model.flip(self.layout.cells(positions % weak.span.num_bits + weak.span.start), held)
         accepted: Ints = positions[stream(key_of(key, "kept")).random(len(positions)) * most < flip]
         return accepted
+
+    def drawn(self, weak: Sequence[WeakCells], keys: Sequence[int]) -> list[Ints]:
+        """Draw one read of each span, all cells flipping as often as the worst: exact where that is so (`blind`)."""
+        if self.persistent and all(each.positions is not None for each in weak):
+            return [each.positions for each in weak if each.positions is not None]
+        found = chosen_many(keys, [each.num for each in weak], self.model.most_flip)
+        return [each.at(chosen) for each, chosen in zip(weak, found, strict=True)]
 
     def _candidates(self, span: Span) -> Iterator[Ints]:
         """Yield the addresses that could be weak: all, or those on bitlines with weak cells where these are few."""
@@ -302,18 +327,27 @@ def stored_bits(stored: Bits, positions: Ints) -> Bits:
 def flip_bits(words: Words, positions: Ints) -> tuple[Ints, Words]:
     """Flip the bits at these ascending distinct positions of words [word], in place → which words, and as they were.
 
-    A word is an unsigned integer of any size; each is read and written once, which memory makes the cost of it.
+    A word is an unsigned integer of any size.
     """
-    shift, inside = {8: 3, 16: 4, 32: 5, 64: 6}[8 * words.itemsize], 8 * words.itemsize - 1
-    hit, masks = positions >> shift, words.dtype.type(1) << (positions & inside).astype(words.dtype)
-    fresh = np.ones(len(hit), dtype=bool)
-    fresh[1:] = hit[1:] != hit[:-1]
-    if not fresh.all():
-        first = np.flatnonzero(fresh)
-        hit, masks = hit[first], np.bitwise_xor.reduceat(masks, first)
+    hit, masks = masks_of(positions, words.itemsize)
     before = words[hit]
     words[hit] = before ^ masks
     return hit, before
+
+
+def masks_of(positions: Ints, word_bytes: int) -> tuple[Ints, Words]:
+    """Return the words that hold these ascending bits [flip or fewer], and the bits to flip in each [the same].
+
+    Where a word is named more than once, its last mask has all of its bits: an assignment by index keeps the last.
+    """
+    hit, masks = positions >> _SHIFTS[word_bytes], _BITS[word_bytes].take(positions & (8 * word_bytes - 1))
+    again = np.flatnonzero(hit[1:] == hit[:-1])
+    if _FEW * len(again) > len(hit):
+        first = np.flatnonzero(np.concatenate([[True], hit[1:] != hit[:-1]]))
+        return hit[first], np.bitwise_xor.reduceat(masks, first)
+    for place in again.tolist():
+        masks[place + 1] ^= masks[place]
+    return hit, masks
 
 
 def _chunks(span: Span) -> Iterator[Ints]:

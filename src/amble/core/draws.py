@@ -1,23 +1,30 @@
 """Names and numbers → random numbers that any machine and back end draws alike, and exact sparse samples from them.
 
 Two kinds: `hashed` gives each cell of a memory one fixed number, at random access; `stream` and `chosen` give draws
-that belong to a key (seed, tensor, read). Both rest on fixed integer arithmetic and on the raw output of Philox, whose
-stream numpy keeps (Salmon et al., 2011).
+that belong to a key (seed, tensor, read). They rest on fixed integer arithmetic, and on the raw output of Philox
+(Salmon et al., 2011), whose stream numpy keeps.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["chosen", "hashed", "key_of", "stream"]
+__all__ = ["chosen", "chosen_many", "hashed", "key_of", "stream"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_LOW = 2**64 - 1
+_TOGETHER = 8192  # numbers: what the cache holds
 _DENSE = 0.2  # from this probability on, one draw a position is quicker than one draw a gap
 
 
@@ -35,11 +42,91 @@ def stream(key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key))
 
 
-def hashed(key: int, cells: NDArray[np.int64]) -> NDArray[np.float64]:
+def hashed(key: int, cells: Ints) -> Floats:
     """Return the fixed uniform number in [0, 1) of each cell [...] (finaliser of SplitMix64; Steele et al., 2014)."""
     mixed = cells.astype(np.uint64)
     mixed *= _GOLDEN
-    mixed += np.uint64(key & (2**64 - 1))
+    mixed += np.uint64(key & _LOW)
+    return _finished(mixed)
+
+
+def chosen(key: int, count: int, probability: float) -> Ints:
+    """Choose each of 0..count-1 independently with this probability → the chosen ones [chosen], distinct, ascending.
+
+    Exact, and in time that grows with the number chosen: the gaps between chosen positions are geometric.
+    """
+    return chosen_many([key], [count], probability)[0]
+
+
+def chosen_many(keys: Sequence[int], counts: Sequence[int], probability: float) -> list[Ints]:
+    """Return ``chosen`` of each key and count, many drawn together, which takes less time."""
+    if not 0.0 <= probability <= 1.0:
+        raise ValueError(f"a probability lies in [0, 1], not {probability}")
+    if probability == 0.0:
+        return [np.empty(0, dtype=np.int64) for _ in counts]
+    if probability == 1.0:
+        return [np.arange(count, dtype=np.int64) for count in counts]
+    wanted = list(zip(keys, counts, strict=True))
+    if probability >= _DENSE:
+        return [np.flatnonzero(hashed(key, np.arange(1, count + 1)) < probability) for key, count in wanted]
+    nums = [_enough(count * probability) for count in counts]
+    return [
+        found for start, stop in _groups(nums) for found in _by_gaps(wanted[start:stop], nums[start:stop], probability)
+    ]
+
+
+def _groups(nums: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield stretches of tensors that are drawn together: as many as the cache holds, or one."""
+    start, total = 0, 0
+    for at, num in enumerate(nums):
+        if total + num > _TOGETHER and at > start:
+            yield start, at
+            start, total = at, 0
+        total += num
+    if nums:
+        yield start, len(nums)
+
+
+def _enough(expected: float) -> int:
+    """Return somewhat more draws than are expected to be needed."""
+    return int(expected + 5.0 * math.sqrt(expected) + 16.0)
+
+
+def _by_gaps(wanted: Sequence[tuple[int, int]], nums: Sequence[int], probability: float) -> Iterator[Ints]:
+    """Yield the positions of each key and count; the few keys that fall short go on alone."""
+    scale = max(1.0 / math.log1p(-probability), -1e300)  # finite: a gap past the end is all that matters
+    most = max(count for _, count in wanted)
+    gaps = _gaps(_uniform([key for key, _ in wanted], nums), scale, most)
+    start = 0
+    for (key, count), num in zip(wanted, nums, strict=True):
+        places = gaps[start : start + num]
+        start += num
+        places[0] -= 1
+        np.cumsum(places, out=places)
+        if places[-1] < count:
+            places = _further(places, key, count, scale)
+        yield places[: int(places.searchsorted(count))]
+
+
+def _uniform(keys: Sequence[int], nums: Sequence[int]) -> Floats:
+    """Return the first so many numbers of each key's stream (SplitMix64), one stream after the other."""
+    counters = np.concatenate([_counters(num) for num in nums])
+    counters += np.repeat(np.array([key & _LOW for key in keys], dtype=np.uint64), nums)
+    return _finished(counters)
+
+
+@lru_cache(maxsize=1)
+def _all_counters(num: int) -> NDArray[np.uint64]:
+    return np.arange(1, num + 1, dtype=np.uint64) * _GOLDEN
+
+
+def _counters(num: int) -> NDArray[np.uint64]:
+    """Return the first so many states of a SplitMix64 that starts at 0."""
+    return _all_counters(1 << max(num.bit_length(), 13))[:num]
+
+
+def _finished(mixed: NDArray[np.uint64]) -> Floats:
+    """Return uniform numbers in [0, 1) of 53 bits; overwrites the states."""
     for shift, factor in ((np.uint64(30), _MIX_1), (np.uint64(27), _MIX_2)):
         mixed ^= mixed >> shift
         mixed *= factor
@@ -48,36 +135,23 @@ def hashed(key: int, cells: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.multiply(mixed, 2.0**-53, dtype=np.float64)
 
 
-def chosen(key: int, count: int, probability: float) -> NDArray[np.int64]:
-    """Choose each of 0..count-1 independently with this probability → the chosen ones [chosen], distinct, ascending.
-
-    Exact, and in time that grows with the number chosen: the gaps between chosen positions are geometric.
-    """
-    if not 0.0 <= probability <= 1.0:
-        raise ValueError(f"a probability lies in [0, 1], not {probability}")
-    if count == 0 or probability == 0.0:
-        return np.empty(0, dtype=np.int64)
-    if probability == 1.0:
-        return np.arange(count, dtype=np.int64)
-    random = stream(key)
-    if probability >= _DENSE:
-        return np.flatnonzero(random.random(count) < probability)
-    return _by_gaps(random, count, probability)
+def _gaps(uniform: Floats, scale: float, most: int) -> Ints:
+    """Return geometric gaps of 1 or more, those past the end cut; overwrites the uniform numbers."""
+    np.subtract(1.0, uniform, out=uniform)  # exact, and never 0, since u < 1 has 53 bits
+    np.log(uniform, out=uniform)
+    uniform *= scale
+    np.minimum(uniform, float(most), out=uniform)
+    gaps = uniform.astype(np.int64)
+    gaps += 1
+    return gaps
 
 
-def _by_gaps(random: np.random.Generator, count: int, probability: float) -> NDArray[np.int64]:
-    scale = max(1.0 / math.log1p(-probability), -1e300)  # finite: a gap past the end is all that matters
-    parts: list[NDArray[np.int64]] = []
-    last, expected = -1, count * probability
-    while last < count:
-        num = int(expected + 5.0 * math.sqrt(expected) + 16.0)
-        gaps = np.log(1.0 - random.random(num))  # exact, and never the log of 0, since u < 1 has 53 bits
-        gaps *= scale
-        np.minimum(gaps, float(count), out=gaps)
-        gaps += 1.0
-        places = np.cumsum(gaps.astype(np.int64))
-        places += last
-        parts.append(places)
-        last, expected = int(places[-1]), max((count - int(places[-1])) * probability, 1.0)
-    found = np.concatenate(parts) if len(parts) > 1 else parts[0]
-    return found[: int(np.searchsorted(found, count))]
+def _further(places: Ints, key: int, count: int, scale: float) -> Ints:
+    """Go on with a key's stream where the numbers drawn so far end before the last position."""
+    parts, drawn = [places], len(places)
+    while parts[-1][-1] < count:
+        num = _enough((count - int(parts[-1][-1])) / -scale)
+        uniform = hashed(key, np.arange(drawn + 1, drawn + num + 1))
+        parts.append(parts[-1][-1] + np.cumsum(_gaps(uniform, scale, count)))
+        drawn += num
+    return np.concatenate(parts)

@@ -7,17 +7,17 @@ does not matter: FP32, FP16, BF16, INT8 and packed INT4 are bytes here, and only
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from amble.core.dram import DramErrors, Span, WeakCells, flip_bits
+from amble.core.dram import DramErrors, Span, WeakCells, masks_of
 from amble.core.draws import key_of
 
-__all__ = ["Bounds", "Changed", "Home", "Injector", "bounds_of"]
+__all__ = ["Bounds", "Changed", "Flips", "Home", "Injector", "Wanted", "bounds_of"]
 
 Array = npt.NDArray[Any]
 
@@ -52,6 +52,31 @@ class Home:
     each_example: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A tensor that will be read: its name, where it lives, and its size; ``num_examples`` go through in turn."""
+
+    name: str
+    home: Home
+    size_bytes: int
+    word_bytes: int
+    num_examples: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flips:
+    """What a read flips: words [word], the bits in each [word] (as `masks_of` has them), and how many bits in all."""
+
+    words: npt.NDArray[np.int64]
+    masks: Array
+    num: int
+
+    @classmethod
+    def of(cls, positions: npt.NDArray[np.int64], word_bytes: int) -> Flips:
+        """Take ascending distinct bit positions [flip]."""
+        return cls(*masks_of(positions, word_bytes), len(positions))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Changed:
     """What a read changed: flat indices and the values that were there before, in the order of the changes."""
@@ -70,6 +95,7 @@ class Injector:
 
     def __init__(self) -> None:
         self._weak: dict[tuple[DramErrors, Span, int], WeakCells] = {}
+        self._flips: dict[tuple[DramErrors, Span, int, int], Flips] = {}
 
     def inject(
         self, tensors: Mapping[str, Array], homes: Mapping[str, Home], seed: int, *, read: int = 0
@@ -86,23 +112,60 @@ class Injector:
             self.corrupt(found[name], name, home, seed, read=read)
         return found
 
-    def corrupt(self, array: Array, name: str, home: Home, seed: int, *, read: int = 0) -> Changed:
-        """Change one C-contiguous array in place into what a read of it finds → how to undo that."""
+    def ahead(self, wanted: Sequence[Wanted], seed: int, *, read: int = 0) -> dict[str, Flips]:
+        """Draw what reads of these tensors will flip, before their contents are known; by name.
+
+        For ``corrupt``, which takes longer to draw one at a time. Tensors whose flips depend on contents are left out.
+        """
+        found: dict[str, Flips] = {}
+        groups: dict[DramErrors, list[Wanted]] = {}
+        for each in wanted:
+            if each.home.errors.persistent:
+                found[each.name] = self._fixed(each)
+            elif each.home.errors.blind:
+                groups.setdefault(each.home.errors, []).append(each)
+        for errors, group in groups.items():
+            weak = [self.weak_cells(each.home, 8 * each.size_bytes, each.num_examples) for each in group]
+            drawn = errors.drawn(weak, [key_of(seed, each.name, read) for each in group])
+            for each, positions in zip(group, drawn, strict=True):
+                found[each.name] = Flips.of(positions, each.word_bytes)
+        return found
+
+    def corrupt(
+        self, array: Array, name: str, home: Home, seed: int, *, read: int = 0, flips: Flips | None = None
+    ) -> Changed:
+        """Change one C-contiguous array in place into what a read of it finds → how to undo that.
+
+        ``flips``: what this seed and read flip, where ``ahead`` has drawn it.
+        """
         if not array.flags.c_contiguous:
             raise ValueError(f"{name} must be C-contiguous to have its bits flipped in place")
         flat = array.reshape(-1)
-        weak = self.weak_cells(home, 8 * flat.nbytes, len(array) if home.each_example else 1)
-        positions = home.errors.flips(weak, flat.view(np.uint8), key_of(seed, name, read))
-        hit, words = flip_bits(flat.view(f"u{array.itemsize}"), positions)
-        before = words.view(flat.dtype)
+        if flips is None:
+            weak = self.weak_cells(home, 8 * flat.nbytes, len(array) if home.each_example else 1)
+            positions = home.errors.flips(weak, flat.view(np.uint8), key_of(seed, name, read))
+            flips = Flips.of(positions, flat.itemsize)
+        words, hit = flat.view(flips.masks.dtype), flips.words
+        found = words[hit]
+        words[hit] = found ^ flips.masks
+        before = found.view(flat.dtype)
         if home.bounds is None:
-            return Changed(hit, before, len(positions))
+            return Changed(hit, before, flips.num)
         _correct(flat, hit, home.bounds)
         if home.every_value:
             beyond = _beyond(flat, home.bounds)
             hit, before = np.concatenate([beyond, hit]), np.concatenate([flat[beyond], before])
             _correct(flat, beyond, home.bounds)
-        return Changed(hit, before, len(positions))
+        return Changed(hit, before, flips.num)
+
+    def _fixed(self, wanted: Wanted) -> Flips:
+        """Return the flips of persistent errors, which are found once."""
+        weak = self.weak_cells(wanted.home, 8 * wanted.size_bytes, wanted.num_examples)
+        key = (wanted.home.errors, weak.span, weak.repeats, wanted.word_bytes)
+        if key not in self._flips:
+            (positions,) = wanted.home.errors.drawn([weak], [0])
+            self._flips[key] = Flips.of(positions, wanted.word_bytes)
+        return self._flips[key]
 
     def weak_cells(self, home: Home, num_bits: int, repeats: int = 1) -> WeakCells:
         """Return the weak cells of a tensor of so many bits, ``repeats`` contents in all; found at the first call."""
@@ -114,6 +177,7 @@ class Injector:
     def forget(self) -> None:
         """Drop all weak cells, as for another module."""
         self._weak.clear()
+        self._flips.clear()
 
 
 def bounds_of(values: Array, *, margin: float, mode: Literal["zero", "saturate"]) -> Bounds:

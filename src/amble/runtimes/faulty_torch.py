@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -15,9 +16,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from amble.runtimes.faults import Changed, Home, Injector
+from amble.runtimes.faults import Changed, Flips, Home, Injector, Wanted
 
 __all__ = ["FaultyTorch"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One read of everything: its seed, its number, and the flips drawn ahead, by tensor."""
+
+    seed: int
+    read: int
+    drawn: dict[str, Flips]
 
 
 class FaultyTorch:
@@ -39,32 +51,48 @@ class FaultyTorch:
         self.module, self.injector, self.num_flips = module, Injector(), 0
         self._weights, self._inputs, self._names = dict(weights), dict(inputs), dict(names or {})
         self._layers = dict(module.named_modules())
+        self._sizes: dict[str, Wanted] = {}
         unknown = (self._weights.keys() | self._inputs.keys()) - self._layers.keys()
         if unknown:
             raise ValueError(f"the module has no layers {', '.join(sorted(unknown))}")
 
     @contextmanager
     def reading(self, seed: int, *, read: int = 0) -> Iterator[torch.nn.Module]:
-        """Run the module inside the block on what this seed and read find in memory; clean again after it."""
+        """Run the module inside the block on what this seed and read find in memory; clean again after it.
+
+        All that can be is drawn before: inputs are expected to have the shapes of the last time.
+        """
         self.num_flips = 0
+        weights = {layer: _stored(self._layers[layer].weight) for layer in self._weights}
+        drawn = self.injector.ahead([*self._wanted(weights), *self._sizes.values()], seed, read=read)
+        at = _Read(seed, read, drawn)
         with ExitStack() as stack, torch.inference_mode():
-            for layer, home in self._weights.items():
-                stored = _stored(self._layers[layer].weight)
-                changed = self._read(stored, f"{layer}.weight", home, seed, read)
+            for layer, stored in weights.items():
+                changed = self._change(stored, f"{layer}.weight", self._weights[layer], at)
                 stack.callback(changed.undo, stored)
             for layer, home in self._inputs.items():
-                for handle in self._watch(layer, home, seed, read):
+                for handle in self._watch(layer, home, at):
                     stack.callback(handle.remove)
             yield self.module
 
-    def _watch(self, layer: str, home: Home, seed: int, read: int) -> tuple[Any, Any]:
+    def _wanted(self, weights: Mapping[str, Array]) -> Iterator[Wanted]:
+        for layer, stored in weights.items():
+            name, home = self._name(f"{layer}.weight"), self._weights[layer]
+            yield Wanted(name, home, stored.nbytes, stored.itemsize, len(stored) if home.each_example else 1)
+
+    def _watch(self, layer: str, home: Home, at: _Read) -> tuple[Any, Any]:
         """Change a layer's input before it computes, and put it back after."""
-        held: list[tuple[Changed, npt.NDArray[Any]]] = []
+        held: list[tuple[Changed, Array]] = []
+        name = self._name(f"{layer}.input")
 
         def before(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             first = given[0].contiguous()
             stored = _stored(first)
-            held.append((self._read(stored, f"{layer}.input", home, seed, read), stored))
+            size = Wanted(name, home, stored.nbytes, stored.itemsize, len(first) if home.each_example else 1)
+            if self._sizes.get(layer) != size:
+                self._sizes[layer] = size
+                at.drawn.pop(name, None)
+            held.append((self._change(stored, f"{layer}.input", home, at), stored))
             return (first, *given[1:])
 
         def after(*_: object) -> None:
@@ -74,15 +102,19 @@ class FaultyTorch:
         module = self._layers[layer]
         return module.register_forward_pre_hook(before), module.register_forward_hook(after)
 
-    def _read(self, stored: npt.NDArray[Any], name: str, home: Home, seed: int, read: int) -> Changed:
-        changed = self.injector.corrupt(stored, self._names.get(name, name), home, seed, read=read)
+    def _change(self, stored: Array, name: str, home: Home, at: _Read) -> Changed:
+        known = self._name(name)
+        changed = self.injector.corrupt(stored, known, home, at.seed, read=at.read, flips=at.drawn.get(known))
         self.num_flips += changed.num_flips
         return changed
 
+    def _name(self, name: str) -> str:
+        return self._names.get(name, name)
 
-def _stored(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """Return a tensor's memory as an array [flat]."""
-    flat = tensor.detach().reshape(-1)
+
+def _stored(tensor: torch.Tensor) -> Array:
+    """Return a tensor's memory as an array of its shape."""
+    plain = tensor.detach()
     if tensor.dtype == torch.bfloat16:
-        return np.asarray(flat.view(torch.int16).numpy()).view(ml_dtypes.bfloat16)
-    return np.asarray(flat.numpy())
+        return np.asarray(plain.view(torch.int16).numpy()).view(ml_dtypes.bfloat16)
+    return np.asarray(plain.numpy())
