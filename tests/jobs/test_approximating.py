@@ -111,6 +111,14 @@ def test_a_mapping_keeps_its_target_on_unseen_examples_and_modules(
     assert losses[:3] == trials(found[0], **given, num=3, seed=0)  # type: ignore[arg-type]
 
 
+def test_one_wrong_answer_in_a_hundred_is_one_point(model: Path) -> None:
+    network = unseen(model)
+    network = network.on(network.examples.rows(0, 100))
+    losses = {network.at_rates({"w": rate, "x": rate}, seed) for rate in (0.1, 0.2, 0.3) for seed in range(6)}
+    assert losses <= {count / 100 for count in range(-100, 101)}
+    assert len(losses) > 2
+
+
 def test_trials_tell_a_mapping_that_keeps_nothing(model: Path, found: tuple[DramPlan, list[str]]) -> None:
     wrong = replace(found[0], placed=tuple(replace(each, ber=0.4) for each in found[0].placed))
     losses = trials(wrong, network=unseen(model), profile=memory.profile("vendorB"), num=3, seed=0)
