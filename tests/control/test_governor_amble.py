@@ -100,18 +100,18 @@ def test_a_slow_down_is_found_within_a_few_runs_and_noise_alone_is_not_one() -> 
     random = np.random.default_rng(0)
     state = Slowdown()
     for _ in range(200):
-        state = observe(state, float(random.normal(1.0, 0.02)))
+        state = observe(state, float(random.normal(1.0, 0.02)), 0.0)
     assert state.mean == pytest.approx(1.0, abs=0.01)
     assert sqrt(state.noise) == pytest.approx(0.02, rel=0.5)
     for _ in range(10):
-        state = observe(state, 1.5)
+        state = observe(state, 1.5, 0.0)
     assert state.mean == pytest.approx(1.5, abs=0.05)
 
 
 def test_a_slow_down_that_is_no_ratio_is_refused() -> None:
     for ratio in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="positive"):
-            observe(Slowdown(), ratio)
+            observe(Slowdown(), ratio, 0.0)
 
 
 def test_gears_go_from_frugal_to_fast_and_share_their_clocks() -> None:
@@ -220,7 +220,7 @@ def test_holding_back_saves_energy_and_misses_nothing() -> None:
     rungs = menu(max_batch=4)
     arrivals_s = poisson(40.0, 1000)
     joules = {}
-    for name, tuning in (("held", Tuning(grid=12, clumps=(1,))), ("at once", Tuning(grid=12, clumps=(1,), chance=2.0))):
+    for name, tuning in (("held", Tuning(grid=12, clumps=(1,))), ("at once", Tuning(grid=12, clumps=(1,), worth=2.0))):
         governor = Amble(ladder(rungs), Deadline(SLO_S, 0.95), tuning=tuning)
         notes, totals = serve(open_device(rungs), governor, arrivals_s, SLO_S)
         joules[name] = (totals.active_j or 0.0) + (totals.idle_j or 0.0)

@@ -49,6 +49,7 @@ class Pace(NamedTuple):
 
     ``factor`` is what the rungs' latencies are to be multiplied with, ``max_batch`` limits both. ``switch_s`` is the
     time lost until their clocks run; until then work goes on at the ``meanwhile`` rungs (quick and steady), if given.
+    ``sure`` is the part of the factor that is beyond doubt: who comes first is not refused for more than that.
     """
 
     quick: Rung
@@ -58,12 +59,18 @@ class Pace(NamedTuple):
     max_batch: int = 1
     switch_s: float = 0.0
     meanwhile: tuple[Rung, Rung] | None = None
+    sure: float | None = None
+
+    def for_first(self) -> Pace:
+        """Return what may be promised to whoever is served next: without the part of the factor that is in doubt."""
+        return self if self.sure is None else self._replace(factor=min(self.sure, self.factor))
 
     def one_s(self) -> float:
-        """Return how long [s] a single row takes, the switch included."""
+        """Return how long [s] a single row takes that is served next, the switch included."""
+        factor = self.factor if self.sure is None else min(self.sure, self.factor)
         quick = self.quick_left >= 1
-        one_s = self.switch_s + self.factor * (self.quick if quick else self.steady).latency_s[0]
-        return one_s if self.meanwhile is None else min(one_s, self.factor * self.meanwhile[not quick].latency_s[0])
+        one_s = self.switch_s + factor * (self.quick if quick else self.steady).latency_s[0]
+        return one_s if self.meanwhile is None else min(one_s, factor * self.meanwhile[not quick].latency_s[0])
 
 
 def lateness_s(due_s: Sequence[float], start_s: float, pace: Pace, *, first: int = 0) -> float:
@@ -73,7 +80,7 @@ def lateness_s(due_s: Sequence[float], start_s: float, pace: Pace, *, first: int
     none of its own late; what is negative is slack.
     """
     worst_s, place, left = -float("inf"), 0, pace.quick_left
-    quick, steady, _, factor, max_batch, switch_s, meanwhile = pace
+    quick, steady, _, factor, max_batch, switch_s, meanwhile, _ = pace
     here_s = start_s if meanwhile is not None else float("inf")
     start_s += switch_s
     while place < len(due_s):
@@ -180,10 +187,13 @@ class Queue:
 
     def expire(self, start_s: float, pace: Pace) -> list[Request]:
         """Remove those at the head that cannot be answered on time any more, even alone and at once."""
-        gone = []
+        gone: list[Request] = []
+        if not self._requests:
+            return gone
+        first = pace.for_first()
         while self._requests:
             head = self._requests[0]
-            if lateness_s((head.due_s,) * head.rows, start_s, pace) <= 0:
+            if lateness_s((head.due_s,) * head.rows, start_s, first) <= 0:
                 break
             gone += self.take(1)
         return gone
@@ -210,8 +220,10 @@ class Queue:
         if place == len(self._requests):
             if request.due_s == float("inf"):
                 return 0.0
-            if not self._requests and request.rows == 1:
-                return free_s + pace.one_s() - request.due_s
+            if not self._requests:
+                if request.rows == 1:
+                    return free_s + pace.one_s() - request.due_s
+                return lateness_s((request.due_s,) * request.rows, free_s, pace.for_first())
         ahead = self._requests[:place]
         behind = self._requests[place:]
         firm = [each if each.priority <= request.priority else each._replace(due_s=float("inf")) for each in behind]

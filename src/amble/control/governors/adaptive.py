@@ -12,25 +12,26 @@ no more than the objective's percentile allows. Then, at each decision,
    in hand, at the fastest that is then still allowed;
 4. inside a gear the less accurate level is cheaper and quicker, and the account says how often it may be used; a part
    of the account is put by for when a deadline needs it;
-5. while the first deadline leaves room and more requests are expected in time, it holds them back to make one
-   larger batch of them; with nothing waiting, it parks the clocks once waiting on has cost as much as parking
-   (the rule that is never worse than twice the best, whatever comes).
+5. while the first deadline leaves room, a larger batch would save energy and the next request is expected in time,
+   it holds back those that wait, until then at most (`company`); with nothing waiting, it parks the clocks once
+   waiting on has cost as much as parking (the rule that is never worse than twice the best, whatever comes).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import exp, sqrt
+from math import sqrt
 from typing import NamedTuple
 
 from amble.control.batcher import Pace, fitting_batch, lateness_s
 from amble.control.governor import NEVER_S, Decision, Observation
 from amble.control.governors.budget import Budget
+from amble.control.governors.company import Company, held, hold, unheld
 from amble.control.governors.gears import Gear, gears
 from amble.control.governors.policy import Load, Policy, baseline_refusals, solve
 from amble.control.governors.rate import Rate, arrive, fresh
 from amble.control.governors.shifts import Shifts
-from amble.control.slowdown import Slowdown, observe
+from amble.control.slowdown import Slowdown, aged, observe
 from amble.core.ladder import Ladder, Rung
 from amble.core.point import Clocks
 from amble.core.schedule import Deadline
@@ -43,7 +44,8 @@ class Tuning:
     """What the governor cannot know from the ladder.
 
     ``guard``: slack kept in hand, in multiples of one request's time at the fastest rung. ``deviations``: how sure a
-    predicted time must be. ``chance``: how likely another request must be to wait for it. ``grid``: number of rates
+    predicted time must be. ``worth``: share of a batch's energy that a larger one must save to wait for it.
+    ``probe_s``: time [s] after which a slow-down that refuses everybody is put to the test. ``grid``: number of rates
     that policies are solved for, up to ``ceiling`` times the capacity, each for every one of ``clumps`` requests at a
     time. ``allowed``: share of the refusals that the objective's percentile allows to be planned with. ``sudden``:
     standard deviations at which the fast rate overrules the slow. ``give``: where the percentile cannot be kept, how
@@ -54,7 +56,8 @@ class Tuning:
 
     guard: float = 0.25
     deviations: float = 2.0
-    chance: float = 0.5
+    worth: float = 0.02
+    probe_s: float = 1.0
     grid: int = 30
     ceiling: float = 1.2
     clumps: tuple[int, ...] = (1, 2, 4, 8)
@@ -72,6 +75,8 @@ _BUDGET, _TUNING = Budget(), Tuning()
 class AmbleState(NamedTuple):
     """Slow-down, arrival rate, saved accuracy and what of it is put by, since when nothing waits [s], and the clocks.
 
+    ``company`` is what waiting for more brought. ``sure`` is the slow-down that nobody doubted at the last look.
+
     Until ``settled_s`` the clocks of gear ``before`` run, and not those that were asked for.
     """
 
@@ -82,6 +87,8 @@ class AmbleState(NamedTuple):
     idle_s: float
     before: int = 0
     settled_s: float = 0.0
+    company: Company = Company()
+    sure: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,7 @@ class Amble:
         top = self.gears[-1].rungs
         factor = state.slowdown.high(self.tuning.deviations)
         left = self.budget.rows_left(state.saved, self.losses[self.quick])
-        return Pace(top[self.quick], top[0], left, factor, self.max_batch)
+        return Pace(top[self.quick], top[0], left, factor, self.max_batch, sure=state.sure)
 
     def step(self, state: AmbleState, seen: Observation) -> tuple[AmbleState, Decision]:
         """Learn from what has happened, then choose."""
@@ -136,10 +143,13 @@ class Amble:
         wake_s = self._hold_until_s(rung, rows, state, seen, pace) - self.shifts.late_s(running, gear, seen.asked)
         state = self._asked(state._replace(idle_s=NEVER_S), seen, rung.clocks, running)
         if wake_s > seen.now_s:
+            state = state._replace(company=state.company._replace(waiting=seen.num_waiting, until_s=wake_s))
             promise = self._promise(pace, gear, running, state.settled_s - seen.now_s)
             return state, Decision(promise, clocks=rung.clocks, wake_s=wake_s)
+        state = state._replace(company=unheld(state.company))
         left_s = state.settled_s - seen.now_s - pace.factor * rung.latency_s[rows - 1]
-        return state, Decision(self._promise(pace, gear, running, left_s), rung, rows)
+        promise = self._promise(pace._replace(sure=None), gear, running, left_s)  # it is not idle any more
+        return state, Decision(promise, rung, rows)
 
     def _promise(self, pace: Pace, gear: int, before: int, left_s: float) -> Pace:
         """Return the pace when this gear has been asked for, and the clocks of the one before run for ``left_s``."""
@@ -160,16 +170,20 @@ class Amble:
         return state._replace(before=running, settled_s=seen.now_s + self.shifts.settle_s(seen.asked, clocks))
 
     def _learned(self, state: AmbleState, seen: Observation) -> AmbleState:
-        rate = arrive(state.rate, seen.now_s, seen.num_arrived)
-        done = seen.done
+        now_s, done, slowdown = seen.now_s, seen.done, state.slowdown
+        rate = arrive(state.rate, now_s, seen.num_arrived)
+        company = held(state.company, seen) if self.max_batch > 1 else state.company
         if done is None:
-            return state._replace(rate=rate)
-        slowdown = state.slowdown
+            if now_s > slowdown.aged_s + self.tuning.probe_s:
+                slowdown = aged(slowdown, now_s)
+            sure = slowdown.sure(now_s, self.tuning.probe_s)
+            return state._replace(slowdown=slowdown, rate=rate, company=company, sure=sure)
         if done.settled:
-            slowdown = observe(slowdown, done.took_s / done.rung.latency_s[done.rows - 1])
+            slowdown = observe(slowdown, done.took_s / done.rung.latency_s[done.rows - 1], now_s)
         saved = self.budget.after(state.saved, max(0.0, 1.0 - done.rung.accuracy), done.rows)
         kept = self.budget.put_by(state.kept, saved, done.rows)
-        return state._replace(slowdown=slowdown, rate=rate, saved=saved, kept=kept)
+        sure = slowdown.sure(now_s, self.tuning.probe_s)
+        return state._replace(slowdown=slowdown, rate=rate, saved=saved, kept=kept, company=company, sure=sure)
 
     def _policies(self) -> tuple[tuple[Policy, ...], ...]:
         """Solve for every clump and rate of the grid."""
@@ -269,12 +283,16 @@ class Amble:
             return seen.now_s
         guard_s = self.tuning.guard * pace.quick.latency_s[0]
         latest_s = min(seen.due_s[:rows]) - guard_s - pace.factor * rung.latency_s[rows] - seen.other_s
-        room_s = latest_s - seen.now_s
-        if room_s <= 0.01 * rung.latency_s[0]:
+        if latest_s - seen.now_s <= 0.01 * rung.latency_s[0]:
             return seen.now_s
-        rate_hz = min(state.rate.hz(seen.now_s))
-        worth = rung.energy_j[0] + rung.energy_j[rows - 1] > rung.energy_j[rows]
-        return latest_s if worth and 1.0 - exp(-rate_hz * room_s) >= self.tuning.chance else seen.now_s
+        apart_j = self._objective_j(rung, rows) + self._objective_j(rung, 1)
+        if apart_j - self._objective_j(rung, rows + 1) < self.tuning.worth * apart_j:
+            return seen.now_s
+        return hold(state.company, seen, state.rate, latest_s)
+
+    def _objective_j(self, rung: Rung, rows: int) -> float:
+        idle_w = 0.0 if self.ladder.accounting == "gross" else self.ladder.park_w
+        return rung.energy_j[rows - 1] - idle_w * rung.latency_s[rows - 1]
 
     def _idle(self, state: AmbleState, seen: Observation) -> tuple[AmbleState, Decision]:
         """Park the clocks when waiting at them has cost as much as parking, or is going to."""
@@ -285,10 +303,17 @@ class Amble:
         gear = self._planned(state, seen.now_s).choose(running, 1)
         park = gear == 0 and self.shifts.parks(state.rate.clump, self.tuning.parking * self.objective.latency_s)
         asked, rest = seen.asked, self.ladder.park if park else self.gears[gear].rungs[0].clocks
+        wake_s = self._doubt_s(state.slowdown, state.sure)
         if asked is None or gear > running or asked == rest:
-            return state, Decision(pace)
+            return state, Decision(pace, wake_s=wake_s)
         after_s = self.shifts.break_even_s(asked, rest)
         expected_s = 1.0 / max(1e-9, min(state.rate.hz(seen.now_s)))
         if seen.now_s >= since_s + after_s or expected_s > 2.0 * after_s:
-            return self._asked(state, seen, rest, running), Decision(pace, clocks=rest)
-        return state, Decision(pace, wake_s=since_s + after_s)
+            return self._asked(state, seen, rest, running), Decision(pace, clocks=rest, wake_s=wake_s)
+        return state, Decision(pace, wake_s=min(wake_s, since_s + after_s))
+
+    def _doubt_s(self, slowdown: Slowdown, sure: float) -> float:
+        """Return when to look again [s] at a slow-down that nothing confirms any more."""
+        if sure > 1.0:
+            return slowdown.at_s + self.tuning.probe_s
+        return slowdown.aged_s + 5.0 * self.tuning.probe_s if slowdown.mean > 1.1 else NEVER_S
