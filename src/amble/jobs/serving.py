@@ -53,7 +53,7 @@ _IDLE_S = 0.05
 _NOMINAL_W = 1.0
 _NO_SLO_S = 0.1  # what a governor aims at when no objective is given, or ten times the model's own time
 
-_LIVE = Tuning(chance=2.0)
+_LIVE = Tuning(worth=1.0)
 """Never hold a request back for company: a client that waits for its answer sends nothing meanwhile."""
 
 MakeGovernor = Callable[[Ladder, Deadline, Budget], Governor[Any]]
