@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amble.fit.response import DEVICE, WORKLOAD, Geometry, active, respond, start
+from amble.fit.response import DEVICE, WORKLOAD, Geometry, active, respond, respond_time, rows_of, sloped, start
 
 __all__ = ["Posterior", "Problem", "Settings", "covariance", "predicted", "sampled"]
 
@@ -49,6 +49,8 @@ class Settings:
 
     pooled_workloads: float = 0.5
     num_samples: int = 64
+    fewer_samples: int = 32  # of more than most_workloads workloads
+    most_workloads: int = 32  # that the device is learnt from, evenly chosen
     time_sigma: float = 0.01
     power_sigma: float = 0.012
     prior_points: float = 6.0  # weight of the typical errors, in points
@@ -116,15 +118,14 @@ class _Linear:
 def sampled(problem: Problem, settings: Settings) -> Posterior:
     """Fit a device and its workloads; see the module's text."""
     prior = _prior(problem.flags)
-    share = min(1.0, settings.pooled_workloads / len(problem.value))
-    state = _starts(problem, prior, settings)
-    for _ in range(3):
-        state = _doubted(problem, _workloads_refined(problem, prior, state, num_steps=5), settings, least=0.03)
-    for _ in range(3):
-        state = _jointly_refined(problem, prior, state, share, num_steps=10)
-        state = _doubted(problem, _rescaled(problem, prior, state, settings, share), settings, least=0.0)
+    some = _some(problem, settings.most_workloads)
+    share = min(1.0, settings.pooled_workloads / len(some.value))
+    state = _learnt(some, prior, settings, share)
     rng = np.random.default_rng(settings.seed)
-    chosen, devices = _devices_drawn(problem, prior, state, share, settings, rng)
+    num_samples = settings.num_samples if some is problem else settings.fewer_samples
+    chosen, devices = _devices_drawn(some, prior, state, replace(settings, num_samples=num_samples), (share, rng))
+    if some is not problem:
+        state, chosen = _of_all(problem, prior, state, settings, chosen)
     state = _State(devices, state.workload[chosen], state.sigma[chosen], state.trust[chosen])
     state = _workloads_refined(problem, prior, state, num_steps=5)
     evidence, covariances = _evidence(problem, prior, state)
@@ -133,8 +134,47 @@ def sampled(problem: Problem, settings: Settings) -> Posterior:
     return Posterior(state.device, state.workload, drawn, weight / weight.sum(axis=0), state.sigma, state.trust)
 
 
+def _some(problem: Problem, most: int) -> Problem:
+    """Return the problem with at most so many workloads, evenly chosen: enough to tell the device."""
+    if len(problem.value) <= most:
+        return problem
+    rows = np.linspace(0, len(problem.value) - 1, most).round().astype(np.int64)
+    return replace(
+        problem,
+        geometry=rows_of(problem.geometry, rows),
+        value=problem.value[rows],
+        known=problem.known[rows],
+        likeness=problem.likeness[rows],
+    )
+
+
+def _learnt(problem: Problem, prior: _Prior, settings: Settings, share: float) -> _State:
+    """Fit the device and its workloads from every start."""
+    state = _starts(problem, prior, settings)
+    for _ in range(3):
+        state = _doubted(problem, _workloads_refined(problem, prior, state, num_steps=5), settings, least=0.03)
+    for _ in range(3):
+        state = _jointly_refined(problem, prior, state, share, num_steps=10)
+        state = _doubted(problem, _rescaled(problem, prior, state, settings, share), settings, least=0.0)
+    return state
+
+
+def _of_all(
+    problem: Problem, prior: _Prior, state: _State, settings: Settings, chosen: Indices
+) -> tuple[_State, Indices]:
+    """Fit all workloads on the devices of the starts that were chosen, learnt from some of them."""
+    starts, chosen = np.unique(chosen, return_inverse=True)
+    fresh = _starts(problem, prior, settings)
+    state = _State(state.device[starts], fresh.workload[starts], state.sigma[starts], fresh.trust[starts])
+    for _ in range(3):
+        state = _doubted(problem, _workloads_refined(problem, prior, state, num_steps=5), settings, least=0.0)
+    return state, chosen
+
+
 def predicted(problem: Problem, device: Floats, workload: Floats) -> Floats:
     """Logarithms [s, w, m] that parameters predict at the measured points."""
+    if problem.outputs == (0,):
+        return respond_time(device[:, None, :], workload, problem.geometry)
     both = respond(device[:, None, :], workload, problem.geometry)
     return np.concatenate([both[output] for output in problem.outputs], axis=-1)
 
@@ -199,17 +239,27 @@ def _penalty(prior: _Prior, workload: Floats) -> Floats:
 
 
 def _linear(problem: Problem, prior: _Prior, state: _State, precision: Floats) -> _Linear:
-    residual = _residual(problem, state.device, state.workload)
-    slope = np.empty((*residual.shape, len(prior.active)))
-    for place, index in enumerate(prior.active.tolist()):
-        moved = state.workload.copy()
-        moved[..., index] += _STEP
-        slope[..., place] = (residual - _residual(problem, state.device, moved)) / _STEP
+    residual, slope = _sloped(problem, prior, state)
     weighted = precision @ slope
     information = np.swapaxes(slope, -1, -2) @ weighted + np.diag(prior.sd[prior.active] ** -2.0)
     pull = ((state.workload - prior.mean) / prior.sd**2)[..., prior.active]
     gradient = np.einsum("swik,swi->swk", weighted, residual) - pull
     return _Linear(residual, precision, slope, information, gradient)
+
+
+def _sloped(problem: Problem, prior: _Prior, state: _State) -> tuple[Floats, Floats]:
+    """Residuals [s, w, m] and the slopes [s, w, m, b] of what is predicted by the active parameters."""
+    both, by_name = sloped(state.device[:, None, :], state.workload, problem.geometry)
+    shape = (*state.trust.shape[:2], problem.likeness.shape[-1])
+    parts = []
+    for output in problem.outputs:
+        part = np.zeros((*shape, len(prior.active)))
+        for place, index in enumerate(prior.active.tolist()):
+            part[..., place] = by_name[output].get(WORKLOAD[index].name, 0.0)
+        parts.append(part)
+    predicted = np.concatenate([np.broadcast_to(both[output], shape) for output in problem.outputs], axis=-1)
+    residual = np.where(problem.known, problem.value - predicted, 0.0)
+    return residual, np.where(problem.known[..., None], np.concatenate(parts, axis=-2), 0.0)
 
 
 def _device_slope(problem: Problem, prior: _Prior, state: _State, residual: Floats) -> Floats:
@@ -354,9 +404,10 @@ def _evidence(problem: Problem, prior: _Prior, state: _State) -> tuple[Floats, F
 
 
 def _devices_drawn(
-    problem: Problem, prior: _Prior, state: _State, share: float, settings: Settings, rng: np.random.Generator
+    problem: Problem, prior: _Prior, state: _State, settings: Settings, drawing: tuple[float, np.random.Generator]
 ) -> tuple[Indices, Floats]:
-    """Draw the start that each sample comes from [s], and its device parameters [s, d]."""
+    """Draw the start that each sample comes from [s], and its device parameters [s, d]; drawing is share, generator."""
+    share, rng = drawing
     evidence = share * _evidence(problem, prior, state)[0].sum(axis=1)
     pull = ((state.device - prior.device_mean) / prior.device_sd)[:, prior.device_active]
     if not len(prior.device_active):
