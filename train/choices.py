@@ -6,20 +6,41 @@ Elimination", 2020: after any pruner, widths move to edges of stairs. All rules 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from amble.core.staircase import worth
+from amble.core.staircase import StaircaseTable, worth
 from amble.core.widths import Group, Layer, Network, Widths
+from amble.plan.width import Pricing, choose, problem
+from amble.plan.width_adjust import filled, traded, trimmed
 
-__all__ = ["Edges", "LayerTime", "blind", "edges", "latency_s", "moved", "planned", "rounded", "uniform"]
+__all__ = ["Edges", "LayerTime", "Timed", "blind", "edges", "latency_s", "moved", "planned", "rounded", "uniform"]
 
 LayerTime = Callable[[Layer, int, int], float]
 """(layer, inputs, outputs) → time [s]."""
-Edges = Mapping[str, Sequence[int]]
+Edges = dict[str, tuple[int, ...]]
 """Group → the widths worth using, ascending, today's among them."""
 
 TOLERANCE = 0.02
 _MOST_CUT = 0.9  # no layer loses more than this share to the blind pruner
+
+
+@dataclass(frozen=True)
+class Timed(Pricing):
+    """Prices from a measurement of each layer at exactly these widths, not from a line through some of them."""
+
+    time_s: LayerTime = lambda layer, inputs, outputs: 0.0
+
+    @classmethod
+    def of(cls, network: Network, time_s: LayerTime) -> Timed:
+        nowhere = StaircaseTable("host", "measured", "onnxruntime", "fp32", 1, 0)
+        return cls(network, nowhere, time_s=time_s)
+
+    def layer(self, layer: Layer, widths: Widths) -> float:
+        return self.time_s(layer, self.network.num_inputs(layer, widths), self.network.num_outputs(layer, widths))
+
+    def tolerance(self, group: Group) -> float:
+        return TOLERANCE
 
 
 def latency_s(network: Network, widths: Widths, time_s: LayerTime) -> float:
@@ -64,89 +85,18 @@ def uniform(network: Network, factor: float) -> dict[str, int]:
     return {group.name: _allowed(group, round(factor * group.width)) for group in network.groups}
 
 
-def moved(network: Network, widths: Widths, time_s: LayerTime, at: Edges, budget_s: float) -> dict[str, int]:
-    """Move each width to the next edge, up where that is free, else down; then down and up to the budget.
+def moved(pricing: Timed, widths: Widths, at: Edges, budget_s: float) -> dict[str, int]:
+    """Move the result of any pruner to edges of stairs: up where that is free, then down and up to the budget.
 
-    Down where the least importance is lost for the time saved, up where most is won for the time spent (and the widths
-    that others made room for). Latency mode is a budget below what the pruner reached, accuracy mode the same budget.
+    Latency mode with a budget below what the pruner reached, accuracy mode with the same.
     """
-    now = dict(widths)
-    for name, width in widths.items():
-        up = min(each for each in at[name] if each >= width)
-        down = max((each for each in at[name] if each <= width), default=up)
-        free = latency_s(network, {**now, name: up}, time_s) <= latency_s(network, now, time_s) * (1.0 + TOLERANCE)
-        now[name] = up if free else down
-    return _filled(network, _cut(network, now, time_s, at, budget_s), time_s, at, budget_s)
+    within = trimmed(pricing, filled(pricing, widths, at), at, budget_s)
+    return traded(pricing, within, at, budget_s)
 
 
-def planned(network: Network, time_s: LayerTime, at: Edges, budget_s: float) -> dict[str, int]:
-    """Choose all widths at once: cut today's network to the budget, then exchange steps while that keeps more."""
-    best = _filled(network, _cut(network, network.today, time_s, at, budget_s), time_s, at, budget_s)
-    improved = True
-    while improved:
-        improved = False
-        for start in _exchanges(network, best, at):
-            tried = _filled(network, _cut(network, start, time_s, at, budget_s), time_s, at, budget_s)
-            fits = latency_s(network, tried, time_s) <= budget_s
-            if fits and network.lost(tried) < network.lost(best) - 1e-9:
-                best, improved = tried, True
-    return best
-
-
-def _exchanges(network: Network, widths: Widths, at: Edges) -> Iterator[dict[str, int]]:
-    """One group up, and perhaps another one down."""
-    ups = [(group.name, _next(at[group.name], widths[group.name], 1)) for group in network.groups]
-    downs = [(group.name, _next(at[group.name], widths[group.name], -1)) for group in network.groups]
-    for name, up in ups:
-        if up is None:
-            continue
-        yield {**widths, name: up}
-        yield from ({**widths, name: up, other: down} for other, down in downs if down is not None and other != name)
-
-
-def _cut(network: Network, widths: Widths, time_s: LayerTime, at: Edges, budget_s: float) -> dict[str, int]:
-    now = dict(widths)
-    while latency_s(network, now, time_s) > budget_s:
-        best = min(_steps(network, now, time_s, at, -1), default=None)
-        if best is None:
-            break
-        now[best[1]] = best[2]
-    return now
-
-
-def _filled(network: Network, widths: Widths, time_s: LayerTime, at: Edges, budget_s: float) -> dict[str, int]:
-    now = dict(widths)
-    while True:
-        spent = latency_s(network, now, time_s)
-        fitting = [each for each in _steps(network, now, time_s, at, 1) if spent + each[3] <= budget_s]
-        if not fitting:
-            return now
-        _, name, width, _ = max(fitting)
-        now[name] = width
-
-
-def _steps(
-    network: Network, widths: Widths, time_s: LayerTime, at: Edges, direction: int
-) -> list[tuple[float, str, int, float]]:
-    """(importance per second, group, width, more time [s]) of every step to a next edge, downwards only faster ones."""
-    found = []
-    spent = latency_s(network, widths, time_s)
-    for name, width in widths.items():
-        to = _next(at[name], width, direction)
-        if to is None:
-            continue
-        changed = {**widths, name: to}
-        more = latency_s(network, changed, time_s) - spent
-        value = abs(network.lost(changed) - network.lost(widths))
-        if direction > 0 or more < 0.0:
-            found.append((value / max(abs(more), 1e-9) if more * direction > 0 else float("inf"), name, to, more))
-    return found
-
-
-def _next(widths: Sequence[int], width: int, direction: int) -> int | None:
-    if direction > 0:
-        return min((each for each in widths if each > width), default=None)
-    return max((each for each in widths if each < width), default=None)
+def planned(pricing: Timed, at: Edges, budget_s: float) -> dict[str, int]:
+    """Choose all widths at once."""
+    return choose(problem(pricing, at), budget_s).widths
 
 
 def _allowed(group: Group, width: int) -> int:

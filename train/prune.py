@@ -30,6 +30,7 @@ from amble.adapt.learning import search, surgery, training
 from amble.adapt.learning.surgery import Coupling
 from amble.adapt.learning.training import CrossEntropy, Labelled, Recipe
 from amble.core.widths import Widths
+from amble.plan import width, width_adjust
 
 LOG = HERE / "prune.jsonl"
 PRUNED = ("vgg", "resnet", "mobilenet")
@@ -70,21 +71,22 @@ def cell(name: str, seed: int) -> Cell:
 
 def variants(of: Cell, level: str) -> Iterator[tuple[str, Callable[[], Widths]]]:
     """Yield the names of all variants at a level and what chooses their widths."""
-    network, time_s, edges = of.coupled.network, of.time_s, of.edges
+    network, edges = of.coupled.network, of.edges
+    pricing = choices.Timed.of(network, of.time_s)
     blind = choices.blind(network, RATIOS[level][of.name])
     round16 = choices.rounded(network, blind, 16)
     budget_s = of.latency_s(blind)
     yield "blind", lambda: blind
     if level == "moderate":
-        yield "latency mode", lambda: choices.moved(network, blind, time_s, edges, FASTER * budget_s)
-        yield "planned", lambda: choices.planned(network, time_s, edges, FASTER * budget_s)
+        yield "latency mode", lambda: choices.moved(pricing, blind, edges, FASTER * budget_s)
+        yield "planned", lambda: choices.planned(pricing, edges, FASTER * budget_s)
     else:
-        yield "accuracy mode", lambda: choices.moved(network, blind, time_s, edges, budget_s)
-        yield "planned", lambda: choices.planned(network, time_s, edges, budget_s)
+        yield "accuracy mode", lambda: choices.moved(pricing, blind, edges, budget_s)
+        yield "planned", lambda: choices.planned(pricing, edges, budget_s)
         yield "search over edges", lambda: searched(of, edges, budget_s)
         yield "search over multiples of 8", lambda: searched(of, _multiples(of), budget_s)
     yield "round to 16", lambda: round16
-    yield "planned, time of round to 16", lambda: choices.planned(network, time_s, edges, of.latency_s(round16))
+    yield "planned, time of round to 16", lambda: choices.planned(pricing, edges, of.latency_s(round16))
     yield "round to 8", lambda: choices.rounded(network, blind, 8)
     yield "uniform", lambda: choices.uniform(network, 1.0 - RATIOS[level][of.name])
 
@@ -118,10 +120,13 @@ def _first(data: Labelled, count: int) -> Labelled:
 
 
 def measured(of: Cell, level: str, variant: str, choose: Callable[[], Widths]) -> dict[str, object]:
-    """Run one variant and return its line of the log."""
+    """Run one variant and return its line of the log; the same widths are not trained twice."""
     begin_s = time.perf_counter()
     widths = dict(choose())
     chosen_s = time.perf_counter() - begin_s
+    for each in logged():
+        if (each["network"], each["seed"], each["widths"]) == (of.name, of.seed, widths):
+            return each | {"level": level, "ratio": RATIOS[level][of.name], "variant": variant, "choosing_s": chosen_s}
     smaller = tuned(of, widths)
     return {
         "network": of.name,
@@ -143,7 +148,11 @@ def measured(of: Cell, level: str, variant: str, choose: Callable[[], Widths]) -
 
 def provenance() -> dict[str, object]:
     """Return the digests of what decides the numbers."""
-    files = [HERE / "prune.py", HERE / "choices.py", Path(surgery.__file__), Path(search.__file__)]
+    files = [
+        HERE / "prune.py",
+        HERE / "choices.py",
+        *(Path(each.__file__) for each in (surgery, search, width, width_adjust)),
+    ]
     own = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return {
         "code_sha256": own,
@@ -153,9 +162,13 @@ def provenance() -> dict[str, object]:
     }
 
 
+def logged() -> list[dict[str, object]]:
+    """Return all lines of the log so far."""
+    return [json.loads(line) for line in LOG.read_text().splitlines()] if LOG.exists() else []
+
+
 def done() -> set[tuple[object, ...]]:
-    lines = LOG.read_text().splitlines() if LOG.exists() else []
-    return {tuple(record[key] for key in ("network", "seed", "level", "variant")) for record in map(json.loads, lines)}
+    return {tuple(record[key] for key in ("network", "seed", "level", "variant")) for record in logged()}
 
 
 def main() -> None:
