@@ -1,4 +1,4 @@
-"""The bundled network in torch, built from its ONNX file, and the timing of an injector on it.
+"""The bundled network in torch, built from its ONNX file, and the timing of injectors on it.
 
 Imported both by the bench and by the peer's own environment, so it needs torch, numpy and onnx alone.
 """
@@ -6,8 +6,9 @@ Imported both by the bench and by the peer's own environment, so it needs torch,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -68,6 +69,41 @@ def images(count: int) -> tuple[Tensor, NDArray[np.uint8]]:
     with np.load(BUNDLED / "fashion-mnist-test.npz") as archive:
         found, labels = archive["images"][:count], archive["labels"][:count]
     return torch.from_numpy(found[:, None].astype(np.float32) / np.float32(255)), labels
+
+
+class Stopwatch:
+    """CPU time [s] that an injector takes itself: from hooks before its own to hooks behind its own."""
+
+    def __init__(self) -> None:
+        self.total_s, self._began_s = 0.0, 0.0
+
+    def start(self, *_: object) -> None:
+        self._began_s = time.thread_time()
+
+    def stop(self, *_: object) -> None:
+        self.total_s += time.thread_time() - self._began_s
+
+    def before(self, modules: Iterable[nn.Module]) -> list[Any]:
+        """Start at every hook of these modules; call it before the injector hooks in."""
+        return [handle for module in modules for handle in hooked(module, self.start)]
+
+    def behind(self, modules: Iterable[nn.Module]) -> list[Any]:
+        """Stop behind every hook of these modules; call it after the injector hooked in."""
+        return [handle for module in modules for handle in hooked(module, self.stop)]
+
+
+def hooked(module: nn.Module, call: Callable[..., None]) -> tuple[Any, Any]:
+    return module.register_forward_pre_hook(call), module.register_forward_hook(call)
+
+
+def own_s(watch: Stopwatch, call: Callable[[], object], repeats: int) -> float:
+    """CPU time [s] in the injector for one call: the median; the first is not counted."""
+    found = []
+    for _ in range(repeats + 1):
+        watch.total_s = 0.0
+        call()
+        found.append(watch.total_s)
+    return float(np.median(found[1:]))
 
 
 def overhead(plain: Callable[[], object], injected: Callable[[], object], repeats: int) -> tuple[float, float]:
