@@ -1,0 +1,292 @@
+"""A torch network whose layers read weights and inputs from unreliable memory, for training: fast, and differentiable.
+
+In the forward pass values have bit errors; the gradient passes straight through to the clean floating-point weights
+(EDEN: Koppula et al., 2019). Errors are drawn anew (`FreshErrors`) or come from weak cells of one module
+(`ModuleErrors`). The same seed does not flip the same bits as the injectors of `runtimes`: only the rate is the same.
+Values are FP32, or codes of 8 bits. Biases stay in reliable memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from amble.core.dram import DramErrors, Span
+
+__all__ = [
+    "Asymmetric",
+    "Errors",
+    "Floats",
+    "Format",
+    "FreshErrors",
+    "ModuleErrors",
+    "Precision",
+    "Store",
+    "Symmetric",
+    "Unreliable",
+    "flipped",
+    "layers",
+    "ranges",
+    "stores",
+]
+
+Precision = Literal["fp32", "int8"]
+
+_MARGIN = 0.25  # of the range of clean values, on either side: what a load finds plausible
+
+
+class Errors(Protocol):
+    """Which bits a read flips."""
+
+    def positions(self, name: str, num_bits: int, repeats: int, rate: float) -> Tensor:
+        """Return distinct bit positions int64 [flip] of ``repeats`` contents, one after the other, at this rate."""
+        ...
+
+
+class FreshErrors:
+    """Model 0, transient: every bit of every read alike. Draws from torch's global generator."""
+
+    def positions(self, name: str, num_bits: int, repeats: int, rate: float) -> Tensor:
+        """Return positions [flip], ascending: each bit is hit once or more by Poisson(-log(1 - rate)) throws."""
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"a bit error rate lies in [0, 1), not {rate}")
+        throws = int(torch.poisson(torch.tensor(-math.log1p(-rate) * num_bits * repeats, dtype=torch.float64)))
+        return torch.randint(num_bits * repeats, (throws,)).unique()
+
+
+class ModuleErrors:
+    """Weak cells of one module, which flip with the probability that its error model gives; inputs of a batch go
+    through the same cells one after the other. ``at``: bit error rate → errors of the module at that rate."""
+
+    def __init__(self, at: Callable[[float], DramErrors]) -> None:
+        self._at, self._next = at, 0
+        self._starts: dict[str, int] = {}
+        self._weak: dict[tuple[str, int, float], tuple[Tensor, float]] = {}
+
+    def positions(self, name: str, num_bits: int, repeats: int, rate: float) -> Tensor:
+        """Return positions [flip]; tensors lie one after the other, in the order in which they were first read."""
+        key = (name, num_bits, rate)
+        if key not in self._weak:
+            self._weak[key] = self._found(name, num_bits, rate)
+        weak, flip = self._weak[key]
+        cells = (torch.arange(repeats)[:, None] * num_bits + weak).reshape(-1)
+        return cells[torch.rand(len(cells)) < flip]
+
+    def _found(self, name: str, num_bits: int, rate: float) -> tuple[Tensor, float]:
+        if name not in self._starts:
+            self._starts[name], self._next = self._next, self._next + num_bits
+        errors = self._at(rate)
+        weak = errors.weak_cells(Span(self._starts[name], num_bits)).positions
+        if weak is None:
+            raise ValueError("all cells are weak: use FreshErrors, which need no list of them")
+        return torch.from_numpy(weak), errors.model.most_flip
+
+
+class Format(Protocol):
+    """How values lie in memory, and what a load makes of them."""
+
+    def read(self, values: Tensor, flips: Callable[[int], Tensor]) -> Tensor:
+        """Return the values as read; ``flips``: bits of a value → positions [flip] among all bits of the tensor."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Floats:
+    """FP32; what lies outside [low, high] becomes 0, as does NaN. None: the range of the values themselves, widened."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def read(self, values: Tensor, flips: Callable[[int], Tensor]) -> Tensor:
+        """Flip bits of FP32; of a bfloat16 tensor the upper half, which is all that the arithmetic sees."""
+        low, high = _widened(values) if self.low is None or self.high is None else (self.low, self.high)
+        positions = flips(32)
+        if values.dtype == torch.bfloat16:
+            positions = positions[(positions & 31) >= 16]
+            found = flipped(values.view(torch.int16), (positions >> 5) * 16 + (positions & 15), 16)
+        else:
+            found = flipped(values.view(torch.int32), positions, 32)
+        read = found.view(values.dtype)
+        return torch.where((read >= low) & (read <= high), read, torch.zeros((), dtype=values.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class Asymmetric:
+    """Codes 0 to 255 over [low, high] with 0 among them, rounded (Stutz et al., 2021). None: the values' own range."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def read(self, values: Tensor, flips: Callable[[int], Tensor]) -> Tensor:
+        """Quantise, flip, and give the codes' values."""
+        low, high = _range(values) if self.low is None or self.high is None else (self.low, self.high)
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = max((high - low) / 255.0, 1e-12)
+        zero = round(-low / scale)
+        codes = (values.float() / scale).round_().add_(zero).clamp_(0, 255).to(torch.uint8)
+        return (flipped(codes, flips(8), 8).float() - zero).mul_(scale).to(values.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetric:
+    """Codes -127 to 127, a scale for every output channel (the first axis): what ONNX Runtime makes of weights."""
+
+    def read(self, values: Tensor, flips: Callable[[int], Tensor]) -> Tensor:
+        """Quantise, flip, and give the codes' values."""
+        shape = (-1, *(1,) * (values.dim() - 1))
+        scale = (values.float().abs().flatten(1).amax(1) / 127.0).clamp_min(1e-12).reshape(shape)
+        codes = (values.float() / scale).round_().clamp_(-127, 127).to(torch.int8)
+        return (flipped(codes.view(torch.uint8), flips(8), 8).view(torch.int8).float() * scale).to(values.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """How a layer's weights and input lie in memory; inputs are first cut to ``limits`` where there are any."""
+
+    weights: Format
+    inputs: Format
+    limits: tuple[float, float] | None = None
+
+
+class Unreliable(nn.Module):  # type: ignore[misc]  # torch is not typed here
+    """A network that reads its tensors from unreliable memory at a rate: ``network`` is trained in place.
+
+    ``rate`` holds where a call gives none: training sets its own, judging takes this one. At rate 0 values are still
+    cut to limits and quantised.
+    """
+
+    def __init__(self, network: nn.Module, stores: Mapping[str, Store], errors: Errors, *, rate: float = 0.0) -> None:
+        super().__init__()
+        self.network, self.stores, self.errors, self.rate = network, dict(stores), errors, rate
+        unknown = self.stores.keys() - layers(network).keys()
+        if unknown:
+            raise ValueError(f"the network has no layers {', '.join(sorted(unknown))}")
+
+    def forward(self, inputs: Tensor, rate: float | None = None) -> Tensor:
+        """Return the scores of inputs [B, ...]."""
+        asked = self.rate if rate is None else rate
+        named = layers(self.network)
+        with ExitStack() as stack:
+            for name in self.stores:
+                hook = named[name].register_forward_pre_hook(self._before(name, asked))
+                stack.callback(hook.remove)
+            read = {
+                f"{name}.weight": self._read(named[name].weight, f"{name}.weight", store.weights, asked, 1)
+                for name, store in self.stores.items()
+            }
+            scores: Tensor = functional_call(self.network, read, (inputs,))
+        return scores
+
+    def _before(self, name: str, rate: float) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+        store = self.stores[name]
+
+        def before(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            values = given[0] if store.limits is None else given[0].clamp(*store.limits)
+            return (self._read(values, f"{name}.input", store.inputs, rate, len(values)), *given[1:])
+
+        return before
+
+    def _read(self, values: Tensor, name: str, how: Format, rate: float, repeats: int) -> Tensor:
+        def flips(width: int) -> Tensor:
+            if rate == 0.0:
+                return torch.empty(0, dtype=torch.int64)
+            return self.errors.positions(name, values.numel() * width // repeats, repeats, rate)
+
+        with torch.no_grad():
+            found = how.read(values.detach().contiguous(), flips)
+        read: Tensor = _StraightThrough.apply(values, found)
+        return read
+
+
+class _StraightThrough(torch.autograd.Function):  # type: ignore[misc]
+    """Hands on what was read; its gradient is that of the clean values."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, found: Tensor) -> Tensor:
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def flipped(words: Tensor, positions: Tensor, width: int) -> Tensor:
+    """Return integers [...] of ``width`` bits with these distinct bit positions [flip] flipped."""
+    masks = torch.zeros(words.numel(), dtype=words.dtype)
+    masks.index_add_(0, positions // width, (1 << positions % width).to(words.dtype))
+    return words ^ masks.reshape(words.shape)
+
+
+def layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers with weights, by name; ValueError where there are none."""
+    found = {name: each for name, each in network.named_modules() if isinstance(each, nn.Conv2d | nn.Linear)}
+    if not found:
+        raise ValueError("the network has no convolution or dense layer to read its tensors from memory")
+    return found
+
+
+def ranges(network: nn.Module, batches: Iterable[Tensor], *, tail: float = 0.0) -> dict[str, tuple[float, float]]:
+    """Run clean batches → the widest range of each layer's input, without this share of a batch at either end."""
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in layers(network)}
+    with _watching(network, seen, tail), torch.inference_mode():
+        for batch in batches:
+            network(batch)
+    return {name: (min(low for low, _ in each), max(high for _, high in each)) for name, each in seen.items()}
+
+
+def stores(
+    network: nn.Module,
+    seen: Mapping[str, tuple[float, float]],
+    precision: Precision,
+    *,
+    cut: bool = False,
+    asymmetric: bool = False,
+) -> dict[str, Store]:
+    """Return how every layer lies in memory, its inputs in the ranges ``seen``, cut to them if asked.
+
+    ``asymmetric``: weights of 8 bits in one asymmetric range a layer instead of symmetric ones for every channel.
+    """
+    made = {}
+    for name in layers(network):
+        low, high = seen[name]
+        if precision == "int8":
+            how: Format = Asymmetric(low, high)
+            weights: Format = Asymmetric() if asymmetric else Symmetric()
+        else:
+            margin = _MARGIN * (high - low)
+            how, weights = Floats(low - margin, high + margin), Floats()
+        made[name] = Store(weights, how, (low, high) if cut else None)
+    return made
+
+
+@contextmanager
+def _watching(network: nn.Module, seen: Mapping[str, list[tuple[float, float]]], tail: float) -> Iterator[None]:
+    def before(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def note(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+            values = given[0].float().flatten().sort().values
+            cut = int(tail * len(values))
+            seen[name].append((float(values[cut]), float(values[len(values) - 1 - cut])))
+
+        return note
+
+    with ExitStack() as stack:
+        for name, layer in layers(network).items():
+            stack.callback(layer.register_forward_pre_hook(before(name)).remove)
+        yield
+
+
+def _range(values: Tensor) -> tuple[float, float]:
+    low, high = values.aminmax()
+    return float(low), float(high)
+
+
+def _widened(values: Tensor) -> tuple[float, float]:
+    low, high = _range(values)
+    return low - _MARGIN * (high - low), high + _MARGIN * (high - low)

@@ -1,0 +1,316 @@
+"""The base networks -> the same networks retrained for approximate memory, judged: `python train/retrain.py`.
+
+Every network, precision and seed is retrained by EDEN's curriculum (`faithful`) and by the better recipe (`better`);
+one of them also without errors (`plain`), on one fixed pattern (`fixed`) and by the curriculum with fresh errors
+(`fresh`). Interrupt it at any time: it continues. ONNX files go to `build/train/hardened`, one JSON line for
+each case to `train/retrain.jsonl`, with the digests of code and data.
+
+The tolerable rate keeps one point of the base network's accuracy, so that no recipe gains by learning longer: what is
+lost without errors (on 5,000 held-out images) leaves less for errors. Rates are found with fresh uniform errors. `seen`
+and `unseen` are losses against the base on test images at fixed rates: on the module that the curriculum was given, on
+others, and on modules as measured that no recipe saw, bank by bank, their errors persistent and on bitlines.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from base import KEPT, held_out, learning, prepare, trained
+from data import digest, original
+from export import folded
+from hardened import Limits, base_path, write_fp32, write_int8
+from networks import NETWORKS
+from torch import nn
+
+from amble import bundled
+from amble.adapt.learning import retrain, training, unreliable
+from amble.adapt.learning.retrain import Averaged, Climb, curricular, robust, weight_limits
+from amble.adapt.learning.training import CrossEntropy, Labelled, Recipe
+from amble.adapt.learning.unreliable import Errors, FreshErrors, ModuleErrors, Precision, Unreliable, ranges, stores
+from amble.core.dram import Bitline, DramErrors, Uniform
+from amble.core.errors import Refused
+from amble.core.memories import line_rates
+from amble.devices import memory
+from amble.jobs.approximating import Faulty
+from amble.measure import tolerance
+from amble.measure.accuracy import Examples
+from amble.measure.tolerance import Rule
+from amble.runtimes.faulty_onnx import FaultyOnnx
+
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+
+from dram_tables import timings
+
+HERE = Path(__file__).parent
+LOG = HERE / "retrain.jsonl"
+HARDENED = KEPT / "hardened"
+DATA = Path(os.environ.get("AMBLE_DATA") or HERE.parents[1] / "shared" / "data")
+ABLATED = ("lenet", 1, "int8")
+RECIPES = ("none", "faithful", "better")
+ABLATIONS = ("plain", "fixed", "fresh")
+
+TARGET = 4e-3  # bit error rate that both recipes train for
+NUM_IMAGES = 20_000  # to retrain on
+MAX_LOSS = 0.01
+NUM_EXAMPLES = 400
+DECADES = (-5.0, -1.4, 0.12)
+AT = (1e-3, 3e-3)  # rates of the comparison on seen and unseen modules
+OWN_MODULE, FLIP = 1, 0.5  # that the curriculum trains on; the share of reads at which a weak cell flips is assumed
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Case:
+    """What is retrained, and how."""
+
+    network: str
+    seed: int
+    precision: Precision
+    recipe: str
+
+    def path(self, suffix: str) -> Path:
+        return HARDENED / f"{self.network}-{self.seed}-{self.precision}-{self.recipe}{suffix}"
+
+
+def cases(networks: list[str], seeds: list[int]) -> list[Case]:
+    """All cases, those of the first seed first, a base network before what is made of it."""
+    found = []
+    for seed in seeds:
+        for network in networks:
+            for precision in ("fp32", "int8"):
+                more = ABLATIONS if (network, seed, precision) == ABLATED else ()
+                found += [Case(network, seed, precision, recipe) for recipe in (*RECIPES, *more)]
+    return found
+
+
+def some(data: Labelled, part: slice) -> Labelled:
+    assert data.labels is not None
+    return Labelled(data.inputs[part], data.labels[part])
+
+
+@cache
+def judging() -> Labelled:
+    """Held-out images by which epochs are chosen; rates are found on others."""
+    return some(held_out(), slice(3_000, 4_000))
+
+
+def made(case: Case) -> tuple[nn.Module, Limits]:
+    """Retrain a network, batch normalisation folded in -> it, and where its feature maps are cut."""
+    network = folded(trained(case.network, case.seed)).to(memory_format=torch.channels_last)
+    calibration = [prepare(learning().inputs[:1_000], None)]
+    if case.recipe == "better":
+        return better(case, network, ranges(network, calibration, tail=1e-3))
+    errors: Errors = FreshErrors()
+    if case.recipe in ("faithful", "fixed"):
+        errors = ModuleErrors(partial(own_module, flip=FLIP if case.recipe == "faithful" else 1.0))
+    memory = Unreliable(network, stores(network, ranges(network, calibration), case.precision), errors)
+    if case.recipe == "plain":
+        recipe = Recipe(2, top_rate=rate_of(case), seed=case.seed)
+        training.train(network, some(learning(), slice(NUM_IMAGES)), recipe, loss=CrossEntropy(), prepare=prepare)
+        return network, {}
+    base = training.accuracy(network, judging(), prepare=prepare)
+    curricular(
+        memory,
+        some(learning(), slice(NUM_IMAGES // 2)),
+        Recipe(1, top_rate=rate_of(case), seed=case.seed),
+        climb=Climb(TARGET / 16, TARGET, 4, floor=base - 0.03, least_ratio=1.3),
+        held_out=judging(),
+        prepare=prepare,
+        checkpoint=case.path(".climb"),
+        on_stage=lambda stage: print(case, stage, flush=True),
+    )
+    return network, {}
+
+
+def better(case: Case, network: nn.Module, limits: Limits) -> tuple[nn.Module, Limits]:
+    how = stores(network, limits, case.precision, cut=True, asymmetric=True)
+    memory = Unreliable(network, how, FreshErrors())
+    robust(
+        memory,
+        some(learning(), slice(NUM_IMAGES)),
+        Recipe(2, top_rate=rate_of(case), seed=case.seed, patience=2),
+        loss=Averaged(TARGET / 16, TARGET, weight_limits(network, spreads=2.5)),
+        held_out=judging(),
+        prepare=prepare,
+        checkpoint=case.path(".part"),
+        on_epoch=lambda epoch: print(case, epoch, flush=True),
+    )
+    return network, limits
+
+
+def rate_of(case: Case) -> float:
+    return 0.01
+
+
+def own_module(rate: float, *, flip: float) -> DramErrors:
+    return DramErrors(Uniform(min(rate / flip, 1.0), flip), module=OWN_MODULE)
+
+
+def deployed(case: Case) -> Path:
+    """Return the ONNX file of a case, retrained if it is not there yet."""
+    path = case.path(".onnx")
+    if path.exists():
+        return path
+    network, limits = (None, {}) if case.recipe == "none" else made(case)
+    whole = path if case.precision == "fp32" else case.path(".float.onnx")
+    write_fp32(base_path(case.network, case.seed), network, limits, whole)
+    if case.precision == "int8":
+        write_int8(whole, path, asymmetric=case.recipe == "better")
+        whole.unlink()
+    for rest in (".climb", ".part"):
+        case.path(rest).unlink(missing_ok=True)
+    return path
+
+
+def images(split: str, part: slice) -> Examples:
+    """Bundled images; ValueError for another split."""
+    if split not in ("held_out", "test"):
+        raise ValueError(split)
+    found, labels = bundled.fashion_mnist("test" if split == "test" else "held_out")
+    return Examples({"image": bundled.model_input(found[part])}, labels[part].astype(np.int64))
+
+
+def judged(case: Case) -> dict[str, object]:
+    """The rate that a deployed network bears, and its losses on modules seen and unseen."""
+    path, base = deployed(case), deployed(replace(case, recipe="none"))
+    before, own = clean(base, "held_out"), clean(path, "held_out")
+    faulty = Faulty.of(FaultyOnnx(path), images("held_out", slice(NUM_EXAMPLES)))
+    left = MAX_LOSS - max(0.0, before - own)
+    rate, trials = 0.0, 0
+    if left > 0.0:
+        rule = Rule(max_loss=left, resolution=1.0 / NUM_EXAMPLES, min_trials=3, max_trials=12)
+        try:
+            found = tolerance.coarse(faulty.at_rates, faulty.types, rule, known={}, seed=0, decades=DECADES)
+            rate, trials = max(found.rates.values()), found.num_trials
+        except Refused:
+            rate = 0.0
+    test = faulty.on(images("test", slice(NUM_EXAMPLES)))
+    lost = clean(base, "test") - clean(path, "test")
+    return {
+        "held_out_accuracy": own,
+        "test_accuracy": clean(path, "test"),
+        "lost_clean": before - own,
+        "tolerable_ber": rate,
+        "trials": trials,
+        "seen": {str(at): lost + on_modules(test, at, [OWN_MODULE] * 2) for at in AT},
+        "unseen": {str(at): lost + on_modules(test, at, [101, 102, 103]) for at in AT},
+        "unseen_measured": {name: lost + on_dimm(test, name) for name in measured()},
+    }
+
+
+@cache
+def clean(path: Path, split: str) -> float:
+    every = images(split, slice(None))
+    return Faulty(FaultyOnnx(path), every, {}, 0.0).on(every).clean
+
+
+def on_modules(faulty: Faulty, rate: float, modules: list[int]) -> float:
+    """Mean loss on modules whose uniform weak cells always flip half of the time."""
+    losses = []
+    for trial, module in enumerate(modules):
+        errors = DramErrors(Uniform(rate / FLIP, FLIP), module=module)
+        losses.append(faulty.loss(one_after_the_other(faulty, [errors]), trial))
+    return float(np.mean(losses))
+
+
+def on_dimm(faulty: Faulty, name: str) -> float:
+    """Loss with tensors over the banks of a measured module in turn, errors persistent and on bitlines."""
+    vendor, rates = measured()[name]
+    shape = memory.profile(f"vendor{vendor}").line_shape
+    assert shape is not None
+    banks = []
+    for bank, rate in enumerate(rates):
+        key = int.from_bytes(hashlib.sha256(f"{name} {bank}".encode()).digest()[:4])
+        lines = line_rates(rate, shape, num_lines=65_536, module=key)
+        banks.append(DramErrors(Bitline(lines, np.ones(len(lines))), module=key))
+    return faulty.loss(one_after_the_other(faulty, banks), 0)
+
+
+def one_after_the_other(faulty: Faulty, banks: list[DramErrors]) -> dict[str, tuple[DramErrors, int]]:
+    """Lay tensors out over banks in turn."""
+    one = faulty.network.observe({name: value[:1] for name, value in faulty.examples.inputs.items()})
+    sizes = {name: value.nbytes for name, value in {**one, **faulty.network.weights}.items()}
+    ends, homes = [0] * len(banks), {}
+    for at, name in enumerate(faulty.types):
+        bank = at % len(banks)
+        homes[name] = (banks[bank], ends[bank])
+        ends[bank] += 8 * sizes[name]
+    return homes
+
+
+@cache
+def measured() -> Mapping[str, tuple[str, tuple[float, ...]]]:
+    """Measured modules with errors between 1e-4 and 5e-3 at short timings: vendor and rates by bank."""
+    found = {}
+    for tested in timings(DATA):
+        if tested.temperature_c != 20.0:
+            continue
+        rates = tested.rates
+        for module in np.unique(rates.module):
+            rows = rates.rows(rates.module == module)
+            by_bank = [float((10.0 ** rows.log10_ber[rows.bank == bank]).mean()) for bank in np.unique(rows.bank)]
+            if 1e-4 <= np.mean(by_bank) <= 5e-3:
+                name = f"{module}, tRCD {tested.trcd_ns:g} ns, tRP {tested.trp_ns:g} ns"
+                found[name] = (tested.vendor, tuple(by_bank))
+    return found
+
+
+def provenance() -> dict[str, object]:
+    files = [HERE / name for name in ("networks.py", "hardened.py", "retrain.py")]
+    files += [Path(str(each.__file__)) for each in (retrain, training, unreliable)]
+    return {
+        "code_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
+        "data_sha256": digest(*original("train"), *original("t10k")),
+        "torch": torch.__version__,
+    }
+
+
+def known() -> dict[Case, dict[str, object]]:
+    """Return what the log says, by case; the last line of a case counts."""
+    if not LOG.exists():
+        return {}
+    lines = [json.loads(line) for line in LOG.read_text().splitlines()]
+    return {Case(each["network"], each["seed"], each["precision"], each["recipe"]): each for each in lines}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    HARDENED.mkdir(parents=True, exist_ok=True)
+    for case in cases(chosen.networks, chosen.seeds):
+        if case in known() or not (KEPT / f"{case.network}-{case.seed}.pt").exists():
+            continue
+        start = time.process_time()
+        path = deployed(case)
+        trained_s = time.process_time() - start
+        record = {
+            **asdict(case),
+            **judged(case),
+            "retrained_cpu_s": trained_s,
+            "judged_cpu_s": time.process_time() - start - trained_s,
+            "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            **provenance(),
+        }
+        with LOG.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        print(record, flush=True)
+
+
+if __name__ == "__main__":
+    main()
