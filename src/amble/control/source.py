@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from amble.control.batcher import Request
@@ -73,8 +74,7 @@ class Doorbell:
     def __init__(self, now_s: Callable[[], float]) -> None:
         """Take the time [s] from the device's clock."""
         self._now_s = now_s
-        self._changed = threading.Condition()
-        self._rung = False
+        self._rings: SimpleQueue[None] = SimpleQueue()  # woken without a line of Python, unlike a condition
         self._closed = False
 
     @property
@@ -84,15 +84,13 @@ class Doorbell:
 
     def ring(self) -> None:
         """Wake the engine, from any thread."""
-        with self._changed:
-            self._rung = True
-            self._changed.notify()
+        if self._rings.empty():
+            self._rings.put(None)
 
     def close(self) -> None:
         """Let the engine finish what it has and return, from any thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._closed = True
+        self._rings.put(None)
 
     def take(self, now_s: float) -> Sequence[Request]:
         """Return nothing: whoever rings has offered its request to the engine already."""
@@ -100,8 +98,6 @@ class Doorbell:
 
     def wait(self, until_s: float) -> None:
         """Block until somebody rings, at most until then."""
-        with self._changed:
-            if not self._rung and not self._closed:
-                left_s = until_s - self._now_s()
-                self._changed.wait(None if left_s == float("inf") else max(0.0, left_s))
-            self._rung = False
+        left_s = None if until_s == float("inf") else max(0.0, until_s - self._now_s())
+        with suppress(Empty):
+            self._rings.get(block=not self._closed, timeout=left_s)

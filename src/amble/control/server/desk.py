@@ -166,6 +166,8 @@ class Desk:
         """Take the answers of a batch, in the engine's thread."""
         assert self._loop is not None, "nobody offers requests before the loop runs"
         self._loop.call_soon_threadsafe(self._deliver, batch)
+        if not self.engine.waiting(batch.model):
+            self.pulse.breathe()
 
     def refused(self, request: Request, refusal: Refusal) -> None:
         """Take a refusal: of ``offer`` in the loop's thread, later ones in the engine's."""

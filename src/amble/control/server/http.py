@@ -22,10 +22,24 @@ from amble.control.server.model import Model
 from amble.control.server.protocol import Fault, decode, encode
 from amble.control.server.repository import Repository
 
-__all__ = ["EXTENSIONS", "GONE", "App", "Http", "Response", "Scope", "described", "respond", "statistics"]
+__all__ = [
+    "ALIGNED_BYTES",
+    "EXTENSIONS",
+    "GONE",
+    "LENGTH",
+    "PAD",
+    "App",
+    "Http",
+    "Response",
+    "Scope",
+    "described",
+    "respond",
+    "statistics",
+]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Body = bytes | memoryview
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -39,9 +53,12 @@ EXTENSIONS = (
 )
 GONE = "amble.gone"
 """Key of a scope: what the connection is to call when its client has gone."""
+PAD = "amble.pad"
+"""Key of a scope: how many bytes the connection has put before a body, so that the tensors in it are aligned."""
+ALIGNED_BYTES = 8
+LENGTH = b"inference-header-content-length"
 
 _LOG = logging.getLogger(__name__)
-_LENGTH = b"inference-header-content-length"
 _WORTH_ZIPPING = 512
 _JSON = b"application/json"
 
@@ -95,7 +112,7 @@ class Http:
                 return await self._infer(scope, receive, headers, self.repository.model(name, version), arrival_s)
             case "POST", ("v2", "repository", *rest):
                 with self.desk.holding() as hold:
-                    body = await self._body(receive, headers, hold)
+                    body = await self._body(scope, receive, headers, hold)
                     return await self._changed(tuple(rest), body)
             case "GET", ("v2", *rest):
                 return self._read(tuple(rest))
@@ -146,9 +163,9 @@ class Http:
     async def _infer(
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], model: Model, arrival_s: float
     ) -> Response:
-        header_length = _length(headers, _LENGTH)
+        header_length = _length(headers, LENGTH)
         with self.desk.holding() as hold:
-            body = await self._body(receive, headers, hold)
+            body = await self._body(scope, receive, headers, hold)
             asked = decode(body, header_length)
             context = described(headers, asked.id)
             reply = await _unless_gone(scope, self.desk.infer(model, asked, arrival_s=arrival_s, context=context))
@@ -158,9 +175,9 @@ class Http:
         extra = tuple((name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers)
         if json_length is None:
             return Response(200, text, headers=extra)
-        return Response(200, text, b"application/octet-stream", (*extra, (_LENGTH, b"%d" % json_length)))
+        return Response(200, text, b"application/octet-stream", (*extra, (LENGTH, b"%d" % json_length)))
 
-    async def _changed(self, path: tuple[str, ...], body: bytes) -> Response:
+    async def _changed(self, path: tuple[str, ...], body: Body) -> Response:
         """Answer what concerns the repository."""
         match path:
             case ("index",):
@@ -180,7 +197,7 @@ class Http:
                 return _json({})
         raise Fault(404, f"/v2/repository/{'/'.join(path)}: no such path")
 
-    async def _body(self, receive: Receive, headers: Mapping[bytes, bytes], hold: Hold) -> bytes:
+    async def _body(self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], hold: Hold) -> Body:
         """Read a body, unpacked; Fault when it is too large or does not come in time."""
         length = _length(headers, b"content-length") or 0
         if length > self.max_bytes:
@@ -188,7 +205,7 @@ class Http:
         hold.grow(length)
         try:
             async with asyncio.timeout(self.body_s):
-                body = await self._received(receive, hold)
+                body = await self._received(scope, receive, hold)
         except TimeoutError as error:
             raise Fault(408, f"the body did not come within {self.body_s:g} s") from error
         coding = headers.get(b"content-encoding", b"identity")
@@ -198,14 +215,14 @@ class Http:
         hold.grow(len(plain))
         return plain
 
-    async def _received(self, receive: Receive, hold: Hold) -> bytes:
-        chunks: list[bytes] = []
+    async def _received(self, scope: Scope, receive: Receive, hold: Hold) -> Body:
+        chunks: list[memoryview] = []
         size = 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Fault(400, "the body was cut off")
-            chunk = message.get("body", b"")
+            chunk = memoryview(message.get("body", b""))[scope.pop(PAD, 0) :]
             size += len(chunk)
             hold.grow(max(0, size - hold.num_bytes))
             if size > self.max_bytes:
@@ -295,10 +312,10 @@ def _error(status: int, text: str) -> Response:
     return _json({"error": text}, status)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: Body) -> dict[str, Any]:
     """Read a body that may be empty as a JSON object."""
     try:
-        return msgspec.json.decode(body, type=dict[str, Any]) if body.strip() else {}
+        return msgspec.json.decode(body, type=dict[str, Any]) if bytes(body).strip() else {}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Fault(400, f"request is no JSON object: {error}") from error
 
@@ -312,7 +329,7 @@ def _length(headers: Mapping[bytes, bytes], name: bytes) -> int | None:
     return int(text)
 
 
-def _unzipped(body: bytes, coding: bytes, most: int) -> bytes:
+def _unzipped(body: Body, coding: bytes, most: int) -> bytes:
     """Unpack a body, but not beyond a size."""
     if coding not in (b"gzip", b"deflate"):
         raise Fault(415, f"Content-Encoding {coding.decode('latin-1')!r}: use gzip, deflate or none")

@@ -145,7 +145,7 @@ def name_of(value: Array) -> str:
     return "BYTES" if value.dtype.kind in "OSU" else _OF_ONNX[str(value.dtype)]
 
 
-def decode(body: bytes, header_length: int | None = None) -> Asked:
+def decode(body: bytes | memoryview, header_length: int | None = None) -> Asked:
     """Read a request; the first ``header_length`` bytes are JSON where binary tensors follow, else all of it is."""
     if header_length is not None and not 0 <= header_length <= len(body):
         raise Fault(400, f"Inference-Header-Content-Length {header_length} does not fit a body of {len(body)} bytes")

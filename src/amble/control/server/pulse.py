@@ -26,6 +26,7 @@ __all__ = ["Do", "Pulse", "Sample"]
 T = TypeVar("T")
 
 _BEAT_S = 0.5
+_BREATH_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,13 @@ class Pulse:
     def ring(self) -> None:
         """Wake the engine, from any thread."""
         self._bell.ring()
+
+    def breathe(self) -> None:
+        """Leave the interpreter to the thread that has just been given an answer to send; in the engine's thread.
+
+        Otherwise it waits until what the engine does before its next rest is done.
+        """
+        self._bell.wait(self._device.clock.now_s() + _BREATH_S)
 
     def close(self) -> None:
         """Let the engine finish what it has and return, from any thread."""

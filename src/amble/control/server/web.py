@@ -15,7 +15,7 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from amble.control.server.http import GONE, App, Scope
+from amble.control.server.http import ALIGNED_BYTES, GONE, LENGTH, PAD, App, Scope
 from amble.core.errors import Refused
 
 __all__ = ["Web", "listen", "new_loop"]
@@ -63,6 +63,7 @@ class Web:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             date_header=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=5,
@@ -92,6 +93,7 @@ class _Protocol(HttpToolsProtocol):
     _patience: asyncio.TimerHandle | None = None
     _num_bytes: int = 0
     _at_once_bytes: int = 0
+    _pad: bytes = b""  # goes before a body that is handed over whole
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -123,8 +125,13 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Go on with a request whose headers are here."""
         self._calm()
-        told = any(name == b"content-length" for name, _ in self.headers)
-        self._at_once_bytes = _AT_ONCE_BYTES if told else 0  # the application makes room for what is told only
+        told = dict(self.headers)
+        self._at_once_bytes = 0
+        self._pad = b""
+        if b"content-length" in told:  # the application makes room for what is told only
+            self._at_once_bytes = _AT_ONCE_BYTES
+            if (length := told.get(LENGTH, b"")).isdigit():
+                self._pad = bytes(-int(length) % ALIGNED_BYTES)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -132,6 +139,7 @@ class _Protocol(HttpToolsProtocol):
         self._chunks.append(body)
         self._num_bytes += len(body)
         if self._num_bytes >= self._at_once_bytes:
+            self._pad = b""
             self._hand_over()
 
     def on_message_complete(self) -> None:
@@ -146,7 +154,8 @@ class _Protocol(HttpToolsProtocol):
     def _hand_over(self) -> None:
         if not self._chunks:
             return
-        body = b"".join(self._chunks) if len(self._chunks) > 1 else self._chunks[0]
+        cast("Scope", self.cycle.scope)[PAD] = len(self._pad)
+        body = b"".join([self._pad, *self._chunks]) if self._pad or len(self._chunks) > 1 else self._chunks[0]
         self._chunks.clear()
         self._num_bytes = 0
         if self.cycle.body or self.cycle.response_complete:
