@@ -11,7 +11,7 @@ have made.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -42,7 +42,7 @@ class Effort:
     coarse: int = 8
     fine: int = 24
     checks: int = 3
-    grid: int = 3
+    grid: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -120,13 +120,28 @@ class _Search:
     def _axis(self, axis: Axis) -> Stairs:
         """Find the stairs along one axis."""
         self._measure(axis, _coarse(self._most(axis), self._effort.coarse, self._step(axis)))
-        for _ in range(self._effort.fine // _TOGETHER):
-            gaps = self._gaps(axis)[:_TOGETHER]
+        self._halve(axis, self._effort.fine // _TOGETHER)
+        block = 1
+        while (narrower := _block(self._rises(axis), self._most(axis))) not in (1, block):
+            block = narrower
+            self._look_inside(axis, block)
+        return self._checked(axis, self._edges(axis), narrower)
+
+    def _halve(self, axis: Axis, times: int, within: tuple[int, int] | None = None) -> None:
+        """Halve the gaps that hide a step, a few at once."""
+        low, high = within or (0, self._most(axis))
+        for _ in range(times):
+            gaps = [gap for gap in self._gaps(axis) if low <= gap[0] and gap[1] <= high][:_TOGETHER]
             if not gaps:
-                break
+                return
             self._measure(axis, [self._between(axis, *gap) for gap in gaps])
-        edges = self._edges(axis)
-        return self._checked(axis, edges, _block(edges, self._most(axis)))
+
+    def _look_inside(self, axis: Axis, block: int) -> None:
+        """Look for steps inside one stair: a block may hold several narrower ones."""
+        low = max(0, (self._most(axis) - 1) // block - 1) * block
+        inside = (low + self._step(axis), low + block)
+        self._measure(axis, inside)
+        self._halve(axis, block.bit_length(), inside)
 
     def _checked(self, axis: Axis, edges: tuple[int, ...], block: int) -> Stairs:
         """Look for edges that a block predicts; a block that predicts wrong is none."""
@@ -145,7 +160,7 @@ class _Search:
 
     def _gaps(self, axis: Axis) -> list[tuple[int, int]]:
         """Return the gaps that hide a step, the narrowest first, so that edges get found one by one."""
-        found = [(a, b) for a, b, rises in self._steps(axis) if b - a > self._step(axis) and rises]
+        found = [(a, b) for a, b, rise_s in self._steps(axis) if b - a > self._step(axis) and rise_s > 0]
         return sorted(found, key=lambda gap: (gap[1] - gap[0], -gap[1]))
 
     def _between(self, axis: Axis, low: int, high: int) -> int:
@@ -154,11 +169,14 @@ class _Search:
 
     def _edges(self, axis: Axis) -> tuple[int, ...]:
         """Return the widths after which one channel more costs more, and today's width."""
-        found = [a for a, b, rises in self._steps(axis) if b - a == self._step(axis) and rises]
-        return (*found, self._most(axis))
+        return (*self._rises(axis), self._most(axis))
 
-    def _steps(self, axis: Axis) -> list[tuple[int, int, bool]]:
-        """Return neighbouring widths, and whether the wider one costs more whatever is done.
+    def _rises(self, axis: Axis) -> dict[int, float]:
+        """Return what one channel more costs after each edge [s]."""
+        return {a: rise_s for a, b, rise_s in self._steps(axis) if b - a == self._step(axis) and rise_s > 0}
+
+    def _steps(self, axis: Axis) -> list[tuple[int, int, float]]:
+        """Return neighbouring widths, and what the wider one costs more whatever is done: 0 where noise may be all.
 
         A width that is slower than a wider one (a kernel may dislike what is no multiple of its vectors) counts as
         that one: the channels could be filled up.
@@ -167,7 +185,10 @@ class _Search:
         points = [self._at(axis, width) for width in line]
         least_s = np.minimum.accumulate([each.latency_s for each in reversed(points)])[::-1].tolist()
         pairs = zip(pairwise(line), pairwise(least_s), pairwise(points), strict=True)
-        return [(a, b, after - before > self._least_step(p, q)) for (a, b), (before, after), (p, q) in pairs]
+        return [
+            (a, b, after - before if after - before > self._least_step(p, q) else 0.0)
+            for (a, b), (before, after), (p, q) in pairs
+        ]
 
     def _least_step(self, a: Point, b: Point) -> float:
         """Return what two times must differ by: three deviations of these points or of all, and 1 %."""
@@ -247,7 +268,7 @@ def _coarse(most: int, gaps: int, step: int) -> list[int]:
 def _inner(most: int, block: int, step: int, count: int) -> list[int]:
     """Return widths between nothing and ``most``, spaced evenly, at the ends of stairs."""
     unit = int(np.lcm(block, step))
-    shares = [most * (at + 1) / (count + 1) for at in range(count)]
+    shares = [most * (at + 0.5) / count for at in range(count)]
     return sorted({width for each in shares if 0 < (width := max(unit, round(each / unit) * unit)) < most})
 
 
@@ -258,14 +279,15 @@ def _spread(values: Sequence[int], count: int) -> list[int]:
     return [values[int(at)] for at in np.linspace(0, len(values) - 1, count).round()]
 
 
-def _block(edges: Sequence[int], most: int) -> int:
-    """Return the widest block that at least half of the edges inside are multiples of, and two; 1 where none is.
+def _block(rises: Mapping[int, float], most: int) -> int:
+    """Return the widest block whose multiples explain two thirds of all that edges cost; 1 where none does.
 
-    What is narrower than one block may follow other rules, and does not count.
+    Two edges must be its multiples, or one that halves ``most``. What is narrower than a block may follow other rules.
     """
     for block in range(most // 2, 1, -1):
-        inside = [each for each in edges if block <= each < most]
-        fitting = sum(each % block == 0 for each in inside)
-        if 2 * fitting >= len(inside) and (fitting >= 2 or (fitting == 1 and 2 * block == most)):
+        inside = {edge: rise_s for edge, rise_s in rises.items() if edge >= block}
+        fitting = {edge: rise_s for edge, rise_s in inside.items() if edge % block == 0}
+        enough = len(fitting) >= 2 or (len(fitting) == 1 and 2 * block == most)
+        if enough and sum(fitting.values()) >= 2.0 / 3.0 * sum(inside.values()):
             return block
     return 1

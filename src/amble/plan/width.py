@@ -39,21 +39,34 @@ _LEAST_GAIN = 1e-12
 class Pricing:
     """What a network costs at any widths, by its layers' staircases: seconds, or joules.
 
-    ``rest`` is what the layers do not explain: other operators, and the time between them.
+    Layers do not explain all: ``rest`` is what is left whatever the widths are (the time between operators, layers
+    that do not change), ``others`` what goes with the size of what layers write (additions, pooling), both today.
     """
 
     network: Network
     table: StaircaseTable
     resource: Resource = "latency"
     rest: float = 0.0
+    others: float = 0.0
 
     @cached_property
     def staircases(self) -> Mapping[str, Staircase]:
         """Return each layer's staircase by its name."""
         return {each.name: self.table.of(shape_of(each, self.network)) for each in self.network.layers}
 
+    @cached_property
+    def _per_element(self) -> float:
+        return self.others / sum(self._written(each, {}) for each in self.network.layers)
+
+    def _written(self, layer: Layer, widths: Widths) -> int:
+        return self.network.num_outputs(layer, widths) * prod(layer.output_size)
+
     def layer(self, layer: Layer, widths: Widths) -> float:
-        """Return what one layer costs. ValueError for an energy that nobody metered."""
+        """Return what one layer costs, with what follows it. ValueError for an energy that nobody metered."""
+        return self.alone(layer, widths) + self._per_element * self._written(layer, widths)
+
+    def alone(self, layer: Layer, widths: Widths) -> float:
+        """Return what one layer costs by its staircase."""
         staircase = self.staircases[layer.name]
         inputs, outputs = self.network.num_inputs(layer, widths), self.network.num_outputs(layer, widths)
         if self.resource == "latency":
