@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import grpc
 import numpy as np
 from google.protobuf import json_format, text_format
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from amble.control.server.desk import Desk
@@ -32,6 +33,7 @@ from amble.control.server.protocol import (
     to_bytes,
 )
 from amble.control.server.repository import Repository
+from amble.control.server.wire import cut
 from amble.core.errors import Refused
 
 __all__ = ["Grpc", "read_text"]
@@ -56,6 +58,9 @@ _CONTENTS = {
     "BYTES": "bytes_contents",
 }
 
+_SERVICE = "inference.GRPCInferenceService"
+_RESPONSE = service_pb2.ModelInferResponse
+
 Context = Any  # grpcio has no types
 T = TypeVar("T")
 
@@ -76,6 +81,10 @@ class Grpc:
         """Begin to serve → the port; 0 takes a free one. Refused when it is taken or not allowed."""
         self._server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=most_calls)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
+        lean = grpc.unary_unary_rpc_method_handler(
+            self._servicer.infer, response_serializer=_RESPONSE.SerializeToString
+        )
+        self._server.add_registered_method_handlers(_SERVICE, {"ModelInfer": lean})
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             bound = self._server.add_insecure_port(address)
@@ -161,16 +170,17 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         await _or_abort_after(context, self._repository.stop(request.model_name))
         return service_pb2.RepositoryModelUnloadResponse()
 
-    async def ModelInfer(self, request: Any, context: Context) -> Any:  # noqa: N802
-        """Answer a request."""
+    async def infer(self, message: bytes, context: Context) -> Any:
+        """Answer a request, given as it came over the wire: this is ModelInfer."""
         arrival_s = self._desk.now_s()
-        return await _or_abort_after(context, self._inferred(request, context, arrival_s))
+        return await _or_abort_after(context, self._inferred(message, context, arrival_s))
 
-    async def _inferred(self, request: Any, context: Context, arrival_s: float) -> Any:
-        model = self._repository.model(request.model_name, request.model_version)
+    async def _inferred(self, message: bytes, context: Context, arrival_s: float) -> Any:
         with self._desk.holding() as hold:
-            hold.grow(request.ByteSize())
-            asked = _asked(request)
+            hold.grow(len(message))
+            request, raw = _read(message)
+            model = self._repository.model(request.model_name, request.model_version)
+            asked = _asked(request, raw)
             left_s = context.time_remaining()
             limit_s = math.inf if left_s is None or left_s > _FOREVER_S else left_s
             reply = await self._desk.infer(
@@ -198,9 +208,17 @@ async def _or_abort_after(context: Context, answering: Awaitable[T]) -> T:
         raise
 
 
-def _asked(request: Any) -> Asked:
-    """Read a request; binary tensors come in the order of the inputs, or each brings its own contents."""
-    raw = request.raw_input_contents
+def _read(message: bytes) -> tuple[Any, list[memoryview]]:
+    """Parse a request, all but its raw tensors, which stay where they are."""
+    try:
+        small, raw = cut(message)
+        return service_pb2.ModelInferRequest.FromString(small), raw
+    except (ValueError, DecodeError) as error:
+        raise Fault(400, f"request is no ModelInferRequest: {error}") from error
+
+
+def _asked(request: Any, raw: Sequence[memoryview]) -> Asked:
+    """Make a request of it; binary tensors come in the order of the inputs, or each brings its own contents."""
     if raw and len(raw) != len(request.inputs):
         raise Fault(400, f"raw_input_contents: {len(raw)} tensors for {len(request.inputs)} inputs")
     if not request.inputs:
