@@ -1,8 +1,8 @@
 """How long a layer takes at each width, as measured: points, the stairs found in them, and tables of them.
 
 Latency over width is a staircase: a kernel works in blocks of channels (or waves of blocks), and a block that is
-partly filled takes as long as a full one. ``t(inputs, outputs)`` between measured points is the product of the two
-lines through today's widths, times a correction that is interpolated on the grid where both widths were changed.
+partly filled takes as long as a full one. Between measured points a time comes from the two lines through today's
+widths, and from a grid where both widths were changed, which tells what the lines miss.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ __all__ = ["FORMAT", "Axis", "Point", "Probe", "Shape", "Staircase", "StaircaseT
 
 
 Axis = Literal["outputs", "inputs"]
+
+_LEAST_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +177,13 @@ class _Line:
     block: int
     most: int
 
+    def filled(self, width: int) -> int:
+        """Return the end of a width's block."""
+        return _up(width, self.block, self.most)
+
     def at(self, width: int) -> float:
         """Return a value as measured, else interpolated where the block ends."""
-        known = width in self.widths
-        return _interpolated(width if known else _up(width, self.block, self.most), self.widths, self.values)
+        return _interpolated(width if width in self.widths else self.filled(width), self.widths, self.values)
 
 
 class _Surface:
@@ -191,7 +196,7 @@ class _Surface:
         }
         self._outputs = self._line(staircase, "outputs", staircase.outputs.block)
         self._inputs = self._line(staircase, "inputs", staircase.inputs.block)
-        self._grid = self._corrections()
+        self._grid = self._rates()
 
     def at(self, inputs: int, outputs: int) -> float:
         """Return the value at these widths."""
@@ -199,7 +204,7 @@ class _Surface:
             return self._value[inputs, outputs]
         if self._shape.kind == "depthwise":
             return self._outputs.at(outputs)
-        return self._product(inputs, outputs) * self._correction(inputs, outputs)
+        return max(self._sum(inputs, outputs) + self._together(inputs, outputs), _LEAST_SHARE * self._whole)
 
     def _line(self, staircase: Staircase, axis: Axis, block: int) -> _Line:
         found = staircase.line(axis)
@@ -207,30 +212,38 @@ class _Surface:
         values = np.array([self._value[point.inputs, point.outputs] for _, point in found])
         return _Line(widths, values, block, self._shape.outputs if axis == "outputs" else self._shape.inputs)
 
-    def _product(self, inputs: int, outputs: int) -> float:
-        whole = self._value[self._shape.inputs, self._shape.outputs]
-        return self._outputs.at(outputs) * self._inputs.at(inputs) / whole
+    @property
+    def _whole(self) -> float:
+        return self._value[self._shape.inputs, self._shape.outputs]
 
-    def _corrections(self) -> tuple[FloatArray, FloatArray, FloatArray] | None:
-        """Return the axes of the grid, and measured over product [inputs, outputs]; None where it is no grid."""
-        whole_in, whole_out = self._shape.inputs, self._shape.outputs
-        inner = [(i, o) for i, o in self._value if i != whole_in and o != whole_out]
+    def _sum(self, inputs: int, outputs: int) -> float:
+        """Return what the two lines give, as if the axes had nothing to do with each other."""
+        return self._outputs.at(outputs) + self._inputs.at(inputs) - self._whole
+
+    def _gone(self, inputs: int, outputs: int) -> float:
+        """Return how many pairs of a missing input and a missing output there are."""
+        missing_in = self._shape.inputs - self._inputs.filled(inputs)
+        return float(missing_in * (self._shape.outputs - self._outputs.filled(outputs)))
+
+    def _together(self, inputs: int, outputs: int) -> float:
+        """Return what the lines miss; for a time that is linear in both widths and their product it is exact."""
+        if self._grid is None:
+            product = self._outputs.at(outputs) * self._inputs.at(inputs) / self._whole
+            return product - self._sum(inputs, outputs)
+        rows, columns, rates = self._grid
+        along = np.array([np.interp(self._outputs.filled(outputs), columns, row) for row in rates])
+        return float(np.interp(self._inputs.filled(inputs), rows, along)) * self._gone(inputs, outputs)
+
+    def _rates(self) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+        """Return the axes of the grid, and what the lines miss by missing pairs [inputs, outputs]; None without."""
+        shape = self._shape
+        inner = [(i, o) for i, o in self._value if i != shape.inputs and o != shape.outputs]
         inputs = sorted({i for i, _ in inner})
         outputs = sorted({o for _, o in inner})
-        if self._shape.kind == "depthwise" or not inner or len(inner) != len(inputs) * len(outputs):
+        if shape.kind == "depthwise" or not inner or len(inner) != len(inputs) * len(outputs):
             return None
-        ratios = np.ones((len(inputs) + 1, len(outputs) + 1))
-        for row, i in enumerate(inputs):
-            for column, o in enumerate(outputs):
-                ratios[row, column] = self._value[i, o] / self._product(i, o)
-        return np.array([*inputs, whole_in], float), np.array([*outputs, whole_out], float), ratios
-
-    def _correction(self, inputs: int, outputs: int) -> float:
-        if self._grid is None:
-            return 1.0
-        rows, columns, ratios = self._grid
-        along = np.array([np.interp(outputs, columns, row) for row in ratios])
-        return float(np.interp(inputs, rows, along))
+        rates = [[(self._value[i, o] - self._sum(i, o)) / self._gone(i, o) for o in outputs] for i in inputs]
+        return np.array(inputs, float), np.array(outputs, float), np.array(rates)
 
 
 @dataclass(frozen=True, slots=True)
