@@ -1,0 +1,133 @@
+"""What was read of an ONNX network so far, as a torch.fx graph, and one node of it with what its readers ask for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import fx, nn
+
+from amble.core.errors import Refused
+
+__all__ = ["Array", "Call", "Reader", "Value", "plain"]
+
+Array = npt.NDArray[Any]
+Value: TypeAlias = "fx.Node | Array"
+_OTHERS = re.compile(r"\W+")
+
+
+@dataclass(slots=True)
+class Reader:
+    """What was read so far: the module that holds the layers, the graph that calls them, and every named tensor.
+
+    ``sizes`` are the dimensions of tensors, None where they are open.
+    """
+
+    file: str
+    sizes: dict[str, tuple[int | None, ...]]
+    opset: int
+    root: nn.Module = field(default_factory=nn.Module)
+    graph: fx.Graph = field(default_factory=fx.Graph)
+    values: dict[str, Value] = field(default_factory=dict)
+
+    def constants(self, graph: onnx.GraphProto) -> None:
+        """Take the initial values."""
+        for each in graph.initializer:
+            self.values[each.name] = numpy_helper.to_array(each)
+
+    def tensor(self, name: str) -> fx.Node:
+        """Return a named tensor; a constant becomes a parameter."""
+        value = self.values[name]
+        if isinstance(value, fx.Node):
+            return value
+        made = torch.from_numpy(np.array(value))
+        attribute = self._free(plain(name))
+        if made.is_floating_point():
+            self.root.register_parameter(attribute, nn.Parameter(made))
+        else:
+            self.root.register_buffer(attribute, made)
+        self.values[name] = self.graph.get_attr(attribute)
+        return self.values[name]
+
+    def layer(self, module: nn.Module, name: str, source: fx.Node) -> fx.Node:
+        """Hold a layer under its node's name, and call it."""
+        attribute = self._free(plain(name))
+        self.root.add_module(attribute, module)
+        return self.graph.call_module(attribute, (source,))
+
+    def _free(self, name: str) -> str:
+        taken = {*self.root._modules, *self.root._parameters, *self.root._buffers, *dir(nn.Module)}
+        return next(each for each in (name, *(f"{name}_{count}" for count in range(1, 10_000))) if each not in taken)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One node with its attributes."""
+
+    reader: Reader
+    node: onnx.NodeProto
+    attributes: dict[str, Any]
+
+    def refused(self, why: str) -> Refused:
+        """Return the error to raise, which names the node."""
+        return Refused(
+            f"{self.reader.file}: operator {self.name} ({self.node.op_type}) cannot be read into torch: {why}"
+        )
+
+    @property
+    def name(self) -> str:
+        """Return the node's name, or that of its first output."""
+        return str(self.node.name or self.node.output[0])
+
+    def has(self, index: int) -> bool:
+        """Tell whether there is such an input."""
+        return index < len(self.node.input) and bool(self.node.input[index])
+
+    def tensor(self, index: int = 0) -> fx.Node:
+        """Return an input."""
+        return self.reader.tensor(self.node.input[index])
+
+    def constant(self, index: int) -> Array:
+        """Return an input that must be known; Refused where it is computed."""
+        value = self.reader.values.get(self.node.input[index])
+        if not isinstance(value, np.ndarray):
+            raise self.refused(f"its input {self.node.input[index]!r} is computed, and must be a constant")
+        return value
+
+    def operand(self, index: int) -> fx.Node | float:
+        """Return an input of arithmetic: single numbers stay numbers."""
+        value = self.reader.values[self.node.input[index]]
+        if isinstance(value, np.ndarray) and value.size == 1 and value.ndim <= 1:
+            return float(value.item()) if value.dtype.kind == "f" else int(value.item())
+        return self.tensor(index)
+
+    def size(self, index: int = 0) -> tuple[int | None, ...]:
+        """Return the dimensions of an input."""
+        return self.reader.sizes.get(self.node.input[index], ())
+
+    def setting(self, name: str, index: int, default: Any) -> Any:
+        """Return what newer operator sets take as an input and older ones as an attribute."""
+        if self.has(index):
+            return self.constant(index).tolist()
+        return self.attributes.get(name, default)
+
+    def call(self, function: Callable[..., Any], *given: Any, **named: Any) -> fx.Node:
+        """Append a call of a function."""
+        return self.reader.graph.call_function(function, given, named)
+
+    def layer(self, module: nn.Module, source: fx.Node) -> fx.Node:
+        """Append a call of a layer, which takes the node's name."""
+        return self.reader.layer(module, self.name, source)
+
+
+def plain(name: str) -> str:
+    """Return a name that torch takes."""
+    made = _OTHERS.sub("_", name).strip("_") or "value"
+    return f"n{made}" if made[0].isdigit() else made
