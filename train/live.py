@@ -1,0 +1,28 @@
+"""A folder and a case -> the case retrained and judged anew there, as one JSON line: for the bench that replays.
+
+`python train/live.py FOLDER lenet 1 int8 better`; nothing in `build/train/hardened` is looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import retrain
+import torch
+
+
+def main() -> None:
+    folder, network, seed, precision, recipe = sys.argv[1:]
+    torch.set_num_threads(1)
+    retrain.HARDENED = Path(folder)
+    case = retrain.Case(network, int(seed), "int8" if precision == "int8" else "fp32", recipe)
+    found = retrain.judged(case)
+    digest = hashlib.sha256(case.path(".onnx").read_bytes()).hexdigest()
+    print(json.dumps({**found, "onnx_sha256": digest, **retrain.provenance()}))
+
+
+if __name__ == "__main__":
+    main()
