@@ -1,14 +1,21 @@
-"""Our server beside LitServe and Ray Serve: goodput under Poisson load, overhead of a request, overload.
+"""Our server beside LitServe, Ray Serve and MLServer: goodput under Poisson load, overhead of a request, overload.
 
 The same ONNX file, one thread of ONNX Runtime, the servers on one core and the load on another (`serve_load.py`, open
 loop). The objective of a request is twice the network's own time and 10 ms; goodput counts the answers within it.
 The network's own time is that of the bare call on the servers' core, before and after each server, since a shared
-machine changes; loads are shares of its rate. Peers run in .venv-peer-litserve and .venv-peer-ray (make setup-peers)
-and answer without batching, which gains nothing on this CPU.
+machine changes; loads are shares of its rate. Peers run in .venv-peer-NAME (make setup-peers) and answer without
+batching, which gains nothing on this CPU. BentoML is left out: it does not install here.
+
+A slice is one server with one network, below three minutes. Slices that were measured are kept under build/ and not
+measured again (`--fresh`: all of them anew), so that a run can be taken in pieces: ``--slice amble/mobilenetv2``.
+
+The load generator keeps freed memory (glibc's MALLOC_*), as it would otherwise spend more time on page faults of its
+own than the request takes; over gRPC, as over HTTP, the request's bytes are made beforehand.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -20,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, cast
 
 import document
 import models
@@ -27,10 +35,11 @@ from document import Record, Target
 
 HERE, ROOT = Path(__file__).resolve().parent, Path(__file__).resolve().parents[1]
 NETWORKS = {"mobilenetv2": (1, 3, 224, 224), "efficientnet_lite0": (1, 3, 224, 224)}
-KINDS = ("amble", "litserve", "ray")
+KINDS = ("amble", "litserve", "ray", "mlserver")
 LOADS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 OVERLOAD = 1.5
-START_S = 90.0
+START_S = 60.0
+KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
 CORES = sorted(os.sched_getaffinity(0))
 LOAD_CORE, SERVER_CORE = CORES[0], CORES[-1]
 
@@ -51,6 +60,13 @@ while time.perf_counter() < until or len(times) < 10:
     times.append(time.perf_counter() - start)
 print(json.dumps({"input": name, "times_s": times[3:]}))
 """
+
+
+class Slice(TypedDict):
+    """One server with one network: its records, and what the targets ask for."""
+
+    records: list[dict[str, object]]
+    facts: dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +115,7 @@ def serving(kind: str, case: Case) -> Iterator[int]:
             *(str(Path(sys.executable).parent / "amble"), "serve", f"model={case.path}", f"--http-port={port}"),
             *("--grpc-port=0", "--metrics-port=-1", "--max-batch=1", "--json"),
         ],
-        "litserve": [_peer("litserve"), str(HERE / "serve_litserve.py"), str(case.path), str(port), case.shape],
-        "ray": [_peer("ray"), str(HERE / "serve_ray.py"), str(case.path), str(port), case.shape],
-    }[kind]
+    }.get(kind) or [_peer(kind), str(HERE / f"serve_{kind}.py"), str(case.path), str(port), case.shape]
     quiet = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
     log = ROOT / "build" / f"serve-{kind}.log"
     log.parent.mkdir(exist_ok=True)
@@ -143,20 +157,21 @@ def load(
     words = [sys.executable, str(HERE / "serve_load.py"), "--kind", kind, "--port", str(port), "--shape", case.shape]
     words += ["--input", case.name, "--rate", str(rate_hz), "--users", str(users), "--seconds", str(seconds)]
     words += ["--core", str(LOAD_CORE), "--timeout-us", str(int(max(0.0, objective_s - 1e-3) * 1e6))]
-    rows = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    environment = {**os.environ, **KEEPS_MEMORY}
+    rows = json.loads(subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout)
     good = [row for row in rows if row[0] == 200 and row[1] is not None]
     return Found(len(rows), [row[1] for row in good], [row[2] for row in good if row[2] is not None], seconds)
 
 
 def measure(kind: str, case: Case, loads: Sequence[float]) -> tuple[list[dict[str, object]], dict[str, float | None]]:
     """One server: a record for each load, and what the targets ask for."""
-    before_s = bare(case.path, case.shape, case.seconds / 4)[1]
+    before_s = bare(case.path, case.shape, case.seconds / 6)[1]
     records: list[dict[str, object]] = []
     with serving(kind, case) as port:
         load(kind, case, port, users=2, seconds=1.0)
-        alone = load(kind, case, port, users=1, seconds=case.seconds / 2)
-        full = load(kind, case, port, users=4, seconds=case.seconds / 2)
-        after_s = bare(case.path, case.shape, case.seconds / 4)[1]
+        alone = load(kind, case, port, users=1, seconds=case.seconds * 2 / 3)
+        full = load(kind, case, port, users=4, seconds=case.seconds * 2 / 3)
+        after_s = bare(case.path, case.shape, case.seconds / 6)[1]
         service_s = (before_s + after_s) / 2
         objective_s = 2 * service_s + 10e-3
         own_hz = len(full.answered_s) / full.seconds
@@ -193,13 +208,20 @@ def grpc_overhead_s(case: Case, count: int) -> float | None:
 import sys, time, json, os
 os.sched_setaffinity(0, {int(sys.argv[5])})
 import numpy as np, tritonclient.grpc as triton
+import grpc
 x = np.random.default_rng(0).random([int(n) for n in sys.argv[2].split(",")], dtype=np.float32)
-asked = triton.InferInput(sys.argv[3], list(x.shape), "FP32"); asked.set_data_from_numpy(x)
-client, over = triton.InferenceServerClient(sys.argv[1]), []
+made = triton.service_pb2.ModelInferRequest(model_name="model", raw_input_contents=[x.tobytes()])
+made.inputs.add(name=sys.argv[3], datatype="FP32", shape=x.shape)
+body, over = made.SerializeToString(), []
+channel = grpc.insecure_channel(sys.argv[1])
+infer = channel.unary_unary(
+    "/inference.GRPCInferenceService/ModelInfer",
+    response_deserializer=triton.service_pb2.ModelInferResponse.FromString,
+)
 for _ in range(int(sys.argv[4])):
     start = time.perf_counter()
-    found = client.infer("model", [asked])
-    over.append(time.perf_counter() - start - found.get_response().parameters["service_s"].double_param)
+    found = infer(body)
+    over.append(time.perf_counter() - start - found.parameters["service_s"].double_param)
 print(json.dumps(over[5:]))
 """
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -213,14 +235,14 @@ print(json.dumps(over[5:]))
             if not line:
                 return None
         told = [sys.executable, "-c", code, f"127.0.0.1:{port}", case.shape, case.name, str(count), str(LOAD_CORE)]
-        done = subprocess.run(told, capture_output=True, text=True, check=True)
+        done = subprocess.run(told, capture_output=True, text=True, check=True, env={**os.environ, **KEEPS_MEMORY})
         return document.percentile(json.loads(done.stdout), 50)
     finally:
         running.terminate()
         running.communicate(timeout=30)
 
 
-def targets(network: str, facts: dict[str, dict[str, float | None]], grpc_s: float | None) -> list[Target]:
+def targets(network: str, facts: dict[str, dict[str, float | None]]) -> list[Target]:
     """What is promised for one network."""
     ours = facts["amble"]
     made = []
@@ -228,31 +250,56 @@ def targets(network: str, facts: dict[str, dict[str, float | None]], grpc_s: flo
         other = facts.get(kind, {}).get("best_ratio")
         ratio = None if other is None or ours["best_ratio"] is None else ours["best_ratio"] / max(other, 1e-3)
         made.append(document.target(f"{network}: goodput over {kind}'s", want=">= 1", value=ratio, unit="1"))
-    for what, value in (("HTTP", ours["overhead_s"]), ("gRPC", grpc_s)):
+    for what, value in (("HTTP", ours["overhead_s"]), ("gRPC", ours["grpc_s"])):
         made.append(document.target(f"{network}: overhead at p50, {what}", want="< 0.001", value=value, unit="s"))
     value = ours["overload_ratio"]
     made.append(document.target(f"{network}: goodput at 1.5 x capacity", want=">= 0.95", value=value, unit="1"))
     return made
 
 
+def sliced(kind: str, network: str, *, quick: bool) -> Slice:
+    """Measure one server with one network."""
+    path = models.write(network, models.ROOT / "build" / "models")
+    shape = ",".join(str(size) for size in NETWORKS[network])
+    case = Case(network, path, shape, bare(path, shape, 0.2)[0], 3.0 if quick else 12.0)
+    records, facts = measure(kind, case, LOADS[::2] if quick else LOADS)
+    if kind == "amble":
+        facts["grpc_s"] = grpc_overhead_s(case, 100 if quick else 500)
+    return {"records": records, "facts": facts}
+
+
+def kept(kind: str, network: str, *, quick: bool, fresh: bool) -> Slice:
+    """Return a slice that was measured before, or measure it and keep it."""
+    path = ROOT / "build" / "serve" / ("quick" if quick else "full") / f"{network}-{kind}.json"
+    if fresh or not path.exists():
+        found = sliced(kind, network, quick=quick)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found))
+    return cast(Slice, json.loads(path.read_text()))
+
+
 def main() -> None:
-    """Measure every server on every network, one after the other."""
-    options = document.options("serve", __doc__)
+    """Measure every server on every network, one after the other, or one slice of it."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--slice", metavar="SERVER/NETWORK")
+    parser.add_argument("--fresh", action="store_true")
+    own, rest = parser.parse_known_args()
+    options = document.options("serve", __doc__, rest)
+    if own.slice:
+        kind, _, network = own.slice.partition("/")
+        print(json.dumps(kept(kind, network, quick=options.quick, fresh=own.fresh)["facts"]))
+        return
     results: list[Record] = []
     promised: list[Target] = []
     for network in list(NETWORKS)[: 1 if options.quick else None]:
-        path = models.write(network, models.ROOT / "build" / "models")
-        shape = ",".join(str(size) for size in NETWORKS[network])
-        name = bare(path, shape, 0.2)[0]
-        case = Case(network, path, shape, name, 3.0 if options.quick else 20.0)
-        facts = {}
+        facts: dict[str, dict[str, float | None]] = {}
         for kind in KINDS:
             if kind != "amble" and not Path(_peer(kind)).exists():
                 continue
-            records, facts[kind] = measure(kind, case, LOADS[::2] if options.quick else LOADS)
-            results += records
-        grpc_s = grpc_overhead_s(case, 100 if options.quick else 500)
-        promised += targets(network, facts, grpc_s)
+            found = kept(kind, network, quick=options.quick, fresh=own.fresh)
+            results += found["records"]
+            facts[kind] = found["facts"]
+        promised += targets(network, facts)
     document.finish(options, results, promised)
 
 

@@ -39,6 +39,10 @@ def request(kind: str, shape: tuple[int, ...], *, name: str = "", timeout_us: in
     elif kind == "litserve":
         extra = "content-type: application/json\r\n"
         body = json.dumps({"tensor": base64.b64encode(tensor).decode()}).encode()
+    elif kind == "mlserver":
+        extra, path = "content-type: application/json\r\n", "/v2/models/model/infer"
+        text = base64.b64encode(tensor).decode()
+        body = json.dumps({"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "data": [text]}]}).encode()
     start = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{extra}content-length: {len(body)}\r\n\r\n"
     return start.encode() + body
 
@@ -120,7 +124,7 @@ def _service_s(body: bytes) -> float | None:
 def main() -> None:
     """Offer one load and print what became of it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kind", choices=("amble", "litserve", "ray"), required=True)
+    parser.add_argument("--kind", choices=("amble", "litserve", "ray", "mlserver"), required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--shape", required=True)
     parser.add_argument("--input", default="image")

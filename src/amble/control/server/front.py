@@ -35,7 +35,10 @@ _MISSING = "serving needs {}: pip install 'amble[serve]'"
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Where to listen, and how much to let in. Port 0 takes a free one, None leaves the door out."""
+    """Where to listen, and how much to let in. Port 0 takes a free one, None leaves the door out.
+
+    ``headers_s`` and ``body_s`` are the times [s] a client may take to send its headers and its body over HTTP.
+    """
 
     host: str = "127.0.0.1"
     http_port: int = 8000
@@ -44,6 +47,8 @@ class Doors:
     max_bytes: int = 64 << 20
     room_bytes: int = 256 << 20
     drain_s: float = 30.0
+    headers_s: float = 10.0
+    body_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +160,10 @@ class _Front:
             grpc = self._grpc.Grpc(self._desk, self._repository, version=self._version, max_bytes=doors.max_bytes)
             grpc_port = await grpc.start(doors.host, doors.grpc_port)
             closing.push_async_callback(grpc.stop)
-        http = Http(self._desk, self._repository, self._version, doors.max_bytes)
-        await _run(closing, web.Web(http, http_socket))
+        http = Http(self._desk, self._repository, self._version, doors.max_bytes, doors.body_s)
+        await _run(closing, web.Web(http, http_socket, headers_s=doors.headers_s))
         if metrics_socket is not None:
-            await _run(closing, web.Web(self._panel, metrics_socket))
+            await _run(closing, web.Web(self._panel, metrics_socket, headers_s=doors.headers_s))
             self._panel.start(closing)
 
         def addresses() -> Addresses:

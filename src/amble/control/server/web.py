@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
@@ -20,7 +21,6 @@ from amble.core.errors import Refused
 
 __all__ = ["Web", "listen", "new_loop"]
 
-_HEADERS_S = 10.0
 _KEEP_ALIVE_S = 75
 _MOST_CONNECTIONS = 4096
 _BACKLOG = 2048
@@ -53,11 +53,11 @@ def new_loop() -> asyncio.AbstractEventLoop:
 class Web:
     """One application on one socket."""
 
-    def __init__(self, app: App, opened: socket.socket) -> None:
+    def __init__(self, app: App, opened: socket.socket, *, headers_s: float) -> None:
         self._socket = opened
         config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=cast("type[asyncio.Protocol]", partial(_Protocol, headers_s)),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -95,8 +95,9 @@ class _Protocol(HttpToolsProtocol):
     _at_once_bytes: int = 0
     _pad: bytes = b""  # goes before a body that is handed over whole
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, headers_s: float, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._headers_s = headers_s
         self._chunks: list[bytes] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -105,7 +106,7 @@ class _Protocol(HttpToolsProtocol):
         if len(self.connections) > _MOST_CONNECTIONS:
             self._turn_away(503, f"too many connections ({_MOST_CONNECTIONS}): try again later")
             return
-        self._patience = self.loop.call_later(_HEADERS_S, self._give_up)
+        self._patience = self.loop.call_later(self._headers_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application when it works for a client that has gone."""
@@ -120,7 +121,7 @@ class _Protocol(HttpToolsProtocol):
         """Give a client its time for the headers."""
         super().on_message_begin()
         if self._patience is None:
-            self._patience = self.loop.call_later(_HEADERS_S, self._give_up)
+            self._patience = self.loop.call_later(self._headers_s, self._give_up)
 
     def on_headers_complete(self) -> None:
         """Go on with a request whose headers are here."""
@@ -171,7 +172,7 @@ class _Protocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._patience = None
-        self._turn_away(408, f"no request within {_HEADERS_S:g} s")
+        self._turn_away(408, f"no request within {self._headers_s:g} s")
 
     def _turn_away(self, status: int, text: str) -> None:
         body = b'{"error":"%s"}' % text.encode()
