@@ -157,6 +157,42 @@ def test_the_command_maps_saves_and_shows(model: Path, data: Path, tmp_path: Pat
     assert (refused.exit_code, "ddr3-vendorA" in refused.stderr) == (2, True)
 
 
+def test_what_the_plan_says_of_layers_adds_up(found: tuple[DramPlan, list[str]]) -> None:
+    plan, _ = found
+    (layer,) = plan.layers
+    assert (layer.name, layer.num_weights, plan.precision) == ("centres", 2_400, "fp32")
+    assert 0.0 < layer.moved_j < layer.nominal_j
+    assert 0.0 < plan.held_w < plan.nominal_held_w
+    assert plan.energy_j < plan.nominal_j
+    assert [each.factor for each in plan.band] == [1.0, 10.0, 100.0]
+    assert plan.band[1].energy_j == pytest.approx(plan.energy_j, rel=1e-6)
+    assert plan.band[0].energy_j <= plan.band[1].energy_j <= plan.band[2].energy_j
+    assert plan.proof is not None
+    assert len(plan.proof.losses) == 59
+    assert max(plan.proof.losses) <= plan.proof.max_loss == 0.05
+    assert set(plan.limits) == {"w", "x"}
+    assert all(each.ber <= plan.limits[each.tensor] for each in plan.placed)
+
+
+def test_clocks_and_memory_are_planned_together(
+    model: Path, folder: Path, tmp_path: Path, found: tuple[DramPlan, list[str]]
+) -> None:
+    amble.save(found[0], tmp_path / "map.json")
+    given = ["plan", str(model), "--device", "sim:jetson-tx2", "--deadline", "30ms", "--shape", "x:1,600"]
+    done = CliRunner().invoke(main, [*given, "--dram", str(tmp_path / "map.json"), "--json"])
+    assert done.exit_code == 0, done.output
+    schedule = json.loads(done.stdout)
+    assert any(step["point"].get("dram") for step in schedule["steps"])
+    assert "memory at its ratings" in [each["name"] for each in schedule["baselines"]]
+    alone = json.loads(CliRunner().invoke(main, [*given, "--json"]).stdout)
+    memory_j = sum(each.moved_j for each in found[0].layers) + found[0].held_w * schedule["period_s"]
+    assert schedule["predicted"]["energy_j"] - alone["predicted"]["energy_j"] == pytest.approx(memory_j, rel=0.05)
+    wrong = replace(found[0], precision="int8")
+    amble.save(wrong, tmp_path / "wrong.json")
+    refused = CliRunner().invoke(main, [*given, "--dram", str(tmp_path / "wrong.json")])
+    assert (refused.exit_code, "the mapping is of int8" in refused.stderr) == (2, True)
+
+
 def test_what_cannot_be_kept_is_refused(model: Path, data: Path, tmp_path: Path) -> None:
     with np.load(data) as arrays:
         np.savez(tmp_path / "unlabelled.npz", x=arrays["x"])

@@ -103,6 +103,7 @@ def predict(terminal: Terminal, *, costs: Path, at: Path, output: Path | None) -
 @device_option
 @wish_options
 @output_option
+@click.option("--dram", type=_FILE, help="A mapping of amble dram: the memory's energy (predicted) then counts.")
 @click.option("--script", type=_FILE, help="Also write the plan as a shell script that needs no amble.")
 @click.option("--csv", type=_FILE, help="Also write the plan as stage,instruction,frequency,time,energy.")
 def plan(
@@ -112,6 +113,7 @@ def plan(
     device: str,
     wish: Wish,
     output: Path | None,
+    dram: Path | None,
     script: Path | None,
     csv: Path | None,
 ) -> None:
@@ -122,7 +124,13 @@ def plan(
     with terminal.progress(f"measuring {network.model}") as on_progress:
         graph, costs = network.costs(device, wish.deadline, on_progress)
     schedule = amble.plan(
-        graph, costs, deadline=wish.deadline, period_s=wish.period_s, planner=wish.planner, exact=wish.exact
+        graph,
+        costs,
+        deadline=wish.deadline,
+        period_s=wish.period_s,
+        planner=wish.planner,
+        exact=wish.exact,
+        dram=dram,
     )
     if not terminal.dry_run:
         amble.export_files(schedule, script=script, csv=csv)

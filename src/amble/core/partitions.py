@@ -5,12 +5,12 @@ Bit error rates are per partition and setting, limits per tensor. Letters: T ten
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amble.core.files import Format
 from amble.core.memories import MemoryPoint
 
-__all__ = ["FORMAT", "DramPlan", "Partition", "Placed", "Setting", "Stored"]
+__all__ = ["FORMAT", "BandEnergy", "DramPlan", "LayerMemory", "Partition", "Placed", "Proof", "Setting", "Stored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,46 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
+class BandEnergy:
+    """Energy of the mapping [J] where bit errors at low voltage are so many times the lower bound that is known."""
+
+    factor: float
+    energy_j: float
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Accuracy on examples that found nothing: clean, and what fresh modules lost [trial], beside what they may."""
+
+    clean: float
+    num_examples: int
+    max_loss: float
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMemory:
+    """What one layer moves in an inference [J], where its tensors were placed and at ratings; where that is.
+
+    ``partitions`` hold its weights and its input; ``num_weights`` (values) tells which operator of a runtime it is.
+    """
+
+    name: str
+    num_weights: int
+    partitions: tuple[str, ...]
+    moved_j: float
+    nominal_j: float
+
+
+@dataclass(frozen=True, slots=True)
 class DramPlan:
     """A mapping with its predicted energy and time [J, s per inference], beside the same tensors held at ratings.
 
     ``lower_bound_j``: no mapping within the limits needs less. ``verified`` says how the mapping was shown to keep
-    its accuracy ("" where nobody looked); ``labels`` name every source of errors, currents and assumptions.
+    its accuracy ("" where nobody looked); ``labels`` name every source of errors, currents and assumptions. ``limits``
+    are the highest bit error rates that tensors were found to bear, ``layers`` what each moves, at ``precision``;
+    ``held_w`` and ``nominal_held_w`` [W] hold the partitions in use. ``band`` has the energies of the mappings that
+    other factors of bit errors over their lower bound would give.
     """
 
     placed: tuple[Placed, ...]
@@ -86,6 +121,13 @@ class DramPlan:
     method: str
     verified: str = ""
     labels: tuple[str, ...] = ()
+    limits: dict[str, float] = field(default_factory=dict)
+    layers: tuple[LayerMemory, ...] = ()
+    precision: str = ""
+    held_w: float = 0.0
+    nominal_held_w: float = 0.0
+    band: tuple[BandEnergy, ...] = ()
+    proof: Proof | None = None
 
     @property
     def saving(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
@@ -163,8 +163,9 @@ class Schedule:
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """Return the runs of neighbouring operators that share a point."""
-        runs = [(point, list(group)) for point, group in groupby(enumerate(self.steps), lambda s: s[1].point)]
+        """Return the runs of neighbouring operators that share a point; where their tensors live splits none."""
+        points = [replace(step.point, dram=None) for step in self.steps]
+        runs = [(point, list(group)) for point, group in groupby(enumerate(points), lambda each: each[1])]
         return tuple(Segment(group[0][0], group[-1][0] + 1, point) for point, group in runs)
 
     def baseline(self, name: str) -> Baseline:

@@ -6,9 +6,8 @@ errors are injected for real, nothing changes a memory's settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from amble.core.draws import key_of
 from amble.core.errors import Refused
 from amble.core.files import Format
 from amble.core.memories import MemoryProfile, line_rates
-from amble.core.partitions import DramPlan, Partition, Setting, Stored
+from amble.core.partitions import BandEnergy, DramPlan, LayerMemory, Partition, Proof, Setting, Stored
 from amble.core.variants import Allowance
 from amble.devices import memory
 from amble.measure import tolerance
@@ -34,7 +33,20 @@ from amble.runtimes import hardening
 from amble.runtimes.faults import Bounds, Home, bounds_of
 from amble.runtimes.faulty_onnx import FaultyOnnx
 
-__all__ = ["Faulty", "borne", "dram", "halves", "on_module", "partitions_of", "proof", "stored", "trials"]
+__all__ = [
+    "FACTORS",
+    "Faulty",
+    "band",
+    "borne",
+    "by_layer",
+    "dram",
+    "halves",
+    "on_module",
+    "partitions_of",
+    "proof",
+    "stored",
+    "trials",
+]
 
 _DECADES = (-9.0, -1.0, 0.25)  # of the coarse search
 _MARGIN = 0.25  # of the range of clean values, on either side
@@ -42,6 +54,8 @@ _NUM_PARTITIONS = 8
 _MOST_BER = 0.05  # settings beyond are not worth offering
 _SHOWN_SHARE, _CONFIDENCE = 0.95, 0.95
 _FINE_FACTOR = 4.0
+FACTORS = (1.0, 10.0, 100.0)
+"""Of bit errors at low voltage over the lower bound that is known (decision 3)."""
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -90,11 +104,24 @@ def dram(
     duration_s, tensors = stored(network, bears.rates, made, sum(each.flops for each in graph.operators))
     partitions = partitions_of(made, profile, duration_s, factor)
     other = network.on(judged)
-    verify = partial(proof, network=other, profile=profile, max_loss=most, seed=seed, on_progress=on_progress)
+    proofs: list[Proof] = []
+
+    def verify(each: DramPlan) -> tuple[bool, str]:
+        shown = proven(each, network=other, profile=profile, max_loss=most, seed=seed, on_progress=on_progress)
+        proofs.append(shown[2])
+        return shown[:2]
+
     plan = planning.verified(lambda each: planning.assign(each, partitions), tensors, verify)
     if hardened is not None:
         files.write_bytes(hardened, network.hardened().SerializeToString())
-    return replace(plan, labels=_labels(made, profile, factor, duration_s))
+    limited = [replace(each, most_ber=plan.limits[each.name]) for each in tensors]
+    return replace(
+        by_layer(plan, network, made, duration_s),
+        precision=graph.precision,
+        proof=proofs[-1],
+        band=band(limited, made, profile, duration_s),
+        labels=_labels(made, profile, factor, duration_s),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +271,63 @@ def partitions_of(made: Module, profile: MemoryProfile, duration_s: float, facto
     return partitions
 
 
+def band(tensors: Sequence[Stored], made: Module, profile: MemoryProfile, duration_s: float) -> tuple[BandEnergy, ...]:
+    """Map the same tensors with bit errors at low voltage at 1, 10 and 100 times their lower bound."""
+    found = []
+    for factor in FACTORS if profile.voltage is not None else ():
+        plan = planning.assign(tensors, partitions_of(made, profile, duration_s, factor))
+        found.append(BandEnergy(factor, plan.energy_j))
+    return tuple(found)
+
+
+def by_layer(plan: DramPlan, network: Faulty, made: Module, duration_s: float) -> DramPlan:
+    """Return the plan with what each layer moves, and with the power of holding the rest of its energy."""
+    homes = {each.tensor: each.partition for each in plan.placed}
+    one = network.network.observe({name: value[:1] for name, value in network.examples.inputs.items()})
+    weights = network.network.weights
+
+    def moved_j(tensor: str, read: float, written: float, *, lowered: bool) -> float:
+        ratio = plan.settings[homes[tensor]].voltage_ratio if lowered else 1.0
+        return read * made.read_j(ratio) + written * made.written_j(ratio)
+
+    layers, seen = [], set[str]()
+    for each in network.network.layers:
+        size = weights[each.weights].nbytes if each.weights else 0
+        traffic = moved(size, one[each.input].nbytes, made.system)
+        parts = [(each.input, traffic.input_read, 0.0 if each.input in seen else traffic.input_written)]
+        parts += [(each.weights, traffic.weights_read, 0.0)] if each.weights else []
+        seen.add(each.input)
+        layers.append(
+            LayerMemory(
+                name=each.name,
+                num_weights=weights[each.weights].size if each.weights else 0,
+                partitions=tuple(dict.fromkeys(homes[name] for name, _, _ in reversed(parts))),
+                moved_j=sum(moved_j(*part, lowered=True) for part in parts),
+                nominal_j=sum(moved_j(*part, lowered=False) for part in parts),
+            )
+        )
+    return replace(
+        plan,
+        layers=tuple(layers),
+        held_w=(plan.energy_j - sum(each.moved_j for each in layers)) / duration_s,
+        nominal_held_w=(plan.nominal_j - sum(each.nominal_j for each in layers)) / duration_s,
+    )
+
+
 def proof(
     plan: DramPlan, *, network: Faulty, profile: MemoryProfile, max_loss: float, seed: int, on_progress: OnProgress
 ) -> tuple[bool, str]:
     """Run the mapping on modules that nobody has seen, their errors clustered on bitlines as measured."""
+    passed, said, _ = proven(
+        plan, network=network, profile=profile, max_loss=max_loss, seed=seed, on_progress=on_progress
+    )
+    return passed, said
+
+
+def proven(
+    plan: DramPlan, *, network: Faulty, profile: MemoryProfile, max_loss: float, seed: int, on_progress: OnProgress
+) -> tuple[bool, str, Proof]:
+    """Do as ``proof`` does, and return what every module lost, too."""
     done = 0
 
     def trial(_: Mapping[str, float], fresh: int) -> float:
@@ -264,7 +344,8 @@ def proof(
         f"{len(network.examples)} other examples, worst loss {found.worst_loss * 100:.3g} points: "
         f"at least {found.share_low:.1%} do, with {_CONFIDENCE:.0%} confidence"
     )
-    return found.share_low >= _SHOWN_SHARE - 1e-9, said
+    shown = Proof(network.clean, len(network.examples), max_loss, found.losses)
+    return found.share_low >= _SHOWN_SHARE - 1e-9, said, shown
 
 
 def trials(plan: DramPlan, *, network: Faulty, profile: MemoryProfile, num: int, seed: int) -> list[float]:

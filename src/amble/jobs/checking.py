@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from amble.check.arrivals import parse_load
@@ -12,16 +13,17 @@ from amble.control import loop
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.graph import Graph
-from amble.core.ports import Device
+from amble.core.partitions import FORMAT as DRAM
+from amble.core.partitions import DramPlan
+from amble.core.ports import CostModel, Device
 from amble.core.schedule import Deadline, Schedule, Step
 from amble.devices import chip
-from amble.fit.costs import Costs
 from amble.jobs import opening
 from amble.jobs.artefacts import SCHEDULE
 from amble.jobs.costing import OnProgress, again
 from amble.measure import platform
 from amble.measure.accuracy import Examples
-from amble.plan import clocks, neurobalancer, punctuality
+from amble.plan import clocks, joint, neurobalancer, punctuality
 
 __all__ = ["check", "plan"]
 
@@ -38,14 +40,23 @@ _PLANNERS = {
 
 def plan(
     graph: Graph,
-    costs: Costs,
+    costs: CostModel,
     *,
     deadline: Deadline | str,
     period_s: float | None = None,
     planner: str = "trellis",
     exact: bool = False,
+    dram: DramPlan | Path | None = None,
 ) -> Schedule:
-    """Choose a point for every operator: least energy within the deadline, for a request every ``period_s``."""
+    """Choose a point for every operator: least energy within the deadline, for a request every ``period_s``.
+
+    ``dram`` is a mapping of the same network to approximate memory (`amble.dram`): the memory's energy, which is
+    predicted, then counts, and every step says where its tensors live.
+    """
+    if dram is not None:
+        mapping = files.load(dram, DRAM) if isinstance(dram, Path) else dram
+        anew = partial(plan, graph, deadline=deadline, period_s=period_s, planner=planner, exact=exact)
+        return joint.with_memory(graph, costs, mapping, anew)
     if planner not in _PLANNERS:
         raise ValueError(f"unknown planner {planner!r}; choose {', '.join(_PLANNERS)}")
     wanted = Deadline.parse(deadline) if isinstance(deadline, str) else deadline
@@ -90,12 +101,13 @@ def check(
 def _pairs(schedule: Schedule, graph: Graph, device: Device) -> tuple[Pair, ...]:
     """Measure every operator once more where the schedule runs it, beside what was predicted."""
     found = []
-    for point in dict.fromkeys(step.point for step in schedule.steps):
+    asked = [replace(step.point, dram=None) for step in schedule.steps]
+    for point in dict.fromkeys(asked):
         with device.held(point.clocks):
             platform.settle(device, point.clocks)
             timings = device.runner.profile(graph, point, _ONCE_MORE)
-        for operator, step, timing in zip(graph.operators, schedule.steps, timings.operators, strict=True):
-            if step.point == point and timing.latency_s > 0:
+        for at, operator, step, timing in zip(asked, graph.operators, schedule.steps, timings.operators, strict=True):
+            if at == point and timing.latency_s > 0:
                 found.append(Pair(operator.name, operator.kind, step.predicted.latency_s, timing.latency_s))
     return tuple(found)
 

@@ -70,12 +70,13 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """How many of the trials kept the target, and the lower confidence bound of the share that does."""
+    """How many of the trials kept the target, the lower confidence bound of the share that does, and all losses."""
 
     num_trials: int
     num_kept: int
     share_low: float
     worst_loss: float
+    losses: tuple[float, ...] = ()
 
 
 def judge(trial: Trial, rates: Rates, rule: Rule, *, seeds: Iterator[int]) -> Judged:
@@ -161,7 +162,7 @@ def verify(trial: Trial, rates: Rates, *, max_loss: float, share: float, confide
             break
     kept = sum(loss <= max_loss for loss in losses)
     low = float(betaincinv(kept, len(losses) - kept + 1, 1.0 - confidence)) if kept else 0.0
-    return Verified(len(losses), kept, low, max(losses))
+    return Verified(len(losses), kept, low, max(losses), tuple(losses))
 
 
 def _ask(trial: Trial, rates: Rates, rule: Rule, known: Known, seeds: Iterator[int]) -> Judged:

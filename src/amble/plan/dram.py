@@ -79,7 +79,7 @@ def verified(
         made = plan(tighter)
         passed, said = verify(made)
         if passed:
-            return replace(made, verified=said)
+            return replace(made, verified=said, limits={each.name: each.most_ber for each in tighter})
     raise Refused(f"no mapping kept its accuracy on data in {rounds} rounds ({said}); allow more loss, or retrain")
 
 
