@@ -29,6 +29,7 @@ Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 
 _STEP = 1e-3
+_SETTLED = 1e-3  # relative change of what is minimised, from which on it is taken for settled
 _UNKNOWN = 1e6  # variance of what was not measured
 _SMOOTH = 0.7  # share of the variance that is smooth misfit
 _TAIL = 4.0  # degrees of freedom of the noise
@@ -48,9 +49,9 @@ class Settings:
     """How to fit: typical relative errors of time and power before anything is seen, and how much to pool."""
 
     pooled_workloads: float = 0.5
-    num_samples: int = 64
-    fewer_samples: int = 32  # of more than most_workloads workloads
-    most_workloads: int = 32  # that the device is learnt from, evenly chosen
+    num_samples: int = 32
+    fewer_samples: int = 24  # of more than most_workloads workloads
+    most_workloads: int = 24  # that the device is learnt from, evenly chosen
     time_sigma: float = 0.01
     power_sigma: float = 0.012
     prior_points: float = 6.0  # weight of the typical errors, in points
@@ -306,6 +307,8 @@ def _workloads_refined(problem: Problem, prior: _Prior, state: _State, *, num_st
         better = after < before
         state = replace(state, workload=np.where(better[..., None], workload, state.workload))
         damping = np.where(better, damping * 0.3, damping * 6).clip(1e-5, 1e4)
+        if np.all(np.abs(before - after) <= _SETTLED * (1 + before)):
+            break
     return state
 
 
@@ -357,8 +360,11 @@ def _jointly_refined(problem: Problem, prior: _Prior, state: _State, share: floa
             device=np.where(better[:, None], tried.device, state.device),
             workload=np.where(better[:, None, None], tried.workload, state.workload),
         )
+        settled = np.all(np.abs(best - value) <= _SETTLED * (1 + best))
         best = np.where(better, value, best)
         damping = np.where(better, damping * 0.3, damping * 6).clip(1e-5, 1e4)
+        if settled:
+            break
     return state
 
 
@@ -416,18 +422,32 @@ def _devices_drawn(
     schur = _arrow(problem, prior, state, at, share, np.zeros(len(state.device)))[0]
     total = settings.evidence_share * (evidence - 0.5 * (pull**2).sum(axis=1) - 0.5 * np.linalg.slogdet(schur)[1])
     odds = np.exp(total - total.max())
-    chosen = np.sort(rng.choice(len(odds), settings.num_samples, p=odds / odds.sum()))
+    chosen = _evenly_drawn(odds / odds.sum(), settings.num_samples, rng)
     root = np.linalg.cholesky(np.linalg.inv(schur))[chosen]
-    step = np.einsum("sab,sb->sa", root, rng.standard_normal(root.shape[:2]))
+    step = np.einsum("sab,sb->sa", root, _mirrored(root.shape[:2], rng))
     device = state.device[chosen].copy()
     mean, sd = prior.device_mean[prior.device_active], prior.device_sd[prior.device_active]
     device[:, prior.device_active] = np.clip(device[:, prior.device_active] + step, mean - 3.5 * sd, mean + 3.5 * sd)
     return chosen, device
 
 
+def _evenly_drawn(odds: Floats, num_samples: int, rng: np.random.Generator) -> Indices:
+    """Draw indices in proportion to their odds, each as often as it should be within one (systematic resampling)."""
+    at = (np.arange(num_samples) + rng.random()) / num_samples
+    found: Indices = np.minimum(np.searchsorted(np.cumsum(odds), at), len(odds) - 1)
+    return found
+
+
+def _mirrored(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Draw normal numbers [s, ...], every second one the first one's opposite, so that means hold in few samples."""
+    half = rng.standard_normal((-(-shape[0] // 2), *shape[1:]))
+    found: Floats = np.stack([half, -half], axis=1).reshape(-1, *shape[1:])[: shape[0]]
+    return found
+
+
 def _workloads_drawn(prior: _Prior, state: _State, covariances: Floats, rng: np.random.Generator) -> Floats:
     root = np.linalg.cholesky(covariances + 1e-10 * np.eye(covariances.shape[-1]))
-    step = np.einsum("swab,swb->swa", root, rng.standard_normal(root.shape[:3]))
+    step = np.einsum("swab,swb->swa", root, _mirrored(root.shape[:3], rng))
     drawn = state.workload.copy()
     low, high = (prior.mean - 5 * prior.sd)[prior.active], (prior.mean + 5 * prior.sd)[prior.active]
     drawn[..., prior.active] = np.clip(drawn[..., prior.active] + step, low, high)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from amble.fit import siblings
 from amble.fit.hierarchy import Posterior, Problem, Settings, sampled, smooth_share
 from amble.fit.laws import Law, interpolation, knee_power, linear_power, overlap, power_law
-from amble.fit.response import DEVICE, flags_of, geometry_of, respond
+from amble.fit.response import DEVICE, Geometry, flags_of, geometry_of, respond, respond_time
 from amble.fit.sweep import farthest_points
 
 __all__ = ["Estimate", "Pooled", "fit_pooled"]
@@ -31,6 +31,7 @@ TIME, POWER = 0, 1
 _MOST_POINTS = (4, 8, 12, 16, 16)  # of one workload, by number of knobs, that enter the family; all are interpolated
 _CHUNK = 4_000_000  # numbers evaluated at once
 _ROBUST_POINTS = 8
+_LOAN_SAMPLES, _LOAN_WORKLOADS = 16, 12  # what is behind a correction may be rough: what it misses is corrected
 _TAIL = 4.0
 _PLAIN: dict[tuple[int, str], tuple[tuple[Law, ...], float]] = {  # output, sweep -> laws averaged, their share
     (TIME, "one clock"): ((overlap, interpolation), 0.5),
@@ -149,7 +150,8 @@ def _loan(
     """Predict the siblings from the points of the pattern alone, and learn from what that missed."""
     rows = np.concatenate([pattern.workloads, pattern.siblings])
     masked = [np.where(pattern.points, one[rows], np.nan) for one in values]
-    partial = _alone(knobs, points, (masked[TIME], masked[POWER]), settings)
+    rough = replace(settings, num_samples=_LOAN_SAMPLES, fewer_samples=_LOAN_SAMPLES, most_workloads=_LOAN_WORKLOADS)
+    partial = _alone(knobs, points, (masked[TIME], masked[POWER]), rough)
     base = partial.predict(points)
     corrections = tuple(
         (output, siblings.correction(values, base[output].mean, output, pattern))
@@ -275,30 +277,45 @@ def _matches(asked: Floats, measured: Floats) -> tuple[NDArray[np.int64], NDArra
 
 
 def _estimated_rows(model: Pooled, half: _Half, points: Floats, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    everywhere = np.concatenate([points, model.points])
+    everywhere, place_of = _distinct(np.concatenate([points, model.points]))
     top, low = model.points.max(axis=0), model.points.min(axis=0)
     geometry = geometry_of(everywhere, model.knobs, top=top, low=low)
     posterior, level = half.posterior, model.levels[half.output][rows, None]
     device, weight = posterior.device[:, None, :], posterior.weight[:, rows]
-    best = respond(device, posterior.workload[:, rows], geometry)[half.output] + level
-    drawn = respond(device, posterior.drawn[:, rows], geometry)[half.output] + level
+    best, drawn = (
+        _answers(half.output, device, workload, geometry)[..., place_of] + level
+        for workload in (posterior.workload[:, rows], posterior.drawn[:, rows])
+    )
     centre = np.einsum("sw,swq->wq", weight, best)
     variance = half.sigma**2
     mean, sd = np.empty((len(rows), len(points))), np.empty((len(rows), len(points)))
     for place, row in enumerate(rows.tolist()):
         values = model.values[half.output][row]
         plain, share = _plain(model, half.output, row, everywhere)
+        plain = plain[place_of]
         curve = (1 - share) * centre[place] + share * plain
         left, carried = _carried(model, half, points, values, curve[len(points) :])
         mean[place] = curve[: len(points)] + carried @ left
         known = ~np.isnan(values)
         split = _uncarried(drawn[:, place] - centre[place], carried, known)
         between = share * (1 - share) * _uncarried(centre[place] - plain, carried, known) ** 2
-        doubt = _DOUBT * _uncarried(curve - _interpolated(model, values, everywhere), carried, known) ** 2
+        doubt = _DOUBT * _uncarried(curve - _interpolated(model, values, everywhere)[place_of], carried, known) ** 2
         spread = np.einsum("s,sq->q", weight[:, place], split**2) + between + doubt
         unknown = 1 - smooth_share() * np.einsum("qp,qp->q", carried, _like(model, points, known))
         sd[place] = np.sqrt(spread + variance * unknown.clip(1 - smooth_share(), 1.0))
     return mean, sd
+
+
+def _distinct(points: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the distinct points, and the place of each point among them."""
+    found, place = np.unique(points, axis=0, return_inverse=True)
+    return found, place.reshape(-1)
+
+
+def _answers(output: int, device: Floats, workload: Floats, geometry: Geometry) -> Floats:
+    if output == TIME:
+        return respond_time(device, workload, geometry)
+    return respond(device, workload, geometry)[POWER]
 
 
 def _uncarried(differences: Floats, carried: Floats, known: Bools) -> Floats:

@@ -264,10 +264,11 @@ def sloped(device: Floats, workload: Floats, geometry: Geometry) -> tuple[tuple[
 class _Values:
     """Parameters by name, with an axis for points: [..., 1]."""
 
-    __slots__ = ("_device", "_workload")
+    __slots__ = ("_device", "_known", "_workload")
 
     def __init__(self, device: Floats, workload: Floats) -> None:
         self._device, self._workload = device, workload
+        self._known: dict[str, Floats] = {}
 
     def raw(self, name: str) -> Floats:
         source = self._device if name in _OF_DEVICE else self._workload
@@ -275,11 +276,21 @@ class _Values:
         return column
 
     def exp(self, name: str) -> Floats:
-        return np.exp(self.raw(name))
+        if name not in self._known:
+            self._known[name] = np.exp(self.raw(name))
+        return self._known[name]
 
     def share(self, name: str, low: float, high: float) -> Floats:
-        found: Floats = low + (high - low) / (1 + np.exp(-self.raw(name)))
-        return found
+        if name not in self._known:
+            self._known[name] = low + (high - low) / (1 + np.exp(-self.raw(name)))
+        return self._known[name]
+
+    def power(self, name: str) -> Floats:
+        """Exponential of a term of the bracket, to the power of its norm."""
+        kept = f"{name} to the norm"
+        if kept not in self._known:
+            self._known[kept] = np.exp(self.raw(name) / self.share("overlap", 0.03, 1.0))
+        return self._known[kept]
 
 
 def _core(values: _Values, geometry: Geometry) -> tuple[Floats, Floats]:
@@ -359,10 +370,10 @@ def _spent(values: _Values, geometry: Geometry, core: Floats) -> _Spent:
     """Where the time goes with the core at this ratio; a p-norm is a sum of powers, taken by logarithms."""
     norm = 1 / values.share("overlap", 0.03, 1.0)
     core_pace = values.exp("core_slope") * np.log(geometry.core_middle / _sustained(values, geometry, core))
-    core_power = np.exp(norm * values.raw("core")) * np.exp(norm * core_pace)
+    core_power = values.power("core") * np.exp(norm * core_pace)
     memory_pace = _memory_pace(values, geometry)
-    memory_power = np.exp(norm * values.raw("memory")) * np.exp(norm * memory_pace)
-    floor_power = np.exp(norm * values.raw("floor"))
+    memory_power = values.power("memory") * np.exp(norm * memory_pace)
+    floor_power = values.power("floor")
     total = core_power + memory_power + floor_power
     return _Spent(
         host=values.exp("host"),

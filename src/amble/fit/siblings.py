@@ -23,7 +23,7 @@ Bools = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
 _FEWEST_SIBLINGS = 3
-_MOST_SIBLINGS = 80
+_MOST_SIBLINGS = 32
 _MOST_PATTERNS = 3  # those with the fewest points
 _NEAR = 0.9  # likeness to a measured point from which its deviation holds
 _REACHES = (0.3, 0.7, 1.5, 4.0)  # in deviations of the siblings' answers

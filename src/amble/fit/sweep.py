@@ -77,9 +77,9 @@ def farthest_points(points: Floats, num_points: int) -> NDArray[np.int64]:
     """
     place = normalised(points, points)
     chosen = [int(np.argmax(place.sum(axis=1))), int(np.argmin(place.sum(axis=1)))]
-    away = np.full(len(points), np.inf)
+    away = np.linalg.norm(place - place[chosen[0]], axis=1)
     for _ in range(min(num_points, len(points)) - len(chosen)):
-        away = np.min([np.linalg.norm(place - place[at], axis=1) for at in chosen], axis=0)
+        away = np.minimum(away, np.linalg.norm(place - place[chosen[-1]], axis=1))
         chosen.append(int(np.argmax(away)))
     unique = list(dict.fromkeys(chosen))[:num_points]
     return np.array(unique, dtype=np.int64)

@@ -35,7 +35,7 @@ __all__ = [
 Floats = NDArray[np.floating[Any]]
 
 _FOLDS = 5
-_HELD_OUT_WORKLOADS = 24
+_HELD_OUT_WORKLOADS = 16
 _FEWEST_TO_STRETCH, _MOST_STRETCH = 20, 4.0  # values left out from which, and how far, intervals are stretched
 _SHARES, _CLEARLY = (0.0, 0.25, 0.5, 0.75, 1.0), 0.9  # of interpolation; of the error it must be below to get any
 _SAME = 1e-3  # relative difference up to which a fixed knob is the one that was measured
