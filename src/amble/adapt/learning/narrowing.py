@@ -1,0 +1,115 @@
+"""An ONNX file and examples → its coupled channels with their worth; widths → a narrower ONNX file, tuned or not.
+
+The one door to pruning for code that has no torch: arrays and paths go in and out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import nn
+
+from amble.adapt.learning import exporting, importing, surgery, training
+from amble.adapt.learning.surgery import Coupling, Worth
+from amble.adapt.learning.training import Distillation, Epoch, Labelled, Recipe
+from amble.core.errors import Refused
+from amble.core.widths import Network, Widths
+
+__all__ = ["Narrowing", "Tuning", "opened"]
+
+_BATCH = 128
+_RANKED = 512  # examples that tell what channels are worth
+
+OnEpoch = Callable[[int, float], None]
+"""Epochs done, mean loss of the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How a narrower network is tuned: by its teacher's answers, and by labels where there are any."""
+
+    epochs: int = 3
+    top_rate: float = 0.01
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Narrowing:
+    """A network that can be had narrower; ``data`` is what it is ranked and tuned with."""
+
+    module: nn.Module
+    coupled: Coupling
+    data: Labelled
+    inputs: str
+    outputs: str
+
+    @property
+    def network(self) -> Network:
+        """Return its layers and groups, with what every channel is worth."""
+        return self.coupled.network
+
+    def write(self, widths: Widths, path: Path) -> None:
+        """Write it with these widths, as it is after cutting."""
+        self._export(surgery.pruned(self.module, self.coupled, widths), path)
+
+    def tune(
+        self,
+        widths: Widths,
+        path: Path,
+        tuning: Tuning,
+        *,
+        checkpoint: Path | None = None,
+        on_epoch: OnEpoch = lambda done, loss: None,
+    ) -> None:
+        """Cut, tune (going on from a checkpoint) and write it; the network as it was is the teacher."""
+        smaller = surgery.pruned(self.module, self.coupled, widths).to(memory_format=torch.channels_last)
+        batch = min(_BATCH, len(self.data))
+        recipe = Recipe(tuning.epochs, top_rate=tuning.top_rate, batch=batch, seed=tuning.seed)
+
+        def told(epoch: Epoch) -> None:
+            on_epoch(epoch.number, epoch.loss)
+
+        loss = Distillation(self.module)
+        training.train(smaller, self.data, recipe, loss=loss, checkpoint=checkpoint, on_epoch=told)
+        self._export(smaller, path)
+
+    def _export(self, module: nn.Module, path: Path) -> None:
+        exporting.to_onnx(module, path, self.coupled.example, inputs=self.inputs, outputs=self.outputs)
+
+
+def opened(
+    path: Path, inputs: npt.NDArray[Any], labels: npt.NDArray[np.int64] | None, *, worth: Worth = "taylor"
+) -> Narrowing:
+    """Read a network, find which channels go together and rank them by their worth on these examples.
+
+    inputs: [example, ...]; labels: [example], or none. Refused for a network with several inputs or outputs, and for an
+    operator that cannot be read, with its name.
+    """
+    names = _ports(path)
+    module = importing.to_torch(path)
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
+    data = Labelled(torch.from_numpy(inputs), None if labels is None else torch.from_numpy(labels))
+    coupled = surgery.coupling(module, data.inputs[:2], name=path.stem)
+    some = Labelled(data.inputs[:_RANKED], None if data.labels is None else data.labels[:_RANKED])
+    return Narrowing(module, surgery.importance(module, coupled, some, kind=worth), data, *names)
+
+
+def _ports(path: Path) -> tuple[str, str]:
+    graph = onnx.load(str(path), load_external_data=False).graph
+    weights = {each.name for each in graph.initializer}
+    inputs = [each.name for each in graph.input if each.name not in weights]
+    outputs = [each.name for each in graph.output]
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise Refused(
+            f"{path.name} has {len(inputs)} inputs and {len(outputs)} outputs; only networks with one of each can be "
+            f"pruned: cut out the part between two tensors first"
+        )
+    return inputs[0], outputs[0]
