@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amble.fit.response import DEVICE, WORKLOAD, active, flags_of, geometry_of, respond, start
+from amble.fit.parameters import DEVICE, WORKLOAD, active, flags_of, geometry_of, start
+from amble.fit.response import respond, respond_time, sloped
 
 TWO = ("core_hz", "memory_hz")
 LIMIT = ("power_limit_w",)
@@ -81,3 +82,27 @@ def test_parameters_that_a_table_cannot_show_are_off():
     assert "memory" not in shown
     assert "knee" not in shown
     assert {"overlap", "core", "host", "floor", "time_level"} <= shown
+
+
+@pytest.mark.parametrize("knobs", [("core_hz",), TWO, ("core_hz", "memory_hz", "cpu_hz"), LIMIT, ("core_hz", *LIMIT)])
+def test_slopes_are_those_of_small_steps(knobs):
+    axes = {
+        "core_hz": np.linspace(3e8, 1.5e9, 5),
+        "memory_hz": np.array([8e8, 3.2e9]),
+        "cpu_hz": np.array([5e8, 2e9]),
+        "power_limit_w": np.linspace(100.0, 250.0, 5),
+    }
+    _, geometry = grid(knobs, *(axes[name] for name in knobs))
+    device, workload = parameters(knobs, 60, seed=4)
+    found, slopes = sloped(device, workload, geometry)
+    for own, other in zip(found, respond(device, workload, geometry), strict=True):
+        assert own == pytest.approx(other, abs=1e-12)
+    assert respond_time(device, workload, geometry) == pytest.approx(found[0], abs=1e-12)
+    for index in active(WORKLOAD, flags_of(knobs, time=True, power=True)):
+        up, down = workload.copy(), workload.copy()
+        up[:, index] += 1e-4
+        down[:, index] -= 1e-4
+        ends = zip(respond(device, up, geometry), respond(device, down, geometry), strict=True)
+        for output, (high, low) in enumerate(ends):
+            slope = np.broadcast_to(slopes[output].get(WORKLOAD[index].name, 0.0), high.shape)
+            assert np.quantile(np.abs((high - low) / 2e-4 - slope), 0.9) < 1e-3

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amble.fit.response import DEVICE, WORKLOAD, Geometry, active, respond, respond_time, rows_of, sloped, start
+from amble.fit.parameters import DEVICE, WORKLOAD, Geometry, active, rows_of, start
+from amble.fit.response import respond, respond_time, sloped
 
 __all__ = ["Posterior", "Problem", "Settings", "covariance", "predicted", "sampled"]
 

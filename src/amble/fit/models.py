@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from amble.fit.laws import POWER_LAWS, TIME_LAWS, Law
 from amble.fit.pooled import Estimate, fit_pooled
 
-__all__ = ["DEFAULT", "MODELS", "Measured", "Prediction", "forms_used", "predict"]
+__all__ = ["DEFAULT", "MODELS", "Measured", "Prediction", "fields_of", "forms_used", "predict"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -46,6 +46,12 @@ class Prediction:
     power_w: Floats
     power_lo_w: Floats
     power_hi_w: Floats
+
+
+def fields_of(found: Prediction) -> tuple[Floats, ...]:
+    """Return time, its lower and upper end, and the same of power."""
+    times = (found.latency_s, found.latency_lo_s, found.latency_hi_s)
+    return (*times, found.power_w, found.power_lo_w, found.power_hi_w)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,6 @@ idle power equals the limit (times η). CPU-DVFS, Han et al. (with b = 1), the s
 and knee power are special cases. Device parameters (p, κ, α, ...) are shared by all workloads of a device, the others
 belong to a workload.
 
-The priors are physics (voltages fall by at most about a half, overlap is usually nearly perfect, clocks act with
-power one) plus what half of the recorded devices show; see `bench/prediction.py` for how the other half was kept out.
-
 Shape letters: s sample of the parameters, w workload, p point; "..." are leading axes that broadcast.
 """
 
@@ -30,97 +27,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "DEVICE",
-    "WORKLOAD",
-    "Geometry",
-    "Parameter",
-    "active",
-    "flags_of",
-    "geometry_of",
-    "respond",
-    "respond_time",
-    "rows_of",
-    "sloped",
-    "start",
-]
+from amble.fit.parameters import COLUMN, OF_DEVICE, Geometry
+
+__all__ = ["respond", "respond_time", "sloped"]
 
 Floats = NDArray[np.floating[Any]]
 Slopes = dict[str, Floats]
 
-_OFF = -12.0  # logarithm of a coefficient that is switched off
-_LEVELS = ("time_level", "power_level")
 _BUSY_AT_LIMIT = -0.7  # logarithm of unlimited power over the highest limit, on average
 _LOWEST_SHARE = 0.12  # a power limit lowers the clock no further than to this share of the highest
 _SUSTAINED_SHARPNESS = 80.0
 _NARROWINGS = 7  # of the bracket of the clock that a limit allows
 _NUDGE = 1e-4  # of the logarithm of a clock, for a derivative
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A parameter on an unbounded scale: prior mean and standard deviation, and what a table must have to show it."""
-
-    name: str
-    mean: float
-    sd: float
-    needs: frozenset[str] = frozenset()
-
-
-def _parameter(name: str, mean: float, sd: float, needs: str = "") -> Parameter:
-    return Parameter(name, mean, sd, frozenset(needs.split()))
-
-
-DEVICE = (
-    _parameter(
-        "sustained", 0.03, 0.02, "core"
-    ),  # log of the highest core clock that really runs, over the highest asked
-    _parameter("overlap", -1.7, 1.5),  # logit of 1/p
-    _parameter("knee", 1.0, 0.9, "clock power"),  # logit of κ between 0.2 and 0.98
-    _parameter("sharpness", 2.8, 0.3, "clock power"),  # log n
-    _parameter("voltage_slope", -0.1, 0.6, "clock power"),  # log α
-    _parameter("leakage", 0.5, 0.3, "clock power"),  # log λ
-    _parameter("cpu_knee", 0.0, 1.0, "cpu power"),
-    _parameter("cpu_voltage_slope", -0.3, 0.4, "cpu power"),
-    _parameter("memory_idle_slope", -0.2, 0.4, "memory power"),  # log μ
-    _parameter("core_slope", 0.0, 0.015, "clock"),  # log β
-    _parameter("memory_slope", 0.0, 0.03, "memory"),  # log β'
-    _parameter("lowest_memory", 0.0, 0.3, "memory"),  # log of the slow-down beyond 1/m at the lowest memory clock
-    _parameter("limit_kept", -0.015, 0.015, "cap"),  # log η
-)
-WORKLOAD = (
-    _parameter("time_level", 0.0, 4.0, "time"),
-    _parameter("host", -2.0, 1.8),
-    _parameter("floor", -2.0, 1.8),
-    _parameter("core", -1.0, 1.8, "clock"),
-    _parameter("memory", -1.0, 1.8, "memory"),
-    _parameter("cpu", -2.0, 1.8, "cpu"),
-    _parameter("power_level", 0.0, 2.0, "power"),
-    _parameter("static", 0.7, 1.0, "power"),
-    _parameter("memory_idle", 0.0, 1.2, "memory power"),
-    _parameter("core_clocked", 0.0, 1.2, "power"),
-    _parameter("core_active", 0.0, 1.2, "power"),
-    _parameter("memory_active", 0.0, 1.2, "memory power"),
-    _parameter("cpu_clocked", 0.0, 1.2, "cpu power"),
-    _parameter("cpu_active", 0.0, 1.2, "cpu power"),
-)
-_COLUMN = {parameter.name: index for group in (DEVICE, WORKLOAD) for index, parameter in enumerate(group)}
-_OF_DEVICE = frozenset(parameter.name for parameter in DEVICE)
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """Points as ratios to the highest measured setting; a knob that does not vary is None. Ratios are [..., p]."""
-
-    core: Floats | None
-    memory: Floats | None
-    cpu: Floats | None
-    cap: Floats | None
-    core_middle: float  # geometric middle of the measured range, where the coefficients of a time are compared
-    memory_middle: float
-    cpu_middle: float
-    memory_lowest: float  # logarithm of the lowest measured ratio
-    num_points: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,59 +90,6 @@ class _Drawn:
         return found
 
 
-def flags_of(knobs: tuple[str, ...], *, time: bool, power: bool) -> frozenset[str]:
-    """Return what a table has: its knobs by short name, clock (one that a limit may lower), time, power."""
-    short = {"core_hz": "core", "memory_hz": "memory", "cpu_hz": "cpu", "power_limit_w": "cap"}
-    flags = {short[name] for name in knobs}
-    flags |= {"clock"} if flags & {"core", "cap"} else set()
-    flags |= {"time"} if time else set()
-    flags |= {"power"} if power or "cap" in flags else set()
-    return frozenset(flags)
-
-
-def active(group: tuple[Parameter, ...], flags: frozenset[str]) -> NDArray[np.int64]:
-    """Indices of the parameters of a group that a table with these flags can show."""
-    return np.array([index for index, parameter in enumerate(group) if parameter.needs <= flags], dtype=np.int64)
-
-
-def start(group: tuple[Parameter, ...], flags: frozenset[str]) -> Floats:
-    """Prior means of a group; coefficients of what the table lacks are switched off."""
-    return np.array(
-        [
-            parameter.mean
-            if parameter.needs <= flags or parameter.name in _OF_DEVICE or parameter.name in _LEVELS
-            else _OFF
-            for parameter in group
-        ]
-    )
-
-
-def geometry_of(points: Floats, knobs: tuple[str, ...], *, top: Floats, low: Floats) -> Geometry:
-    """Place points [..., p, k] relative to the highest (top [k]) and lowest (low [k]) measured settings."""
-    ratio = {name: points[..., index] / top[index] for index, name in enumerate(knobs)}
-    span = {name: float(low[index] / top[index]) for index, name in enumerate(knobs)}
-    alone = 0.7 if "power_limit_w" in knobs else 1.0
-    return Geometry(
-        core=ratio.get("core_hz"),
-        memory=ratio.get("memory_hz"),
-        cpu=ratio.get("cpu_hz"),
-        cap=ratio.get("power_limit_w"),
-        core_middle=span["core_hz"] ** 0.5 if "core_hz" in span else alone,
-        memory_middle=span.get("memory_hz", 1.0) ** 0.5,
-        cpu_middle=span.get("cpu_hz", 1.0) ** 0.5,
-        memory_lowest=min(float(np.log(span.get("memory_hz", 0.5))), -0.05),
-        num_points=points.shape[-2],
-    )
-
-
-def rows_of(geometry: Geometry, rows: NDArray[np.int64]) -> Geometry:
-    """Return the points of some workloads of a geometry whose ratios are [w, p]."""
-    core, memory, cpu, cap = (
-        None if ratio is None else ratio[rows] for ratio in (geometry.core, geometry.memory, geometry.cpu, geometry.cap)
-    )
-    return replace(geometry, core=core, memory=memory, cpu=cpu, cap=cap)
-
-
 def respond(device: Floats, workload: Floats, geometry: Geometry) -> tuple[Floats, Floats]:
     """Logarithm of time and of power [..., p] for parameters [..., d] of the device and [..., z] of the workload."""
     values = _Values(device, workload)
@@ -271,8 +136,8 @@ class _Values:
         self._known: dict[str, Floats] = {}
 
     def raw(self, name: str) -> Floats:
-        source = self._device if name in _OF_DEVICE else self._workload
-        column: Floats = source[..., _COLUMN[name], None]
+        source = self._device if name in OF_DEVICE else self._workload
+        column: Floats = source[..., COLUMN[name], None]
         return column
 
     def exp(self, name: str) -> Floats:
@@ -512,7 +377,7 @@ def _limited_slopes(
     rise = np.where(moving, 1 / np.maximum(by_clock[2], 1e-3), 0.0)
     clock = {name: (top[name] - slope) * rise for name, slope in busy.items()}
     by_time = slopes[0] | {name: slopes[0].get(name, 0.0) + by_clock[0] * clock[name] for name in clock}
-    by_power = {
+    by_power: Slopes = {
         name: slope - top.get(name, 0.0) + by_clock[1] * clock.get(name, 0.0) for name, slope in slopes[1].items()
     }
     by_time["power_level"] = -by_clock[0] * rise

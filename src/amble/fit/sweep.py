@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from amble.core.errors import Refused
 from amble.core.table import KNOBS, Table
 
-__all__ = ["Sweep", "farthest_points", "knobs_of", "points_needed", "sweep_of"]
+__all__ = [
+    "Sweep",
+    "asked_of",
+    "farthest_points",
+    "knobs_of",
+    "numbered",
+    "points_needed",
+    "refuse_unplaced",
+    "sweep_of",
+]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -56,10 +65,10 @@ def sweep_of(table: Table, knobs: tuple[str, ...] | None = None) -> Sweep:
     Raises Refused when a row leaves a knob empty that other rows vary.
     """
     knobs = knobs_of(table) if knobs is None else knobs
-    asked = np.stack([table.knob(name) for name in knobs], axis=1) if knobs else np.zeros((table.num_rows, 0))
-    _refuse_unplaced(table, knobs, asked)
+    refuse_unplaced(table, knobs)
+    asked = asked_of(table, knobs)
     points, point_of = np.unique(asked, axis=0, return_inverse=True)
-    names, workload_of = _numbered(table.workloads())
+    names, workload_of = numbered(table.workloads())
     cell = workload_of * len(points) + point_of.reshape(-1)
     shape = (len(names), len(points))
     latency_s, latency_spread = _medians(table.latency_s, cell, shape)
@@ -96,9 +105,15 @@ def _known(values: Floats) -> Floats:
     return values[~np.isnan(values)]
 
 
-def _refuse_unplaced(table: Table, knobs: tuple[str, ...], asked: Floats) -> None:
-    for index, name in enumerate(knobs):
-        empty = np.isnan(asked[:, index])
+def asked_of(table: Table, knobs: tuple[str, ...]) -> Floats:
+    """Return what was asked of the knobs, [row, k]."""
+    return np.stack([table.knob(name) for name in knobs], axis=1) if knobs else np.zeros((table.num_rows, 0))
+
+
+def refuse_unplaced(table: Table, knobs: tuple[str, ...]) -> None:
+    """Refuse a table with a row that leaves one of these knobs empty."""
+    for name in knobs:
+        empty = np.isnan(table.knob(name))
         if empty.any():
             line = int(table.line[np.argmax(empty)])
             raise Refused(
@@ -106,7 +121,7 @@ def _refuse_unplaced(table: Table, knobs: tuple[str, ...], asked: Floats) -> Non
             )
 
 
-def _numbered(keys: tuple[tuple[str, ...], ...]) -> tuple[tuple[tuple[str, ...], ...], NDArray[np.int64]]:
+def numbered(keys: tuple[tuple[str, ...], ...]) -> tuple[tuple[tuple[str, ...], ...], NDArray[np.int64]]:
     """Return the distinct keys in order of appearance, and the number of each row's key."""
     order: dict[tuple[str, ...], int] = {}
     numbers = np.array([order.setdefault(key, len(order)) for key in keys], dtype=np.int64)

@@ -14,13 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amble.core.errors import Refused
 from amble.core.files import Format
 from amble.core.table import KNOBS, Table, write_table
 from amble.fit.checks import checked, checked_points
 from amble.fit.clocks import AskedToRan, learn
-from amble.fit.models import DEFAULT, MODELS, Measured, Prediction, forms_used, predict
-from amble.fit.sweep import Sweep, farthest_points, points_needed, sweep_of
+from amble.fit.models import DEFAULT, MODELS, Measured, Prediction, fields_of, forms_used, predict
+from amble.fit.strangers import completed, elsewhere
+from amble.fit.sweep import (
+    Sweep,
+    asked_of,
+    farthest_points,
+    numbered,
+    points_needed,
+    refuse_unplaced,
+    sweep_of,
+)
 
 __all__ = [
     "FITTED",
@@ -136,30 +144,35 @@ def fit_table(table: Table, *, model: str = DEFAULT, hold_out: int = _FOLDS) -> 
 
 
 def predict_table(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[str, ...]]:
-    """Predict the rows of a table → one number a row, and notes on what could not be said.
+    """Predict the rows of a table → one number a row, and notes on what could hardly be said.
 
-    Rows of a workload that was not fitted, or with a knob empty that varied, are NaN. Times and powers of the table
-    are not looked at, nor is the clock that ran where a request is given.
+    Of a workload that was not fitted the middle of those most like it is given, and of a knob that never varied and is
+    set elsewhere the middle between all and nothing, each within a wide interval. What no workload has is NaN. Times
+    and powers of the table are not looked at, nor is the clock that ran where a request is given. Refused where a row
+    leaves a knob empty that varied.
     """
     checked_points(table)
-    rows = {key: row for row, key in enumerate(fitted.workloads)}
-    workload = np.array([rows.get(key, -1) for key in table.workloads()], dtype=np.int64)
-    asked = (
-        np.stack([table.knob(name) for name in fitted.knobs], axis=1) if fitted.knobs else np.ones((table.num_rows, 0))
-    )
-    elsewhere = _elsewhere(fitted, table)
-    good = (workload >= 0) & ~np.isnan(asked).any(axis=1) & ~elsewhere
-    notes = _prediction_notes(fitted, asked, workload, elsewhere)
-    if not good.any():
-        nothing = np.full(table.num_rows, np.nan)
-        return Prediction(nothing, nothing, nothing, nothing, nothing, nothing), notes
-    at, which = np.unique(asked[good], axis=0, return_inverse=True)
+    refuse_unplaced(table, fitted.knobs)
+    names, row_of = numbered((*fitted.workloads, *table.workloads()))
+    workload, strangers = row_of[len(fitted.workloads) :], names[len(fitted.workloads) :]
+    asked = asked_of(table, fitted.knobs)
+    ratio = _fixed_ratio(fitted, table)
+    notes = _prediction_notes(fitted, asked, workload, ratio)
+    at, which = np.unique(asked, axis=0, return_inverse=True)
     ran = _ran(at, fitted.knobs, fitted.clocks)
-    wanted = np.unique(workload[good])
-    found = _stacked(predict(fitted.model, fitted.measured(), at=ran, rows=wanted), fitted, ran)
-    found = _stretched(found, fitted, at)
-    chosen = (workload[good], which.reshape(-1))
-    return Prediction(*(_spread(values, chosen, good) for values in _fields(found))), notes
+    lacking = bool(strangers) or _lacks(fitted.latency_s, workload) or _lacks(fitted.power_w, workload)
+    wanted = np.arange(len(fitted.workloads)) if lacking else np.unique(workload)
+    found = _stretched(_stacked(predict(fitted.model, fitted.measured(), at=ran, rows=wanted), fitted, ran), fitted, at)
+    if lacking:
+        found = completed(found, fitted.workloads, strangers)
+    chosen = (workload, which.reshape(-1))
+    return elsewhere(Prediction(*(values[chosen] for values in fields_of(found))), ratio), notes
+
+
+def _lacks(values: tuple[tuple[float | None, ...], ...], wanted: NDArray[np.int64]) -> bool:
+    """Whether one of the wanted workloads never showed what others did."""
+    shown = np.array([any(value is not None for value in row) for row in values])
+    return bool(shown.any() and not shown[wanted].all())
 
 
 def _stacked(found: Prediction, fitted: FittedTable, at: Floats) -> Prediction:
@@ -170,7 +183,7 @@ def _stacked(found: Prediction, fitted: FittedTable, at: Floats) -> Prediction:
     lines = predict("interpolate", fitted.measured(), at=at)
     time = (lines.latency_s / found.latency_s) ** left_out.time_lines
     power = (lines.power_w / found.power_w) ** left_out.power_lines
-    return Prediction(*(one * by for one, by in zip(_fields(found), (time,) * 3 + (power,) * 3, strict=True)))
+    return Prediction(*(one * by for one, by in zip(fields_of(found), (time,) * 3 + (power,) * 3, strict=True)))
 
 
 def _stretched(found: Prediction, fitted: FittedTable, asked: Floats) -> Prediction:
@@ -195,26 +208,9 @@ def _stretched(found: Prediction, fitted: FittedTable, asked: Floats) -> Predict
 def write_predictions(table: Table, prediction: Prediction, path: Path) -> None:
     """Write the same rows with predicted times and powers, and the ends of the intervals as further columns."""
     names = ("latency_s", "latency_lo_s", "latency_hi_s", "power_w", "power_lo_w", "power_hi_w")
-    columns = {name: values.astype(np.float64) for name, values in zip(names, _fields(prediction), strict=True)}
+    columns = {name: values.astype(np.float64) for name, values in zip(names, fields_of(prediction), strict=True)}
     filled = table.with_values(latency_s=columns.pop("latency_s"), power_w=columns.pop("power_w"))
     write_table(filled, path, extra=list(columns.items()))
-
-
-def _fields(found: Prediction) -> tuple[Floats, ...]:
-    return (
-        found.latency_s,
-        found.latency_lo_s,
-        found.latency_hi_s,
-        found.power_w,
-        found.power_lo_w,
-        found.power_hi_w,
-    )
-
-
-def _spread(values: Floats, chosen: tuple[NDArray[np.int64], NDArray[np.int64]], good: NDArray[np.bool_]) -> Floats:
-    filled = np.full(len(good), np.nan)
-    filled[good] = values[chosen]
-    return filled
 
 
 def _ran(points: Floats, knobs: tuple[str, ...], clocks: AskedToRan) -> Floats:
@@ -232,13 +228,13 @@ def _fixed(table: Table, knobs: tuple[str, ...]) -> dict[str, float]:
     return {name: float(np.nanmax(values)) for name, values in known.items() if not np.isnan(values).all()}
 
 
-def _elsewhere(fitted: FittedTable, table: Table) -> NDArray[np.bool_]:
-    """Rows that set a knob which never varied to another value than the measured one."""
-    other = np.zeros(table.num_rows, dtype=bool)
+def _fixed_ratio(fitted: FittedTable, table: Table) -> Floats:
+    """Product [row] of what knobs that never varied are set to, over what they were; 1 where as measured or empty."""
+    found = np.ones(table.num_rows)
     for name, value in fitted.fixed.items():
-        asked = table.knob(name)
-        other |= ~np.isnan(asked) & (np.abs(asked / value - 1) > _SAME)
-    return other
+        ratio = table.knob(name) / value
+        found *= np.where(np.isnan(ratio) | (np.abs(ratio - 1) <= _SAME), 1.0, ratio)
+    return found
 
 
 def _held_out(model: str, sweep: Sweep, points: Floats, folds: int) -> HeldOut | None:
@@ -350,18 +346,17 @@ def _to_add(sweep: Sweep, row: int, needed: int) -> str:
 
 
 def _prediction_notes(
-    fitted: FittedTable, asked: Floats, workload: NDArray[np.int64], elsewhere: NDArray[np.bool_]
+    fitted: FittedTable, asked: Floats, workload: NDArray[np.int64], ratio: Floats
 ) -> tuple[str, ...]:
     notes = []
-    if (workload < 0).any():
+    unknown = int((workload >= len(fitted.workloads)).sum())
+    if unknown:
         notes.append(
-            f"{int((workload < 0).sum())} rows are of workloads that were not fitted; measure each at two points"
+            f"{unknown} rows are of workloads that were not fitted: the middle of others; measure each at two points"
         )
-    if elsewhere.any():
+    if (ratio != 1).any():
         fixed = ", ".join(sorted(fitted.fixed))
-        notes.append(f"{int(elsewhere.sum())} rows set {fixed} to what was never measured; measure one point there")
-    if np.isnan(asked).any():
-        notes.append(f"{int(np.isnan(asked).any(axis=1).sum())} rows leave a knob empty that varied; fill it in")
+        notes.append(f"{int((ratio != 1).sum())} rows set {fixed} to what was never measured; measure one point there")
     if fitted.knobs:
         measured = np.array(fitted.points)
         outside = ((asked > measured.max(axis=0) * (1 + _SAME)) | (asked < measured.min(axis=0) * (1 - _SAME))).any(
@@ -380,10 +375,3 @@ def _plain(values: Floats) -> tuple[tuple[float | None, ...], ...]:
 
 def _numbers(values: tuple[tuple[float | None, ...], ...]) -> Floats:
     return np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
-
-
-def known_workloads(fitted: FittedTable) -> tuple[str, ...]:
-    """Names of the fitted workloads, for messages; Refused when there are none."""
-    if not fitted.workloads:
-        raise Refused(f"{fitted.source} holds no workload; measure one")
-    return tuple(" ".join(part for part in key if part) for key in fitted.workloads)
