@@ -9,6 +9,10 @@ for energy. INT8 is what `amble quantize` chose here, calibrated on held-out ima
 `clock` says what time is. "cpu": the thread's own CPU time for all work, the engine's included, and no waiting for the
 time between: what this CPU does when nobody else uses it. "wall": real time, which other load on the machine lengthens.
 One core, one thread; the generator of the load is the list of arrivals.
+
+A slice is the preparation (``--slice prepare``: variants, and times on both clocks) or one governor on one clock
+(``--slice wall/amble``), each a few minutes at most. Slices are kept under build/ and not measured again (``--fresh``:
+all of them anew), so that a run can be taken in pieces.
 """
 
 from __future__ import annotations
@@ -17,12 +21,15 @@ import document
 
 document.on_one_core()
 
-import tempfile  # noqa: E402
+import argparse  # noqa: E402
+import json  # noqa: E402
+import shutil  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any, cast  # noqa: E402
+from typing import Any, TypeVar, cast  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -32,6 +39,7 @@ from amble.control.batcher import Refusal, Request  # noqa: E402
 from amble.control.engine import Batch, Engine, Lane  # noqa: E402
 from amble.control.governor import Governor  # noqa: E402
 from amble.control.governors import Amble, Budget, Pit, max_clocks  # noqa: E402
+from amble.core import files  # noqa: E402
 from amble.core.graph import Graph  # noqa: E402
 from amble.core.ladder import Ladder, Rung  # noqa: E402
 from amble.core.point import Clocks, OperatingPoint  # noqa: E402
@@ -39,12 +47,13 @@ from amble.core.ports import Clock, Device  # noqa: E402
 from amble.core.schedule import Deadline  # noqa: E402
 from amble.core.variants import Variant, Variants  # noqa: E402
 from amble.devices.host import MonotonicClock, Unmetered  # noqa: E402
-from amble.jobs import quantizing  # noqa: E402
+from amble.jobs import VARIANTS, quantizing  # noqa: E402
 from amble.measure.accuracy import Examples  # noqa: E402
 from amble.measure.rounds import rounds  # noqa: E402
 from amble.plan.ladder import build  # noqa: E402
 from amble.runtimes.onnx import OnnxRunner  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[1]
 SEED = 20_261_121
 FIRST, LAST, FACTOR = 0.3, 1.15, 1.1  # of the FP32 capacity, of the INT8 capacity, from step to step
 HELD = 0.99
@@ -161,29 +170,57 @@ class Bench:
 
 
 def main() -> None:
-    options = document.options("precision_on_host", __doc__)
-    with tempfile.TemporaryDirectory(prefix="amble-") as folder:
-        setting = prepared(Path(folder), quick=options.quick)
-        results: list[document.Record] = []
-        targets: list[document.Target] = []
-        clocks: tuple[tuple[str, Clock], ...] = (("cpu", BusyClock()), ("wall", MonotonicClock()))
-        for name, clock in clocks:
-            bench = opened(setting, name, clock)
-            runs = [staircase(setting, bench, governor) for governor in governors(bench)]
-            results += [record for run in runs for record in run]
-            targets += goals(setting, bench, runs)
-    document.finish(options, results, targets)
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--slice", metavar="prepare|CLOCK/GOVERNOR")
+    parser.add_argument("--fresh", action="store_true")
+    own, rest = parser.parse_known_args()
+    options = document.options("precision_on_host", __doc__, rest)
+    folder = ROOT / "build" / "precision_on_host" / ("quick" if options.quick else "full")
+    if own.fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    setting = prepared(folder, quick=options.quick)
+    results: list[document.Record] = []
+    targets: list[document.Target] = []
+    clocks: tuple[tuple[str, Clock], ...] = (("cpu", BusyClock()), ("wall", MonotonicClock()))
+    for name, clock in clocks:
+        bench = opened(setting, name, clock, folder)
+        wanted = [each for each in governors(bench) if own.slice in (None, f"{name}/{each.name}")]
+        runs = [kept(folder, f"{name}-{each.name}", partial(staircase, setting, bench, each)) for each in wanted]
+        results += [record for run in runs for record in run]
+        targets += goals(setting, bench, runs) if own.slice is None else []
+    if own.slice is None:
+        document.finish(options, results, targets)
 
 
-def prepared(folder: Path, *, quick: bool) -> Setting:
-    """Quantise on held-out images; answer the test images in FP32 once."""
+T = TypeVar("T")
+
+
+def kept(folder: Path, name: str, make: Callable[[], T]) -> T:
+    """Return what was found before, or find it and keep it."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        path.write_text(json.dumps(make()))
+    return cast(T, json.loads(path.read_text()))
+
+
+def quantised(folder: Path, *, quick: bool) -> Variants:
+    """Quantise on held-out images, unless that was done before."""
+    path = folder / quantizing.FILE
+    if path.exists():
+        return files.load(path, VARIANTS)
     images, labels = bundled.fashion_mnist("held_out")
     count = 500 if quick else 4000
     np.savez(folder / "held_out.npz", image=bundled.model_input(images[:count]), labels=labels[:count])
     allowed = "4pt" if quick else "1pt"  # fewer images show less
-    variants = amble.quantize(
+    return amble.quantize(
         "fashion-resnet", data=folder / "held_out.npz", device="host", output=folder, max_loss=allowed, examples=count
     )
+
+
+def prepared(folder: Path, *, quick: bool) -> Setting:
+    """Quantise; answer the test images in FP32 once."""
+    variants = quantised(folder, quick=quick)
     if not any(each.precision == "int8" for each in variants.kept):
         raise SystemExit(f"no INT8 variant was kept: {[each.reason for each in variants.variants]}")
     graphs = quantizing.graphs(folder / quantizing.FILE)
@@ -193,12 +230,17 @@ def prepared(folder: Path, *, quick: bool) -> Setting:
     runner = OnnxRunner()
     runner.run(graphs["int8"], OperatingPoint(precision="int8"), examples.request(0))
     point = OperatingPoint(precision="fp32")
-    right = [examples.judge(i, runner.run(graphs["fp32"], point, examples.request(i))) for i in range(count)]
+
+    def judged() -> list[bool]:
+        found = (examples.judge(i, runner.run(graphs["fp32"], point, examples.request(i))) for i in range(count))
+        return [bool(each) for each in found]
+
+    right = kept(folder, "fp32_right", judged)
     step_s, factor = (0.7, 1.35) if quick else (4.0, FACTOR)
     return Setting(graphs, runner, examples, np.array(right, dtype=bool), variants, step_s, factor)
 
 
-def opened(setting: Setting, name: str, clock: Clock) -> Bench:
+def opened(setting: Setting, name: str, clock: Clock, folder: Path) -> Bench:
     """Time both variants side by side on this clock → the ladder that the governors choose from."""
     device = Device("host", clock, Unmetered(clock), FixedClocks(), setting.runner, "real", ("fp32", "int8"))
     inputs = setting.examples.request(0)
@@ -207,7 +249,13 @@ def opened(setting: Setting, name: str, clock: Clock) -> Bench:
         point = OperatingPoint(precision=precision)
         return lambda: setting.runner.run(setting.graphs[precision], point, inputs)
 
-    times_s = rounds([work("fp32"), work("int8")], clock.now_s, num_rounds=15, round_s=0.05)
+    def timed() -> list[list[float]]:
+        found: list[list[float]] = rounds(
+            [work("fp32"), work("int8")], clock.now_s, num_rounds=15, round_s=0.05
+        ).tolist()
+        return found
+
+    times_s = np.array(kept(folder, f"{name}-times", timed))
     fp32_s, int8_s = (float(each) for each in np.median(times_s, axis=0))
     margin = float(np.quantile(times_s / np.median(times_s, axis=0), 0.99))
     accuracy = min(1.0, setting.variants.relative(setting.int8))

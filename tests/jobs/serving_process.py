@@ -29,7 +29,7 @@ from amble.devices import guard, host
 from amble.jobs.serving import Kitchen, Options
 from amble.runtimes.batched import BatchedRunner
 
-__all__ = ["Process", "free_port", "script", "slow_network", "started"]
+__all__ = ["WIDTH", "Process", "free_port", "script", "slow_network", "started"]
 
 WIDTH = 256
 

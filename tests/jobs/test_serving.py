@@ -8,6 +8,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,11 +21,13 @@ from amble.control.server.front import Addresses, Doors
 from amble.control.server.model import Config, Found
 from amble.core import files
 from amble.core.errors import Refused
+from amble.core.point import Clocks
 from amble.core.report import Estimate, Share
 from amble.core.schedule import Deadline
 from amble.core.variants import Allowance, Variant, Variants
 from amble.jobs import VARIANTS
 from amble.jobs.serving import GOVERNORS, Kitchen, Options, open_for_serving
+from tests.jobs.serving_process import WIDTH, slow_network
 
 T = TypeVar("T")
 DOORS = Doors(http_port=0, grpc_port=None, metrics_port=None)
@@ -103,10 +106,15 @@ def variants(folder: Path, digest: str) -> Path:
     """A folder with a network and a variant of it (the same file, called INT8, a point less accurate)."""
     for name in ("model.onnx", "int8.onnx"):
         shutil.copy(bundled.model_path(), folder / name)
+    return described(folder, digest, {"image": (1, 1, 28, 28)})
+
+
+def described(folder: Path, digest: str, shapes: dict[str, tuple[int, ...]]) -> Path:
+    """Write what is known of the variants in a folder."""
     whole = Share(90, 100, Estimate(0.9, 0.85, 0.95))
     made = Variants(
         graph="net", source=str(folder / "model.onnx"), digest=digest, device="host", calibration="real", batch=1,
-        shapes={"image": (1, 1, 28, 28)}, allowed=Allowance(1.0), allowed_points=1.0, metric="accuracy", data="d",
+        shapes=shapes, allowed=Allowance(1.0), allowed_points=1.0, metric="accuracy", data="d",
         num_calibration=1, num_judged=100, clock="wall",
         variants=(
             Variant("fp32", "fp32", "as given", "reference", "", "model.onnx", quality=whole),
@@ -127,6 +135,44 @@ def test_variants_that_were_kept_are_rungs_with_their_accuracy(tmp_path: Path) -
         assert accuracies.keys() <= {"fp32", "int8"}
         assert accuracies.get("int8", 0.99) == pytest.approx(0.99)
         assert found.graph("int8", 2).source.endswith("int8.onnx")
+
+
+@pytest.mark.parametrize(("max_loss", "precision"), [(0.05, "int8"), (0.0, "fp32")])
+def test_on_this_machine_the_quicker_variant_answers_where_its_accuracy_is_enough(
+    tmp_path: Path, max_loss: float, precision: str
+) -> None:
+    slow = slow_network(tmp_path / "model.onnx", layers=1000)
+    slow_network(tmp_path / "int8.onnx", layers=50)
+    path = described(tmp_path, amble.load(slow).digest, {"x": (1, WIDTH)})
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, WIDTH], "data": [0.5] * WIDTH}
+    with serving(f"slow={path}", menu=Options(max_batch=1, max_loss=max_loss)) as at:
+        body = json.dumps({"inputs": [tensor]}).encode()
+        with urllib.request.urlopen(f"{at.http}/v2/models/slow/infer", body, timeout=30) as answer:  # noqa: S310
+            assert json.load(answer)["parameters"]["precision"] == precision
+
+
+class Forbidden:
+    """Clocks that this user may not set."""
+
+    def available(self) -> tuple[Clocks, ...]:
+        return (Clocks(cpu_hz=1e9), Clocks(cpu_hz=2e9))
+
+    def current(self) -> Clocks:
+        return Clocks()
+
+    def apply(self, clocks: Clocks) -> None:
+        if clocks != Clocks():
+            raise Refused("cannot write scaling_max_freq: Permission denied; run as root")
+
+
+def test_without_the_right_to_set_clocks_it_serves_at_those_there_are_and_says_which_right_is_missing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ready = kitchen()
+    ready = replace(ready, device=replace(ready.device, actuator=Forbidden()))
+    assert [rung.clocks for rung in ready.load(FOUND, at_once).ladder.rungs] == [Clocks()]
+    assert "serving at the clocks as they are" in caplog.text
+    assert "run as root" in caplog.text
 
 
 def test_variants_of_another_network_are_not_used_and_the_log_says_so(

@@ -1,0 +1,44 @@
+"""``amble serve`` that cannot start: exit code 2, and one line that says what to do."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+AMBLE = str(Path(sys.executable).parent / "amble")
+
+
+def failing(*words: str) -> str:
+    """Run the command that must fail as wrongly used; the last line it says."""
+    doors = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+    done = subprocess.run([AMBLE, "serve", *doors, *words], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("door", ["http", "grpc", "metrics"])
+def test_a_port_that_is_taken_says_which_option_takes_another(door: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        told = failing("fashion-resnet", f"--{door}-port={taken.getsockname()[1]}")
+    assert f"choose another with --{door}-port" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["nowhere.onnx"], "no model nowhere.onnx; name an ONNX file"),
+        (["net=nowhere.onnx"], "no model nowhere.onnx; name an ONNX file"),
+        ([__file__], "not an ONNX file"),
+        ([], "name a model, or a repository"),
+        (["fashion-resnet", "--device", "nvml:0"], "use host, or sim:CHIP"),
+        (["fashion-resnet", "--device", "sim:none"], "none"),
+        (["fashion-resnet", "--slo", "50"], "no unit"),
+    ],
+)
+def test_what_cannot_be_served_says_what_can(words: list[str], names: str) -> None:
+    assert names in failing(*words)
