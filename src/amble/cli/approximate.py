@@ -32,6 +32,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--examples", type=click.IntRange(min=50), default=200, show_default=True, help="Most, in each half.")
 @click.option("--fine", is_flag=True, help="Find a rate for each tensor; takes long.")
+@click.option(
+    "--retrain",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="EPOCHS",
+    help="First teach the network to bear errors (amble[torch]); needs --hardened.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the errors.")
 @click.option("--hardened", type=_FILE, help="Also write the network that checks its feature maps itself (.onnx).")
 @output_option
@@ -47,6 +55,7 @@ def dram(
     factor: float,
     examples: int,
     fine: bool,
+    retrain: int,
     seed: int,
     hardened: Path | None,
     output: Path | None,
@@ -72,6 +81,7 @@ def dram(
             factor=factor,
             examples=examples,
             fine=fine,
+            retrain=retrain,
             seed=seed,
             keep=keep,
             hardened=hardened,

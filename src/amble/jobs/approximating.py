@@ -6,8 +6,10 @@ errors are injected for real, nothing changes a memory's settings.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from amble.core.memories import MemoryProfile, line_rates
 from amble.core.partitions import BandEnergy, DramPlan, LayerMemory, Partition, Proof, Setting, Stored
 from amble.core.variants import Allowance
 from amble.devices import memory
+from amble.jobs.retraining import lesson, retrained
 from amble.measure import tolerance
 from amble.measure.accuracy import Examples
 from amble.measure.tolerance import Judged, Rule, Tolerance
@@ -80,6 +83,7 @@ def dram(
     factor: float = 10.0,
     examples: int = 200,
     fine: bool = False,
+    retrain: int = 0,
     seed: int = 0,
     keep: Path | None = None,
     hardened: Path | None = None,
@@ -91,14 +95,23 @@ def dram(
     them. ``factor``: bit errors over the lower bound that voltage data give (1, 10 or 100). ``fine`` finds a rate for
     each tensor, and takes long. One half of the examples (at most so many each) finds the rates, the other verifies:
     59 trials with fresh errors clustered on bitlines must all keep the target. ``keep`` is a file in which a stopped
-    search goes on; ``hardened`` one for the network that checks the bounds of its feature maps itself. Refused where no
-    mapping can be shown to keep the target, and for data without labels.
+    search goes on; ``hardened`` one for the network that checks the bounds of its feature maps itself. ``retrain``: so
+    many epochs on examples of which neither half makes use (needs ``hardened`` and the extra ``torch``); what that
+    costs of the accuracy counts as lost. Refused where no mapping can be shown to keep the target, and for data without
+    labels.
     """
+    if retrain and hardened is None:
+        raise Refused("a retrained network needs a file to be written to: name one with --hardened")
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = jobs.load(model)
     found, judged = halves(data, graph.inputs[0].name, examples, lambda: jobs.labelled(str(data), graph))
     network = Faulty.of(FaultyOnnx(Path(graph.source)), found)
     most = allowed.points(network.clean) / 100.0
+    if retrain:
+        given = lesson(data, graph.inputs[0].name, len(found), lambda: jobs.labelled(str(data), graph))
+        learn = partial(retrained, Path(graph.source), given, epochs=retrain, seed=seed, on_progress=on_progress)
+        network, most = _after(network, learn, most)
+        keep = None if keep is None else keep.with_name(f"{keep.name}.{retrain}")
     rule = Rule(max_loss=most, resolution=1.0 / len(found))
     bears = borne(network, rule, fine=fine, seed=seed, keep=keep, on_progress=on_progress)
     duration_s, tensors = stored(network, bears.rates, made, sum(each.flops for each in graph.operators))
@@ -122,6 +135,16 @@ def dram(
         band=band(limited, made, profile, duration_s),
         labels=_labels(made, profile, factor, duration_s),
     )
+
+
+def _after(network: Faulty, learn: Callable[[Path], Path], most: float) -> tuple[Faulty, float]:
+    """Return the network that ``learn`` writes to a file, and what it may still lose."""
+    with tempfile.TemporaryDirectory(prefix="amble-") as folder:
+        after = Faulty.of(FaultyOnnx(learn(Path(folder) / "retrained.onnx")), network.examples)
+    cost = max(0.0, network.clean - after.clean)
+    if cost >= most:
+        raise Refused(f"retraining cost {cost * 100:.3g} points by itself; allow more loss, or give more examples")
+    return after, most - cost
 
 
 @dataclass(frozen=True, slots=True)
