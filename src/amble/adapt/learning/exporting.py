@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import torch
-from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from amble.core.errors import Refused
 
@@ -44,9 +46,26 @@ def _folded(module: nn.Module) -> nn.Module:
     """Return a copy in which every convolution has taken in the batch normalisation behind it, where fx can trace."""
     copied = copy.deepcopy(module).eval().to(memory_format=torch.contiguous_format)
     try:
-        return fuse(copied).eval()
-    except (torch.fx.proxy.TraceError, TypeError, NotImplementedError):
+        traced = fx.symbolic_trace(copied)
+    except (fx.proxy.TraceError, TypeError, NotImplementedError):
         return copied  # ONNX Runtime folds what is left when it loads the file
+    modules = dict(traced.named_modules())
+    called = Counter(node.target for node in traced.graph.nodes)
+    for node in list(traced.graph.nodes):
+        before = node.args[0] if node.args and isinstance(modules.get(str(node.target)), _BatchNorm) else None
+        if isinstance(before, fx.Node) and _is_folded(before, modules) and called[before.target] == 1:
+            made = fuse_conv_bn_eval(modules[str(before.target)], modules[str(node.target)])
+            traced.set_submodule(str(before.target), made)
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return traced.eval()
+
+
+def _is_folded(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Tell whether a node is a convolution whose answer only the normalisation reads."""
+    is_convolution = isinstance(modules.get(str(node.target)), nn.Conv1d | nn.Conv2d)
+    return node.op == "call_module" and is_convolution and len(node.users) == 1
 
 
 def _exported(module: nn.Module, examples: Tensor, inputs: str, outputs: str) -> onnx.ModelProto:

@@ -130,7 +130,7 @@ class _Evolution:
 
     def child(self) -> Genes:
         """Cross two of the fittest or mutate one, half and half."""
-        return self._new(self._mixed if self._random.random() < 0.5 else self._mutated)
+        return self._new(lambda: self._mixed() if self._random.random() < 0.5 else self._mutated())
 
     def _new(self, make: Callable[[], Genes]) -> Genes:
         genes = make()
