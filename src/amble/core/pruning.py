@@ -93,7 +93,7 @@ class Pruning:
     allowed: Allowance
     metric: Metric
     before: Share
-    cut: Share
+    cut: Quality
     after: Quality
     verdict: Literal["kept", "refused"]
     reason: str

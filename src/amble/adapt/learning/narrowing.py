@@ -22,22 +22,14 @@ from amble.adapt.learning.training import Distillation, Epoch, Labelled, Recipe
 from amble.core.errors import Refused
 from amble.core.widths import Network, Widths
 
-__all__ = ["Narrowing", "Tuning", "opened"]
+__all__ = ["Narrowing", "opened"]
 
 _BATCH = 128
+_TOP_RATE = 0.01  # low: normalisation has been folded into the weights of an ONNX file
 _RANKED = 512  # examples that tell what channels are worth
 
 OnEpoch = Callable[[int, float], None]
 """Epochs done, mean loss of the last one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """How a narrower network is tuned: by its teacher's answers, and by labels where there are any."""
-
-    epochs: int = 3
-    top_rate: float = 0.01
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,15 +55,15 @@ class Narrowing:
         self,
         widths: Widths,
         path: Path,
-        tuning: Tuning,
         *,
+        epochs: int,
         checkpoint: Path | None = None,
         on_epoch: OnEpoch = lambda done, loss: None,
     ) -> None:
         """Cut, tune (going on from a checkpoint) and write it; the network as it was is the teacher."""
         smaller = surgery.pruned(self.module, self.coupled, widths).to(memory_format=torch.channels_last)
         batch = min(_BATCH, len(self.data))
-        recipe = Recipe(tuning.epochs, top_rate=tuning.top_rate, batch=batch, seed=tuning.seed)
+        recipe = Recipe(epochs, top_rate=_TOP_RATE, batch=batch)
 
         def told(epoch: Epoch) -> None:
             on_epoch(epoch.number, epoch.loss)

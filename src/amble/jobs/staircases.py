@@ -1,0 +1,219 @@
+"""A network, examples and a device → what pruning works with: the network's channels, its staircases, its prices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from amble import bundled, jobs
+from amble.check.intervals import quantile, wilson
+from amble.core import files
+from amble.core.errors import Refused
+from amble.core.graph import Graph
+from amble.core.point import OperatingPoint
+from amble.core.ports import Device
+from amble.core.pruning import DesignSpace, Searched
+from amble.core.staircase import FORMAT, Probe, StaircaseTable, shape_of
+from amble.core.widths import Network, Widths
+from amble.measure import accuracy
+from amble.measure.accuracy import Examples
+from amble.measure.comparison import Comparison, Statistics
+from amble.measure.staircase import Effort, empty, staircases
+from amble.plan.width import Pricing, Resource
+from amble.runtimes.layers import OnnxLayers
+from amble.runtimes.probing import DeviceLayers
+
+__all__ = ["TABLE", "Narrower", "OnProgress", "Opened", "Work", "Worth", "opened", "priced", "space_of", "table_of"]
+
+TABLE = "staircases.json"
+
+_STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
+_PRODUCTS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ReorderInput", "ReorderOutput")
+_PROFILED = 30
+_JUDGED_SHARE = 0.2
+_MOST_JUDGED = 2000
+_BUNDLED_LEARNING = 8500  # of 10,000; the bundled network was not trained on the others
+_ELEMENT_BYTES = 4
+
+Worth = Literal["taylor", "l1", "bn"]
+OnProgress = Callable[[str, int, int], None]
+
+
+class Narrower(Protocol):
+    """A network that can be had narrower (`amble.adapt.learning.narrowing` makes one of an ONNX file)."""
+
+    @property
+    def network(self) -> Network:
+        """Return its layers and groups, with what every channel is worth."""
+        ...
+
+    def write(self, widths: Widths, path: Path) -> None:
+        """Write it with these widths as an ONNX file, as it is after cutting."""
+        ...
+
+    def tune(
+        self, widths: Widths, path: Path, *, epochs: int, checkpoint: Path, on_epoch: Callable[[int, float], None]
+    ) -> None:
+        """Cut, tune and write it; an interrupted tuning goes on from its checkpoint."""
+        ...
+
+
+Opened = Callable[[Path, npt.NDArray[np.float32], npt.NDArray[np.int64] | None, Worth], Narrower]
+"""ONNX file, inputs [example, ...], labels [example] or none, kind of importance → a network that can be narrowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A network that is to be pruned on a device; ``final`` examples choose nothing and train nothing."""
+
+    graph: Graph
+    device: Device
+    uri: str
+    narrower: Narrower
+    final: Examples
+    output: Path
+    on_progress: OnProgress
+
+    @property
+    def network(self) -> Network:
+        """Return the layers and groups."""
+        return self.narrower.network
+
+    def load(self, path: Path) -> Graph:
+        """Read a narrower network with the same inputs."""
+        return jobs.load(path, batch=self.graph.batch, shapes=self.graph.shapes)
+
+    def bench(self, rounds: int = 15) -> Comparison:
+        """Return what compares narrower networks with this one; on this machine by the thread's own time."""
+        now_s = time.thread_time if self.uri.partition(":")[0] == "host" else self.device.clock.now_s
+        read = self.load
+        return Comparison(
+            self.device,
+            self.graph,
+            self.final,
+            _STATISTICS,
+            read,
+            now_s,
+            num_rounds=rounds,
+            on_progress=self.on_progress,
+        )
+
+
+def opened(
+    model: str | Path,
+    *,
+    data: str | Path,
+    device: str,
+    output: Path,
+    batch: int = 1,
+    labels: bool = True,
+    worth: Worth = "taylor",
+    narrow: Opened | None = None,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> Work:
+    """Read a network and its examples, and find out which channels go together.
+
+    Refused without the extra ``torch``, for a network that cannot be read with the operator's name, and on devices
+    where no layers can be timed.
+    """
+    graph = jobs.load(model, batch=batch)
+    learning, final = (accuracy.fitting(each, graph, str(data)) for each in _parted(data, labels))
+    target = jobs.open(device)
+    if device.partition(":")[0] not in ("host", "sim"):
+        raise Refused(f"layers cannot be timed on {device}; prune on host or sim:CHIP (amble devices lists them)")
+    (inputs,) = learning.inputs.values() if len(learning.inputs) == 1 else (None,)
+    if inputs is None:
+        raise Refused(f"{graph.name} has {len(learning.inputs)} inputs; only networks with one can be pruned")
+    on_progress("ranking channels", 0, 1)
+    narrower = (narrow or _narrowing)(Path(graph.source), inputs, learning.labels, worth)
+    return Work(graph, target, device, narrower, final, output, on_progress)
+
+
+def table_of(work: Work, rounds: int = 5) -> StaircaseTable:
+    """Measure the staircases of all layers; what the output folder has of the same conditions is not measured again."""
+    path = work.output / TABLE
+    probe = _probe(work)
+    blank = empty(
+        probe, calibration=work.device.calibration, batch=work.graph.batch, between=_between_bytes(work.network)
+    )
+    kept = files.load(path, FORMAT) if path.exists() else blank
+    return staircases(
+        [shape_of(each, work.network) for each in work.network.layers],
+        probe,
+        kept if kept.fits(blank) else blank,
+        effort=Effort(rounds=rounds),
+        on_progress=lambda what, done, total: work.on_progress(f"staircase of {what}", done, total),
+        on_found=lambda table: files.save(table, path, FORMAT),
+    )
+
+
+def priced(work: Work, table: StaircaseTable, resource: Resource = "latency") -> Pricing:
+    """Measure the whole network → prices of its layers, and of what its layers do not explain.
+
+    Refused for an energy on a device without a meter.
+    """
+    point = OperatingPoint(work.device.actuator.current(), work.graph.precision)
+    timings = work.device.runner.profile(work.graph, point, _PROFILED)
+    is_product = [operator.kind in _PRODUCTS for operator in work.graph.operators]
+    if resource == "latency":
+        costs = [each.latency_s for each in timings.operators]
+        whole = timings.whole.latency_s
+    else:
+        known = [each.energy_j for each in timings.operators if each.energy_j is not None]
+        if len(known) < len(timings.operators) or timings.whole.energy_j is None:
+            raise Refused(f"{work.device.name} has no meter that can be read; give --latency instead of --energy")
+        costs, whole = known, timings.whole.energy_j
+    others = sum(cost for cost, product in zip(costs, is_product, strict=True) if not product)
+    bare = Pricing(work.network, table, resource)
+    return replace(bare, rest=whole - others - bare.total({}), others=others)
+
+
+def space_of(pricing: Pricing, edges: Mapping[str, tuple[int, ...]], graph: Graph) -> DesignSpace:
+    """Return the widths worth searching of each group, for a search of architectures."""
+    network, table = pricing.network, pricing.table
+    found = tuple(
+        Searched(each.name, edges[each.name], tuple(layer.name for layer in network.writers(each.name)))
+        for each in network.groups
+    )
+    return DesignSpace(graph.name, table.device, table.library, graph.batch, found)
+
+
+def _narrowing(
+    path: Path, inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None, worth: Worth
+) -> Narrower:
+    try:
+        from amble.adapt.learning import narrowing
+    except ImportError as error:
+        raise Refused(f"pruning needs torch ({error}): pip install 'amble[torch]'") from error
+    return narrowing.opened(path, inputs, labels, worth=worth)
+
+
+def _parted(data: str | Path, labels: bool) -> tuple[Examples, Examples]:
+    """Return examples to rank and tune with, and others to judge by."""
+    if data == "bundled":
+        images, classes = bundled.fashion_mnist("train")
+        found = Examples({"image": bundled.model_input(images)}, classes.astype(np.int64) if labels else None)
+        return found.rows(0, _BUNDLED_LEARNING), found.rows(_BUNDLED_LEARNING, len(found))
+    found = accuracy.read_arrays(Path(data))
+    found = found if labels else Examples(found.inputs)
+    num = min(_MOST_JUDGED, int(_JUDGED_SHARE * len(found)))
+    if num < 2:
+        raise Refused(f"{data} has {len(found)} examples; give at least 10, and some thousands to tune with")
+    return found.rows(0, len(found) - num), found.rows(len(found) - num, len(found))
+
+
+def _probe(work: Work) -> Probe:
+    if work.uri.partition(":")[0] == "host":
+        return OnnxLayers(work.graph.batch, _between_bytes(work.network))
+    return DeviceLayers(work.device, work.device.actuator.current(), work.graph.batch)
+
+
+def _between_bytes(network: Network) -> int:
+    return _ELEMENT_BYTES * network.params()
