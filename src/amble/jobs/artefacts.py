@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from amble.check import memory as _memory  # noqa: F401  registers the tables of a mapping
+from amble.check import mapping as _mapping  # noqa: F401  registers the tables and the page of a mapping
+from amble.check import stairs as _stairs  # noqa: F401  registers the tables and pages of pruning
 from amble.check import tables
 from amble.check.evidence import Evidence
 from amble.check.show import show_html
@@ -22,8 +23,12 @@ from amble.core.log import Log
 from amble.core.partitions import FORMAT as DRAM
 from amble.core.partitions import DramPlan
 from amble.core.profile import Profile
+from amble.core.pruning import FORMAT as PRUNING
+from amble.core.pruning import SPACE, DesignSpace, Pruning
 from amble.core.report import Report
 from amble.core.schedule import Schedule
+from amble.core.staircase import FORMAT as STAIRCASES
+from amble.core.staircase import StaircaseTable
 from amble.core.variants import Variants
 from amble.devices.facts import Description
 from amble.devices.guard import Restored
@@ -34,7 +39,19 @@ from amble.plan import export
 
 __all__ = ["LOG", "PROFILE", "REPORT", "SCHEDULE", "VARIANTS", "Artefact", "export_files", "read", "save", "show"]
 
-Artefact = Profile | Costs | FittedTable | Schedule | Log | Report | Variants | DramPlan
+Artefact = (
+    Profile
+    | Costs
+    | FittedTable
+    | Schedule
+    | Log
+    | Report
+    | Variants
+    | DramPlan
+    | StaircaseTable
+    | DesignSpace
+    | Pruning
+)
 T = TypeVar("T")
 PROFILE = Format("profile", 1, Profile)
 SCHEDULE = Format("schedule", 1, Schedule)
@@ -42,7 +59,8 @@ REPORT = Format("report", 1, Report)
 LOG = Format("log", 1, Log)
 VARIANTS = Format("variants", 1, Variants)
 _FORMATS: Mapping[str, Format[Any]] = {
-    each.kind: each for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG, VARIANTS, DRAM)
+    each.kind: each
+    for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG, VARIANTS, DRAM, STAIRCASES, SPACE, PRUNING)
 }
 _SHOWN = 20  # rows of predictions on the terminal
 
