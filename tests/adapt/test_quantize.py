@@ -44,6 +44,24 @@ def ranges(prepared: Prepared) -> Ranges:
     return calibrate(prepared, feeds())
 
 
+def test_ranges_cut_at_a_percentile_are_not_widened_by_an_outlier(
+    prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = feeds()
+    given[0]["x"][0, 0, 0, 0] = 1000.0
+    whole, cut = (calibrate(prepared, given, percentile=each).tensors["x"].range_value for each in (None, 99.9))
+    assert whole[1].item() == 1000.0
+    assert 2.0 < cut[1].item() < 10.0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_network_whose_ranges_were_cut_does_the_same_job(prepared: Prepared, tmp_path: Path) -> None:
+    static(prepared, calibrate(prepared, feeds(), percentile=99.99), tmp_path / "int8.onnx", activations="u8")
+    unseen = feeds(seed=1)
+    found, wanted = outputs(tmp_path / "int8.onnx", unseen), outputs(prepared.path, unseen)
+    assert float(np.corrcoef(found.ravel(), wanted.ravel())[0, 1]) > 0.99
+
+
 def test_preparing_keeps_the_function_and_names_every_node(source: Path, prepared: Prepared) -> None:
     np.testing.assert_allclose(outputs(prepared.path, feeds()), outputs(source, feeds()), rtol=1e-4, atol=1e-4)
     names = [node.name for node in onnx.load(str(prepared.path)).graph.node]

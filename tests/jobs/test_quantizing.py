@@ -72,7 +72,7 @@ def lenient(command: tuple[Result, Path]) -> tuple[Variants, Path]:
 def test_every_variant_was_tried_and_has_a_verdict_with_a_reason(lenient: tuple[Variants, Path]) -> None:
     found, _ = lenient
     names = [each.name for each in found.variants]
-    assert names[:6] == ["fp32", "int8-u8s8", "int8-s8s8", "int8-dynamic", "fp16", "bf16"]
+    assert names[:7] == ["fp32", "int8-u8s8", "int8-s8s8", "int8-u8s8-clipped", "int8-dynamic", "fp16", "bf16"]
     assert found.variants[0].verdict == "reference"
     assert all(each.reason for each in found.variants)
     assert all(each.verdict in ("kept", "refused") for each in found.variants[1:])

@@ -16,9 +16,12 @@ from amble.core.ports import Tensors
 
 __all__ = ["Workshop"]
 
+_PERCENTILE = 99.99
+_MOST_CLIPPED = 32  # examples: counting magnitudes takes many times as long as running them
 _ABOUT = {
     "int8-u8s8": "INT8 weights per channel, unsigned INT8 activations, calibrated",
     "int8-s8s8": "INT8 weights per channel, signed INT8 activations, calibrated",
+    "int8-u8s8-clipped": f"the same as int8-u8s8, ranges cut at the {_PERCENTILE:g}th percentile",
     "int8-dynamic": "INT8 weights per channel, activations as they come",
 }
 
@@ -31,7 +34,7 @@ class Workshop:
     folder: Path
     feeds: Sequence[Tensors]
     _prepared: Prepared | None = field(default=None, init=False)
-    _ranges: Ranges | None = field(default=None, init=False)
+    _ranges: dict[bool, Ranges] = field(default_factory=dict, init=False)
 
     @property
     def prepared(self) -> Prepared:
@@ -54,9 +57,14 @@ class Workshop:
         if kind == "int8-dynamic":
             dynamic(self.prepared, output, leave=leave)
             return
-        if self._ranges is None:
-            self._ranges = calibrate(self.prepared, self.feeds)
-        static(self.prepared, self._ranges, output, activations="s8" if kind == "int8-s8s8" else "u8", leave=leave)
+        ranges = self._calibrated(clipped=kind == "int8-u8s8-clipped")
+        static(self.prepared, ranges, output, activations="s8" if kind == "int8-s8s8" else "u8", leave=leave)
+
+    def _calibrated(self, *, clipped: bool) -> Ranges:
+        if clipped not in self._ranges:
+            feeds, percentile = (self.feeds[:_MOST_CLIPPED], _PERCENTILE) if clipped else (self.feeds, None)
+            self._ranges[clipped] = calibrate(self.prepared, feeds, percentile=percentile)
+        return self._ranges[clipped]
 
     def _half(self, precision: Half) -> Candidate:
         return Candidate(precision, precision, "cast to half precision", partial(self._halve, precision))

@@ -13,8 +13,9 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,18 +71,27 @@ def prepare(source: Path, folder: Path) -> Prepared:
     return Prepared(ready, source.stem)
 
 
-def calibrate(prepared: Prepared, feeds: Sequence[Tensors]) -> Ranges:
-    """Run examples, each a batch → the range of every tensor. ValueError without any."""
+def calibrate(prepared: Prepared, feeds: Sequence[Tensors], *, percentile: float | None = None) -> Ranges:
+    """Run examples, each a batch → the range of every tensor. ValueError without any.
+
+    The range is from the least value to the greatest, or is cut at this percentile at both ends:
+    a few outliers then do not widen the steps of all others.
+    """
     if not feeds:
         raise ValueError("calibration needs at least one example")
-    with tempfile.TemporaryDirectory(prefix="amble-") as folder, refusing(prepared.name, "calibrated"):
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="amble-"))
+        stack.enter_context(refusing(prepared.name, "calibrated"))
         calibrator = create_calibrator(
             prepared.path,
             None,
             augmented_model_path=str(Path(folder) / "augmented.onnx"),
-            calibrate_method=CalibrationMethod.MinMax,
+            calibrate_method=CalibrationMethod.MinMax if percentile is None else CalibrationMethod.Percentile,
+            extra_options={} if percentile is None else {"percentile": percentile, "symmetric": False},
         )
-        calibrator.collect_data(_Feeds(feeds))
+        stack.enter_context(redirect_stdout(StringIO()))  # where it reports on its percentiles
+        for feed in feeds:  # one by one: every tensor of a network is kept until its batch is counted
+            calibrator.collect_data(_Feeds([feed]))
         tensors = calibrator.compute_data()
     num = sum(len(next(iter(feed.values()))) for feed in feeds)
     return Ranges(tensors, num)
