@@ -20,8 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from relaxed import Case, Prices, priced_j
 from scipy.optimize import linprog
 from scipy.sparse import coo_array, hstack, vstack
 
@@ -29,18 +31,9 @@ from amble.core.ladder import Ladder
 from amble.core.point import Clocks
 from amble.core.ports import FloatArray
 
-__all__ = ["Case", "exact_j", "lower_bound_j"]
+__all__ = ["Bound", "Case", "exact_j", "lower_bound"]
 
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Arrivals [s] with one relative deadline [s], the mean loss allowed, and how many may be dropped."""
-
-    arrivals_s: FloatArray
-    deadline_s: float
-    allowed: float
-    drops: int
-    end_s: float
+STEPS = (1.1, 1.03)  # by which prices are tried higher and lower
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +45,38 @@ class _Option:
     batch: int
 
 
-def lower_bound_j(case: Case, ladder: Ladder) -> float:
-    """Return the least energy [J] of the relaxation, idle until ``end_s`` included; infinite without a solution."""
+class Bound(NamedTuple):
+    """Two lower bounds [J]: of the linear programme, and of whole requests at prices; and the prices."""
+
+    linear_j: float
+    whole_j: float
+    prices: Prices
+
+    @property
+    def least_j(self) -> float:
+        """Return the tighter one."""
+        return max(self.linear_j, self.whole_j)
+
+
+def lower_bound(case: Case, ladder: Ladder) -> Bound:
+    """Return both bounds; the prices begin at the programme's own and are improved by turns."""
+    linear_j, prices = _programme(case, ladder)
+    if linear_j == float("inf"):
+        return Bound(linear_j, linear_j, prices)
+    best_j = priced_j(case, ladder, prices)
+    for step in STEPS:
+        for name in ("loss_j", "drop_j") if case.drops else ("loss_j",):
+            for factor in (step, 1.0 / step):
+                tried = prices._replace(**{name: factor * getattr(prices, name)})
+                found_j = priced_j(case, ladder, tried)
+                if found_j > best_j:
+                    best_j, prices = found_j, tried
+                    break
+    return Bound(linear_j, best_j, prices)
+
+
+def _programme(case: Case, ladder: Ladder) -> tuple[float, Prices]:
+    """Return the least energy [J] of the programme, idle until ``end_s`` included, and what its limits cost."""
     options = _hull(_options(ladder, case.deadline_s))
     most = _company(case, min(o.whole_s for o in options))
     count = len(case.arrivals_s)
@@ -82,7 +105,10 @@ def lower_bound_j(case: Case, ladder: Ladder) -> float:
         bounds=[(0, None)] * len(pairs) + [(0, 1)] * count + [(0, due) for due in case.arrivals_s + case.deadline_s],
         method="highs",
     )
-    return float(found.fun) + ladder.park_w * case.end_s if found.status == 0 else float("inf")
+    if found.status != 0:
+        return float("inf"), Prices(0.0, 0.0)
+    loss_j, drop_j = -found.ineqlin.marginals[-2:]
+    return float(found.fun) + ladder.park_w * case.end_s, Prices(float(loss_j), float(drop_j))
 
 
 def _identity(count: int) -> coo_array:

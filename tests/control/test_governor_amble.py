@@ -37,7 +37,7 @@ def losses(notes: Notes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 @pytest.mark.parametrize("loss", [0.006, 0.05])
 def test_no_sliding_window_loses_more_than_the_budget(rate_hz: float, loss: float) -> None:
     rungs = menu(loss=loss)
-    budget = Budget(window=200)
+    budget = Budget(window=200, cap_share=0.06)
     notes, _ = serve(open_device(rungs), amble(ladder(rungs), budget=budget), poisson(rate_hz, 3000), SLO_S)
     lost = np.cumsum(np.concatenate([[0.0], losses(notes)]))
     assert (lost[200:] - lost[:-200] <= 0.005 * 200 + 1e-9).all()

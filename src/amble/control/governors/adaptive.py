@@ -11,7 +11,8 @@ no more than the objective's percentile allows. Then, at each decision,
 3. the deadlines that wait may raise it: whatever is served next must leave time for all the others, with a guard
    in hand, at the fastest that is then still allowed;
 4. inside a gear the less accurate level is cheaper and quicker, and the account says how often it may be used; a part
-   of the account is put by for when a deadline needs it;
+   of the account is put by for when a deadline needs it, and a little for when more than one wait, so that the
+   accurate level is used in the quiet moments;
 5. while the first deadline leaves room, a larger batch would save energy and the next request is expected in time,
    it holds back those that wait, until then at most (`company`); with nothing waiting, it parks the clocks once
    waiting on has cost as much as parking (the rule that is never worse than twice the best, whatever comes).
@@ -51,7 +52,8 @@ class Tuning:
     standard deviations at which the fast rate overrules the slow. ``give``: where the percentile cannot be kept, how
     far to go from the fewest refusals towards the baseline's. ``margin`` and ``more``: share of the baseline's refusals
     to plan with, and a share of all requests on top. ``parking``: share of the deadline within which parked clocks must
-    be able to answer what comes at a time.
+    be able to answer what comes at a time. ``quiet``: share of the accuracy account that is not spent while one waits.
+    ``reach``: share of the objective by which a batch that was held back must be done.
     """
 
     guard: float = 0.25
@@ -63,10 +65,12 @@ class Tuning:
     clumps: tuple[int, ...] = (1, 2, 4, 8)
     allowed: float = 0.2
     sudden: float = 3.0
-    give: float = 0.5
-    margin: float = 0.9
-    more: float = 0.0002
+    give: float = 0.25
+    margin: float = 1.0
+    more: float = 0.0004
     parking: float = 0.5
+    quiet: float = 0.05
+    reach: float = 0.6
 
 
 _BUDGET, _TUNING = Budget(), Tuning()
@@ -232,12 +236,12 @@ class Amble:
         return self.policies[kind][max(0, min(self.tuning.grid - 1, int(share * self.tuning.grid + 0.5) - 1))]
 
     def _level(self, state: AmbleState, seen: Observation) -> int:
-        """Return the cheapest level that the account affords without what is put by."""
-        gear = self.gears[0]
-        best = 0
+        """Return the cheapest level that the account affords without what is put by; a little less when one waits."""
+        gear, best = self.gears[0], 0
+        put_by = state.kept + (self.tuning.quiet * self.budget.cap if seen.num_waiting <= seen.head_rows else 0.0)
         for level in range(1, len(self.losses)):
             cheaper, loss = gear.cheaper[level] < gear.cheaper[best], self.losses[level]
-            kept = min(state.kept, max(0.0, self.budget.cap - 2.0 * loss * seen.head_rows))
+            kept = min(put_by, max(0.0, self.budget.cap - 2.0 * loss * seen.head_rows))
             if cheaper and self.budget.affords(state.saved - kept, loss, seen.head_rows):
                 best = level
         return best
@@ -282,7 +286,8 @@ class Amble:
         if rows < seen.num_waiting or rows >= pace.max_batch or seen.due_s[0] == NEVER_S:
             return seen.now_s
         guard_s = self.tuning.guard * pace.quick.latency_s[0]
-        latest_s = min(seen.due_s[:rows]) - guard_s - pace.factor * rung.latency_s[rows] - seen.other_s
+        spare_s = max(guard_s, (1.0 - self.tuning.reach) * self.objective.latency_s)
+        latest_s = min(seen.due_s[:rows]) - spare_s - pace.factor * rung.latency_s[rows] - seen.other_s
         if latest_s - seen.now_s <= 0.01 * rung.latency_s[0]:
             return seen.now_s
         apart_j = self._objective_j(rung, rows) + self._objective_j(rung, 1)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 __all__ = ["Budget"]
 
+_KEPT = 0.3  # share of the cap that is put by at most
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -25,7 +27,7 @@ class Budget:
 
     allowed: float = 0.005
     window: int = 10_000
-    cap_share: float = 0.05
+    cap_share: float = 0.02
     saving: float = 0.05
 
     def __post_init__(self) -> None:
@@ -51,8 +53,8 @@ class Budget:
         return min(self.cap, max(0.0, balance))
 
     def put_by(self, kept: float, saved: float, rows: int) -> float:
-        """Return what is put by after some rows: never more than nine tenths of the cap, or than there is."""
-        return min(saved, 0.9 * self.cap, kept + rows * self.saving * self.income)
+        """Return what is put by after some rows: never more than a part of the cap, or than there is."""
+        return min(saved, _KEPT * self.cap, kept + rows * self.saving * self.income)
 
     def affords(self, saved: float, loss: float, rows: int = 1) -> bool:
         """Tell whether the account can pay for rows that lose this much each."""

@@ -1,0 +1,68 @@
+"""Named pieces of a long bench -> their records, each kept in a file when it is done, so that it can be run in slices.
+
+    cells = Cells(ROOT / "build" / "pit", digest(SOURCES, plan))
+    cells.run({"sweep-poisson-0.5": work, ...}, within_s=240)     # what is done already is not done again
+    records = cells.records("sweep-poisson-0.5")
+
+Files are kept under a digest of the code and the arguments that made them: other code begins anew. Several processes
+may work on different pieces of the same bench at the same time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Cells", "digest"]
+
+Records = list[dict[str, Any]]
+
+
+def digest(sources: Iterable[Path], arguments: object) -> str:
+    """Return a short digest of files and of anything that `repr` tells apart."""
+    found = hashlib.sha256(repr(arguments).encode())
+    for path in sorted(sources):
+        found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The pieces that are done, in a folder."""
+
+    folder: Path
+    digest: str
+
+    def records(self, name: str) -> Records | None:
+        """Return what a piece came to; None where it is not done."""
+        path = self._path(name)
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def run(self, work: Mapping[str, Callable[[], Records]], *, within_s: float) -> list[str]:
+        """Do what is not done, and say so on stderr, until the time is up; return what is left."""
+        begin_s = time.monotonic()
+        left = [name for name in work if not self._path(name).exists()]
+        total = len(work)
+        while left and time.monotonic() - begin_s < within_s:
+            name = left.pop(0)
+            start_s = time.monotonic()
+            self._keep(name, work[name]())
+            done = total - len(left)
+            print(f"{done:4} of {total}  {time.monotonic() - start_s:6.1f} s  {name}", file=sys.stderr, flush=True)
+        return left
+
+    def _keep(self, name: str, records: Records) -> None:
+        path = self._path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(records))
+        part.replace(path)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / self.digest / f"{name}.json"

@@ -1,0 +1,108 @@
+"""What is published of PIT -> the two-state replay and the shape of `pit` without deadlines, as records and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import document
+from traffic import Outcome, ladder, published_menu, run, trace, with_int8
+
+from amble.control.batcher import Pace
+from amble.control.governor import Decision, Observation
+from amble.control.governors import Pit, max_clocks
+from amble.core.cost import Cost
+from amble.core.ladder import Rung
+from amble.core.profile import SwitchCost
+
+__all__ = ["SHAPED", "replayed", "reproduced", "shaped"]
+
+NEVER_S = float("inf")
+PUBLISHED = {  # load: energy, mean response, both against FP32 at 1531 MHz; accuracy as a share of FP32's
+    0.3: (-0.26, 0.43, 0.9999),
+    0.5: (-0.27, 0.53, 0.9994),
+    0.7: (-0.25, 0.45, 0.9979),
+    0.85: (-0.22, 0.085, 0.9964),
+    0.95: (-0.195, -0.42, 0.9953),
+}
+SHAPED = ("pnasnet-large", "nasnet-large", "resnet152", "inceptionv4")
+
+Record = dict[str, Any]
+
+
+class TwoState:
+    """FP32 at a low clock until four wait, INT8 at the top until one does: the rule whose replay is published."""
+
+    name = "two-state"
+
+    def __init__(self, low: Rung, high: Rung) -> None:
+        self._rungs = (low, high)
+
+    def init(self, now_s: float) -> int:
+        return 0
+
+    def pace(self, state: int) -> Pace:
+        return Pace(self._rungs[1], self._rungs[1])
+
+    def step(self, state: int, seen: Observation) -> tuple[int, Decision]:
+        if not seen.due_s:
+            return state, Decision(self.pace(state))
+        state = 1 if seen.num_waiting >= 4 else 0 if seen.num_waiting <= 1 else state
+        return state, Decision(self.pace(state), self._rungs[state], 1)
+
+
+def replayed(count: int) -> list[Record]:
+    """The two-state rule, 10 ms of standing still for each change, against FP32 at full clocks."""
+    menu = with_int8(published_menu("pnasnet-large"), 1.1)
+    stop = (SwitchCost("core", Cost(0.010, 1.0)),)
+    steps = ladder(menu, "pnasnet-large", switches=stop)
+    low = next(rung for rung in menu if rung.variant == "fp32" and rung.clocks.core_hz == 949e6)
+    high = next(rung for rung in menu if rung.variant == "int8" and rung.clocks.core_hz == 1531e6)
+    found = []
+    for load in PUBLISHED:
+        arrivals_s = trace("poisson", load / steps.levels[0].rungs[0].latency_s[0], count, seed=7, data=Path())
+        both = [
+            run(each, menu, arrivals_s, deadline_s=NEVER_S, seed=1, stall_s=0.010, settle_s=0.0)
+            for each in (TwoState(low, high), max_clocks(steps))
+        ]
+        record = {"part": "replay", "load": load, "requests": count, "changes_hz": both[0].changes_hz}
+        found.append({**record, **_against(both[0], both[1])})
+    return found
+
+
+def shaped(network: str, count: int) -> list[Record]:
+    """`pit` without deadlines against `max`."""
+    menu = with_int8(published_menu(network), 1.1)
+    steps = ladder(menu, network)
+    found = []
+    for load in (0.1, 0.3, 0.5, 0.7, 0.85, 0.95):
+        rate_hz = load / steps.levels[0].rungs[0].latency_s[0]
+        arrivals_s = trace("poisson", rate_hz, count, seed=3, data=Path())
+        both = [run(each, menu, arrivals_s, deadline_s=NEVER_S, seed=1) for each in (Pit(steps), max_clocks(steps))]
+        found.append({"part": "shape", "network": network, "load": load, **_against(both[0], both[1])})
+    return found
+
+
+def reproduced(records: Sequence[Record]) -> Iterator[document.Target]:
+    """Compare the replay with its published numbers, and the shape with the paper's."""
+    for record in (each for each in records if each["part"] == "replay"):
+        wanted = dict(zip(("energy", "response", "accuracy"), PUBLISHED[record["load"]], strict=True))
+        slack = 0.02 if record["requests"] > 10_000 else 0.05
+        for name, width in (("energy", slack), ("response", 0.08 + 2 * slack), ("accuracy", 0.0004)):
+            title = f"replay, load {record['load']}: distance of {name} from {wanted[name]:+g}"
+            yield document.target(title, want=f"<= {width:g}", value=abs(record[name] - wanted[name]), unit="1")
+    best = [each for each in records if each["part"] == "shape"]
+    energy, accuracy = (min(each[name] for each in best) for name in ("energy", "accuracy"))
+    response = min(each["response"] for each in best if each["load"] >= 0.85)
+    yield document.target("pit: energy up to 28 % less than max", want="<= -0.28", value=energy, unit="1")
+    yield document.target("pit: response up to 11 % better at high load", want="<= -0.11", value=response, unit="1")
+    yield document.target("pit: accuracy about 99.5 % of FP32", want=">= 0.995", value=accuracy, unit="1")
+
+
+def _against(one: Outcome, base: Outcome) -> dict[str, float]:
+    return {
+        "energy": one.total_j / base.total_j - 1.0,
+        "response": one.response_s / base.response_s - 1.0,
+        "accuracy": one.accuracy,
+    }
