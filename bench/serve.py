@@ -202,8 +202,11 @@ def measure(kind: str, case: Case, loads: Sequence[float]) -> tuple[list[dict[st
     return records, facts
 
 
-def grpc_overhead_s(case: Case, count: int) -> float | None:
-    """Median of a gRPC call's time less what the server says the network took [s]; None without the client."""
+def grpc_overhead_s(case: Case, count: int, *, barest: bool = False) -> float | None:
+    """Median of a gRPC call's time less what the server says the network took [s]; None without the client.
+
+    ``barest``: of the least that grpcio can do (`serve_grpc.py`) in our place.
+    """
     code = """
 import sys, time, json, os
 os.sched_setaffinity(0, {int(sys.argv[5])})
@@ -228,6 +231,8 @@ print(json.dumps(over[5:]))
         port = free.getsockname()[1]
     words = [str(Path(sys.executable).parent / "amble"), "serve", f"model={case.path}", f"--grpc-port={port}"]
     words += ["--http-port=0", "--metrics-port=-1", "--max-batch=1", "--json"]
+    if barest:
+        words = [sys.executable, str(HERE / "serve_grpc.py"), str(case.path), str(port)]
     running = subprocess.Popen(["taskset", "-c", str(SERVER_CORE), *words], stdout=-3, stderr=-1, text=True)
     try:
         assert running.stderr is not None
@@ -264,7 +269,12 @@ def sliced(kind: str, network: str, *, quick: bool) -> Slice:
     case = Case(network, path, shape, bare(path, shape, 0.2)[0], 3.0 if quick else 12.0)
     records, facts = measure(kind, case, LOADS[::2] if quick else LOADS)
     if kind == "amble":
-        facts["grpc_s"] = grpc_overhead_s(case, 100 if quick else 500)
+        count = 100 if quick else 500
+        facts["grpc_s"] = grpc_overhead_s(case, count)
+        facts["barest_grpc_s"] = grpc_overhead_s(case, count, barest=True)
+        records.append(
+            {"network": network, "server": kind, **{name: facts[name] for name in ("grpc_s", "barest_grpc_s")}}
+        )
     return {"records": records, "facts": facts}
 
 
