@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         show,
     )
     from amble.jobs.approximating import dram
+    from amble.jobs.pruning import prune
     from amble.jobs.quantizing import quantize
     from amble.jobs.serving import serve
 
@@ -63,6 +64,7 @@ _HOMES = {
         "show",
     ),
     "amble.jobs.approximating": ("dram",),
+    "amble.jobs.pruning": ("prune",),
     "amble.jobs.quantizing": ("quantize",),
     "amble.jobs.serving": ("serve",),
     "amble.core.errors": ("AmbleError", "Infeasible", "Refused"),
@@ -91,6 +93,7 @@ __all__ = [
     "open",
     "plan",
     "predict",
+    "prune",
     "quantize",
     "read",
     "restore",

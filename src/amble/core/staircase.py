@@ -181,9 +181,15 @@ class _Line:
         """Return the end of a width's block."""
         return _up(width, self.block, self.most)
 
-    def at(self, width: int) -> float:
-        """Return a value as measured, else interpolated where the block ends."""
-        return _interpolated(width if width in self.widths else self.filled(width), self.widths, self.values)
+    def full(self, width: int) -> float:
+        """Return the value where a width's block ends."""
+        return _interpolated(self.filled(width), self.widths, self.values)
+
+    def share(self, width: int) -> float:
+        """Return what a width takes of its full block: 1 unless it was measured to differ."""
+        at = int(np.searchsorted(self.widths, width))
+        known = at < len(self.widths) and self.widths[at] == width
+        return float(self.values[at]) / self.full(width) if known else 1.0
 
 
 class _Surface:
@@ -203,8 +209,9 @@ class _Surface:
         if (inputs, outputs) in self._value:
             return self._value[inputs, outputs]
         if self._shape.kind == "depthwise":
-            return self._outputs.at(outputs)
-        return max(self._sum(inputs, outputs) + self._together(inputs, outputs), _LEAST_SHARE * self._whole)
+            return self._outputs.full(outputs) * self._outputs.share(outputs)
+        full = max(self._sum(inputs, outputs) + self._together(inputs, outputs), _LEAST_SHARE * self._whole)
+        return full * self._inputs.share(inputs) * self._outputs.share(outputs)
 
     def _line(self, staircase: Staircase, axis: Axis, block: int) -> _Line:
         found = staircase.line(axis)
@@ -217,8 +224,8 @@ class _Surface:
         return self._value[self._shape.inputs, self._shape.outputs]
 
     def _sum(self, inputs: int, outputs: int) -> float:
-        """Return what the two lines give, as if the axes had nothing to do with each other."""
-        return self._outputs.at(outputs) + self._inputs.at(inputs) - self._whole
+        """Return what the two lines give for full blocks, as if the axes had nothing to do with each other."""
+        return self._outputs.full(outputs) + self._inputs.full(inputs) - self._whole
 
     def _gone(self, inputs: int, outputs: int) -> float:
         """Return how many pairs of a missing input and a missing output there are."""
@@ -228,7 +235,7 @@ class _Surface:
     def _together(self, inputs: int, outputs: int) -> float:
         """Return what the lines miss; for a time that is linear in both widths and their product it is exact."""
         if self._grid is None:
-            product = self._outputs.at(outputs) * self._inputs.at(inputs) / self._whole
+            product = self._outputs.full(outputs) * self._inputs.full(inputs) / self._whole
             return product - self._sum(inputs, outputs)
         rows, columns, rates = self._grid
         along = np.array([np.interp(self._outputs.filled(outputs), columns, row) for row in rates])

@@ -28,6 +28,8 @@ _BATCH = 128
 _TOP_RATE = 0.01  # low: normalisation has been folded into the weights of an ONNX file
 _RANKED = 512  # examples that tell what channels are worth
 
+_NOTHING = 1e-9
+
 OnEpoch = Callable[[int, float], None]
 """Epochs done, mean loss of the last one."""
 
@@ -91,7 +93,10 @@ def opened(
     data = Labelled(torch.from_numpy(inputs), None if labels is None else torch.from_numpy(labels))
     coupled = surgery.coupling(module, data.inputs[:2], name=path.stem)
     some = Labelled(data.inputs[:_RANKED], None if data.labels is None else data.labels[:_RANKED])
-    return Narrowing(module, surgery.importance(module, coupled, some, kind=worth), data, *names)
+    ranked = surgery.importance(module, coupled, some, kind=worth)
+    if max((each.importance[-1] for each in ranked.network.groups), default=1.0) < _NOTHING:
+        raise Refused("no example tells what channels are worth, the network is certain of all: take --importance l1")
+    return Narrowing(module, ranked, data, *names)
 
 
 def _ports(path: Path) -> tuple[str, str]:

@@ -1,0 +1,125 @@
+"""The verb ``prune``: a network → a narrower one whose widths fit the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import amble
+from amble.cli.options import device_option, verb
+from amble.cli.terminal import Terminal
+from amble.cli.verbs import main
+
+if TYPE_CHECKING:
+    from amble.core.staircase import StaircaseTable
+    from amble.core.widths import Network
+    from amble.jobs.pruning import Wanted
+
+__all__ = ["prune"]
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@verb(main)
+@click.argument("model")
+@device_option
+@click.option("--data", required=True, metavar="FILE.npz", help="An array for the input, and labels; or 'bundled'.")
+@click.option("--latency", metavar="0.7x|20ms", help="What it may take: a time, or a share of today's.")
+@click.option("--energy", metavar="0.7x", help="Instead: what energy it may take, as a share of today's.")
+@click.option("--max-loss", default="1pt", show_default=True, help="Points (1pt) or a share of what there is (0.5%).")
+@click.option("--labels", type=click.Choice(["given", "none"]), default="given", show_default=True, help="Use labels.")
+@click.option("--width", "widths", multiple=True, metavar="GROUP:N", help="Give a group of channels this width.")
+@click.option("--importance", type=click.Choice(["taylor", "l1", "bn"]), default="taylor", show_default=True)
+@click.option("--epochs", type=click.IntRange(min=0), default=3, show_default=True, help="Of tuning after the cut.")
+@click.option("--repeats", type=click.IntRange(min=3), default=5, show_default=True, help="Rounds of timing a width.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Batch size.")
+@click.option("--design-space", type=_FILE, help="Also write the widths worth searching, for a search of networks.")
+@click.option("--html", type=_FILE, help="Also write a page with a plot of every staircase.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for pruned.onnx, pruning.json and staircases.json.",
+)
+def prune(
+    terminal: Terminal,
+    *,
+    model: str,
+    device: str,
+    data: str,
+    latency: str | None,
+    energy: str | None,
+    max_loss: str,
+    labels: str,
+    widths: tuple[str, ...],
+    importance: str,
+    epochs: int,
+    repeats: int,
+    batch: int,
+    design_space: Path | None,
+    html: Path | None,
+    output: Path,
+) -> None:
+    """Make MODEL narrower, at widths that this device really runs faster.
+
+    Latency over width is a staircase: a width inside a stair pays for channels that it does not have. The staircases
+    of all layers are measured and shown first, widths are chosen on their edges, all at once, and the network cut to
+    them is timed before it is tuned. What was measured and trained in the same folder is used again.
+    """
+    if (latency is None) == (energy is None):
+        raise click.UsageError("give one budget: --latency 0.7x, --latency 20ms or --energy 0.7x")
+    if terminal.dry_run:
+        terminal.note(f"would measure the layers of {model} on {device} and write a narrower network to {output}")
+        return
+    wanted = _wanted(latency, energy, max_loss=max_loss, widths=widths, epochs=epochs, rounds=repeats)
+    with terminal.progress(f"pruning {model}") as on_progress:
+        made = amble.prune(
+            model,
+            wanted,
+            data=data,
+            device=device,
+            output=output,
+            batch=batch,
+            labels=labels == "given",
+            importance=importance,  # type: ignore[arg-type]  # click has checked it
+            design_space=design_space,
+            on_stairs=lambda table, network: _told(terminal, table, network),
+            on_progress=lambda what, done, total: on_progress(done, total),
+        )
+    if html is not None:
+        amble.export_files(made, html=html)
+    terminal.note(f"wrote {output}")
+    terminal.result(made, lambda: amble.show(made))
+
+
+def _wanted(
+    latency: str | None, energy: str | None, *, max_loss: str, widths: tuple[str, ...], epochs: int, rounds: int
+) -> Wanted:
+    from amble.jobs.pruning import Wanted
+
+    return Wanted(
+        budget=latency or energy or "",
+        resource="latency" if latency else "energy",
+        max_loss=max_loss,
+        widths=dict(map(_width, widths)),
+        epochs=epochs,
+        rounds=rounds,
+    )
+
+
+def _width(text: str) -> tuple[str, int]:
+    name, _, width = text.rpartition(":")
+    if not name or not width.isdigit():
+        raise click.UsageError(f"--width {text!r} is not like conv_3:48")
+    return name, int(width)
+
+
+def _told(terminal: Terminal, table: StaircaseTable, network: Network) -> None:
+    """Show the staircases before anything is cut."""
+    (shown,) = amble.show(table)
+    terminal.note(f"{network.name}: {len(network.layers)} layers, {len(network.groups)} groups of channels")
+    for row in shown.rows:
+        terminal.note(f"  {row[0]}: {row[1]}; outputs: stairs {row[2]}; inputs: stairs {row[3]}; noise {row[4]}")
