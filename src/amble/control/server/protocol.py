@@ -52,6 +52,7 @@ _OF_ONNX = {
     "double": "FP64",
     "string": "BYTES",
 }
+_OF_DTYPE = {dtype: name for name, dtype in DATATYPES.items()}  # numpy takes long to say a type's name
 _NO_JSON = ("FP16", "BF16")
 _MAX_PRIORITY = (1 << 16) - 1
 _MAX_TIMEOUT_US = (1 << 63) - 1
@@ -142,7 +143,7 @@ def datatype(port: Port) -> str:
 
 def name_of(value: Array) -> str:
     """Return the protocol's name of an array's type."""
-    return "BYTES" if value.dtype.kind in "OSU" else _OF_ONNX[str(value.dtype)]
+    return "BYTES" if value.dtype.kind in "OSU" else _OF_DTYPE[value.dtype]
 
 
 def decode(body: bytes | memoryview, header_length: int | None = None) -> Asked:
