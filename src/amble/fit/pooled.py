@@ -21,7 +21,7 @@ from amble.fit.hierarchy import Posterior, Problem, Settings, sampled, smooth_sh
 from amble.fit.laws import Law, interpolation, knee_power, linear_power, overlap, power_law
 from amble.fit.parameters import DEVICE, Geometry, flags_of, geometry_of
 from amble.fit.response import respond, respond_time
-from amble.fit.sweep import farthest_points
+from amble.fit.sweep import farthest_points, outside
 
 __all__ = ["Estimate", "Pooled", "fit_pooled"]
 
@@ -293,13 +293,13 @@ def _estimated_rows(model: Pooled, half: _Half, points: Floats, rows: NDArray[np
     for place, row in enumerate(rows.tolist()):
         values = model.values[half.output][row]
         plain, share = _plain(model, half.output, row, everywhere)
-        plain = plain[place_of]
+        plain, share = plain[place_of], share[place_of]
         curve = (1 - share) * centre[place] + share * plain
         left, carried = _carried(model, half, points, values, curve[len(points) :])
         mean[place] = curve[: len(points)] + carried @ left
         known = ~np.isnan(values)
         split = _uncarried(drawn[:, place] - centre[place], carried, known)
-        between = share * (1 - share) * _uncarried(centre[place] - plain, carried, known) ** 2
+        between = (share * (1 - share))[: len(points)] * _uncarried(centre[place] - plain, carried, known) ** 2
         doubt = _DOUBT * _uncarried(curve - _interpolated(model, values, everywhere)[place_of], carried, known) ** 2
         spread = np.einsum("s,sq->q", weight[:, place], split**2) + between + doubt
         unknown = 1 - smooth_share() * np.einsum("qp,qp->q", carried, _like(model, points, known))
@@ -366,13 +366,19 @@ def _sweep(model: Pooled, output: int) -> str:
     return "one clock, perhaps not run" if unseen else "one clock"
 
 
-def _plain(model: Pooled, output: int, row: int, points: Floats) -> tuple[Floats, float]:
-    """Logarithm [q] that plain laws predict for one workload, and their share in the average."""
+def _plain(model: Pooled, output: int, row: int, points: Floats) -> tuple[Floats, Floats]:
+    """Logarithm [q] that plain laws predict for one workload, and their share in the average [q]."""
     if not model.knobs:
-        return np.full(len(points), model.levels[output][row]), 0.0
+        return np.full(len(points), model.levels[output][row]), np.zeros(len(points))
     values = model.values[output][row]
     known = _thinned(model.points, np.flatnonzero(~np.isnan(values)))
     at, seen = model.points[known], np.exp(values[known])
     laws, share = _PLAIN[output, _sweep(model, output)]
-    curves = [np.log(np.maximum(law(at, seen, model.knobs).predict(points), 1e-3 * seen.min())) for law in laws]
-    return np.mean(curves, axis=0), share
+    curves = {law: np.log(np.maximum(law(at, seen, model.knobs).predict(points), 1e-3 * seen.min())) for law in laws}
+    plain: Floats = np.mean(list(curves.values()), axis=0)
+    if interpolation not in curves:
+        return plain, np.full(len(points), share)
+    beyond = outside(points, at)  # there straight lines end, and only laws go on
+    going_on = [curve for law, curve in curves.items() if law is not interpolation]
+    plain = np.where(beyond, np.mean(going_on, axis=0) if going_on else plain, plain)
+    return plain, np.where(beyond, share * len(going_on) / len(laws), share)

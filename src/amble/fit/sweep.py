@@ -20,6 +20,7 @@ __all__ = [
     "farthest_points",
     "knobs_of",
     "numbered",
+    "outside",
     "points_needed",
     "refuse_unplaced",
     "sweep_of",
@@ -27,6 +28,7 @@ __all__ = [
 
 Floats = NDArray[np.floating[Any]]
 
+_SAME = 1e-6  # relative difference of two knobs that are one setting
 _NUM_POINTS = {1: 3, 2: 5, 3: 12}  # settings to measure for so many clock domains
 
 
@@ -99,6 +101,13 @@ def normalised(points: Floats, span: Floats) -> Floats:
     low, high = np.log(span).min(axis=0), np.log(span).max(axis=0)
     scaled: Floats = (np.log(points) - low) / np.where(high > low, high - low, 1.0)
     return scaled
+
+
+def outside(points: Floats, measured: Floats) -> NDArray[np.bool_]:
+    """Which points [q] lie outside the ranges of the measured ones, knobs being [., k]."""
+    low, high = measured.min(axis=0) * (1 - _SAME), measured.max(axis=0) * (1 + _SAME)
+    found: NDArray[np.bool_] = ((points < low) | (points > high)).any(axis=1)
+    return found
 
 
 def _known(values: Floats) -> Floats:
