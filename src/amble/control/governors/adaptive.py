@@ -129,31 +129,37 @@ class Amble:
 
     def pace(self, state: AmbleState) -> Pace:
         """Promise the fastest gear, and no more of its quick level than the account pays for."""
+        return self._busy(state)._replace(sure=state.sure)
+
+    def _busy(self, state: AmbleState) -> Pace:
+        """Return the pace of a device that is not idle: the whole slow-down counts."""
         top = self.gears[-1].rungs
         factor = state.slowdown.high(self.tuning.deviations)
         left = self.budget.rows_left(state.saved, self.losses[self.quick])
-        return Pace(top[self.quick], top[0], left, factor, self.max_batch, sure=state.sure)
+        return Pace(top[self.quick], top[0], left, factor, self.max_batch)
 
     def step(self, state: AmbleState, seen: Observation) -> tuple[AmbleState, Decision]:
         """Learn from what has happened, then choose."""
         state = self._learned(state, seen)
         if not seen.due_s:
             return self._idle(state, seen)
-        pace = self.pace(state)
+        pace = self._busy(state)
         running = self._running(state, seen)
         gear, level = self._choice(state, seen, running)
         rung = self.gears[gear].rungs[level]
         rows = self._rows(rung, level, state, seen, pace)
         wake_s = self._hold_until_s(rung, rows, state, seen, pace) - self.shifts.late_s(running, gear, seen.asked)
-        state = self._asked(state._replace(idle_s=NEVER_S), seen, rung.clocks, running)
+        if state.idle_s != NEVER_S:
+            state = state._replace(idle_s=NEVER_S)
+        state = self._asked(state, seen, rung.clocks, running)
         if wake_s > seen.now_s:
             state = state._replace(company=state.company._replace(waiting=seen.num_waiting, until_s=wake_s))
-            promise = self._promise(pace, gear, running, state.settled_s - seen.now_s)
+            promise = self._promise(self.pace(state), gear, running, state.settled_s - seen.now_s)
             return state, Decision(promise, clocks=rung.clocks, wake_s=wake_s)
-        state = state._replace(company=unheld(state.company))
+        if state.company.luck < 1.0:
+            state = state._replace(company=unheld(state.company))
         left_s = state.settled_s - seen.now_s - pace.factor * rung.latency_s[rows - 1]
-        promise = self._promise(pace._replace(sure=None), gear, running, left_s)  # it is not idle any more
-        return state, Decision(promise, rung, rows)
+        return state, Decision(self._promise(pace, gear, running, left_s), rung, rows)
 
     def _promise(self, pace: Pace, gear: int, before: int, left_s: float) -> Pace:
         """Return the pace when this gear has been asked for, and the clocks of the one before run for ``left_s``."""
@@ -258,7 +264,7 @@ class Amble:
 
     def _keeps(self, gear: int, level: int, state: AmbleState, seen: Observation, running: int) -> bool:
         """Tell whether a batch at this rung is on time, and all others still would be at the fastest after it."""
-        rung, due_s, pace = self.gears[gear].rungs[level], seen.due_s, self.pace(state)
+        rung, due_s, pace = self.gears[gear].rungs[level], seen.due_s, self._busy(state)
         guard_s = self.tuning.guard * pace.quick.latency_s[0]
         start_s = seen.now_s + seen.other_s + guard_s + self.shifts.late_s(running, gear, seen.asked)
         rows = 1
@@ -302,7 +308,8 @@ class Amble:
     def _idle(self, state: AmbleState, seen: Observation) -> tuple[AmbleState, Decision]:
         """Park the clocks when waiting at them has cost as much as parking, or is going to."""
         since_s = min(state.idle_s, seen.now_s)
-        state = state._replace(idle_s=since_s)
+        if since_s != state.idle_s:
+            state = state._replace(idle_s=since_s)
         running = self.shifts.gear_of(seen.asked)
         pace = self._promise(self.pace(state), running, running, 0.0)
         gear = self._planned(state, seen.now_s).choose(running, 1)
