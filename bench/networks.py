@@ -22,7 +22,15 @@ KEPT = ROOT / "build" / "costs"
 TOKENS = (1, 128)
 SHAPES = {"bert_mini": {"input_ids": TOKENS, "attention_mask": TOKENS}}
 CODE = ("devices/machine.py", "devices/physics.py", "devices/kernels.py", "devices/simulated.py", "measure/*.py")
-LAWS = ("fit/costs.py", "fit/profiles.py", "fit/models.py", "fit/laws.py", "fit/response.py", "fit/pooled.py")
+LAWS = (
+    "fit/costs.py",
+    "fit/profiles.py",
+    "fit/models.py",
+    "fit/laws.py",
+    "fit/parameters.py",
+    "fit/response.py",
+    "fit/pooled.py",
+)
 
 
 def graph(name: str) -> Graph | None:

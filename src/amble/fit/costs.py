@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import bdtr
 
 from amble.core.cost import Cost
 from amble.core.errors import Refused
@@ -23,6 +24,10 @@ from amble.core.table import KNOBS, Table
 from amble.fit.models import Prediction
 
 __all__ = ["COSTS", "Costs", "Error", "Surfaces", "costs", "read_off"]
+
+
+_SURE = 0.95  # probability that a margin is no lower than the percentile it stands for
+_TAIL = 0.9  # quantile beyond which the tail is taken for exponential, where runs are too few for a bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class Costs:
     """A cost model as a table; also the artefact that ``amble fit`` writes.
 
     latency_s, energy_j: [operator][point], energy empty where no meter was; ``idle_power_w``: [point].
-    ``residuals`` are single whole runs over the prediction, measured: the margin is their percentile.
+    ``residuals`` are quantiles of single whole runs over the prediction, from ``runs`` of them; margins rest on both.
     """
 
     device: str
@@ -73,6 +78,7 @@ class Costs:
     residuals: tuple[float, ...]
     switches: tuple[SwitchCost, ...] = ()
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    runs: int = 600
 
     def table(self, graph: Graph) -> CostTable:
         """Return the costs of a graph's operators at all points."""
@@ -111,8 +117,13 @@ class Costs:
         )
 
     def margin(self, percentile: float) -> float:
-        """Return the percentile of single runs over their prediction, at least 1."""
-        return max(1.0, float(np.quantile(self.residuals, percentile))) if self.residuals else 1.0
+        """Return an upper tolerance bound for the percentile of single runs over their prediction, at least 1.
+
+        The percentile of so few runs is an estimate, which would break half of its promises. The order statistic is
+        taken that lies above the percentile in 95 % of samples (Wilks 1941); where the runs are too few for one, the
+        tail is continued as an exponential and its scale read as much higher.
+        """
+        return max(1.0, _tolerance_bound(np.array(self.residuals), percentile, self.runs)) if self.residuals else 1.0
 
 
 COSTS = Format("costs", 1, Costs)
@@ -143,6 +154,7 @@ def costs(profile: Profile, fitter: Fitter) -> Costs:
         residuals=_residuals(profile, points, latency_s),
         switches=profile.switches,
         shapes=profile.shapes,
+        runs=max(len(profile.ratios), 1),
     )
 
 
@@ -166,6 +178,18 @@ def read_off(costs: Costs, table: Table) -> Prediction:
     low, high = np.quantile(costs.residuals, [0.05, 0.95]) if costs.residuals else (np.nan, np.nan)
     off = np.nan if costs.error.power_p95 is None else costs.error.power_p95
     return Prediction(time_s, low * time_s, high * time_s, power_w, power_w / (1 + off), power_w * (1 + off))
+
+
+def _tolerance_bound(residuals: FloatArray, percentile: float, runs: int) -> float:
+    ranks = np.arange(1, runs + 1)
+    enough = np.flatnonzero(bdtr(ranks - 1.0, runs, percentile) >= _SURE)
+    if len(enough):
+        return float(np.quantile(residuals, (ranks[enough[0]] - 0.5) / runs))
+    start = float(np.quantile(residuals, min(_TAIL, percentile)))
+    scale = float(np.mean(residuals[residuals >= start])) - start
+    surer = 1 + 1.645 / np.sqrt(max(runs * (1 - _TAIL), 1.0))
+    beyond = start + scale * surer * np.log(max((1 - _TAIL) / max(1 - percentile, 1e-9), 1.0))
+    return float(max(residuals.max(), beyond))
 
 
 def _asked(point: OperatingPoint) -> tuple[float | None, ...]:

@@ -6,7 +6,6 @@ the path alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,7 +25,6 @@ from amble.plan.trellis import Ints, Solution, Trellis, Wait, totals
 
 __all__ = ["Problem", "Task", "alone", "highest", "pose", "to_schedule", "too_slow"]
 
-_RUNS = 600  # about as many runs as a margin is estimated from
 _ROUNDING = 1e-12  # relative, forgiven by a budget
 
 
@@ -41,13 +39,8 @@ class Task:
 
     @property
     def margin(self) -> float:
-        """Return the ratio of the latency at the asked percentile to the predicted one.
-
-        It is read a standard error of the percentile higher, since an estimate would break half of its promises.
-        """
-        asked = self.deadline.percentile
-        error = math.sqrt(asked * (1 - asked) / _RUNS)
-        return self.costs.margin(asked + min(error, (1 - asked) / 2))
+        """Return the ratio of the latency at the asked percentile to the predicted one, as the costs promise it."""
+        return self.costs.margin(self.deadline.percentile)
 
     @property
     def budget_s(self) -> float:
