@@ -17,7 +17,7 @@ from amble.adapt.learning.retrain import (
     settle,
     weight_limits,
 )
-from amble.adapt.learning.training import CrossEntropy, Labelled, Recipe, accuracy, train
+from amble.adapt.learning.training import CrossEntropy, Distillation, Labelled, Recipe, accuracy, train
 from amble.adapt.learning.unreliable import FreshErrors, Unreliable, ranges, stores
 
 RECIPE = Recipe(1, top_rate=0.02, batch=32, seed=1, bfloat16=False)
@@ -187,3 +187,20 @@ def test_settling_estimates_batch_normalisation_anew_and_nothing_else() -> None:
     assert weights(inner) == before
     assert inner[1].momentum == 0.1
     assert not inner.training
+
+
+def test_distilling_pulls_answers_under_errors_to_those_of_the_teacher() -> None:
+    teacher, inner, data = network(), network(), blobs(1)
+    memory = unreliable(inner)
+
+    def apart() -> float:
+        torch.manual_seed(3)
+        with torch.no_grad():
+            wanted = teacher(data.inputs).softmax(1)
+            return sum(float((memory(data.inputs, 0.1).softmax(1) - wanted).abs().mean()) for _ in range(10))
+
+    before = apart()
+    unlabelled = Labelled(data.inputs, None)
+    loss = Averaged(0.1, 0.1, {}, inner=Distillation(teacher, 2.0))
+    train(memory, unlabelled, replace(RECIPE, epochs=3), loss=loss)
+    assert apart() < 0.9 * before

@@ -1,25 +1,26 @@
 """A network and labelled inputs → the network as one to deploy in approximate memory: retrained, its inputs cut.
 
-The better recipe of `retrain` with the numbers of `train/retrain.py`. Cutting every layer's input to what it usually is
-makes the loads that a memory controller finds plausible few, and what remains small.
+The better recipe of `retrain`, distilled from the network as it was, with the numbers of `train/retrain.py`. Cutting
+every layer's input to what it usually is makes the loads that a memory controller finds plausible few, and small.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import nn
 
 from amble.adapt.learning.retrain import Averaged, robust, weight_limits
-from amble.adapt.learning.training import Epoch, Labelled, Recipe
+from amble.adapt.learning.training import Distillation, Epoch, Labelled, Recipe
 from amble.adapt.learning.unreliable import FreshErrors, Precision, Unreliable, layers, ranges, stores
 
 __all__ = ["TOP_RATE", "cut_inputs", "harden"]
 
 TOP_RATE = 0.004  # of learning: a trained network must not be unlearned
 _TAIL = 1e-3  # of values on either side, which are cut
-_SPREADS = 3.0  # of weights, in root mean squares
+_SPREADS = 4.0  # of weights, in root mean squares
 _RISE = 16.0  # of the bit error rate while retraining
 _NUM_WATCHED = 1_000  # inputs, for the ranges
 
@@ -39,12 +40,15 @@ def harden(
     if not 0.0 < ber < 0.5:
         raise ValueError(f"a bit error rate to retrain for lies between 0 and 0.5, not {ber}")
     limits = ranges(network, data.inputs[:_NUM_WATCHED].split(recipe.batch), tail=_TAIL)
+    teacher = copy.deepcopy(network).eval()
     how = stores(network, limits, precision, cut=True, asymmetric=True)
     epochs = robust(
         Unreliable(network, how, FreshErrors()),
         data,
         recipe,
-        loss=Averaged(ber / _RISE, ber, weight_limits(network, spreads=_SPREADS)),
+        loss=Averaged(
+            ber / _RISE, ber, weight_limits(network, spreads=_SPREADS), inner=Distillation(teacher, 2.0, 0.8)
+        ),
         held_out=held_out,
         checkpoint=checkpoint,
         on_epoch=on_epoch,

@@ -11,13 +11,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from amble.adapt.learning.training import Epoch, Labelled, Prepare, Recipe, accuracy, as_stored, train
+from amble.adapt.learning.training import (
+    CrossEntropy,
+    Epoch,
+    Labelled,
+    Loss,
+    Prepare,
+    Recipe,
+    accuracy,
+    as_stored,
+    train,
+)
 from amble.adapt.learning.unreliable import Unreliable, layers
 
 __all__ = ["Averaged", "Climb", "Corrupted", "Stage", "curricular", "robust", "settle", "weight_limits"]
@@ -61,7 +72,7 @@ class Corrupted:
 
     def __call__(self, network: nn.Module, inputs: Tensor, labels: Tensor | None, *, progress: float) -> Tensor:
         """Return the mean over the batch."""
-        return _cross_entropy(network(inputs), labels)
+        return CrossEntropy()(network, inputs, labels, progress=progress)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +82,7 @@ class Averaged:
     Each pass has its half of the batch, where theirs both have all of it: as many steps for half of the time.
     The rate climbs from ``first`` to ``target`` in equal ratios over the first ``ramp`` of the run; there are no errors
     while the clean loss is above ``most_clean``. Weights are clipped to ``limits`` (by layer) before every pass.
+    ``inner`` is what either pass is judged by; distilled from the network as it was, it unlearns less.
     """
 
     first: float
@@ -78,6 +90,7 @@ class Averaged:
     limits: Mapping[str, float]
     ramp: float = 0.5
     most_clean: float = 1.75
+    inner: Loss = field(default_factory=CrossEntropy)
 
     def __call__(self, network: nn.Module, inputs: Tensor, labels: Tensor | None, *, progress: float) -> Tensor:
         """Return the mean over the batch; ValueError without labels, or for a network in reliable memory."""
@@ -86,9 +99,11 @@ class Averaged:
         _clip(network.network, self.limits)
         half = len(inputs) // 2
         known = (None, None) if labels is None else (labels[:half], labels[half:])
-        clean = _cross_entropy(network(inputs[:half], 0.0), known[0])
+        clean = self.inner(partial(network.forward, rate=0.0), inputs[:half], known[0], progress=progress)
         rate = self.rate(progress) if clean.item() <= self.most_clean else 0.0
-        return 0.5 * (clean + _cross_entropy(network(inputs[half:], rate), known[1]))
+        return 0.5 * (
+            clean + self.inner(partial(network.forward, rate=rate), inputs[half:], known[1], progress=progress)
+        )
 
     def rate(self, progress: float) -> float:
         """Return the bit error rate at this share of the run."""
@@ -181,12 +196,6 @@ def _clip(network: nn.Module, limits: Mapping[str, float]) -> None:
     with torch.no_grad():
         for name, limit in limits.items():
             named[name].weight.clamp_(-limit, limit)
-
-
-def _cross_entropy(scores: Tensor, labels: Tensor | None) -> Tensor:
-    if labels is None:
-        raise ValueError("retraining needs labels")
-    return nn.functional.cross_entropy(scores.float(), labels)
 
 
 @dataclass(slots=True)
