@@ -101,9 +101,9 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def timed(sessions: list[onnxruntime.InferenceSession], batch: int, rounds: int, runs: int) -> list[float]:
+def timed(sessions: list[onnxruntime.InferenceSession], shape: tuple[int, ...], rounds: int, runs: int) -> list[float]:
     """Return each session's time of one run [s]: the low percentile over all rounds."""
-    feed = {"image": np.random.default_rng(0).random((batch, *_EXAMPLE), dtype=np.float32)}
+    feed = {"image": np.random.default_rng(0).random(shape, dtype=np.float32)}
     order, found = np.random.default_rng(0), np.empty((len(sessions), rounds, runs))
     for at in range(rounds):
         for one in order.permutation(len(sessions)):
@@ -122,7 +122,7 @@ def measured(name: str, batch: int, choices: Iterable[Mapping[str, int]], rounds
     time_s = Times(network, KEPT / f"layers-{name}-{batch}.json", batch)
     layers_s = [latency_s(network, each, time_s) for each in widths]
     time_s.save()
-    found_s = timed([session(resized(model, network, each)) for each in widths], batch, rounds, runs)
+    found_s = timed([session(resized(model, network, each)) for each in widths], (batch, *_EXAMPLE), rounds, runs)
     for each, whole_s, layer_s in zip(widths, found_s, layers_s, strict=True):
         yield Measured(name, batch, each, whole_s, found_s[0] - layers_s[0] + layer_s, rounds * runs)
 

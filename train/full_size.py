@@ -1,0 +1,67 @@
+"""ResNet-50, VGG-16 and MobileNetV2 at full size → what filling the stairs does to their latency: random weights.
+
+`PYTHONPATH=bench python train/full_size.py` prints one JSON line for each network and choice of widths. There is no
+accuracy here: channels are ranked by the weights they happen to have. The blind pruner keeps half of the operations;
+its widths are then rounded, down as pruners do, and up to the blocks of 16 channels that all stairs here end at, so
+that no group has fewer channels than the blind pruner left it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+
+import choices
+import torch
+from architectures import mobilenetv2, resnet50, vgg16
+from base import KEPT
+from measure import resized, session, timed
+from torch import nn
+
+from amble.adapt.learning import exporting, surgery
+from amble.core.widths import Widths
+from amble.plan.width_adjust import blind, rounded
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"resnet50": resnet50, "vgg16": vgg16, "mobilenetv2": mobilenetv2}
+KEEP, BLOCK = 0.5, 16
+EXAMPLE = (1, 3, 224, 224)
+
+
+def measured(name: str, rounds: int) -> list[dict[str, object]]:
+    """Time one network at all choices of widths, which take turns."""
+    torch.manual_seed(0)
+    module, example = NETWORKS[name]().eval(), torch.rand(EXAMPLE)
+    for each in module.modules():
+        if isinstance(each, nn.BatchNorm2d):
+            nn.init.normal_(each.bias)  # else the exporter leaves out biases that are all zero
+    network = surgery.importance(module, surgery.coupling(module, example, name=name), kind="l1").network
+    model = exporting.to_onnx(module, KEPT / f"{name}.onnx", example)
+    cut = blind(network, KEEP)
+    found: dict[str, Widths] = {
+        "whole": network.today,
+        "blind": cut,
+        "filled up to blocks of 16": rounded(network, cut, BLOCK),
+        "round to 16": choices.rounded(network, cut, BLOCK),
+        "round to 8": choices.rounded(network, cut, 8),
+    }
+    times_s = timed([session(resized(model, network, each)) for each in found.values()], EXAMPLE, rounds, 2)
+    return [
+        {"network": name, "variant": variant, "latency_s": time_s, "flops": network.flops(widths)}
+        for (variant, widths), time_s in zip(found.items(), times_s, strict=True)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--rounds", type=int, default=8)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in chosen.networks:
+        for record in measured(name, chosen.rounds):
+            print(json.dumps(record), flush=True)
+
+
+if __name__ == "__main__":
+    main()
