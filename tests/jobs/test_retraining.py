@@ -1,6 +1,8 @@
 """The verb ``dram`` with retraining: what it learns from, and what it refuses."""
 
+import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from amble.core.errors import Refused
+from amble.jobs.approximating import Faulty, _after, dram
 from amble.jobs.retraining import lesson, retrained
 from amble.measure.accuracy import Examples
 from amble.runtimes.faulty_onnx import FaultyOnnx
@@ -95,3 +98,19 @@ def test_a_network_with_an_operator_that_torch_has_no_counterpart_of_is_refused(
         warnings.simplefilter("ignore", DeprecationWarning)
         with pytest.raises(Refused, match="between"):
             retrained(network(tmp_path, "Erf"), given, tmp_path / "after.onnx", epochs=1, seed=1)
+
+
+def test_retraining_without_a_file_to_write_to_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="--hardened"):
+        dram(network(tmp_path), data="some.npz", dram="ddr4-2400", module="vendorB", retrain=1)
+
+
+def test_what_retraining_costs_is_lost(tmp_path: Path) -> None:
+    path = network(tmp_path)
+    before = Faulty.of(FaultyOnnx(path), examples(400, seed=9))
+    better = replace(before, clean=before.clean + 0.004)
+    after, left = _after(better, lambda to: shutil.copy(path, to), 0.01)
+    assert after.clean == before.clean
+    assert left == pytest.approx(0.006)
+    with pytest.raises(Refused, match="by itself"):
+        _after(replace(before, clean=before.clean + 0.02), lambda to: shutil.copy(path, to), 0.01)
