@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from amble.core.bits import stored_bits
 from amble.core.dram import (
     Bitline,
     DataDependent,
@@ -17,9 +16,6 @@ from amble.core.dram import (
     Span,
     Uniform,
     Wordline,
-    flip_bits,
-    masks_of,
-    stored_bits,
 )
 
 SMALL = Layout(num_banks=4, num_rows=64, row_bits=1024)
@@ -134,20 +130,6 @@ def test_data_dependent_errors_look_at_the_stored_bit() -> None:
     assert (held == 0).sum() / (WHOLE.num_bits - num_ones) == pytest.approx(0.02, rel=0.1)
 
 
-@settings(deadline=None)
-@given(st.binary(min_size=1, max_size=64), st.data())
-def test_flipping_twice_gives_back_what_was_stored(content: bytes, data: st.DataObject) -> None:
-    stored = np.frombuffer(content, dtype=np.uint8).copy()
-    places = data.draw(st.sets(st.integers(0, 8 * len(stored) - 1)))
-    positions = np.array(sorted(places), dtype=np.int64)
-    before = stored_bits(stored, positions)
-    flip_bits(stored, positions)
-    np.testing.assert_array_equal(stored_bits(stored, positions), 1 - before)
-    assert (np.frombuffer(content, dtype=np.uint8) != stored).any() == bool(places)
-    flip_bits(stored, positions)
-    assert stored.tobytes() == content
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -166,17 +148,6 @@ def test_flipping_twice_gives_back_what_was_stored(content: bytes, data: st.Data
 def test_impossible_models_and_places_are_wrong_arguments(wrong) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=r"lies? in|must both|a layout needs|interleaving is|a span starts"):
         wrong()
-
-
-@pytest.mark.parametrize("word_bytes", [1, 2, 4, 8])
-@pytest.mark.parametrize("rate", [0.001, 0.02, 0.5])
-def test_masks_name_the_bits_of_every_word_whether_few_or_many_share_one(word_bytes: int, rate: float) -> None:
-    random = np.random.default_rng(3)
-    positions = np.flatnonzero(random.random(64 * 200) < rate)
-    words = np.zeros(64 * 200 // (8 * word_bytes), dtype=f"u{word_bytes}")
-    hit, masks = masks_of(positions, word_bytes)
-    words[hit] = words[hit] ^ masks
-    assert np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).tolist() == positions.tolist()
 
 
 def test_lines_are_bitlines_or_rows() -> None:

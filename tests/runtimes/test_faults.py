@@ -87,8 +87,9 @@ def test_flips_drawn_ahead_are_those_of_the_read(model: ErrorModel, dtype: type)
     place, clean = Home(DramErrors(model), start=64), {name: normal(dtype, 3_000) for name in ("a", "b")}
     alone = Injector().inject(clean, dict.fromkeys(clean, place), 4, read=2)
     injector, itemsize = Injector(), np.dtype(dtype).itemsize
+    wanted = tuple(Wanted(name, place, 3_000 * itemsize, itemsize) for name in clean)
     for _ in range(2):  # what is kept of the first time changes nothing
-        ahead = injector.ahead([Wanted(name, place, 3_000 * itemsize, itemsize) for name in clean], 4, read=2)
+        ahead = injector.ahead(wanted, 4, read=2)
         for name, value in clean.items():
             found = value.copy()
             changed = injector.corrupt(found, name, place, 4, read=2, flips=ahead[name])
@@ -100,7 +101,7 @@ def test_flips_drawn_ahead_are_those_of_the_read(model: ErrorModel, dtype: type)
 
 def test_flips_that_depend_on_contents_are_not_drawn_ahead() -> None:
     place = Home(DramErrors(DataDependent(1.0, p_flip_one=0.0, p_flip_zero=0.01)))
-    assert Injector().ahead([Wanted("x", place, 4_000, 4)], 0) == {}
+    assert Injector().ahead((Wanted("x", place, 4_000, 4),), 0) == {}
 
 
 def test_what_was_given_stays_clean_and_homeless_tensors_pass() -> None:

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from amble.core.bits import stored_bits
 from amble.core.draws import chosen_many, hashed, key_of, stream
 from amble.core.layout import Cells, Layout
 
@@ -34,20 +35,12 @@ __all__ = [
     "Uniform",
     "WeakCells",
     "Wordline",
-    "flip_bits",
-    "masks_of",
-    "stored_bits",
 ]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bits = NDArray[np.uint8]
-Words = NDArray[Any]  # of an unsigned integer
 
-_SHIFTS = {1: 3, 2: 4, 4: 5, 8: 6}
-_BITS: dict[int, Words] = {size: np.uint64(1) << np.arange(8 * size, dtype=np.uint64) for size in _SHIFTS}
-_BITS = {size: bits.astype(f"u{size}") for size, bits in _BITS.items()}
-_FEW = 32
 _CHUNK = 1 << 17  # cells looked at together: what fits the cache
 
 
@@ -316,38 +309,6 @@ class DramErrors:
         if isinstance(self.model, Uniform | DataDependent):
             return candidates
         return candidates[numbers[near] < self.model.weak(self.layout.cells(candidates))]
-
-
-def stored_bits(stored: Bits, positions: Ints) -> Bits:
-    """Return the bits at these positions [bit] of bytes [byte]: 0 or 1."""
-    bits: Bits = (stored[positions >> 3] >> (positions & 7).astype(np.uint8)) & np.uint8(1)
-    return bits
-
-
-def flip_bits(words: Words, positions: Ints) -> tuple[Ints, Words]:
-    """Flip the bits at these ascending distinct positions of words [word], in place → which words, and as they were.
-
-    A word is an unsigned integer of any size.
-    """
-    hit, masks = masks_of(positions, words.itemsize)
-    before = words[hit]
-    words[hit] = before ^ masks
-    return hit, before
-
-
-def masks_of(positions: Ints, word_bytes: int) -> tuple[Ints, Words]:
-    """Return the words that hold these ascending bits [flip or fewer], and the bits to flip in each [the same].
-
-    Where a word is named more than once, its last mask has all of its bits: an assignment by index keeps the last.
-    """
-    hit, masks = positions >> _SHIFTS[word_bytes], _BITS[word_bytes].take(positions & (8 * word_bytes - 1))
-    again = np.flatnonzero(hit[1:] == hit[:-1])
-    if _FEW * len(again) > len(hit):
-        first = np.flatnonzero(np.concatenate([[True], hit[1:] != hit[:-1]]))
-        return hit[first], np.bitwise_xor.reduceat(masks, first)
-    for place in again.tolist():
-        masks[place + 1] ^= masks[place]
-    return hit, masks
 
 
 def _chunks(span: Span) -> Iterator[Ints]:

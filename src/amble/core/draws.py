@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["chosen", "chosen_many", "hashed", "key_of", "stream"]
+__all__ = ["chosen", "chosen_many", "hashed", "key_of", "stream", "together"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -71,12 +71,12 @@ def chosen_many(keys: Sequence[int], counts: Sequence[int], probability: float) 
         return [np.flatnonzero(hashed(key, np.arange(1, count + 1)) < probability) for key, count in wanted]
     nums = [_enough(count * probability) for count in counts]
     return [
-        found for start, stop in _groups(nums) for found in _by_gaps(wanted[start:stop], nums[start:stop], probability)
+        found for start, stop in together(nums) for found in _by_gaps(wanted[start:stop], nums[start:stop], probability)
     ]
 
 
-def _groups(nums: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield stretches of tensors that are drawn together: as many as the cache holds, or one."""
+def together(nums: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield stretches (start, stop) of arrays of so many numbers that the cache holds together, or of one."""
     start, total = 0, 0
     for at, num in enumerate(nums):
         if total + num > _TOGETHER and at > start:

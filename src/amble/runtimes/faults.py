@@ -7,14 +7,15 @@ does not matter: FP32, FP16, BF16, INT8 and packed INT4 are bytes here, and only
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from amble.core.dram import DramErrors, Span, WeakCells, masks_of
+from amble.core.bits import masks_of, masks_of_many
+from amble.core.dram import DramErrors, Span, WeakCells
 from amble.core.draws import key_of
 
 __all__ = ["Bounds", "Changed", "Flips", "Home", "Injector", "Wanted", "bounds_of"]
@@ -90,12 +91,32 @@ class Changed:
         array.reshape(-1)[self.indices] = self.before
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
+    """Tensors whose flips are drawn together: of one memory and one size of words."""
+
+    errors: DramErrors
+    word_bytes: int
+    names: tuple[str, ...]
+    weak: tuple[WeakCells, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """What is known of tensors before any read: flips that are always the same, and groups to draw."""
+
+    wanted: tuple[Wanted, ...]
+    fixed: dict[str, Flips]
+    groups: tuple[_Group, ...]
+
+
 class Injector:
     """Flips bits; keeps the weak cells of every place it was asked about, which are found once."""
 
     def __init__(self) -> None:
         self._weak: dict[tuple[DramErrors, Span, int], WeakCells] = {}
         self._flips: dict[tuple[DramErrors, Span, int, int], Flips] = {}
+        self._prepared: _Prepared | None = None
 
     def inject(
         self, tensors: Mapping[str, Array], homes: Mapping[str, Home], seed: int, *, read: int = 0
@@ -112,24 +133,40 @@ class Injector:
             self.corrupt(found[name], name, home, seed, read=read)
         return found
 
-    def ahead(self, wanted: Sequence[Wanted], seed: int, *, read: int = 0) -> dict[str, Flips]:
+    def ahead(self, wanted: tuple[Wanted, ...], seed: int, *, read: int = 0) -> dict[str, Flips]:
         """Draw what reads of these tensors will flip, before their contents are known; by name.
 
         For ``corrupt``, which takes longer to draw one at a time. Tensors whose flips depend on contents are left out.
+        What belongs to the tensors alone is kept for the next call with the same tuple.
         """
-        found: dict[str, Flips] = {}
-        groups: dict[DramErrors, list[Wanted]] = {}
+        if self._prepared is None or self._prepared.wanted is not wanted:
+            self._prepared = self._prepare(wanted)
+        found = dict(self._prepared.fixed)
+        for group in self._prepared.groups:
+            drawn = group.errors.drawn(group.weak, [key_of(seed, name, read) for name in group.names])
+            masks = masks_of_many(drawn, group.word_bytes)
+            for name, positions, each in zip(group.names, drawn, masks, strict=True):
+                found[name] = Flips(*each, len(positions))
+        return found
+
+    def _prepare(self, wanted: tuple[Wanted, ...]) -> _Prepared:
+        fixed: dict[str, Flips] = {}
+        groups: dict[tuple[DramErrors, int], list[Wanted]] = {}
         for each in wanted:
             if each.home.errors.persistent:
-                found[each.name] = self._fixed(each)
+                fixed[each.name] = self._fixed(each)
             elif each.home.errors.blind:
-                groups.setdefault(each.home.errors, []).append(each)
-        for errors, group in groups.items():
-            weak = [self.weak_cells(each.home, 8 * each.size_bytes, each.num_examples) for each in group]
-            drawn = errors.drawn(weak, [key_of(seed, each.name, read) for each in group])
-            for each, positions in zip(group, drawn, strict=True):
-                found[each.name] = Flips.of(positions, each.word_bytes)
-        return found
+                groups.setdefault((each.home.errors, each.word_bytes), []).append(each)
+        made = [
+            _Group(
+                errors,
+                word_bytes,
+                tuple(each.name for each in group),
+                tuple(self.weak_cells(each.home, 8 * each.size_bytes, each.num_examples) for each in group),
+            )
+            for (errors, word_bytes), group in groups.items()
+        ]
+        return _Prepared(wanted, fixed, tuple(made))
 
     def corrupt(
         self, array: Array, name: str, home: Home, seed: int, *, read: int = 0, flips: Flips | None = None
@@ -178,6 +215,7 @@ class Injector:
         """Drop all weak cells, as for another module."""
         self._weak.clear()
         self._flips.clear()
+        self._prepared = None
 
 
 def bounds_of(values: Array, *, margin: float, mode: Literal["zero", "saturate"]) -> Bounds:

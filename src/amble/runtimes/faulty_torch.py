@@ -52,6 +52,7 @@ class FaultyTorch:
         self._weights, self._inputs, self._names = dict(weights), dict(inputs), dict(names or {})
         self._layers = dict(module.named_modules())
         self._sizes: dict[str, Wanted] = {}
+        self._wanted: tuple[Wanted, ...] = ()
         unknown = (self._weights.keys() | self._inputs.keys()) - self._layers.keys()
         if unknown:
             raise ValueError(f"the module has no layers {', '.join(sorted(unknown))}")
@@ -64,8 +65,9 @@ class FaultyTorch:
         """
         self.num_flips = 0
         weights = {layer: _stored(self._layers[layer].weight) for layer in self._weights}
-        drawn = self.injector.ahead([*self._wanted(weights), *self._sizes.values()], seed, read=read)
-        at = _Read(seed, read, drawn)
+        if not self._wanted:
+            self._wanted = (*self._of_weights(weights), *self._sizes.values())
+        at = _Read(seed, read, self.injector.ahead(self._wanted, seed, read=read))
         with ExitStack() as stack, torch.inference_mode():
             for layer, stored in weights.items():
                 changed = self._change(stored, f"{layer}.weight", self._weights[layer], at)
@@ -75,7 +77,7 @@ class FaultyTorch:
                     stack.callback(handle.remove)
             yield self.module
 
-    def _wanted(self, weights: Mapping[str, Array]) -> Iterator[Wanted]:
+    def _of_weights(self, weights: Mapping[str, Array]) -> Iterator[Wanted]:
         for layer, stored in weights.items():
             name, home = self._name(f"{layer}.weight"), self._weights[layer]
             yield Wanted(name, home, stored.nbytes, stored.itemsize, len(stored) if home.each_example else 1)
@@ -91,6 +93,7 @@ class FaultyTorch:
             size = Wanted(name, home, stored.nbytes, stored.itemsize, len(first) if home.each_example else 1)
             if self._sizes.get(layer) != size:
                 self._sizes[layer] = size
+                self._wanted = ()
                 at.drawn.pop(name, None)
             held.append((self._change(stored, f"{layer}.input", home, at), stored))
             return (first, *given[1:])
