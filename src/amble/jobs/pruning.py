@@ -6,6 +6,7 @@ with networks that were really cut, before anything is trained.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,6 @@ from amble.core.staircase import Staircase, StaircaseTable
 from amble.core.variants import Allowance, Quality
 from amble.core.widths import Layer, Network, Widths
 from amble.jobs.staircases import Narrower, OnProgress, Opened, Work, Worth, opened, priced, space_of, table_of
-from amble.measure.comparison import Comparison
 from amble.plan import width, width_adjust
 from amble.plan.width import Chosen, Pricing, Resource
 
@@ -59,9 +59,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Widths that were chosen, cut and measured: seconds before and after in the same rounds."""
+    """Widths that were chosen, cut and measured: the file, seconds before and after in the same rounds."""
 
     chosen: Chosen
+    file: Path
     before_s: float
     after_s: float
 
@@ -138,9 +139,10 @@ class _Pruner:
     def run(self) -> Pruning:
         """Choose, cut and measure, tune, judge."""
         unpaid(self.pricing, self.edges, self.wanted.widths)
-        plan = self._plan()
-        self._tune(plan.chosen.widths)
-        return self._described(plan)
+        with tempfile.TemporaryDirectory(prefix="amble-") as folder:
+            plan = self._plan(Path(folder))
+            self._tune(plan)
+            return self._described(plan)
 
     @property
     def budget(self) -> float:
@@ -152,7 +154,7 @@ class _Pruner:
             raise ValueError(f"{text!r} is no budget of energy; write it as a share of today's, as in 0.7x")
         return parse_time_s(text)
 
-    def _plan(self) -> _Plan:
+    def _plan(self, folder: Path) -> _Plan:
         """Choose widths; measure the network cut to them; correct the target by what was found, and choose again."""
         edges = {**self.edges, **{name: (each,) for name, each in self.wanted.widths.items()}}
         problem = width.problem(self.pricing, edges)
@@ -166,7 +168,9 @@ class _Pruner:
                 if not tried:
                     raise
                 break
-            tried.append(self._cut(chosen))
+            path = folder / f"cut-{number}.onnx"
+            self.work.narrower.write(chosen.widths, path)
+            tried.append(self._measured(chosen, path))
             share = self._share(tried[-1])
             if _UNDER <= share <= _OVER or chosen.widths == self.work.network.today:
                 break
@@ -179,22 +183,16 @@ class _Pruner:
             return plan.chosen.cost / self.budget
         return plan.after_s / self.budget
 
-    def _cut(self, chosen: Chosen) -> _Plan:
-        with tempfile.TemporaryDirectory(prefix="amble-") as folder:
-            path = Path(folder) / NETWORK
-            self.work.narrower.write(chosen.widths, path)
-            return self._measured(chosen, path)
-
     def _measured(self, chosen: Chosen, path: Path) -> _Plan:
-        times_s = self.work.bench().times_s([self.work.graph, self.work.load(path)])
+        times_s = self.work.times_s([self.work.graph, self.work.load(path)])
         before_s, after_s = (float(each) for each in np.median(times_s, axis=0))
-        return _Plan(chosen, before_s, after_s)
+        return _Plan(chosen, path, before_s, after_s)
 
-    def _tune(self, widths: Widths) -> None:
-        epochs = self.wanted.epochs
+    def _tune(self, plan: _Plan) -> None:
+        epochs, widths = self.wanted.epochs, plan.chosen.widths
         path, checkpoint = self.work.output / NETWORK, self.work.output / _CHECKPOINT
         if not epochs:
-            self.work.narrower.write(widths, path)
+            shutil.copy(plan.file, path)
             return
         named = "-".join(str(widths[each.name]) for each in self.work.network.groups)
         own = checkpoint.with_stem(f"{checkpoint.stem}-{named}"[:200])
@@ -225,7 +223,7 @@ class _Pruner:
             device=work.device.name,
             calibration=work.device.calibration,
             batch=work.graph.batch,
-            clock="CPU time of the thread" if work.uri.startswith("host") else "the device's own time",
+            clock="CPU time of the thread" if work.on_host else "the device's own time",
             resource=self.wanted.resource,
             budget=self.budget,
             before_s=final.before_s,
@@ -240,7 +238,7 @@ class _Pruner:
             allowed=self.allowed,
             metric=bench.metric,
             before=before.share,
-            cut=self._cut_share(chosen, bench),
+            cut=bench.quality(work.load(plan.file)),
             after=after,
             verdict=verdict,
             reason=reason,
@@ -248,12 +246,6 @@ class _Pruner:
             table=pricing.table,
             notes=tuple(self._notes(final)),
         )
-
-    def _cut_share(self, chosen: Chosen, bench: Comparison) -> Quality:
-        with tempfile.TemporaryDirectory(prefix="amble-") as folder:
-            path = Path(folder) / NETWORK
-            self.work.narrower.write(chosen.widths, path)
-            return bench.quality(self.work.load(path))
 
     def _verdict(self, plan: _Plan, before: Quality, after: Quality) -> tuple[Literal["kept", "refused"], str]:
         """Keep what is faster and loses no more than allowed."""

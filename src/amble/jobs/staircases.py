@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,14 @@ from amble.core import files
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
-from amble.core.ports import Device
+from amble.core.ports import Device, FloatArray
 from amble.core.pruning import DesignSpace, Searched
 from amble.core.staircase import FORMAT, Probe, StaircaseTable, shape_of
 from amble.core.widths import Network, Widths
 from amble.measure import accuracy
 from amble.measure.accuracy import Examples
 from amble.measure.comparison import Comparison, Statistics
+from amble.measure.rounds import rounds
 from amble.measure.staircase import Effort, empty, staircases
 from amble.plan.width import Pricing, Resource
 from amble.runtimes.layers import OnnxLayers
@@ -37,6 +38,7 @@ TABLE = "staircases.json"
 _STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
 _PRODUCTS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ReorderInput", "ReorderOutput")
 _PROFILED = 30
+_ROUNDS = 15
 _JUDGED_SHARE = 0.2
 _MOST_JUDGED = 2000
 _BUNDLED_LEARNING = 8500  # of 10,000; the bundled network was not trained on the others
@@ -90,20 +92,25 @@ class Work:
         """Read a narrower network with the same inputs."""
         return jobs.load(path, batch=self.graph.batch, shapes=self.graph.shapes)
 
-    def bench(self, rounds: int = 15) -> Comparison:
-        """Return what compares narrower networks with this one; on this machine by the thread's own time."""
-        now_s = time.thread_time if self.uri.partition(":")[0] == "host" else self.device.clock.now_s
-        read = self.load
-        return Comparison(
-            self.device,
-            self.graph,
-            self.final,
-            _STATISTICS,
-            read,
-            now_s,
-            num_rounds=rounds,
-            on_progress=self.on_progress,
-        )
+    def times_s(self, graphs: Sequence[Graph]) -> FloatArray:
+        """Time networks side by side, on inputs that the runner makes up [round, graph]."""
+        return rounds([partial(self._run, each) for each in graphs], self._now_s, num_rounds=_ROUNDS)
+
+    def bench(self) -> Comparison:
+        """Return what compares the answers of narrower networks with this one's."""
+        told = self.on_progress
+        return Comparison(self.device, self.graph, self.final, _STATISTICS, self.load, self._now_s, on_progress=told)
+
+    @property
+    def on_host(self) -> bool:
+        """Tell whether this machine runs the networks: its thread's own time counts, not that of other load."""
+        return self.uri.partition(":")[0] == "host"
+
+    def _now_s(self) -> float:
+        return time.thread_time() if self.on_host else self.device.clock.now_s()
+
+    def _run(self, graph: Graph) -> None:
+        self.device.runner.run(graph, OperatingPoint(self.device.actuator.current(), graph.precision), {})
 
 
 def opened(
@@ -136,7 +143,7 @@ def opened(
     return Work(graph, target, device, narrower, final, output, on_progress)
 
 
-def table_of(work: Work, rounds: int = 5) -> StaircaseTable:
+def table_of(work: Work, num_rounds: int = 5) -> StaircaseTable:
     """Measure the staircases of all layers; what the output folder has of the same conditions is not measured again."""
     path = work.output / TABLE
     probe = _probe(work)
@@ -148,7 +155,7 @@ def table_of(work: Work, rounds: int = 5) -> StaircaseTable:
         [shape_of(each, work.network) for each in work.network.layers],
         probe,
         kept if kept.fits(blank) else blank,
-        effort=Effort(rounds=rounds),
+        effort=Effort(rounds=num_rounds),
         on_progress=lambda what, done, total: work.on_progress(f"staircase of {what}", done, total),
         on_found=lambda table: files.save(table, path, FORMAT),
     )
@@ -210,7 +217,7 @@ def _parted(data: str | Path, labels: bool) -> tuple[Examples, Examples]:
 
 
 def _probe(work: Work) -> Probe:
-    if work.uri.partition(":")[0] == "host":
+    if work.on_host:
         return OnnxLayers(work.graph.batch, _between_bytes(work.network))
     return DeviceLayers(work.device, work.device.actuator.current(), work.graph.batch)
 

@@ -120,8 +120,9 @@ def _edges(pricing: Pricing, layer: Layer, group: Group) -> Iterator[int]:
 
 
 def _known(staircase: Staircase, axis: Axis) -> set[int]:
-    stairs = staircase.outputs if axis == "outputs" else staircase.inputs
-    return {*stairs.edges, *(width for width, _ in staircase.line(axis))}
+    """Return the edges that were found along an axis; where there are no stairs every width that was measured."""
+    edges = staircase.outputs.edges if axis == "outputs" else staircase.inputs.edges
+    return set(edges) if len(edges) > 1 else {width for width, _ in staircase.line(axis)}
 
 
 def _thinned(widths: tuple[int, ...], most: int) -> tuple[int, ...]:
