@@ -38,7 +38,7 @@ from document import Record, Target
 HERE, ROOT = Path(__file__).resolve().parent, Path(__file__).resolve().parents[1]
 NETWORKS = {"mobilenetv2": (1, 3, 224, 224), "efficientnet_lite0": (1, 3, 224, 224)}
 KINDS = ("amble", "litserve", "ray", "mlserver")
-LOADS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+LOADS = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 OVERLOAD = 1.5
 WAY = 2.0  # times the median overhead of a request, that a client leaves for the way there and back
 START_S = 60.0
@@ -289,8 +289,8 @@ def sliced(kind: str, network: str, *, quick: bool) -> Slice:
     """Measure one server with one network."""
     path = models.write(network, models.ROOT / "build" / "models")
     shape = ",".join(str(size) for size in NETWORKS[network])
-    case = Case(network, path, shape, bare(path, shape, 0.2)[0], 3.0 if quick else 12.0)
-    records, facts = measure(kind, case, LOADS[::2] if quick else LOADS)
+    case = Case(network, path, shape, bare(path, shape, 0.2)[0], 3.0 if quick else 9.0)
+    records, facts = measure(kind, case, LOADS[::3] if quick else LOADS)
     if kind == "amble":
         count = 100 if quick else 500
         facts["grpc_s"] = grpc_overhead_s(case, count)
