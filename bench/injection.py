@@ -41,7 +41,7 @@ LINE_SHAPE = 0.0033  # as fitted for vendors A and B
 
 def main() -> None:
     options = document.options("injection", __doc__)
-    batches, repeats, trials = ((1, 20), 5, 4) if options.quick else ((1, 8, 50), 21, 20)
+    batches, repeats, trials = ((1, 20), 5, 4) if options.quick else ((1, 8, 50), 11, 10)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     ours = [in_torch(name, model, batch, repeats) for batch in batches for name, model in models().items()]
