@@ -66,3 +66,28 @@ def test_two_rates_are_too_few() -> None:
     rates = planted(5, seed=4)
     with pytest.raises(ValueError, match="three"):
         fit_banks(rates.rows(np.arange(len(rates.log10_ber)) < 2))
+
+
+def of_kinds(num_kinds: int, num_modules: int) -> Measured:
+    """Planted rates whose modules take turns in their type, types being half a decade apart."""
+    rates = planted(num_modules, seed=6)
+    kind = rates.module.astype(int) % num_kinds
+    return Measured(kind.astype(str), rates.module, rates.pattern, rates.bank, rates.log10_ber + 0.5 * kind)
+
+
+def test_types_are_told_apart_only_where_there_are_enough_modules_of_each() -> None:
+    for num_kinds, told in ((2, True), (4, False)):
+        spreads = dict(zip(EFFECTS, fit_banks(of_kinds(num_kinds, 9)).spreads, strict=True))
+        assert bool(spreads["kind",] > 0.0) is told
+        assert bool(spreads["kind", "bank"] > 0.0) is told
+        assert spreads["module",] > 0.0
+
+
+def test_an_unseen_module_of_a_seen_type_is_predicted_as_its_like_where_types_are_told() -> None:
+    rates = of_kinds(2, 12)
+    model = fit_banks(rates)
+    stranger = [
+        Measured(np.array([kind]), np.array(["x"]), rates.pattern[:1], rates.bank[:1], np.zeros(1)) for kind in "01"
+    ]
+    low, high = (float(model.predict(each)[0][0]) for each in stranger)
+    assert high > low

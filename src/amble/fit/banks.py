@@ -3,7 +3,8 @@
 A mixed model in log10: a rate is the vendor's mean plus independent normal effects of module type, data pattern, bank,
 module, and their pairs, plus noise. The variances are found by maximum likelihood; predictions are the conditional
 means (best linear unbiased predictions), which shrink what rests on few measurements. Rates under the smallest one that
-can be seen are set to a floor, so that spreads near the floor are too small.
+can be seen are set to a floor, so that spreads near the floor are too small. Types are told apart only where there are
+several modules of each (`_MODULES_OF_A_KIND`): with one or two of a type its effect cannot be told from theirs.
 
 Letters: N rates, M rates asked for, E effects.
 """
@@ -34,6 +35,8 @@ EFFECTS = (
     ("module", "bank"),
 )
 
+_MODULES_OF_A_KIND = 3  # on average
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
@@ -54,7 +57,8 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BankModel:
-    """A fitted model: mean, standard deviation of each effect [E] and of the noise, and the rates behind it."""
+    """A fitted model: mean, standard deviation of each effect [E] (0 where it is left out) and of the noise, the rates
+    behind it."""
 
     mean: float
     spreads: Floats
@@ -76,20 +80,28 @@ def fit_banks(seen: Measured) -> BankModel:
     """Fit the standard deviations by maximum likelihood; ValueError for fewer than three rates."""
     if len(seen.log10_ber) < 3:
         raise ValueError("fit at least three rates")
-    same = [_same(seen, seen, effect) for effect in EFFECTS]
+    told = _told_apart(seen)
+    same = [_same(seen, seen, effect) for effect in told]
     scale = max(float(seen.log10_ber.std()), 1e-3)
-    start = np.log(np.full(len(EFFECTS) + 1, scale / 3.0))
+    start = np.log(np.full(len(told) + 1, scale / 3.0))
 
     def cost(logs: Floats) -> tuple[float, Floats]:
         return _minus_log_likelihood(logs, same, seen.log10_ber)
 
     bounds = [(np.log(scale * 1e-3), np.log(scale * 10.0))] * len(start)
     found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
-    spreads, noise = np.exp(found.x[:-1]), float(np.exp(found.x[-1]))
+    fitted = dict(zip(told, np.exp(found.x[:-1]), strict=True))
+    spreads, noise = np.array([fitted.get(effect, 0.0) for effect in EFFECTS]), float(np.exp(found.x[-1]))
     covariance = _covariance(seen, seen, spreads) + noise**2 * np.eye(len(seen.log10_ber))
     factor = cho_factor(covariance, lower=True)
     mean = _mean(factor, seen.log10_ber)
     return BankModel(mean, spreads, noise, seen, cho_solve(factor, seen.log10_ber - mean), factor)
+
+
+def _told_apart(seen: Measured) -> tuple[tuple[str, ...], ...]:
+    """Return the effects that these modules can tell."""
+    enough = len(np.unique(seen.module)) >= _MODULES_OF_A_KIND * len(np.unique(seen.kind))
+    return EFFECTS if enough else tuple(effect for effect in EFFECTS if "kind" not in effect)
 
 
 def _minus_log_likelihood(logs: Floats, same: list[Floats], values: Floats) -> tuple[float, Floats]:
