@@ -1,11 +1,15 @@
-"""100,000 requests against the real server, good ones and bad ones: nothing lost, nothing wrong, memory bounded.
+"""100,000 requests against the real server, good and bad ones, and 1,000,000 in virtual time: nothing lost, no growth.
 
-A tiny network, so that it is the server that is soaked: of a hundred requests ninety are good (every answer is
-checked), five cannot be on time, three are malformed, two hang up before their answer.
+In real time a tiny network, so that it is the server that is soaked: of a hundred requests ninety are good (every
+answer is checked), five cannot be on time, three are malformed, two hang up before their answer. In virtual time the
+engine and the default governor on a simulated device, Poisson arrivals at 85 % of its FP32 capacity (`virtual.py`).
+
+    python bench/soak.py --only virtual --out FILE     leaves what FILE says of the other half as it is
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import signal
@@ -18,10 +22,12 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import document
 import onnx
 from onnx import TensorProto, helper
+from virtual import poisson, served
 
 USERS = 16
 WARM = 0.2  # share of the requests after which memory must not grow any more
@@ -104,10 +110,11 @@ def _resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
-def main() -> None:
+Half = tuple[list[dict[str, Any]], list[document.Target]]
+
+
+def real(count: int) -> Half:
     """Start the server, soak it, stop it, and see what is left."""
-    options = document.options("soak", __doc__)
-    count = 5_000 if options.quick else 100_000
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
         free.close()
@@ -126,20 +133,62 @@ def main() -> None:
         last_bytes = _resident_bytes(running.pid)
         running.send_signal(signal.SIGTERM)
         running.communicate(timeout=60)
-    warm_bytes = next(size for number, size in soak.memory if number >= WARM * count)
-    answered = sum(soak.told.values())
-    expected = count - sum(1 for number in range(count) if number % 100 >= 98)
     results = [{"kind": kind, "status": status, "count": many} for (kind, status), many in sorted(soak.told.items())]
     results += [{"sent": number, "resident_bytes": size} for number, size in soak.memory]
     results.append({"requests": count, "time_s": took_s, "rate_hz": count / took_s, "exit": running.returncode})
-    growth = last_bytes - warm_bytes
-    targets = [
-        document.target("requests without any answer", want="<= 0", value=expected - answered, unit="1"),
+    return results, _judged(soak, last_bytes, running.returncode)
+
+
+def _judged(soak: Soak, last_bytes: int, code: int) -> list[document.Target]:
+    warm_bytes = next(size for number, size in soak.memory if number >= WARM * soak.count)
+    expected = soak.count - sum(1 for number in range(soak.count) if number % 100 >= 98)
+    growth, unanswered = last_bytes - warm_bytes, expected - sum(soak.told.values())
+    return [
+        document.target("requests without any answer", want="<= 0", value=unanswered, unit="1"),
         document.target("wrong answers", want="<= 0", value=soak.wrong, unit="1"),
         document.target("memory grown since warm", want=f"<= {MOST_GROWTH_BYTES}", value=growth, unit="bytes"),
-        document.target("exit code after SIGTERM", want="<= 0", value=running.returncode, unit="1"),
+        document.target("exit code after SIGTERM", want="<= 0", value=code, unit="1"),
     ]
-    document.finish(options, results, targets)
+
+
+def virtual(count: int) -> Half:
+    """Serve as many in virtual time."""
+    found = served("virtual soak", poisson(141.0, count))
+    grown_bytes = found["grown_mb"] * (1 << 20)
+    return [found], [
+        document.target("virtual: requests served", want=f">= {count}", value=found["requests"], unit="1"),
+        document.target("virtual: without answer or refusal", want="<= 0", value=found["lost"], unit="1"),
+        document.target(
+            "virtual: memory grown since the first part",
+            want=f"<= {MOST_GROWTH_BYTES}",
+            value=grown_bytes,
+            unit="bytes",
+        ),
+    ]
+
+
+def _kept(out: Path | None, *, of_virtual: bool) -> Half:
+    """Return what the last result says of one half."""
+    if out is None or not out.exists():
+        return [], []
+    old = json.loads(out.read_text(encoding="utf-8"))
+    results = [each for each in old["results"] if (each.get("run") == "virtual soak") == of_virtual]
+    names = [each for each in old["targets"] if each["target"].startswith("virtual: ") == of_virtual]
+    return results, [document.Target(**each) for each in names]
+
+
+def main() -> None:
+    """Run both halves, or one of them beside what is known of the other."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--only", choices=("real", "virtual"))
+    asked, others = parser.parse_known_args()
+    options = document.options("soak", __doc__, others)
+    small = options.quick
+    halves = (
+        _kept(options.out, of_virtual=False) if asked.only == "virtual" else real(5_000 if small else 100_000),
+        _kept(options.out, of_virtual=True) if asked.only == "real" else virtual(50_000 if small else 1_000_000),
+    )
+    document.finish(options, [*halves[0][0], *halves[1][0]], [*halves[0][1], *halves[1][1]])
 
 
 if __name__ == "__main__":

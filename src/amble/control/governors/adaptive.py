@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import NamedTuple
 
+from threadpoolctl import threadpool_limits
+
 from amble.control.batcher import Pace, fitting_batch, lateness_s
 from amble.control.governor import NEVER_S, Decision, Observation
 from amble.control.governors.budget import Budget
@@ -196,14 +198,15 @@ class Amble:
         return state._replace(slowdown=slowdown, rate=rate, saved=saved, kept=kept, company=company, sure=sure)
 
     def _policies(self) -> tuple[tuple[Policy, ...], ...]:
-        """Solve for every clump and rate of the grid."""
+        """Solve for every clump and rate of the grid; the matrices are small: threads would wait for each other."""
         step_hz = self.tuning.ceiling * self.gears[-1].capacity_hz / self.tuning.grid
         rates_hz = [step_hz * (place + 1) for place in range(self.tuning.grid)]
         deadline_s = self.objective.latency_s
-        return tuple(
-            tuple(self._policy(Load(rate_hz, deadline_s, clump)) for rate_hz in rates_hz)
-            for clump in self.tuning.clumps
-        )
+        with threadpool_limits(limits=1, user_api="blas"):
+            return tuple(
+                tuple(self._policy(Load(rate_hz, deadline_s, clump)) for rate_hz in rates_hz)
+                for clump in self.tuning.clumps
+            )
 
     def _policy(self, load: Load) -> Policy:
         """Solve for one load, with no more refusals than the baseline's or the percentile's."""
