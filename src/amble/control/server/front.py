@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -21,7 +22,7 @@ from amble.control.server.dashboard import Panel
 from amble.control.server.desk import Desk, Listener, Room
 from amble.control.server.http import Http
 from amble.control.server.model import Loader
-from amble.control.server.process import tuned
+from amble.control.server.process import set_niceness, tuned
 from amble.control.server.protocol import Fault
 from amble.control.server.repository import Repository
 from amble.core.errors import Refused
@@ -92,7 +93,9 @@ def serve(
     Models in ``folder`` that cannot be loaded are reported by the repository; those in ``named`` must load.
     """
     web = _extra("amble.control.server.web")
-    with tuned(), asyncio.Runner(loop_factory=web.new_loop) as runner:
+    with tuned() as niceness, asyncio.Runner(loop_factory=web.new_loop) as runner:
+        computing = ThreadPoolExecutor(thread_name_prefix="amble", initializer=set_niceness, initargs=(niceness,))
+        runner.get_loop().set_default_executor(computing)
         return runner.run(_Front(device, load, doors, named, folder, listeners).run(on_ready))
 
 
