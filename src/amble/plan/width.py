@@ -32,6 +32,8 @@ Resource = Literal["latency", "energy"]
 _PRICES = 40
 _MOST_CANDIDATES = 40
 _MOST_PRICES = 60_000  # combinations that layers are priced at
+_CLOSE = 1e-4
+_REACH = 2  # candidates that an exchange goes up or down
 _LEAST_GAIN = 1e-12
 
 
@@ -267,6 +269,8 @@ def _priced(
         price = high if low == 0.0 else (low * high) ** 0.5
         value, choice = _solve(asked, order, price)
         bound = max(bound, value - price * budget)
+        if min(map(asked.loss, found)) <= bound * (1.0 + _CLOSE) or (low and high < low * (1.0 + _CLOSE)):
+            break
         if asked.cost(choice) <= budget:
             found.append(choice)
             high = price
@@ -292,7 +296,10 @@ def _exchanged(asked: Problem, choice: tuple[int, ...], budget: float) -> tuple[
 
 
 def _best_exchange(asked: Problem, choice: tuple[int, ...], budget: float) -> tuple[int, ...] | None:
-    moves = [(g, at) for g, widths in enumerate(asked.widths) for at in range(len(widths)) if at != choice[g]]
+    near = [
+        range(max(0, at - _REACH), min(len(w), at + _REACH + 1)) for at, w in zip(choice, asked.widths, strict=True)
+    ]
+    moves = [(group, at) for group, places in enumerate(near) for at in places if at != choice[group]]
     if not moves:
         return None
     cost = np.array([_change(asked, choice, move) for move in moves])
