@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tail
-from tail import Again, Base, Repeated, Table, Timed, Trained
+from tail import Again, Base, FullSize, Repeated, Table, Timed, Trained
 
 WIDTHS = {"blind": {"a": 23}, "latency mode": {"a": 16}, "accuracy mode": {"a": 32}, "planned": {"a": 48}}
 
@@ -74,6 +74,12 @@ def test_a_repeated_cell_has_to_come_out_alike() -> None:
     logged = trained("blind", 0.8)
     found = list(tail.targets(table(logged), ["vgg"], [1], Repeated(logged, Again(0.801, 0.801, 1.0))))
     assert [(each.value, each.met) for each in found[-2:]] == [(pytest.approx(0.1), True), (0.0, True)]
+
+
+def test_filled_stairs_have_to_save_time_at_full_size() -> None:
+    found = [FullSize("vgg16", "blind", 0.4, 1.0), FullSize("vgg16", "filled up to blocks of 16", 0.3, 1.2)]
+    (target,) = tail.full_size_targets(found)
+    assert (target.value, target.met) == (pytest.approx(0.25), True)
 
 
 def test_records_tell_times_and_widths_of_every_line() -> None:
