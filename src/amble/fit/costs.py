@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import bdtr
@@ -27,6 +28,7 @@ __all__ = ["COSTS", "Costs", "Error", "Surfaces", "costs", "read_off"]
 
 
 _SURE = 0.95  # probability that a margin is no lower than the percentile it stands for
+_IN_LINE, _HALVINGS = 20_000, 12  # requests in a row that a margin is tried on, and steps to find it
 _TAIL = 0.9  # quantile beyond which the tail is taken for exponential, where runs are too few for a bound
 
 
@@ -117,13 +119,14 @@ class Costs:
         )
 
     def margin(self, percentile: float) -> float:
-        """Return an upper tolerance bound for the percentile of single runs over their prediction, at least 1.
+        """Return the time to keep for a request, over its prediction, so that the percentile is in time; at least 1.
 
-        The percentile of so few runs is an estimate, which would break half of its promises. The order statistic is
-        taken that lies above the percentile in 95 % of samples (Wilks 1941); where the runs are too few for one, the
-        tail is continued as an exponential and its scale read as much higher.
+        It is an upper tolerance bound, since the percentile of so few runs is an estimate, which would break half of
+        its promises: the order statistic that lies above the percentile in 95 % of samples (Wilks 1941); where the runs
+        are too few for one, the tail is continued as an exponential and its scale read as much higher. And it holds
+        for a request every deadline, where one that is very late makes the next ones wait (Lindley 1952).
         """
-        return max(1.0, _tolerance_bound(np.array(self.residuals), percentile, self.runs)) if self.residuals else 1.0
+        return _margin(self.residuals, percentile, self.runs) if self.residuals else 1.0
 
 
 COSTS = Format("costs", 1, Costs)
@@ -178,6 +181,28 @@ def read_off(costs: Costs, table: Table) -> Prediction:
     low, high = np.quantile(costs.residuals, [0.05, 0.95]) if costs.residuals else (np.nan, np.nan)
     off = np.nan if costs.error.power_p95 is None else costs.error.power_p95
     return Prediction(time_s, low * time_s, high * time_s, power_w, power_w / (1 + off), power_w * (1 + off))
+
+
+@lru_cache(maxsize=256)
+def _margin(residuals: tuple[float, ...], percentile: float, runs: int) -> float:
+    seen = np.array(residuals)
+    error = 1.645 * np.sqrt(percentile * (1 - percentile) / runs)
+    surer = percentile + min(float(error), (1 - percentile) / 2)
+    return max(1.0, _tolerance_bound(seen, percentile, runs), _in_line(seen, surer))
+
+
+def _in_line(residuals: FloatArray, percentile: float) -> float:
+    """Return the least room per request with which this share is in time when a request comes each time it ends."""
+    service = np.quantile(residuals, (np.arange(_IN_LINE) + 0.5) / _IN_LINE)
+    service = np.random.default_rng(0).permutation(service)
+    low, high = float(service.mean()), float(service.max())
+    for _ in range(_HALVINGS):
+        room = (low + high) / 2
+        behind = np.concatenate([[0.0], np.cumsum(service[:-1] - room)])
+        wait = behind - np.minimum.accumulate(behind)
+        late = float(np.mean(wait + service > room))
+        low, high = (low, room) if late <= 1 - percentile else (room, high)
+    return high
 
 
 def _tolerance_bound(residuals: FloatArray, percentile: float, runs: int) -> float:
