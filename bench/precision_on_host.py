@@ -236,7 +236,7 @@ def prepared(folder: Path, *, quick: bool) -> Setting:
         return [bool(each) for each in found]
 
     right = kept(folder, "fp32_right", judged)
-    step_s, factor = (0.7, 1.35) if quick else (3.0, FACTOR)
+    step_s, factor = (0.7, 1.35) if quick else (2.0, FACTOR)
     return Setting(graphs, runner, examples, np.array(right, dtype=bool), variants, step_s, factor)
 
 
