@@ -9,6 +9,7 @@ without batching, which gains nothing on this CPU. BentoML is left out: it does 
 
 A slice is one server with one network, below three minutes. Slices that were measured are kept under build/ and not
 measured again (`--fresh`: all of them anew), so that a run can be taken in pieces: ``--slice amble/mobilenetv2``.
+`--kept` sums up what there is and measures nothing.
 
 The load generator keeps freed memory (glibc's MALLOC_*), as it would otherwise spend more time on page faults of its
 own than the request takes; over gRPC, as over HTTP, the request's bytes are made beforehand.
@@ -301,9 +302,14 @@ def sliced(kind: str, network: str, *, quick: bool) -> Slice:
     return {"records": records, "facts": facts}
 
 
+def place(kind: str, network: str, *, quick: bool) -> Path:
+    """Where a slice is kept."""
+    return ROOT / "build" / "serve" / ("quick" if quick else "full") / f"{network}-{kind}.json"
+
+
 def kept(kind: str, network: str, *, quick: bool, fresh: bool) -> Slice:
     """Return a slice that was measured before, or measure it and keep it."""
-    path = ROOT / "build" / "serve" / ("quick" if quick else "full") / f"{network}-{kind}.json"
+    path = place(kind, network, quick=quick)
     if fresh or not path.exists():
         found = sliced(kind, network, quick=quick)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -316,6 +322,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--slice", metavar="SERVER/NETWORK")
     parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--kept", action="store_true")
     own, rest = parser.parse_known_args()
     options = document.options("serve", __doc__, rest)
     if own.slice:
@@ -328,6 +335,8 @@ def main() -> None:
         facts: dict[str, dict[str, float | None]] = {}
         for kind in KINDS:
             if kind != "amble" and not Path(_peer(kind)).exists():
+                continue
+            if own.kept and not place(kind, network, quick=options.quick).exists():
                 continue
             found = kept(kind, network, quick=options.quick, fresh=own.fresh)
             results += found["records"]
