@@ -128,7 +128,7 @@ def fit(source: Profile | Path, *, model: str = "amble") -> Costs | FittedTable:
 def predict(fitted: Costs | FittedTable | Path, *, at: Path, output: Path | None = None) -> Prediction:
     """Predict time and power, with 90 % intervals, at the rows of a table of points; written to ``output`` if given.
 
-    Only the clock that was asked for is used. Workloads that were never fitted get the middle of others, with wide ends.
+    Only the clock that was asked for is used. Workloads that were never fitted get the middle of others, widely bound.
     """
     known = read(fitted) if isinstance(fitted, Path) else fitted
     points = read_table(at)
