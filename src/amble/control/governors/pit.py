@@ -38,10 +38,14 @@ class PitState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pit:
-    """The two-knob rule. ``margin`` is in multiples of the time of one request at FP32 and the top clock."""
+    """The two-knob rule. ``margin`` is in multiples of the time of one request at FP32 and the top clock.
+
+    It is asked of deadlines only: the slack until the next expected arrival is below it at any load above a half, and a
+    rule that wants it then never comes back from INT8.
+    """
 
     ladder: Ladder
-    reserve: float = 0.05
+    reserve: float = 0.02
     margin: float = 1.0
     patience: int = 3
     name: str = "pit"
@@ -74,7 +78,7 @@ class Pit:
         if overload or self._slack_s(top, seen, rate_hz) < 0:
             at_top = state.level > 0 or state.place == 0
             return (len(self.ladder.levels) - 1 if at_top else 0), 0, 0
-        margin_s = self.margin * top.latency_s[0]
+        margin_s = self.margin * top.latency_s[0] if seen.due_s and seen.due_s[0] < NEVER_S else 0.0
         here = self.ladder.levels[state.level].rungs[state.place]
         if self._slack_s(here, seen, rate_hz) < margin_s:
             return state.level, state.place, 0
