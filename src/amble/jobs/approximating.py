@@ -8,32 +8,25 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import onnx
-
-from amble import bundled, jobs
+from amble import jobs
 from amble.core import files
-from amble.core.dram import Bitline, DramErrors, ErrorModel, Uniform
 from amble.core.dram_energy import Module
-from amble.core.draws import key_of
 from amble.core.errors import Refused
 from amble.core.files import Format
-from amble.core.memories import MemoryProfile, line_rates
+from amble.core.memories import MemoryProfile
 from amble.core.partitions import BandEnergy, DramPlan, LayerMemory, Partition, Proof, Setting, Stored
 from amble.core.variants import Allowance
 from amble.devices import memory
+from amble.jobs.injecting import Faulty, halves, on_module, proof, proven, trials
 from amble.jobs.retraining import lesson, retrained
 from amble.measure import tolerance
-from amble.measure.accuracy import Examples
 from amble.measure.tolerance import Judged, Rule, Tolerance
 from amble.plan import dram as planning
 from amble.plan.traffic import moved
-from amble.runtimes import hardening
-from amble.runtimes.faults import Bounds, Home, bounds_of
 from amble.runtimes.faulty_onnx import FaultyOnnx
 
 __all__ = [
@@ -47,15 +40,14 @@ __all__ = [
     "on_module",
     "partitions_of",
     "proof",
+    "proven",
     "stored",
     "trials",
 ]
 
 _DECADES = (-9.0, -1.0, 0.25)  # of the coarse search
-_MARGIN = 0.25  # of the range of clean values, on either side
 _NUM_PARTITIONS = 8
 _MOST_BER = 0.05  # settings beyond are not worth offering
-_SHOWN_SHARE, _CONFIDENCE = 0.95, 0.95
 _FINE_FACTOR = 4.0
 FACTORS = (1.0, 10.0, 100.0)
 """Of bit errors at low voltage over the lower bound that is known (decision 3)."""
@@ -114,27 +106,13 @@ def dram(
         keep = None if keep is None else keep.with_name(f"{keep.name}.{retrain}")
     rule = Rule(max_loss=most, resolution=1.0 / len(found))
     bears = borne(network, rule, fine=fine, seed=seed, keep=keep, on_progress=on_progress)
-    duration_s, tensors = stored(network, bears.rates, made, sum(each.flops for each in graph.operators))
-    partitions = partitions_of(made, profile, duration_s, factor)
-    other = network.on(judged)
-    proofs: list[Proof] = []
-
-    def verify(each: DramPlan) -> tuple[bool, str]:
-        shown = proven(each, network=other, profile=profile, max_loss=most, seed=seed, on_progress=on_progress)
-        proofs.append(shown[2])
-        return shown[:2]
-
-    plan = planning.verified(lambda each: planning.assign(each, partitions), tensors, verify)
+    proving = _Proving(network.on(judged), profile, most, seed, on_progress)
+    plan = _mapped(
+        network, bears.rates, made, proving, flops=sum(each.flops for each in graph.operators), factor=factor
+    )
     if hardened is not None:
         files.write_bytes(hardened, network.hardened().SerializeToString())
-    limited = [replace(each, most_ber=plan.limits[each.name]) for each in tensors]
-    return replace(
-        by_layer(plan, network, made, duration_s),
-        precision=graph.precision,
-        proof=proofs[-1],
-        band=band(limited, made, profile, duration_s),
-        labels=_labels(made, profile, factor, duration_s),
-    )
+    return replace(plan, precision=graph.precision)
 
 
 def _after(network: Faulty, learn: Callable[[Path], Path], most: float) -> tuple[Faulty, float]:
@@ -148,80 +126,44 @@ def _after(network: Faulty, learn: Callable[[Path], Path], most: float) -> tuple
 
 
 @dataclass(frozen=True, slots=True)
-class Faulty:
-    """A network, examples, the bounds of its tensors, and its accuracy without errors."""
+class _Proving:
+    """Does as ``proof`` does, and keeps what was found."""
 
-    network: FaultyOnnx
-    examples: Examples
-    bounds: Mapping[str, Bounds]
-    clean: float
+    network: Faulty
+    profile: MemoryProfile
+    max_loss: float
+    seed: int
+    on_progress: OnProgress
+    proofs: list[Proof] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, network: FaultyOnnx, examples: Examples) -> Faulty:
-        """Watch the clean network: floating-point tensors get bounds from what it does."""
-        values = {**network.observe(examples.inputs), **network.weights}
-        bounds = {
-            name: bounds_of(each, margin=_MARGIN, mode="zero")
-            for name, each in values.items()
-            if np.issubdtype(each.dtype, np.floating)
-        }
-        return cls(network, examples, bounds, 0.0).on(examples)
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """Return the tensors that may have errors."""
-        weights = self.network.weights
-        features = dict.fromkeys(layer.input for layer in self.network.layers)
-        return (*weights, *features)
-
-    def on(self, examples: Examples) -> Faulty:
-        """Return the same network on other examples."""
-        self.network.place({})
-        return replace(self, examples=examples, clean=_right(self.network, examples, 0))
-
-    def loss(self, homes: Mapping[str, tuple[DramErrors, int]], seed: int) -> float:
-        """Return the accuracy lost when tensors live in these memories, at these addresses."""
-        features = {layer.input for layer in self.network.layers}
-        self.network.place(
-            {
-                name: Home(errors, start, self.bounds.get(name), name in features, name in features)
-                for name, (errors, start) in homes.items()
-            }
+    def __call__(self, plan: DramPlan) -> tuple[bool, str]:
+        """Tell whether a mapping keeps its accuracy, and how that was seen."""
+        passed, said, shown = proven(
+            plan,
+            network=self.network,
+            profile=self.profile,
+            max_loss=self.max_loss,
+            seed=self.seed,
+            on_progress=self.on_progress,
         )
-        self.network.injector.forget()
-        self.network.inject_weights(seed)
-        lost = self.clean - _right(self.network, self.examples, seed)
-        return round(lost * len(self.examples)) / len(self.examples)  # one in a hundred is 0.01, and keeps one point
-
-    def hardened(self) -> onnx.ModelProto:
-        """Return the network with the bounds of its feature maps checked in the graph."""
-        features = {layer.input for layer in self.network.layers}
-        return hardening.hardened(self.network.model, {n: each for n, each in self.bounds.items() if n in features})
-
-    def at_rates(self, rates: Mapping[str, float], seed: int) -> float:
-        """Return the accuracy lost with uniform errors at these rates."""
-        return self.loss({name: (DramErrors(Uniform(1.0, rate)), 0) for name, rate in rates.items()}, seed)
+        self.proofs.append(shown)
+        return passed, said
 
 
-def _right(network: FaultyOnnx, examples: Examples, seed: int) -> float:
-    assert examples.labels is not None
-    scores = next(iter(network.run(examples.inputs, seed).values()))
-    return float((scores.reshape(len(examples), -1).argmax(axis=1) == examples.labels).mean())
-
-
-def halves(data: str | Path, name: str, count: int, read: Callable[[], Examples]) -> tuple[Examples, Examples]:
-    """Return examples to find rates with, and others to verify on."""
-    if str(data) == "bundled":
-        images, labels = bundled.fashion_mnist("held_out")
-        first = Examples({name: bundled.model_input(images[:count])}, labels[:count].astype(np.int64))
-        return first, read().rows(0, count)
-    every = read()
-    if every.labels is None:
-        raise Refused(f"{data} has no labels, without which no accuracy can be kept; add the array labels")
-    half = len(every) // 2
-    if half < 50:
-        raise Refused(f"{data} has {len(every)} examples; at least 100 are needed, half to find rates, half to verify")
-    return every.rows(0, min(half, count)), every.rows(half, half + min(half, count))
+def _mapped(
+    network: Faulty, rates: Mapping[str, float], made: Module, proving: _Proving, *, flops: float, factor: float
+) -> DramPlan:
+    """Map within these rates, prove it, and say all that a mapping says but the precision."""
+    duration_s, tensors = stored(network, rates, made, flops)
+    partitions = partitions_of(made, proving.profile, duration_s, factor)
+    plan = planning.verified(lambda each: planning.assign(each, partitions), tensors, proving)
+    limited = [replace(each, most_ber=plan.limits[each.name]) for each in tensors]
+    return replace(
+        by_layer(plan, network, made, duration_s),
+        proof=proving.proofs[-1],
+        band=band(limited, made, proving.profile, duration_s),
+        labels=_labels(made, proving.profile, factor, duration_s),
+    )
 
 
 class _Kept(dict[tuple[tuple[str, float], ...], Judged]):
@@ -335,68 +277,6 @@ def by_layer(plan: DramPlan, network: Faulty, made: Module, duration_s: float) -
         held_w=(plan.energy_j - sum(each.moved_j for each in layers)) / duration_s,
         nominal_held_w=(plan.nominal_j - sum(each.nominal_j for each in layers)) / duration_s,
     )
-
-
-def proof(
-    plan: DramPlan, *, network: Faulty, profile: MemoryProfile, max_loss: float, seed: int, on_progress: OnProgress
-) -> tuple[bool, str]:
-    """Run the mapping on modules that nobody has seen, their errors clustered on bitlines as measured."""
-    passed, said, _ = proven(
-        plan, network=network, profile=profile, max_loss=max_loss, seed=seed, on_progress=on_progress
-    )
-    return passed, said
-
-
-def proven(
-    plan: DramPlan, *, network: Faulty, profile: MemoryProfile, max_loss: float, seed: int, on_progress: OnProgress
-) -> tuple[bool, str, Proof]:
-    """Do as ``proof`` does, and return what every module lost, too."""
-    done = 0
-
-    def trial(_: Mapping[str, float], fresh: int) -> float:
-        nonlocal done
-        done += 1
-        on_progress("verifying", done, 59)
-        return on_module(plan, network, profile, fresh)
-
-    found = tolerance.verify(
-        trial, {}, max_loss=max_loss, share=_SHOWN_SHARE, confidence=_CONFIDENCE, seed=seed + 1_000_000
-    )
-    said = (
-        f"{found.num_kept} of {found.num_trials} fresh modules keep {max_loss * 100:.3g} points on "
-        f"{len(network.examples)} other examples, worst loss {found.worst_loss * 100:.3g} points: "
-        f"at least {found.share_low:.1%} do, with {_CONFIDENCE:.0%} confidence"
-    )
-    shown = Proof(network.clean, len(network.examples), max_loss, found.losses)
-    return found.share_low >= _SHOWN_SHARE - 1e-9, said, shown
-
-
-def trials(plan: DramPlan, *, network: Faulty, profile: MemoryProfile, num: int, seed: int) -> list[float]:
-    """Return the accuracy lost on ``num`` fresh modules [trial], on the examples that ``network`` holds.
-
-    Give examples that neither the rates nor the proof have seen (``network.on(examples)``), and a seed whose modules
-    they have not seen: those of `proof` start at its seed plus 1,000,000.
-    """
-    return [on_module(plan, network, profile, seed + 2_000_000 + trial) for trial in range(num)]
-
-
-def on_module(plan: DramPlan, network: Faulty, profile: MemoryProfile, module: int) -> float:
-    """Return the accuracy lost with the plan's tensors in this made module, errors persistent and on bitlines."""
-    made: dict[tuple[str, float], DramErrors] = {}
-    for each in plan.placed:
-        if each.ber > 0.0 and (each.partition, each.ber) not in made:
-            bank = key_of(module, each.partition)  # every bank has cells and bitlines of its own
-            made[each.partition, each.ber] = DramErrors(_shaped(each.ber, profile, bank), module=bank)
-    homes = {each.tensor: (made[each.partition, each.ber], each.start_bit) for each in plan.placed if each.ber > 0.0}
-    return network.loss(homes, module)
-
-
-def _shaped(rate: float, profile: MemoryProfile, module: int) -> ErrorModel:
-    """Return persistent errors of this rate, over bitlines as the profile says."""
-    if profile.line_shape is None:
-        return Uniform(rate, 1.0)
-    lines = line_rates(rate, profile.line_shape, num_lines=65_536, module=module)
-    return Bitline(lines, np.ones(len(lines)))
 
 
 def _labels(made: Module, profile: MemoryProfile, factor: float, duration_s: float) -> tuple[str, ...]:
