@@ -31,6 +31,7 @@ from amble.core.widths import Layer, Network, Widths
 BATCHES = (1, 8)
 PERCENT = 10
 _EXAMPLE = (1, 28, 28)
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def measured(name: str, batch: int, choices: Iterable[Mapping[str, int]], rounds
     """Measure one network at all widths, and predict each from the whole one."""
     model, network = skeleton(name)
     widths = [network.today, *(each for each in choices if each != network.today)]
-    time_s = Times(network, KEPT / f"layers-{name}-{batch}.json", batch)
+    time_s = Times(network, KEPT / f"cold-layers-{name}-{batch}.json", batch, _FLOAT_BYTES * network.params())
     layers_s = [latency_s(network, each, time_s) for each in widths]
     time_s.save()
     found_s = timed([session(resized(model, network, each)) for each in widths], (batch, *_EXAMPLE), rounds, runs)

@@ -23,6 +23,7 @@ class Times:
     network: Network
     path: Path
     batch: int = 1
+    between_bytes: int = 0  # that pass through the caches between two runs, as the rest of the network would read
     _known: dict[str, float] = field(default_factory=dict)
     _unsaved: int = 0
 
@@ -36,7 +37,7 @@ class Times:
         shape = shape_of(layer, self.network)
         key = f"{shape} batch {self.batch} {shape.padding} {inputs} {outputs}"
         if key not in self._known:
-            probe = OnnxLayers(self.batch)
+            probe = OnnxLayers(self.batch, self.between_bytes)
             self._known[key] = min(probe.time(shape, inputs, outputs, _RUNS).latency_s for _ in range(_ROUNDS))
             self._unsaved += 1
             if self._unsaved >= 50:
