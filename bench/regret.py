@@ -30,7 +30,7 @@ from amble.plan.single_clock import choose_by_risk
 Floats = NDArray[np.floating[Any]]
 
 DEADLINES = (1.1, 1.25, 1.5, 1.75, 2.0)
-PRICE = 0.1
+PRICE = 0.07
 HALF_INTERVAL = 1.645
 RULES = (  # label, model, how much of the stated deviation is believed
     ("amble", DEFAULT, 0.4),

@@ -60,7 +60,7 @@ def _pair(mine: Record, best: dict[str, float | None], output: str) -> str:
 
 def _short(value: object) -> str:
     assert isinstance(value, float)
-    return f"{value:.2g}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _share(value: object) -> str:
