@@ -10,7 +10,7 @@ import csv
 import gzip
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,10 @@ def bundled(folder: Path) -> Work:
     return opened(jobs.BUNDLED, data=folder / "data.npz", device="host", output=folder / "out", worth="l1")
 
 
-def table(work: Work) -> tuple[StaircaseTable, Record]:
+def table(work: Work, rounds: int) -> tuple[StaircaseTable, Record]:
     """Measure all staircases of a network."""
     begin_s = time.perf_counter()
-    made = table_of(work)
+    made = table_of(work, rounds)
     found = [each for each in made.staircases if each.outputs.edges or each.inputs.edges]
     return made, {
         "what": "staircase table",
@@ -60,11 +60,11 @@ def table(work: Work) -> tuple[StaircaseTable, Record]:
     }
 
 
-def predictions(work: Work, made: StaircaseTable, folder: Path) -> Iterator[Record]:
+def predictions(work: Work, made: StaircaseTable, folder: Path, budgets: Sequence[float]) -> Iterator[Record]:
     """Cut the network to several budgets, predict each from the table, and measure it beside the whole network."""
     pricing = priced(work, made)
     asked = problem(pricing, candidates(pricing))
-    for share in _BUDGETS:
+    for share in budgets:
         chosen = choose(asked, share * pricing.total({}))
         path = folder / f"cut-{share}.onnx"
         work.narrower.write(chosen.widths, path)
@@ -192,8 +192,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="amble-") as name:
         folder = Path(name)
         work = bundled(folder)
-        made, taken = table(work)
-        cut = list(predictions(work, made, folder))
+        made, taken = table(work, 3 if options.quick else 5)
+        cut = list(predictions(work, made, folder, _BUDGETS[1::2] if options.quick else _BUDGETS))
         edges = list(host_edges(made))
     waves = list(gpu_waves(options.data))
     searched = search()
