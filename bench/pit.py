@@ -290,7 +290,7 @@ def _loss(cell: dict[str, Record]) -> float:
 
 def _energy_ratio(cell: dict[str, Record]) -> float:
     rivals = [name for name in ("pit", "dvfs") if cell[name]["accuracy"] >= FLOOR]
-    return max(cell["amble"]["energy_j"] / cell[name]["energy_j"] for name in rivals)
+    return max(float(cell["amble"]["energy_j"] / cell[name]["energy_j"]) for name in rivals)
 
 
 def _more_missed(cell: dict[str, Record]) -> float:

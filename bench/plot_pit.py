@@ -86,8 +86,13 @@ def _panel(title: str, lines: Sequence[Line], place: int) -> list[str]:
     left = _LEFT + place * (_WIDTH + _LEFT)
     values = [value for _, _, points in lines for _, value in points] or [0.0]
     top, low = max(0.01, *values) * 1.05, min(0.0, *values)
-    x = lambda load: left + 6 + (_WIDTH - 12) * load / 1.1  # noqa: E731
-    y = lambda value: _TOP + _HEIGHT * (1 - (value - low) / (top - low))  # noqa: E731
+
+    def x(load: float) -> float:
+        return left + 6 + (_WIDTH - 12) * load / 1.1
+
+    def y(value: float) -> float:
+        return _TOP + _HEIGHT * (1 - (value - low) / (top - low))
+
     parts = [f'<text x="{left:.0f}" y="28">{title}</text>']
     for mark in range(5):
         value = low + mark * (top - low) / 4
@@ -120,9 +125,10 @@ def _figure(title: str, parts: Sequence[str], legend: dict[str, str]) -> str:
 def tables(document: Record) -> str:
     """Return the tables of the guide."""
     records, targets = document["results"], document["targets"]
-    return "\n\n".join(
-        [_shape(records), _sweep(records), _bound(records), _looseness(records), _kinds(targets), _missed(targets)]
-    )
+    parts = [_shape(records), _sweep(records), _bound(records), _looseness(records), _kinds(targets), _missed(targets)]
+    if document["quick"]:
+        parts.insert(0, "From a quick run: one network, few loads and INT8 factors, 500 requests of two seeds each.")
+    return "\n\n".join(parts)
 
 
 def _shape(records: Sequence[Record]) -> str:

@@ -99,7 +99,7 @@ def _changed(here: FloatArray, grid: _Grid) -> FloatArray:
     late = np.full_like(other, INFINITE)
     late[grid.stall :] = other[: len(other) - grid.stall]
     late[0] = other[0]
-    return np.minimum(here, late)
+    return np.asarray(np.minimum(here, late))
 
 
 def _serve(
