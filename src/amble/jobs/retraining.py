@@ -64,27 +64,23 @@ def retrained(
 ) -> Path:
     """Write the network retrained for so many epochs; Refused without torch, and for networks it cannot express."""
     try:
-        import torch
-
         from amble.adapt.learning.exporting import to_onnx
-        from amble.adapt.learning.hardening import TOP_RATE, harden
+        from amble.adapt.learning.hardening import TOP_RATE, as_tensors, harden
         from amble.adapt.learning.importing import to_torch
-        from amble.adapt.learning.training import Labelled, Recipe
+        from amble.adapt.learning.training import Recipe
     except ImportError as error:
         raise Refused(f"retraining needs {error.name}: pip install 'amble[torch]'") from error
 
-    def labelled(examples: Examples) -> Labelled:
-        (values,) = examples.inputs.values()
-        return Labelled(torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(examples.labels))
-
     (name,) = given.learning.inputs
-    network, learning = to_torch(model), labelled(given.learning)
+    assert given.learning.labels is not None
+    assert given.choosing.labels is not None
+    network, learning = to_torch(model), as_tensors(given.learning.inputs[name], given.learning.labels)
     harden(
         network,
         learning,
         Recipe(epochs, top_rate=TOP_RATE, batch=_BATCH, seed=seed, patience=epochs),
         ber=_BER,
-        held_out=labelled(given.choosing),
+        held_out=as_tensors(given.choosing.inputs[name], given.choosing.labels),
         on_epoch=lambda epoch: on_progress("epochs", epoch.number, epochs),
     )
     to_onnx(network, output, learning.inputs[:2], inputs=name)

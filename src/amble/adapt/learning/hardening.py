@@ -9,14 +9,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import nn
 
 from amble.adapt.learning.retrain import Averaged, robust, weight_limits
 from amble.adapt.learning.training import Distillation, Epoch, Labelled, Recipe
 from amble.adapt.learning.unreliable import FreshErrors, Precision, Unreliable, layers, ranges, stores
 
-__all__ = ["TOP_RATE", "cut_inputs", "harden"]
+__all__ = ["TOP_RATE", "as_tensors", "cut_inputs", "harden"]
 
 TOP_RATE = 0.004  # of learning: a trained network must not be unlearned
 _TAIL = 1e-3  # of values on either side, which are cut
@@ -55,6 +59,11 @@ def harden(
     )
     cut_inputs(network, limits)
     return epochs
+
+
+def as_tensors(inputs: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> Labelled:
+    """Return examples [N, ...] and their labels [N] as training takes them."""
+    return Labelled(torch.from_numpy(np.ascontiguousarray(inputs)), torch.from_numpy(labels))
 
 
 def cut_inputs(network: nn.Module, limits: Mapping[str, tuple[float, float]]) -> None:
