@@ -12,7 +12,7 @@ One core, one thread; the generator of the load is the list of arrivals.
 
 A slice is the preparation (``--slice prepare``: variants, and times on both clocks) or one governor on one clock
 (``--slice wall/amble``), each a few minutes at most. Slices are kept under build/ and not measured again (``--fresh``:
-all of them anew), so that a run can be taken in pieces.
+all of them anew), so that a run can be taken in pieces; ``--kept`` sums up what there is.
 """
 
 from __future__ import annotations
@@ -173,6 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--slice", metavar="prepare|CLOCK/GOVERNOR")
     parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--kept", action="store_true")
     own, rest = parser.parse_known_args()
     options = document.options("precision_on_host", __doc__, rest)
     folder = ROOT / "build" / "precision_on_host" / ("quick" if options.quick else "full")
@@ -186,6 +187,8 @@ def main() -> None:
     for name, clock in clocks:
         bench = opened(setting, name, clock, folder)
         wanted = [each for each in governors(bench) if own.slice in (None, f"{name}/{each.name}")]
+        if own.kept:
+            wanted = [each for each in wanted if (folder / f"{name}-{each.name}.json").exists()]
         runs = [kept(folder, f"{name}-{each.name}", partial(staircase, setting, bench, each)) for each in wanted]
         results += [record for run in runs for record in run]
         targets += goals(setting, bench, runs) if own.slice is None else []
@@ -228,7 +231,8 @@ def prepared(folder: Path, *, quick: bool) -> Setting:
     count = 500 if quick else 5000
     examples = Examples({"image": bundled.model_input(images[:count])}, labels[:count].astype(np.int64))
     runner = OnnxRunner()
-    runner.run(graphs["int8"], OperatingPoint(precision="int8"), examples.request(0))
+    for precision in ("fp32", "int8") * 10:  # a server is warm before it is asked
+        runner.run(graphs[precision], OperatingPoint(precision=precision), examples.request(0))
     point = OperatingPoint(precision="fp32")
 
     def judged() -> list[bool]:
