@@ -191,7 +191,7 @@ def main() -> None:
             wanted = [each for each in wanted if (folder / f"{name}-{each.name}.json").exists()]
         runs = [kept(folder, f"{name}-{each.name}", partial(staircase, setting, bench, each)) for each in wanted]
         results += [record for run in runs for record in run]
-        targets += goals(setting, bench, runs) if own.slice is None else []
+        targets += goals(setting, bench, runs) if runs and own.slice is None else []
     if own.slice is None:
         document.finish(options, results, targets)
 
