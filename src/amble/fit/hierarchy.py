@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amble.fit.parameters import DEVICE, WORKLOAD, Geometry, active, rows_of, start
+from amble.fit.drawing import evenly, mirrored
+from amble.fit.parameters import DEVICE, WORKLOAD, active, rows_of, start
+from amble.fit.posterior import Posterior, Problem, Settings
 from amble.fit.response import respond, respond_time, sloped
 
-__all__ = ["Posterior", "Problem", "Settings", "covariance", "predicted", "sampled"]
+__all__ = ["covariance", "predicted", "sampled"]
 
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
@@ -43,47 +45,6 @@ _STARTS: tuple[dict[str, float], ...] = (
     {"overlap": -2.0, "host": -4.0, "floor": -1.0},
     {"overlap": 1.0, "host": -0.5, "floor": -3.0, "knee": 0.0},
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to fit: typical relative errors of time and power before anything is seen, and how much to pool."""
-
-    pooled_workloads: float = 0.5
-    num_samples: int = 32
-    fewer_samples: int = 24  # of more than most_workloads workloads
-    most_workloads: int = 24  # that the device is learnt from, evenly chosen
-    time_sigma: float = 0.01
-    power_sigma: float = 0.012
-    prior_points: float = 6.0  # weight of the typical errors, in points
-    evidence_share: float = 0.2  # tempering of the evidence of a start
-    weight_share: float = 0.3  # tempering of the evidence of a sample for one workload
-    robust_points: int = 10  # values a workload needs before single ones may be doubted
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What was measured, as logarithms without their level."""
-
-    flags: frozenset[str]
-    geometry: Geometry  # ratios are [w, n]
-    outputs: tuple[int, ...]  # 0 time, 1 power
-    value: Floats  # [w, m], 0 where unknown
-    known: NDArray[np.bool_]  # [w, m]
-    likeness: Floats  # [w, n, n] kernel between the points
-
-
-@dataclass(frozen=True, slots=True)
-class Posterior:
-    """Samples: parameters that fit best, and ones drawn around them; trust is 1, less for a value doubted."""
-
-    device: Floats  # [s, d]
-    workload: Floats  # [s, w, z]
-    drawn: Floats  # [s, w, z]
-    weight: Floats  # [s, w]
-    sigma: Floats  # [s, outputs]
-    trust: Floats  # [s, w, m]
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,32 +384,18 @@ def _devices_drawn(
     schur = _arrow(problem, prior, state, at, share, np.zeros(len(state.device)))[0]
     total = settings.evidence_share * (evidence - 0.5 * (pull**2).sum(axis=1) - 0.5 * np.linalg.slogdet(schur)[1])
     odds = np.exp(total - total.max())
-    chosen = _evenly_drawn(odds / odds.sum(), settings.num_samples, rng)
+    chosen = evenly(odds / odds.sum(), settings.num_samples, rng)
     root = np.linalg.cholesky(np.linalg.inv(schur))[chosen]
-    step = np.einsum("sab,sb->sa", root, _mirrored(root.shape[:2], rng))
+    step = np.einsum("sab,sb->sa", root, mirrored(root.shape[:2], rng))
     device = state.device[chosen].copy()
     mean, sd = prior.device_mean[prior.device_active], prior.device_sd[prior.device_active]
     device[:, prior.device_active] = np.clip(device[:, prior.device_active] + step, mean - 3.5 * sd, mean + 3.5 * sd)
     return chosen, device
 
 
-def _evenly_drawn(odds: Floats, num_samples: int, rng: np.random.Generator) -> Indices:
-    """Draw indices in proportion to their odds, each as often as it should be within one (systematic resampling)."""
-    at = (np.arange(num_samples) + rng.random()) / num_samples
-    found: Indices = np.minimum(np.searchsorted(np.cumsum(odds), at), len(odds) - 1)
-    return found
-
-
-def _mirrored(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-    """Draw normal numbers [s, ...], every second one the first one's opposite, so that means hold in few samples."""
-    half = rng.standard_normal((-(-shape[0] // 2), *shape[1:]))
-    found: Floats = np.stack([half, -half], axis=1).reshape(-1, *shape[1:])[: shape[0]]
-    return found
-
-
 def _workloads_drawn(prior: _Prior, state: _State, covariances: Floats, rng: np.random.Generator) -> Floats:
     root = np.linalg.cholesky(covariances + 1e-10 * np.eye(covariances.shape[-1]))
-    step = np.einsum("swab,swb->swa", root, _mirrored(root.shape[:3], rng))
+    step = np.einsum("swab,swb->swa", root, mirrored(root.shape[:3], rng))
     drawn = state.workload.copy()
     low, high = (prior.mean - 5 * prior.sd)[prior.active], (prior.mean + 5 * prior.sd)[prior.active]
     drawn[..., prior.active] = np.clip(drawn[..., prior.active] + step, low, high)
