@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amble.fit import siblings
-from amble.fit.hierarchy import Posterior, Problem, Settings, sampled, smooth_share
+from amble.fit.hierarchy import sampled, smooth_share
 from amble.fit.laws import Law, interpolation, knee_power, linear_power, overlap, power_law
 from amble.fit.parameters import DEVICE, Geometry, flags_of, geometry_of
+from amble.fit.posterior import Posterior, Problem, Settings
 from amble.fit.response import respond, respond_time
 from amble.fit.sweep import farthest_points, outside
 
