@@ -69,7 +69,8 @@ def resized(model: onnx.ModelProto, network: Network, widths: Widths) -> onnx.Mo
         for attribute in node.attribute:
             if attribute.name == "group" and layer.kind == "depthwise":
                 attribute.i = sizes[0]
-    _widen(made, constants, network.num_inputs(network.layers[-1], widths))
+    dense = next(each for each in network.layers if each.kind == "gemm")
+    _widen(made, constants, network.num_inputs(dense, widths))
     del made.graph.value_info[:]
     onnx.checker.check_model(made, full_check=True)
     return made
