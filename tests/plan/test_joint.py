@@ -84,6 +84,28 @@ def test_every_baseline_pays_for_the_memory_and_ratings_are_one_of_them() -> Non
         assert with_it == pytest.approx((each.predicted.energy_j or 0.0) + 3e-3 + 0.1 * joint.period_s)
 
 
+def test_without_a_period_every_plan_holds_the_memory_for_as_long_as_it_runs() -> None:
+    graph, costs = network()
+    alone = replace(planned(None), accounting="gross")
+    joint = with_memory(graph, costs, MAPPING, lambda known: alone)
+    fastest = alone.baselines[0]
+    assert fastest.predicted.latency_s != alone.predicted.latency_s
+    pairs = [(alone.predicted, joint.predicted), (fastest.predicted, joint.baseline(fastest.name).predicted)]
+    for before, after in pairs:
+        assert after.energy_j == pytest.approx((before.energy_j or 0.0) + 0.1 * before.latency_s)
+    assert joint.lower_bound_j == alone.lower_bound_j
+
+
+def test_operators_without_known_weights_take_no_layer_from_one_that_has_them() -> None:
+    graph, _ = network()
+    product = replace(graph.operators[0], gemm=Gemm(1, 4, 5), weight_bytes=0.0)
+    with_product = replace(graph, operators=(product, *graph.operators[1:]))
+    assert {name: layer.name for name, layer in layers_of(with_product, MAPPING).items()} == {
+        "op1": "first",
+        "op3": "second",
+    }
+
+
 def test_notes_say_what_is_only_predicted() -> None:
     notes = " ".join(planned(MAPPING).notes)
     assert "of memory an inference, predicted and not measured" in notes

@@ -98,14 +98,16 @@ def with_memory(graph: Graph, costs: CostModel, mapping: DramPlan, plan: Callabl
 def layers_of(graph: Graph, mapping: DramPlan) -> dict[str, LayerMemory]:
     """Return the layer of each operator that moves weights, in order, by the number of weights.
 
-    Refused where the graph has no operator for a layer.
+    An operator of which no weights are known is taken only where none has as many as the layer. Refused where
+    the graph has no operator for a layer.
     """
     if not mapping.layers:
         raise Refused("the mapping does not say what each layer moves; make it anew with amble dram")
     products = [operator for operator in graph.operators if operator.gemm is not None]
     found: dict[str, LayerMemory] = {}
     for layer in mapping.layers:
-        fitting = (each for each in products if each.name not in found and _num_weights(each) in (0, layer.num_weights))
+        free = [each for each in products if each.name not in found]
+        fitting = (each for num in (layer.num_weights, 0) for each in free if _num_weights(each) == num)
         operator = next(fitting, None)
         if operator is None:
             raise Refused(f"the mapping is of another network: {graph.name} has no operator for its layer {layer.name}")
@@ -120,24 +122,35 @@ def _num_weights(operator: Operator) -> int:
 
 
 def _held(schedule: Schedule, mapping: DramPlan, layers: Mapping[str, LayerMemory]) -> Schedule:
-    """Add what holding the memory costs, the baseline at ratings, and what all of that rests on."""
-    times_s = {"period": schedule.period_s, "above_idle": 0.0, "gross": schedule.predicted.latency_s}
-    held_j = mapping.held_w * times_s[schedule.accounting]
+    """Add what holding the memory costs, the baseline at ratings, and what all of that rests on.
+
+    Over a period that is the same whatever runs; without one each plan holds the memory for as long as it runs, and
+    the lower bound, which knows no time, is that of the rest.
+    """
+
+    def held_s(latency_s: float) -> float:
+        return {"period": schedule.period_s, "above_idle": 0.0, "gross": latency_s}[schedule.accounting]
+
+    def held(cost: Cost) -> Cost:
+        return _more(cost, mapping.held_w * held_s(cost.latency_s))
+
+    least_j = mapping.held_w * held_s(0.0)
     saved_j = sum(layer.nominal_j - layer.moved_j for layer in layers.values())
-    saved_j += mapping.nominal_held_w * times_s[schedule.accounting] - held_j
+    saved_j += (mapping.nominal_held_w - mapping.held_w) * held_s(schedule.predicted.latency_s)
     moved_j = sum(layer.moved_j for layer in layers.values())
-    predicted = _more(schedule.predicted, held_j)
+    predicted = held(schedule.predicted)
     ratings = Baseline(AT_RATINGS, _more(predicted, saved_j), meets=True)
+    held_j = mapping.held_w * held_s(schedule.predicted.latency_s)
     return replace(
         schedule,
         predicted=predicted,
-        lower_bound_j=None if schedule.lower_bound_j is None else schedule.lower_bound_j + held_j,
-        baselines=(*(replace(each, predicted=_more(each.predicted, held_j)) for each in schedule.baselines), ratings),
+        lower_bound_j=None if schedule.lower_bound_j is None else schedule.lower_bound_j + least_j,
+        baselines=(*(replace(each, predicted=held(each.predicted)) for each in schedule.baselines), ratings),
         frontier=tuple(
             replace(
                 each,
-                energy_j=each.energy_j + held_j,
-                lower_bound_j=None if each.lower_bound_j is None else each.lower_bound_j + held_j,
+                energy_j=each.energy_j + mapping.held_w * held_s(each.latency_s),
+                lower_bound_j=None if each.lower_bound_j is None else each.lower_bound_j + least_j,
             )
             for each in schedule.frontier
         ),
