@@ -198,8 +198,10 @@ def lateness(case: Case, num: int) -> Iterator[dict[str, object]]:
     latest_s = LATE_FACTOR * case.fastest_s * float(np.quantile(first, 0.999))
     steady = clocks.single(case.graph, case.costs, Deadline(latest_s, 0.5))
     second = ratios(case, steady, scenario, num, SEED_REHEARSED + 1)
-    residuals = tuple(np.quantile(np.concatenate([first, second]), np.linspace(0, 1, 10001)).tolist())
-    costs, deadline = replace(case.costs, residuals=residuals), Deadline(latest_s, 0.999)
+    rehearsed = np.concatenate([first, second])
+    residuals = tuple(np.quantile(rehearsed, np.linspace(0, 1, 10001)).tolist())
+    costs = replace(case.costs, residuals=residuals, runs=len(rehearsed))
+    deadline = Deadline(latest_s, 0.999)
     plans = {
         "amble": clocks.per_operator(case.graph, costs, deadline),
         "amble, punctual": punctuality.on_time(case.graph, costs, deadline),
