@@ -87,6 +87,15 @@ def test_a_stopped_search_goes_on_from_its_file(
     assert again.count("rates judged") == 0
 
 
+def test_a_search_with_another_seed_takes_nothing_from_the_file(
+    model: Path, data: Path, folder: Path, found: tuple[DramPlan, list[str]]
+) -> None:
+    kept, again = folder / "other.json", list[str]()
+    kept.write_bytes((folder / "kept.json").read_bytes())
+    mapped(model, data, keep=kept, seed=7, on_progress=lambda what, *_: again.append(what))
+    assert again.count("rates judged") > 3
+
+
 def test_single_tensors_bear_at_least_what_all_bear_together_and_more_errors_save_no_more(
     model: Path, data: Path, found: tuple[DramPlan, list[str]]
 ) -> None:

@@ -109,8 +109,27 @@ def test_what_retraining_costs_is_lost(tmp_path: Path) -> None:
     path = network(tmp_path)
     before = Faulty.of(FaultyOnnx(path), examples(400, seed=9))
     better = replace(before, clean=before.clean + 0.004)
-    after, left = _after(better, lambda to: shutil.copy(path, to), 0.01)
+    after, left = _after(better, lambda to: shutil.copy(path, to), 0.01, examples(400, seed=9))
     assert after.clean == before.clean
     assert left == pytest.approx(0.006)
     with pytest.raises(Refused, match="by itself"):
-        _after(replace(before, clean=before.clean + 0.02), lambda to: shutil.copy(path, to), 0.01)
+        _after(
+            replace(before, clean=before.clean + 0.02), lambda to: shutil.copy(path, to), 0.01, examples(400, seed=9)
+        )
+
+
+def test_what_retraining_costs_on_the_examples_that_verify_is_lost_too(tmp_path: Path) -> None:
+    path = network(tmp_path)
+    before = Faulty.of(FaultyOnnx(path), examples(400, seed=9))
+    other = examples(400, seed=8)
+    model = onnx.load(path)
+    first = numpy_helper.to_array(model.graph.initializer[0])
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(first * np.array([[-1], [1], [1]], "float32"), "w1"))
+
+    def spoilt(to: Path) -> Path:
+        onnx.save(model, to)
+        return to
+
+    easier = replace(before, clean=0.0)  # as if the half that finds rates had gained
+    with pytest.raises(Refused, match="by itself"):
+        _after(easier, spoilt, 0.01, other)

@@ -6,11 +6,14 @@ errors are injected for real, nothing changes a memory's settings.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from amble import jobs
 from amble.core import files
@@ -24,6 +27,7 @@ from amble.devices import memory
 from amble.jobs.injecting import Faulty, halves, on_module, proof, proven, trials
 from amble.jobs.retraining import lesson, retrained
 from amble.measure import tolerance
+from amble.measure.accuracy import Examples
 from amble.measure.tolerance import Judged, Rule, Tolerance
 from amble.plan import dram as planning
 from amble.plan.traffic import moved
@@ -59,6 +63,7 @@ OnProgress = Callable[[str, int, int], None]
 class _Judgement:
     rates: dict[str, float]
     judged: Judged
+    of: str = ""  # key of the network, its examples, the rule and the seed
 
 
 _KEPT = Format("tolerance", 1, list[_Judgement])
@@ -102,7 +107,7 @@ def dram(
     if retrain:
         given = lesson(data, graph.inputs[0].name, len(found), lambda: jobs.labelled(str(data), graph))
         learn = partial(retrained, Path(graph.source), given, epochs=retrain, seed=seed, on_progress=on_progress)
-        network, most = _after(network, learn, most)
+        network, most = _after(network, learn, most, judged)
         keep = None if keep is None else keep.with_name(f"{keep.name}.{retrain}")
     rule = Rule(max_loss=most, resolution=1.0 / len(found))
     bears = borne(network, rule, fine=fine, seed=seed, keep=keep, on_progress=on_progress)
@@ -115,11 +120,14 @@ def dram(
     return replace(plan, precision=graph.precision)
 
 
-def _after(network: Faulty, learn: Callable[[Path], Path], most: float) -> tuple[Faulty, float]:
-    """Return the network that ``learn`` writes to a file, and what it may still lose."""
+def _after(network: Faulty, learn: Callable[[Path], Path], most: float, judged: Examples) -> tuple[Faulty, float]:
+    """Return the network that ``learn`` writes to a file, and what it may still lose.
+
+    What that costs is the worse of the two halves: the proof compares the new network with itself, on ``judged``.
+    """
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
         after = Faulty.of(FaultyOnnx(learn(Path(folder) / "retrained.onnx")), network.examples)
-    cost = max(0.0, network.clean - after.clean)
+    cost = max(0.0, network.clean - after.clean, network.on(judged).clean - after.on(judged).clean)
     if cost >= most:
         raise Refused(f"retraining cost {cost * 100:.3g} points by itself; allow more loss, or give more examples")
     return after, most - cost
@@ -167,25 +175,35 @@ def _mapped(
 
 
 class _Kept(dict[tuple[tuple[str, float], ...], Judged]):
-    """Judgements that are written to a file as they are made."""
+    """Judgements that are written to a file as they are made; those ``of`` something else are not taken from it."""
 
-    def __init__(self, path: Path | None, told: Callable[[int], None]) -> None:
-        self._path, self._told = path, told
+    def __init__(self, path: Path | None, of: str, told: Callable[[int], None]) -> None:
+        self._path, self._of, self._told = path, of, told
         known = files.load(path, _KEPT) if path is not None and path.exists() else []
-        super().__init__({tuple(sorted(each.rates.items())): each.judged for each in known})
+        super().__init__({tuple(sorted(each.rates.items())): each.judged for each in known if each.of == of})
 
     def __setitem__(self, key: tuple[tuple[str, float], ...], value: Judged) -> None:
         super().__setitem__(key, value)
         self._told(len(self))
         if self._path is not None:
-            files.save([_Judgement(dict(rates), judged) for rates, judged in self.items()], self._path, _KEPT)
+            judgements = [_Judgement(dict(rates), judged, self._of) for rates, judged in self.items()]
+            files.save(judgements, self._path, _KEPT)
+
+
+def _named(network: Faulty, rule: Rule, seed: int) -> str:
+    """Return a key of all that a judgement rests on: the network, the examples, the rule and the seed."""
+    digest = hashlib.blake2b(f"{rule} {seed}".encode(), digest_size=16)
+    digest.update(network.network.model.SerializeToString(deterministic=True))
+    for values in (*network.examples.inputs.values(), network.examples.labels):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def borne(
     network: Faulty, rule: Rule, *, fine: bool, seed: int, keep: Path | None, on_progress: OnProgress
 ) -> Tolerance:
     """Find the rates that the network bears."""
-    known = _Kept(keep, lambda done: on_progress("rates judged", done, 0))
+    known = _Kept(keep, _named(network, rule, seed), lambda done: on_progress("rates judged", done, 0))
     found = tolerance.coarse(network.at_rates, network.types, rule, known=known, seed=seed, decades=_DECADES)
     if not fine:
         return found
