@@ -60,6 +60,7 @@ class FakeNarrower:
     network: Network = field(default_factory=layers)
     written: list[dict[str, int]] = field(default_factory=list)
     tuned: list[int] = field(default_factory=list)
+    checkpoints: list[Path] = field(default_factory=list)
     spoils: bool = False
 
     def write(self, widths: Widths, path: Path) -> None:
@@ -72,6 +73,7 @@ class FakeNarrower:
 
     def tune(self, widths: Widths, path: Path, *, epochs: int, checkpoint: Path, on_epoch: object) -> None:
         self.tuned.append(epochs)
+        self.checkpoints.append(checkpoint)
         self.write(widths, path)
 
 
@@ -264,3 +266,27 @@ def test_an_operator_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
     source = models.saved(tmp_path, made, "net.onnx")
     with pytest.raises(Refused, match="Erf"):
         prune(source, Wanted("0.7x"), data=tmp_path / "data.npz", device=DEVICE, output=tmp_path / "out")
+
+
+def test_another_tuning_to_the_same_widths_goes_on_from_no_checkpoint_of_this_one(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    for wanted, worth in ((1, "taylor"), (1, "taylor"), (2, "taylor"), (2, "l1")):
+        bench.prune(Wanted("0.6x", max_loss="100pt", epochs=wanted), importance=worth)
+    same, again, longer, other = bench.fake.checkpoints
+    assert same == again
+    assert len({same, longer, other}) == 3
+
+
+@pytest.mark.parametrize("budget", ["fast", "-3ms", "3", ""])
+def test_a_budget_that_cannot_be_read_is_refused_by_its_option(budget: str) -> None:
+    with pytest.raises(ValueError, match="--latency"):
+        Wanted(budget)
+    with pytest.raises(ValueError, match="--energy"):
+        Wanted(budget, resource="energy")
+
+
+def test_unknown_groups_are_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    with pytest.raises(Refused, match=r"--width: .* no group 'c'; its groups are a, b"):
+        bench.prune(Wanted("0.6x", widths={"c": 8}))
+    assert "stairs" not in bench.told

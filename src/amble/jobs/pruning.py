@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from amble.core import files
+from amble.core.draws import key_of
 from amble.core.errors import Infeasible, Refused
 from amble.core.pruning import FORMAT, SPACE, Narrowed, Pruning, Rival
 from amble.core.quantity import format_energy, format_time, parse_time_s
@@ -31,7 +32,6 @@ __all__ = ["FILE", "NETWORK", "Narrower", "Wanted", "prune", "unpaid"]
 FILE = "pruning.json"
 NETWORK = "pruned.onnx"
 
-_CHECKPOINT = "tuning.pt"
 _TRIES = 4  # of cutting and measuring, before training
 _OVER, _UNDER = 1.01, 0.97  # of the budget, where a measured time is as wanted
 _FLAT = 0.95  # of a layer's time, that its fastest width must be below to be worth a word
@@ -55,6 +55,22 @@ class Wanted:
     least_share: float = 0.1
     epochs: int = 3
     rounds: int = 5
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that cannot be read, before anything is measured for it."""
+        self.limit(1.0)
+
+    def limit(self, today: float) -> float:
+        """Return the budget [s, or J] of a network that takes this today. ValueError for one that cannot be read."""
+        text = self.budget.strip()
+        if text.endswith("x") and text[:-1].replace(".", "", 1).isdigit():
+            return float(text[:-1]) * today
+        if self.resource == "energy":
+            raise ValueError(f"--energy {text!r} is no budget of energy; write it as a share of today's, as in 0.7x")
+        try:
+            return parse_time_s(text)
+        except ValueError as error:
+            raise ValueError(f"--latency: {error}, or a share of today's, as in 0.7x") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +117,30 @@ def prune(
         narrow=narrow,
         on_progress=on_progress,
     )
+    _known(work.network, wanted.widths)
     table = table_of(work, wanted.rounds)
     on_stairs(table, work.network)
     pricing = priced(work, table, wanted.resource)
     edges = width.candidates(pricing, least_share=wanted.least_share)
     if design_space is not None:
         files.save(space_of(pricing, edges, work.graph), design_space, SPACE)
-    made = _Pruner(work, wanted, allowed, pricing, edges).run()
+    tuned = key_of(work.graph.digest, str(data), labels, importance, wanted.epochs)
+    made = _Pruner(work, wanted, allowed, pricing, edges, tuned).run()
     files.save(made, output / FILE, FORMAT)
     return made
 
 
+def _known(network: Network, widths: Widths) -> None:
+    """Refuse widths of groups that the network does not have."""
+    for name in widths:
+        if name not in network.by_name:
+            raise Refused(f"--width: {network.name} has no group {name!r}; its groups are {', '.join(network.today)}")
+
+
 def unpaid(pricing: Pricing, edges: Edges, widths: Widths) -> None:
     """Refuse widths that pay nothing: those inside a stair, which take as long as its end; and unknown groups."""
+    _known(pricing.network, widths)
     for name, asked in widths.items():
-        group = pricing.network.by_name.get(name)
-        if group is None:
-            raise Refused(f"{pricing.network.name} has no group {name!r}; its groups are {', '.join(edges)}")
         if asked in edges[name]:
             continue
         above = [each for each in edges[name] if each > asked]
@@ -128,13 +151,14 @@ def unpaid(pricing: Pricing, edges: Edges, widths: Widths) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Pruner:
-    """One pruning, step by step."""
+    """One pruning, step by step; ``tuned`` tells tunings apart that go to the same widths in another way."""
 
     work: Work
     wanted: Wanted
     allowed: Allowance
     pricing: Pricing
     edges: Edges
+    tuned: int
 
     def run(self) -> Pruning:
         """Choose, cut and measure, tune, judge."""
@@ -147,12 +171,7 @@ class _Pruner:
     @property
     def budget(self) -> float:
         """Return the budget [s, or J]."""
-        text = self.wanted.budget.strip()
-        if text.endswith("x") and text[:-1].replace(".", "", 1).isdigit():
-            return float(text[:-1]) * self.pricing.total({})
-        if self.wanted.resource == "energy":
-            raise ValueError(f"{text!r} is no budget of energy; write it as a share of today's, as in 0.7x")
-        return parse_time_s(text)
+        return self.wanted.limit(self.pricing.total({}))
 
     def _plan(self, folder: Path) -> _Plan:
         """Choose widths; measure the network cut to them; correct the target by what was found, and choose again."""
@@ -190,12 +209,11 @@ class _Pruner:
 
     def _tune(self, plan: _Plan) -> None:
         epochs, widths = self.wanted.epochs, plan.chosen.widths
-        path, checkpoint = self.work.output / NETWORK, self.work.output / _CHECKPOINT
+        path = self.work.output / NETWORK
         if not epochs:
             shutil.copy(plan.file, path)
             return
-        named = "-".join(str(widths[each.name]) for each in self.work.network.groups)
-        own = checkpoint.with_stem(f"{checkpoint.stem}-{named}"[:200])
+        own = self.work.output / f"tuning-{key_of(self.tuned, str(sorted(widths.items()))):032x}.pt"
         self.work.narrower.tune(
             widths,
             path,
