@@ -133,3 +133,26 @@ def test_what_retraining_costs_on_the_examples_that_verify_is_lost_too(tmp_path:
     easier = replace(before, clean=0.0)  # as if the half that finds rates had gained
     with pytest.raises(Refused, match="by itself"):
         _after(easier, spoilt, 0.01, other)
+
+
+def refused(folder: Path, given: Examples) -> str:
+    """Return why a network is not retrained with these examples."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with pytest.raises(Refused) as why:
+            retrained(network(folder), lesson("some.npz", "x", 100, lambda: given), folder / "a.onnx", epochs=1, seed=1)
+    return str(why.value)
+
+
+def test_labels_that_are_no_classes_of_the_network_are_refused(tmp_path: Path) -> None:
+    given = examples(2_000)
+    assert given.labels is not None
+    assert "labels has 1 to 4, the network's classes are 0 to 3" in refused(
+        tmp_path, replace(given, labels=given.labels + 1)
+    )
+    assert "labels has -1 to 2" in refused(tmp_path, replace(given, labels=given.labels - 1))
+
+
+def test_networks_with_several_inputs_are_refused(tmp_path: Path) -> None:
+    given = examples(2_000)
+    assert "2 inputs" in refused(tmp_path, replace(given, inputs={**given.inputs, "z": given.inputs["x"]}))

@@ -62,19 +62,24 @@ def retrained(
     seed: int,
     on_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Path:
-    """Write the network retrained for so many epochs; Refused without torch, and for networks it cannot express."""
+    """Write the network retrained for so many epochs; Refused without torch, for networks it cannot express, and
+    for labels that are none of the network's classes.
+    """
     try:
         from amble.adapt.learning.exporting import to_onnx
         from amble.adapt.learning.hardening import TOP_RATE, as_tensors, harden
         from amble.adapt.learning.importing import to_torch
-        from amble.adapt.learning.training import Recipe
+        from amble.adapt.learning.training import Recipe, classes_known
     except ImportError as error:
         raise Refused(f"retraining needs {error.name}: pip install 'amble[torch]'") from error
 
+    if len(given.learning.inputs) != 1:
+        raise Refused(f"{model.name} has {len(given.learning.inputs)} inputs; only networks with one can be retrained")
     (name,) = given.learning.inputs
     assert given.learning.labels is not None
     assert given.choosing.labels is not None
     network, learning = to_torch(model), as_tensors(given.learning.inputs[name], given.learning.labels)
+    classes_known(network, learning)
     harden(
         network,
         learning,

@@ -83,14 +83,15 @@ def opened(
 ) -> Narrowing:
     """Read a network, find which channels go together and rank them by their worth on these examples.
 
-    inputs: [example, ...]; labels: [example], or none. Refused for a network with several inputs or outputs, and for an
-    operator that cannot be read, with its name.
+    inputs: [example, ...]; labels: [example], or none. Refused for a network with several inputs or outputs, for an
+    operator that cannot be read, with its name, and for labels that are none of the network's classes.
     """
     names = _ports(path)
     module = importing.to_torch(path)
     for parameter in module.parameters():
         parameter.requires_grad_(True)
     data = Labelled(torch.from_numpy(inputs), None if labels is None else torch.from_numpy(labels))
+    training.classes_known(module, data)
     coupled = surgery.coupling(module, data.inputs[:2], name=path.stem)
     some = Labelled(data.inputs[:_RANKED], None if data.labels is None else data.labels[:_RANKED])
     ranked = surgery.importance(module, coupled, some, kind=worth)

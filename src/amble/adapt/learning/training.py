@@ -19,7 +19,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-__all__ = ["CrossEntropy", "Distillation", "Epoch", "Labelled", "Loss", "Recipe", "accuracy", "as_stored", "train"]
+from amble.core.errors import Refused
+
+__all__ = [
+    "CrossEntropy",
+    "Distillation",
+    "Epoch",
+    "Labelled",
+    "Loss",
+    "Recipe",
+    "accuracy",
+    "as_stored",
+    "classes_known",
+    "train",
+]
 
 _EVALUATED = 250  # inputs answered together
 
@@ -164,6 +177,20 @@ def accuracy(network: nn.Module, data: Labelled, *, prepare: Prepare = as_stored
     with torch.inference_mode():
         answers = [network(prepare(part, None)).argmax(1) for part in data.inputs.split(_EVALUATED)]
     return float((torch.cat(answers) == data.labels).float().mean())
+
+
+def classes_known(network: nn.Module, data: Labelled) -> None:
+    """Refuse labels that are none of the network's classes, and networks that do not give each class a score."""
+    if data.labels is None:
+        return
+    network.eval()
+    with torch.inference_mode():
+        scores = network(data.inputs[:1])
+    if scores.dim() != 2:
+        raise Refused(f"labels need a score for each class [example, class]; the network gives {list(scores.shape)}")
+    low, high = int(data.labels.min()), int(data.labels.max())
+    if low < 0 or high >= scores.shape[1]:
+        raise Refused(f"the array labels has {low} to {high}, the network's classes are 0 to {scores.shape[1] - 1}")
 
 
 @dataclass(slots=True)
