@@ -212,3 +212,15 @@ def test_what_cannot_be_kept_is_refused(model: Path, data: Path, tmp_path: Path)
         mapped(model, tmp_path / "few.npz")
     with pytest.raises(Refused, match="no memory module"):
         mapped(model, data, module="vendorZ")
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 0.5, -10.0])
+def test_a_factor_that_is_no_number_of_times_is_refused(model: Path, data: Path, factor: float) -> None:
+    with pytest.raises(ValueError, match="--factor"):
+        mapped(model, data, factor=factor)
+
+
+def test_a_negative_seed_is_a_wrong_argument(model: Path, data: Path) -> None:
+    done = CliRunner().invoke(main, ["dram", str(model), "--data", str(data), "--seed", "-1", "--dry-run"])
+    assert done.exit_code == 2
+    assert "--seed" in done.output

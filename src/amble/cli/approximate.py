@@ -40,7 +40,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="EPOCHS",
     help="First teach the network to bear errors (amble[torch]); needs --hardened.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the errors.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the errors.")
 @click.option("--hardened", type=_FILE, help="Also write the network that checks its feature maps itself (.onnx).")
 @output_option
 def dram(

@@ -7,6 +7,7 @@ errors are injected for real, nothing changes a memory's settings.
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -97,6 +98,8 @@ def dram(
     costs of the accuracy counts as lost. Refused where no mapping can be shown to keep the target, and for data without
     labels.
     """
+    if not 1.0 <= factor < math.inf:
+        raise ValueError(f"--factor is 1 or more, usually 1, 10 or 100, not {factor}")
     if retrain and hardened is None:
         raise Refused("a retrained network needs a file to be written to: name one with --hardened")
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
