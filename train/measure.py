@@ -2,8 +2,8 @@
 
 Prints one JSON line for each network, batch and distinct widths. Weights are random: times depend on shapes alone. All
 widths of a network take turns in rounds of random order on one thread; its processor time is counted, which other
-work on the machine changes least, and a low percentile is taken. The prediction is the whole network's time as it was
-measured, less what its layers save: each layer is timed inside a network of its own.
+work on the machine changes least, and a low percentile is taken. The prediction sees no narrower network:
+each layer is timed inside a network of its own, and the kernels of the whole network say how those times go together.
 """
 
 from __future__ import annotations
@@ -19,19 +19,24 @@ import onnx
 import onnxruntime
 import torch
 from base import KEPT, fresh
-from choices import latency_s
+from choices import LayerTime
 from onnx import numpy_helper
 from prune import PRUNED, logged
 from timing import Times
 from torch import nn
 
 from amble.adapt.learning import exporting, surgery
+from amble.core.staircase import StaircaseTable
 from amble.core.widths import Layer, Network, Widths
+from amble.jobs.staircases import anchored
+from amble.plan.width import Pricing
+from amble.runtimes.layers import profiled, undisturbed
+from amble.runtimes.overhead import overhead
 
 BATCHES = (1, 8)
 PERCENT = 10
 _EXAMPLE = (1, 28, 28)
-_FLOAT_BYTES = 4
+_PROFILED = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +126,39 @@ def measured(name: str, batch: int, choices: Iterable[Mapping[str, int]], rounds
     """Measure one network at all widths, and predict each from the whole one."""
     model, network = skeleton(name)
     widths = [network.today, *(each for each in choices if each != network.today)]
-    time_s = Times(network, KEPT / f"cold-layers-{name}-{batch}.json", batch, _FLOAT_BYTES * network.params())
-    layers_s = [latency_s(network, each, time_s) for each in widths]
+    kept = KEPT / f"layers-in-{name}-{batch}.json"
+    kept.unlink(missing_ok=True)  # the machine's other work, which slows all down, is another by the next time
+    time_s = Times(network, kept, batch)
+    bare = _Exact(network, StaircaseTable("host", "measured", "onnxruntime", "fp32", batch, 0), time_s=time_s)
+    for each in widths:
+        bare.total(each)
     time_s.save()
     found_s = timed([session(resized(model, network, each)) for each in widths], (batch, *_EXAMPLE), rounds, runs)
-    for each, whole_s, layer_s in zip(widths, found_s, layers_s, strict=True):
-        yield Measured(name, batch, each, whole_s, found_s[0] - layers_s[0] + layer_s, rounds * runs)
+    pricing = _anchored(bare, resized(model, network, network.today), batch)
+    for each, whole_s in zip(widths, found_s, strict=True):
+        yield Measured(name, batch, each, whole_s, pricing.total(each), rounds * runs)
+
+
+@dataclass(frozen=True)
+class _Exact(Pricing):
+    """Prices from a measurement of each layer at exactly these widths."""
+
+    time_s: LayerTime = lambda layer, inputs, outputs: 0.0
+
+    def alone(self, layer: Layer, widths: Widths) -> float:
+        inputs, outputs = self.network.num_inputs(layer, widths), self.network.num_outputs(layer, widths)
+        return self.scale * self.time_s(layer, inputs, outputs)
+
+
+def _anchored(bare: Pricing, whole: onnx.ModelProto, batch: int) -> Pricing:
+    """Profile the whole network → prices that fit its kernels.
+
+    Kernel by kernel, as layers are timed: long runs meet more of what else the machine does than short ones.
+    """
+    feed = {"image": np.random.default_rng(0).random((batch, *_EXAMPLE), dtype=np.float32)}
+    kinds, durations_s = profiled(whole, feed, _PROFILED)
+    costs_s, entering_s = np.maximum(undisturbed(durations_s), 0.0).tolist(), overhead().run_s
+    return anchored(bare, kinds, costs_s, whole=entering_s + sum(costs_s), entering=entering_s)
 
 
 def distinct(name: str, seeds: Iterable[int]) -> list[dict[str, int]]:

@@ -6,7 +6,8 @@ import pytest
 
 from amble import jobs
 from amble.core.staircase import Shape
-from amble.runtimes.layers import OnnxLayers, sandwich
+from amble.runtimes.layers import OnnxLayers, profiled, sandwich, undisturbed
+from amble.runtimes.overhead import overhead
 from amble.runtimes.probing import DeviceLayers, operator_of
 
 CONV = Shape("conv", 64, 64, (3, 3), padding=(1, 1), size=(28, 28))
@@ -48,6 +49,24 @@ def test_bytes_pass_through_the_caches_between_runs() -> None:
     quick, cold = OnnxLayers(between_bytes=0), OnnxLayers(between_bytes=4_000_000)
     assert quick.library == cold.library
     assert cold.time(DENSE, 128, 10, 5).latency_s > 0
+
+
+def test_every_kernel_of_a_network_is_timed_in_order_without_the_profiler() -> None:
+    ran = []
+    feed = {"x": np.zeros((1, 16, 28, 28), np.float32)}
+    kinds, durations_s = profiled(sandwich(CONV, 64, 64, 1), feed, 9, between=lambda: ran.append(1))
+    assert kinds == ["ReorderInput", "Conv", "Conv", "Conv", "ReorderOutput"]
+    assert durations_s.shape == (9, 5)
+    assert len(ran) >= 9
+    whole_us = (durations_s + overhead().profiler_s) * 1e6
+    assert whole_us == pytest.approx(whole_us.round(), abs=1e-6)
+
+
+def test_what_disturbs_some_runs_does_not_count() -> None:
+    durations_s = np.full((40, 2), [2.0, 4.0])
+    durations_s[::2] *= 10.0
+    durations_s[1] = 0.0
+    assert undisturbed(durations_s) == pytest.approx([2.0, 4.0])
 
 
 def test_an_operator_counts_what_the_layer_does() -> None:

@@ -29,14 +29,28 @@ from amble.measure.rounds import rounds
 from amble.measure.staircase import Effort, empty, staircases
 from amble.plan.width import Pricing, Resource
 from amble.runtimes.layers import OnnxLayers
+from amble.runtimes.overhead import overhead
 from amble.runtimes.probing import DeviceLayers
 
-__all__ = ["TABLE", "Narrower", "OnProgress", "Opened", "Work", "Worth", "opened", "priced", "space_of", "table_of"]
+__all__ = [
+    "TABLE",
+    "Narrower",
+    "OnProgress",
+    "Opened",
+    "Work",
+    "Worth",
+    "anchored",
+    "opened",
+    "priced",
+    "space_of",
+    "table_of",
+]
 
 TABLE = "staircases.json"
 
 _STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
-_PRODUCTS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ReorderInput", "ReorderOutput")
+_PRODUCTS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+_REORDERS = ("ReorderInput", "ReorderOutput")
 _PROFILED = 30
 _ROUNDS = 15
 _JUDGED_SHARE = 0.2
@@ -148,7 +162,10 @@ def table_of(work: Work, num_rounds: int = 5) -> StaircaseTable:
     path = work.output / TABLE
     probe = _probe(work)
     blank = empty(
-        probe, calibration=work.device.calibration, batch=work.graph.batch, between=_between_bytes(work.network)
+        probe,
+        calibration=work.device.calibration,
+        batch=work.graph.batch,
+        between=_between_bytes(work.network),
     )
     kept = files.load(path, FORMAT) if path.exists() else blank
     return staircases(
@@ -168,7 +185,6 @@ def priced(work: Work, table: StaircaseTable, resource: Resource = "latency") ->
     """
     point = OperatingPoint(work.device.actuator.current(), work.graph.precision)
     timings = work.device.runner.profile(work.graph, point, _PROFILED)
-    is_product = [operator.kind in _PRODUCTS for operator in work.graph.operators]
     if resource == "latency":
         costs = [each.latency_s for each in timings.operators]
         whole = timings.whole.latency_s
@@ -177,9 +193,38 @@ def priced(work: Work, table: StaircaseTable, resource: Resource = "latency") ->
         if len(known) < len(timings.operators) or timings.whole.energy_j is None:
             raise Refused(f"{work.device.name} has no meter that can be read; give --latency instead of --energy")
         costs, whole = known, timings.whole.energy_j
-    others = sum(cost for cost, product in zip(costs, is_product, strict=True) if not product)
+    kinds = [operator.kind for operator in work.graph.operators]
     bare = Pricing(work.network, table, resource)
-    return replace(bare, rest=whole - others - bare.total({}), others=others)
+    if not work.on_host:  # layers are timed there without noise, so what is left does not go with their times
+        others = sum(cost for cost, kind in zip(costs, kinds, strict=True) if kind not in (*_PRODUCTS, *_REORDERS))
+        return replace(bare, rest=whole - others - bare.total({}), others=others)
+    return anchored(bare, kinds, costs, whole=whole, entering=overhead().run_s if resource == "latency" else 0.0)
+
+
+def anchored(
+    bare: Pricing, kinds: Sequence[str], costs: Sequence[float], *, whole: float, entering: float = 0.0
+) -> Pricing:
+    """Return prices that fit the whole network as it is: kinds and costs of its operators in order [operator].
+
+    What layers take inside it beyond their staircases goes with their times: as a constant, a few percent of the whole
+    network would be a large error of a narrow one. What comes before the first layer works on the network's inputs,
+    whose size stays; so does ``entering`` a run.
+    """
+    first = next(at for at, kind in enumerate(kinds) if kind in _PRODUCTS)
+    after = range(first, len(kinds))
+    others = sum(costs[at] for at in after if not _is_layer(kinds, at))
+    rest = min(entering + sum(costs[:first]), 0.5 * (whole - others))
+    return replace(bare, rest=rest, others=others, scale=(whole - others - rest) / replace(bare, scale=1.0).total({}))
+
+
+def _is_layer(kinds: Sequence[str], at: int) -> bool:
+    """Tell whether an operator is part of a layer's time: it, or a conversion right before it."""
+    following = next((kind for kind in kinds[at:] if kind not in _REORDERS), "")
+    return following in _PRODUCTS
+
+
+def _between_bytes(network: Network) -> int:
+    return _ELEMENT_BYTES * network.params()
 
 
 def space_of(pricing: Pricing, edges: Mapping[str, tuple[int, ...]], graph: Graph) -> DesignSpace:
@@ -220,7 +265,3 @@ def _probe(work: Work) -> Probe:
     if work.on_host:
         return OnnxLayers(work.graph.batch, _between_bytes(work.network))
     return DeviceLayers(work.device, work.device.actuator.current(), work.graph.batch)
-
-
-def _between_bytes(network: Network) -> int:
-    return _ELEMENT_BYTES * network.params()

@@ -41,8 +41,9 @@ _LEAST_GAIN = 1e-12
 class Pricing:
     """What a network costs at any widths, by its layers' staircases: seconds, or joules.
 
-    Layers do not explain all: ``rest`` is what is left whatever the widths are (the time between operators, layers
-    that do not change), ``others`` what goes with the size of what layers write (additions, pooling), both today.
+    Layers do not explain all: ``rest`` is what is left whatever the widths are (entering a run, what happens to its
+    inputs), ``others`` what goes with the size of what layers write (additions, pooling), both today. ``scale`` is what
+    layers take inside the whole network over what their staircases say.
     """
 
     network: Network
@@ -50,6 +51,7 @@ class Pricing:
     resource: Resource = "latency"
     rest: float = 0.0
     others: float = 0.0
+    scale: float = 1.0
 
     @cached_property
     def staircases(self) -> Mapping[str, Staircase]:
@@ -68,15 +70,15 @@ class Pricing:
         return self.alone(layer, widths) + self._per_element * self._written(layer, widths)
 
     def alone(self, layer: Layer, widths: Widths) -> float:
-        """Return what one layer costs by its staircase."""
+        """Return what one layer costs by its staircase, inside the whole network."""
         staircase = self.staircases[layer.name]
         inputs, outputs = self.network.num_inputs(layer, widths), self.network.num_outputs(layer, widths)
         if self.resource == "latency":
-            return staircase.latency_s(inputs, outputs)
+            return self.scale * staircase.latency_s(inputs, outputs)
         energy_j = staircase.energy_j(inputs, outputs)
         if energy_j is None:
             raise ValueError(f"the energy of {layer.name} was not metered; budget the latency instead")
-        return energy_j
+        return self.scale * energy_j
 
     def total(self, widths: Widths) -> float:
         """Return what the whole network costs."""

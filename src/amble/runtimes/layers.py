@@ -3,14 +3,15 @@
 ONNX Runtime keeps activations in blocks of channels between convolutions, and converts them only at the ends or where a
 width does not allow it. A network of one convolution would pay both conversions and hide what it costs inside a
 network. So the layer is put between two small pointwise convolutions, and the profiler's times of the layer's own
-kernel and of the conversions before it are summed: a width that breaks the blocks pays for that too. Between two runs
-as many bytes pass through the caches as the rest of the network would read.
+kernel and of the conversions before it are summed, less what the profiler itself takes for each: a width that breaks
+the blocks pays for that too. Between two runs as many bytes pass through the caches as the rest of the network would
+read.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,17 +21,19 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from amble.core.ports import FloatArray, Timing
+from amble.core.ports import FloatArray, Tensors, Timing
 from amble.core.staircase import Shape
+from amble.runtimes.overhead import overhead
 from amble.runtimes.preparing import options
-from amble.runtimes.trace import Kernel, kernels
+from amble.runtimes.trace import kernels
 
-__all__ = ["OnnxLayers", "sandwich"]
+__all__ = ["OnnxLayers", "profiled", "sandwich", "undisturbed"]
 
 _WARM_UP = 2
 _NEIGHBOUR = 16  # channels of the convolutions around the layer
 _MOST_BETWEEN_BYTES = 40_000_000
 _OPSET = 17
+_LEAST_S = 1e-7
 _LAYER = "layer"
 _PRODUCTS = ("Conv", "FusedConv", "Gemm")
 
@@ -57,20 +60,36 @@ class OnnxLayers:
         """Run the layer at these widths so many times; energy is not known for single kernels here."""
         model = sandwich(shape, inputs, outputs, self.batch)
         feed = {port.name: _noise(_sizes(port)) for port in model.graph.input}
-        with tempfile.TemporaryDirectory(prefix="amble-") as folder:
-            chosen = options(1, optimised=False)
-            chosen.enable_profiling = True
-            chosen.profile_file_prefix = str(Path(folder) / "profile")
-            session = onnxruntime.InferenceSession(
-                model.SerializeToString(), chosen, providers=["CPUExecutionProvider"]
-            )
-            for _ in range(_WARM_UP + runs):
-                self._buffer.sum()
-                session.run(None, feed)
-            found = kernels(Path(session.end_profiling()))
-        durations_s = _layer_times(found, _has_pre(shape), _WARM_UP + runs)[_WARM_UP:]
-        low_s, high_s = np.quantile(durations_s, (0.1, 0.9))
-        return Timing(_undisturbed(durations_s), float(high_s - low_s), None)
+        found, durations_s = profiled(model, feed, runs, between=self._buffer.sum)
+        layer_s = durations_s[:, _of_layer(found, _has_pre(shape))].sum(axis=1)
+        low_s, high_s = np.quantile(layer_s, (0.1, 0.9))
+        return Timing(max(float(undisturbed(layer_s)), _LEAST_S), float(high_s - low_s), None)
+
+
+def profiled(
+    model: onnx.ModelProto, feed: Tensors, runs: int, *, between: Callable[[], object] = lambda: None
+) -> tuple[list[str], FloatArray]:
+    """Run a model so many times → kinds of its kernels [kernel], times [run, kernel] less what the profiler takes."""
+    with tempfile.TemporaryDirectory(prefix="amble-") as folder:
+        chosen = options(1, optimised=False)
+        chosen.enable_profiling = True
+        chosen.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(model.SerializeToString(), chosen, providers=["CPUExecutionProvider"])
+        for _ in range(_WARM_UP + runs):
+            between()
+            session.run(None, dict(feed))
+        found = kernels(Path(session.end_profiling()))
+    durations_s = np.array([each.duration_s for each in found]).reshape(_WARM_UP + runs, -1)[_WARM_UP:]
+    return [each.details.op_name for each in found[: durations_s.shape[1]]], durations_s - overhead().profiler_s
+
+
+def undisturbed(durations_s: FloatArray) -> FloatArray:
+    """Return what a run takes that nothing disturbs: the mean from the 5th to the 25th percentile. [run, ...] → [...].
+
+    Durations are whole microseconds; a mean of several resolves fractions of them.
+    """
+    ordered = np.sort(durations_s, axis=0)
+    return np.asarray(ordered[len(ordered) // 20 : len(ordered) // 4 + 1].mean(axis=0))
 
 
 def sandwich(shape: Shape, inputs: int, outputs: int, batch: int) -> onnx.ModelProto:
@@ -137,24 +156,11 @@ def _model(parts: Sequence[_Part], size: tuple[int, ...]) -> onnx.ModelProto:
     return model
 
 
-def _layer_times(found: Sequence[Kernel], has_pre: bool, runs: int) -> FloatArray:
-    """Sum, in each run [run], the layer's kernel and what is between it and the convolution before."""
-    each_run = len(found) // runs
-    assert each_run * runs == len(found), "every run executes the same kernels"
-    names = [kernel.details.op_name for kernel in found[:each_run]]
-    products = [index for index, name in enumerate(names) if name in _PRODUCTS]
+def _of_layer(found: Sequence[str], has_pre: bool) -> slice:
+    """Return which kernels, by their kinds, are the layer's: its own, and those since the convolution before."""
+    products = [index for index, kind in enumerate(found) if kind in _PRODUCTS]
     first, last = (products[0] + 1, products[1]) if has_pre else (0, products[0])
-    durations_s = np.array([kernel.duration_s for kernel in found]).reshape(runs, each_run)
-    return np.asarray(durations_s[:, first : last + 1].sum(axis=1))
-
-
-def _undisturbed(durations_s: FloatArray) -> float:
-    """Return what a run takes that nothing disturbs: the mean from the 10th percentile to the median.
-
-    Durations are whole microseconds; a mean of several resolves fractions of them.
-    """
-    ordered = np.sort(durations_s)
-    return float(ordered[len(ordered) // 10 : len(ordered) // 2 + 1].mean())
+    return slice(first, last + 1)
 
 
 @lru_cache(maxsize=4)
