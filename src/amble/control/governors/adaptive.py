@@ -250,7 +250,8 @@ class Amble:
         put_by = state.kept + (self.tuning.quiet * self.budget.cap if seen.num_waiting <= seen.head_rows else 0.0)
         for level in range(1, len(self.losses)):
             cheaper, loss = gear.cheaper[level] < gear.cheaper[best], self.losses[level]
-            kept = min(put_by, max(0.0, self.budget.cap - 2.0 * loss * seen.head_rows))
+            always = loss <= self.budget.income  # nothing has to be put by for what every row pays itself
+            kept = 0.0 if always else min(put_by, max(0.0, self.budget.cap - 2.0 * loss * seen.head_rows))
             if cheaper and self.budget.affords(state.saved - kept, loss, seen.head_rows):
                 best = level
         return best
