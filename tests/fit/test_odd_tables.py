@@ -69,6 +69,10 @@ GOOD = {
     "one row a workload": ([grid(3)[0], grid(3)[20], grid(3)[40]], ASKED),
     "two rows": (grid(1)[:2], ASKED),
     "one row": (grid(1)[:1], ASKED),
+    "three rows of which leaving one out fixes a clock": (
+        [row for row in grid(1) if row["core_hz"] in ("500000000", "1500000000")][:3],
+        ASKED,
+    ),
     "one memory clock": (only(grid(), "memory_hz", "1600000000"), ASKED),
     "one core clock": (only(grid(), "core_hz", "900000000"), ASKED),
     "no memory column": (without(only(grid(), "memory_hz", "1600000000"), "memory_hz"), ASKED),
@@ -109,7 +113,7 @@ GOOD = {
         ASKED,
     ),
 }
-LEFT_OUT = ("ragged", "power limits", "one row", "constant time", "no time", "time of some rows only")
+LEFT_OUT = ("three rows of which leaving one out fixes a clock", "ragged", "power limits", "one row", "constant time", "no time", "time of some rows only")
 BAD = {  # rows to fit, line and column that are named
     "no time": (changed(grid(), 3, latency_s="0"), "line 5, column latency_s"),
     "negative time": (changed(grid(), 0, latency_s="-1"), "line 2, column latency_s"),

@@ -41,6 +41,22 @@ def test_time_never_rises_with_a_clock():
     assert len(points) == 27
 
 
+def test_what_the_lowest_memory_clock_adds_ends_at_the_measured_clocks():
+    memories = np.array([4e8, 8e8, 9e8, 3.6e9])
+    points = np.stack([np.full(4, 1e9), memories], axis=1)
+    measured = points[1:3]
+    geometry = geometry_of(points, TWO, top=measured.max(axis=0), low=measured.min(axis=0))
+    device, workload = parameters(TWO, 50, seed=3)
+    time, power = respond(device, workload, geometry)
+    without = device.copy()
+    without[:, [parameter.name for parameter in DEVICE].index("lowest_memory")] = 0.0
+    plain, _ = respond(without, workload, geometry)
+    assert np.isfinite(time).all()
+    assert np.isfinite(power).all()
+    np.testing.assert_allclose(time[:, 2:], plain[:, 2:])
+    assert (np.abs(time[:, 0] - plain[:, 0]) <= np.abs(device).max()).all()
+
+
 def test_power_of_core_bound_work_never_falls_with_the_core_clock():
     _, geometry = grid(("core_hz",), np.linspace(3e8, 1.5e9, 9))
     device, workload = parameters(("core_hz",), 200, seed=2)

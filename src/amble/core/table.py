@@ -102,7 +102,11 @@ def read_table(path: Path) -> Table:
     try:
         with _open(path) as file:
             header, lines, cells = _cells(csv.reader(file), path)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+    except UnicodeDecodeError as error:
+        raise Refused(f"cannot read {path}: it is not text in UTF-8; save it as CSV (UTF-8)") from error
+    except OSError as error:
+        raise Refused(f"cannot read {path}: {error.strerror or error}") from error
+    except (EOFError, csv.Error, zlib.error) as error:
         raise Refused(f"cannot read {path}: {error}") from error
     columns = dict(zip(header, zip(*cells, strict=True), strict=True))
     line = np.array(lines, dtype=np.int64)
@@ -150,13 +154,16 @@ def _open(path: Path) -> TextIO:
 
 def _cells(rows: Iterator[list[str]], path: Path) -> tuple[list[str], list[int], list[list[str]]]:
     """Return header, line numbers and cells of every row that is not blank."""
-    header = [name.strip() for name in next(rows, [])]
+    filled = [(number, row) for number, row in enumerate(rows, start=1) if any(cell.strip() for cell in row)]
+    if not filled:
+        raise Refused(f"{path} is empty; its first line must be: {','.join(SCHEMA)}")
+    (first, names), kept = filled[0], filled[1:]
+    header = [name.strip() for name in names]
     if not _TELLING & set(header):
-        raise Refused(f"{path}: line 1 names no knob, time or power; the header must be: {','.join(SCHEMA)}")
+        raise Refused(f"{path}: line {first} {_no_header(header)}; the header must be: {','.join(SCHEMA)}")
     twice = {name for name in header if name and header.count(name) > 1}
     if twice:
-        raise Refused(f"{path}: line 1 names the column {sorted(twice)[0]} twice; keep one of them")
-    kept = [(number, row) for number, row in enumerate(rows, start=2) if any(cell.strip() for cell in row)]
+        raise Refused(f"{path}: line {first} names the column {sorted(twice)[0]} twice; keep one of them")
     for number, row in kept:
         if len(row) != len(header):
             raise Refused(
@@ -165,6 +172,17 @@ def _cells(rows: Iterator[list[str]], path: Path) -> tuple[list[str], list[int],
     if not kept:
         raise Refused(f"{path} has a header and no rows; measure at least one point")
     return header, [number for number, _ in kept], [row for _, row in kept]
+
+
+def _no_header(header: list[str]) -> str:
+    """Say what is wrong with a first line that names no column of the schema that tells anything."""
+    whole = ",".join(header)
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if _TELLING & {part.strip() for part in whole.split(separator)}:
+            return f"is separated by {name}; separate cells by commas, and decimals by points"
+    if _TELLING & {name.lower() for name in header}:
+        return "has names in capitals; write them small"
+    return "names no knob, time or power"
 
 
 def _texts(cells: Sequence[str] | None, num_rows: int) -> NDArray[np.str_]:

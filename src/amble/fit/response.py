@@ -265,7 +265,7 @@ def _memory_pace(values: _Values, geometry: Geometry) -> Floats:
     if geometry.memory is None:
         return np.zeros(1)
     pace = values.exp("memory_slope") * np.log(geometry.memory_middle / geometry.memory)
-    depth = np.log(geometry.memory) / geometry.memory_lowest
+    depth = np.clip(np.log(geometry.memory) / geometry.memory_lowest, 0.0, 1.0)  # what the lowest clock adds ends there
     found: Floats = pace + values.raw("lowest_memory") * depth**6
     return found
 
