@@ -97,6 +97,45 @@ def test_costs_predict_a_table_of_points(folder: Path, costs: Path) -> None:
     assert "latency_lo_s" in (folder / "out.csv").read_text().splitlines()[0]
 
 
+def test_points_that_the_device_lacks_are_unknown_and_said(folder: Path, costs: Path) -> None:
+    points = folder / "elsewhere.csv"
+    points.write_text("kernel,core_hz,memory_hz\n,9e8,9e8\nnothing,624750000,2133000000\n")
+    found = run("predict", costs, "--at", points, cwd=folder)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("unknown") == 12
+    assert "2 rows are at clocks that the device lacks" in found.stdout
+
+
+@pytest.fixture(scope="module")
+def fitted(folder: Path) -> Path:
+    table = folder / "[bold]measured.CSV"
+    rows = [f"[red]net[/],{clock}e6,{2 / clock + 0.001},{clock / 50}" for clock in (500, 800, 1200, 1500)]
+    table.write_text("\n".join(["workload,core_hz,latency_s,power_w", *rows]))
+    found = run("fit", table, "-o", folder / "fitted.json", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    assert "Fit of" in found.stdout
+    assert "[bold]measured.CSV" in found.stdout.replace("\n", "")
+    return folder / "fitted.json"
+
+
+def test_predictions_of_a_table_say_what_they_could_hardly_tell(folder: Path, fitted: Path) -> None:
+    points = folder / "asked.csv"
+    points.write_text("workload,core_hz\n[red]net[/],1e9\nother,1e9\n")
+    found = run("predict", fitted, "--at", points, "-o", folder / "predicted.csv", cwd=folder)
+    assert found.returncode == 0, found.stderr
+    assert "wrote" in found.stderr
+    assert "1 rows are of workloads that were not fitted" in found.stdout
+    document = json.loads(run("predict", fitted, "--at", points, "--json", cwd=folder).stdout)
+    assert "not fitted" in document["notes"][0]
+    assert abs(document["latency_s"][0] / 0.003 - 1) < 0.05
+
+
+def test_a_table_in_place_of_a_fit_is_refused_with_what_to_do(folder: Path, fitted: Path) -> None:
+    found = run("predict", folder / "asked.csv", "--at", folder / "asked.csv", cwd=folder)
+    assert found.returncode == 2
+    assert "is a table, not a fit; make one first: amble fit" in found.stderr
+
+
 def test_a_deadline_that_cannot_be_kept_exits_with_1_and_says_what_could(folder: Path, costs: Path) -> None:
     found = run("plan", costs, "-d", "sim:jetson-orin-nano", "--deadline", "1us", "--json", cwd=folder)
     assert found.returncode == 1

@@ -113,7 +113,15 @@ GOOD = {
         ASKED,
     ),
 }
-LEFT_OUT = ("three rows of which leaving one out fixes a clock", "ragged", "power limits", "one row", "constant time", "no time", "time of some rows only")
+LEFT_OUT = (
+    "three rows of which leaving one out fixes a clock",
+    "ragged",
+    "power limits",
+    "one row",
+    "constant time",
+    "no time",
+    "time of some rows only",
+)
 BAD = {  # rows to fit, line and column that are named
     "no time": (changed(grid(), 3, latency_s="0"), "line 5, column latency_s"),
     "negative time": (changed(grid(), 0, latency_s="-1"), "line 2, column latency_s"),
@@ -197,6 +205,16 @@ def test_how_a_table_is_written_changes_nothing(tmp_path, how):
     assert other.points == plain.points
     assert other.latency_s == plain.latency_s
     assert other.workloads == plain.workloads
+
+
+def test_points_without_a_knob_that_varied_are_refused_with_its_name(tmp_path):
+    (tmp_path / "measured.csv").write_text(text_of(grid(1)))
+    (tmp_path / "asked.csv").write_text("workload,core_hz\nkernel0,900e6\n")
+    fitted = fit_table(read_table(tmp_path / "measured.csv"), hold_out=0)
+    with pytest.raises(
+        Refused, match="line 2, column memory_hz is empty although it varied where the fit was measured"
+    ):
+        predict_table(fitted, read_table(tmp_path / "asked.csv"))
 
 
 @pytest.mark.parametrize("value", ["-5", "0", "inf", "900", "fast", ""])

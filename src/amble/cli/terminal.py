@@ -60,7 +60,7 @@ def _print(tables: Sequence[Table]) -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH, markup=False, emoji=False, highlight=False)
     for table in tables:
         grid = Grid(*table.columns, title=table.title, title_justify="left", title_style="bold")
         for row in table.rows:

@@ -95,6 +95,8 @@ def fit(terminal: Terminal, *, source: Path, output: Path | None, model: str, tr
 def predict(terminal: Terminal, *, costs: Path, at: Path, output: Path | None) -> None:
     """Fill in latency_s and power_w, with 90 % intervals, at the points of a table."""
     predicted = amble.predict(costs, at=at, output=None if terminal.dry_run else output)
+    if output is not None and not terminal.dry_run:
+        terminal.note(f"wrote {output}")
     terminal.result(predicted, lambda: amble.show(predicted))
 
 

@@ -178,9 +178,12 @@ def read_off(costs: Costs, table: Table) -> Prediction:
         if None not in place:
             time_s[index], spent_j[index] = latency_s[place], energy_j[place]
     power_w = spent_j / time_s
+    lost = int(np.isnan(time_s).sum())
+    lacking = f"{lost} rows are at clocks that the device lacks, or of operators that {costs.graph} lacks"
     low, high = np.quantile(costs.residuals, [0.05, 0.95]) if costs.residuals else (np.nan, np.nan)
     off = np.nan if costs.error.power_p95 is None else costs.error.power_p95
-    return Prediction(time_s, low * time_s, high * time_s, power_w, power_w / (1 + off), power_w * (1 + off))
+    times, powers = (time_s, low * time_s, high * time_s), (power_w, power_w / (1 + off), power_w * (1 + off))
+    return Prediction(*times, *powers, notes=(lacking,) if lost else ())
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ without an interval. Shape letters: w workload, p measured point, q asked point,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,10 @@ _Z90 = 1.645 * 1.2  # half a 90 % interval in deviations, widened by what the fi
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Times and powers with the ends of their 90 % interval, all of one shape; NaN where nothing can be said."""
+    """Times and powers with the ends of their 90 % interval, all of one shape; NaN where nothing can be said.
+
+    notes: on what could hardly be said.
+    """
 
     latency_s: Floats
     latency_lo_s: Floats
@@ -46,6 +49,7 @@ class Prediction:
     power_w: Floats
     power_lo_w: Floats
     power_hi_w: Floats
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 def fields_of(found: Prediction) -> tuple[Floats, ...]:

@@ -119,15 +119,15 @@ def asked_of(table: Table, knobs: tuple[str, ...]) -> Floats:
     return np.stack([table.knob(name) for name in knobs], axis=1) if knobs else np.zeros((table.num_rows, 0))
 
 
-def refuse_unplaced(table: Table, knobs: tuple[str, ...]) -> None:
+def refuse_unplaced(
+    table: Table, knobs: tuple[str, ...], *, why: str = "while other rows vary it; fill it in or drop it"
+) -> None:
     """Refuse a table with a row that leaves one of these knobs empty."""
     for name in knobs:
         empty = np.isnan(table.knob(name))
         if empty.any():
             line = int(table.line[np.argmax(empty)])
-            raise Refused(
-                f"{table.source}: line {line}, column {name} is empty while other rows vary it; fill it in or drop it"
-            )
+            raise Refused(f"{table.source}: line {line}, column {name} is empty {why}")
 
 
 def numbered(keys: tuple[tuple[str, ...], ...]) -> tuple[tuple[tuple[str, ...], ...], NDArray[np.int64]]:

@@ -152,7 +152,7 @@ def predict_table(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[
     leaves a knob empty that varied.
     """
     checked_points(table)
-    refuse_unplaced(table, fitted.knobs)
+    refuse_unplaced(table, fitted.knobs, why="although it varied where the fit was measured; fill it in")
     names, row_of = numbered((*fitted.workloads, *table.workloads()))
     workload, strangers = row_of[len(fitted.workloads) :], names[len(fitted.workloads) :]
     asked = asked_of(table, fitted.knobs)

@@ -93,12 +93,17 @@ def show(artefact: Artefact | Prediction | Sequence[Description] | Sequence[Rest
 
 
 def _predicted(found: Prediction) -> Table:
-    """Return the first predictions as a table."""
-    columns = tuple(each.name for each in fields(found))
+    """Return the first predictions as a table; rows are counted as in the table of points, from 1."""
+    columns = tuple(each.name for each in fields(found) if each.name != "notes")
     shown = zip(*(getattr(found, column)[:_SHOWN].tolist() for column in columns), strict=True)
-    rows = tuple(tuple(f"{value:.5g}" for value in row) for row in shown)
+    rows = tuple((str(number), *map(_predicted_value, row)) for number, row in enumerate(shown, start=1))
     left = len(found.latency_s) - len(rows)
-    return Table("Predictions", columns, rows, (f"and {left} more rows",) if left else ())
+    more = (f"and {left} more rows",) if left else ()
+    return Table("Predictions", ("row", *columns), rows, (*more, *found.notes))
+
+
+def _predicted_value(value: float) -> str:
+    return "unknown" if np.isnan(value) else f"{value:.5g}"
 
 
 def _listed(found: Sequence[Description] | Sequence[Restored]) -> Table:

@@ -119,7 +119,7 @@ def fit(source: Profile, *, model: str = "amble") -> Costs: ...
 def fit(source: Path, *, model: str = "amble") -> Costs | FittedTable: ...
 def fit(source: Profile | Path, *, model: str = "amble") -> Costs | FittedTable:
     """Fit a profile (what every operator costs at every point the device allows) or a table measured elsewhere."""
-    if isinstance(source, Path) and source.suffix in (".csv", ".gz"):
+    if isinstance(source, Path) and _is_table(source):
         return fit_table(read_table(source), model=model)
     profile = source if isinstance(source, Profile) else files.load(source, PROFILE)
     return costs_of(profile, partial(profiles.surfaces, model=model))
@@ -130,10 +130,13 @@ def predict(fitted: Costs | FittedTable | Path, *, at: Path, output: Path | None
 
     Only the clock that was asked for is used. Workloads that were never fitted get the middle of others, widely bound.
     """
+    if isinstance(fitted, Path) and _is_table(fitted):
+        raise Refused(f"{fitted} is a table, not a fit; make one first: amble fit {fitted} -o costs.json")
     known = read(fitted) if isinstance(fitted, Path) else fitted
     points = read_table(at)
     if isinstance(known, FittedTable):
-        found, _ = predict_table(known, points)
+        found, notes = predict_table(known, points)
+        found = replace(found, notes=notes)
     elif isinstance(known, Costs):
         found = read_off(known, points)
     else:
@@ -141,6 +144,10 @@ def predict(fitted: Costs | FittedTable | Path, *, at: Path, output: Path | None
     if output is not None:
         write_predictions(points, found, output)
     return found
+
+
+def _is_table(path: Path) -> bool:
+    return path.name.lower().endswith((".csv", ".csv.gz", ".gz"))
 
 
 def again(made: Costs | Schedule) -> Graph:
