@@ -1,15 +1,18 @@
 """The base networks -> the same networks retrained for approximate memory, judged: `python train/retrain.py`.
 
-Every network, precision and seed is retrained by EDEN's curriculum (`faithful`) and by the better recipe (`better`);
-one of them also without errors (`plain`), on one fixed pattern (`fixed`) and by the curriculum with fresh errors
-(`fresh`). Interrupt it at any time: it continues. ONNX files go to `build/train/hardened`, one JSON line for
-each case to `train/retrain.jsonl`, with the digests of code and data.
+Every network, precision and seed is retrained by EDEN's curriculum (`faithful`) and by the better recipe (`better`), on
+as many images. One of them also without errors (`plain`), on one fixed pattern (`fixed`), and by the curriculum with
+fresh errors (`fresh`) or with those of half of the measured modules (`fitted`). Interrupt it at any time: it continues.
+ONNX files go to `build/train/hardened`, one JSON line for each case to `train/retrain.jsonl`, with the digests of code
+and data.
 
 The tolerable rate keeps one point of the base network's accuracy, so that no recipe gains by learning longer: what is
-lost without errors (on 5,000 held-out images) leaves less for errors. It is where the mean loss crosses what is left,
-with fresh uniform errors in all tensors (an estimate: a mapping is shown to keep its target by `bench/eden.py`). `seen`
-and `unseen` are losses against the base on test images at fixed rates: on the module that the curriculum was given, on
-others, and on modules as measured that no recipe saw, bank by bank, their errors persistent and on bitlines.
+lost without errors (on 5,000 held-out images) leaves less for errors, and what is gained leaves no more. It is where
+the mean loss crosses what is left, with fresh uniform errors in all tensors (an estimate: a mapping is shown to keep
+its target by `bench/eden.py`). `seen` and `unseen` are losses against the base on test images at fixed rates: on the
+module that the curriculum was given, on others, and on modules as measured that no recipe saw but `fitted`, bank by
+bank, their errors persistent and on bitlines. `left_out` are the modules that `fitted` did not see either, brought to
+fixed rates.
 """
 
 from __future__ import annotations
@@ -19,12 +22,11 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
-import copy
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -36,12 +38,13 @@ from data import digest, original
 from export import folded
 from hardened import Limits, base_path, write_fp32, write_int8
 from networks import NETWORKS
-from torch import nn
+from torch import Tensor, nn
 
 from amble import bundled
-from amble.adapt.learning import retrain, training, unreliable
-from amble.adapt.learning.retrain import Averaged, Climb, curricular, robust, weight_limits
-from amble.adapt.learning.training import CrossEntropy, Distillation, Labelled, Recipe
+from amble.adapt.learning import hardening, retrain, training, unreliable
+from amble.adapt.learning.hardening import Lesson, relearn
+from amble.adapt.learning.retrain import Climb, curricular
+from amble.adapt.learning.training import CrossEntropy, Labelled, Recipe
 from amble.adapt.learning.unreliable import Errors, FreshErrors, ModuleErrors, Precision, Unreliable, ranges, stores
 from amble.core.dram import Bitline, DramErrors, Uniform
 from amble.core.memories import line_rates
@@ -60,15 +63,15 @@ HARDENED = KEPT / "hardened"
 DATA = Path(os.environ.get("AMBLE_DATA") or HERE.parents[1] / "shared" / "data")
 ABLATED = ("lenet", 1, "int8")
 RECIPES = ("none", "faithful", "better")
-ABLATIONS = ("plain", "fixed", "fresh")
+ABLATIONS = ("plain", "fixed", "fresh", "fitted")
 
-TARGETS: dict[Precision, float] = {"fp32": 2e-3, "int8": 4e-3}  # bit error rates that both recipes train for
-TOP_RATE = 0.004  # of the one cycle: base networks must not be unlearned
-DISTILLED_RATE = 0.01  # of the better recipe, which has a teacher
-NUM_IMAGES = 20_000  # to retrain on
+TARGETS: dict[Precision, float] = {"fp32": 4e-3, "int8": 8e-3}  # bit error rates that all recipes train for
+NUM_EPOCHS = 4  # of the images to learn from, in all
+TOP_RATE = 0.004  # of the one cycle of the curriculum: steps as long as those of the better recipe unlearn
 MAX_LOSS = 0.01
-NUM_EXAMPLES = 500  # in a trial
-RATES = (3e-5, 1e-4, 3e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3)  # of the curve of losses
+NUM_EXAMPLES = 1_000  # in a trial of the curve of losses
+NUM_TESTED = 500  # in a trial on a module
+RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3, 1.28e-2)  # of the curve of losses
 AT = (1e-3, 3e-3)  # rates of the comparison on seen and unseen modules
 OWN_MODULE, FLIP = 1, 0.5  # that the curriculum trains on; the share of reads at which a weak cell flips is assumed
 
@@ -111,23 +114,19 @@ def judging() -> Labelled:
 def made(case: Case) -> tuple[nn.Module, Limits]:
     """Retrain a network, batch normalisation folded in -> it, and where its feature maps are cut."""
     network = folded(trained(case.network, case.seed)).to(memory_format=torch.channels_last)
-    calibration = [prepare(learning().inputs[:1_000], None)]
     if case.recipe == "better":
-        return better(case, network, ranges(network, calibration, tail=1e-3))
-    errors: Errors = FreshErrors()
-    if case.recipe in ("faithful", "fixed"):
-        errors = ModuleErrors(partial(own_module, flip=FLIP if case.recipe == "faithful" else 1.0))
-    memory = Unreliable(network, stores(network, ranges(network, calibration), case.precision), errors)
+        return better(case, network)
     if case.recipe == "plain":
-        recipe = Recipe(2, top_rate=TOP_RATE, seed=case.seed)
-        training.train(network, some(learning(), slice(NUM_IMAGES)), recipe, loss=CrossEntropy(), prepare=prepare)
+        training.train(network, learning(), whole(case), loss=CrossEntropy(), prepare=prepare)
         return network, {}
+    calibration = [prepare(learning().inputs[:1_000], None)]
+    memory = Unreliable(network, stores(network, ranges(network, calibration), case.precision), errors_of(case.recipe))
     base, target = training.accuracy(network, judging(), prepare=prepare), TARGETS[case.precision]
     curricular(
         memory,
-        some(learning(), slice(NUM_IMAGES // 2)),
+        learning(),
         Recipe(1, top_rate=TOP_RATE, seed=case.seed),
-        climb=Climb(target / 16, target, 4, floor=base - MAX_LOSS, least_ratio=1.3),
+        climb=Climb(target / 16, target, NUM_EPOCHS, floor=base - MAX_LOSS, least_ratio=1.3),
         held_out=judging(),
         prepare=prepare,
         checkpoint=case.path(".climb"),
@@ -136,20 +135,29 @@ def made(case: Case) -> tuple[nn.Module, Limits]:
     return network, {}
 
 
-def better(case: Case, network: nn.Module, limits: Limits) -> tuple[nn.Module, Limits]:
-    how = stores(network, limits, case.precision, cut=True, asymmetric=True)
-    target, teacher = TARGETS[case.precision], copy.deepcopy(network).eval()
-    robust(
-        Unreliable(network, how, FreshErrors()),
-        some(learning(), slice(NUM_IMAGES)),
-        Recipe(2, top_rate=DISTILLED_RATE, seed=case.seed, patience=2),
-        loss=Averaged(target / 16, target, weight_limits(network, spreads=4.0), inner=Distillation(teacher, 2.0, 0.8)),
+def whole(case: Case) -> Recipe:
+    return Recipe(NUM_EPOCHS, top_rate=hardening.TOP_RATE, seed=case.seed, patience=NUM_EPOCHS)
+
+
+def better(case: Case, network: nn.Module) -> tuple[nn.Module, Limits]:
+    limits = relearn(
+        network,
+        learning(),
+        whole(case),
+        lesson=Lesson(TARGETS[case.precision], case.precision, prepare=prepare, checkpoint=case.path(".part")),
         held_out=judging(),
-        prepare=prepare,
-        checkpoint=case.path(".part"),
         on_epoch=lambda epoch: print(case, epoch, flush=True),
     )
     return network, limits
+
+
+def errors_of(recipe: str) -> Errors:
+    """What a curriculum trains with."""
+    if recipe == "fresh":
+        return FreshErrors()
+    if recipe == "fitted":
+        return Dimms(half_of_dimms()[0])
+    return ModuleErrors(partial(own_module, flip=FLIP if recipe == "faithful" else 1.0))
 
 
 def own_module(rate: float, *, flip: float) -> DramErrors:
@@ -184,10 +192,11 @@ def judged(case: Case) -> dict[str, object]:
     """The rate that a deployed network bears, and its losses on modules seen and unseen."""
     path, base = deployed(case), deployed(replace(case, recipe="none"))
     before, own = clean(base, "held_out"), clean(path, "held_out")
-    faulty = Faulty.of(FaultyOnnx(path), images("held_out", slice(NUM_EXAMPLES)))
+    faulty = Faulty.of(FaultyOnnx(path), images("held_out", slice(NUM_TESTED)))
     losses = curve(faulty)
-    test = faulty.on(images("test", slice(NUM_EXAMPLES)))
+    test = faulty.on(images("test", slice(NUM_TESTED)))
     lost = clean(base, "test") - clean(path, "test")
+    left_out = half_of_dimms()[1]
     return {
         "held_out_accuracy": own,
         "test_accuracy": clean(path, "test"),
@@ -197,12 +206,13 @@ def judged(case: Case) -> dict[str, object]:
         "seen": {str(at): lost + on_modules(test, at, [OWN_MODULE] * 2) for at in AT},
         "unseen": {str(at): lost + on_modules(test, at, [101, 102, 103]) for at in AT},
         "unseen_measured": {name: lost + on_dimm(test, name) for name in measured()},
+        "left_out": {str(at): lost + float(np.mean([on_dimm(test, each, at) for each in left_out])) for at in AT},
     }
 
 
 def curve(faulty: Faulty) -> dict[float, float]:
     """Mean loss at each rate, fresh uniform errors in all tensors, every trial on images of its own."""
-    parts = [faulty.on(images("held_out", slice(at, at + NUM_EXAMPLES))) for at in range(0, 1_500, NUM_EXAMPLES)]
+    parts = [faulty.on(images("held_out", slice(at, at + NUM_EXAMPLES))) for at in range(0, 3_000, NUM_EXAMPLES)]
     return {
         rate: float(np.mean([part.at_rates(dict.fromkeys(part.types, rate), at) for at, part in enumerate(parts)]))
         for rate in RATES
@@ -240,17 +250,51 @@ def on_modules(faulty: Faulty, rate: float, modules: list[int]) -> float:
     return float(np.mean(losses))
 
 
-def on_dimm(faulty: Faulty, name: str) -> float:
-    """Loss with tensors over the banks of a measured module in turn, errors persistent and on bitlines."""
+def on_dimm(faulty: Faulty, name: str, rate: float | None = None) -> float:
+    """Loss with tensors over the banks of a measured module in turn, as measured or brought to this mean rate."""
+    return faulty.loss(one_after_the_other(faulty, list(banks_of(name, rate))), 0)
+
+
+def banks_of(name: str, rate: float | None) -> Iterator[DramErrors]:
+    """The errors of each bank of a measured module, persistent and on bitlines."""
     vendor, rates = measured()[name]
     shape = memory.profile(f"vendor{vendor}").line_shape
     assert shape is not None
-    banks = []
-    for bank, rate in enumerate(rates):
+    scale = 1.0 if rate is None else rate / float(np.mean(rates))
+    for bank, each in enumerate(rates):
         key = int.from_bytes(hashlib.sha256(f"{name} {bank}".encode()).digest()[:4])
-        lines = line_rates(rate, shape, num_lines=65_536, module=key)
-        banks.append(DramErrors(Bitline(lines, np.ones(len(lines))), module=key))
-    return faulty.loss(one_after_the_other(faulty, banks), 0)
+        lines = line_rates(min(each * scale, 0.5), shape, num_lines=65_536, module=key)
+        yield DramErrors(Bitline(lines, np.ones(len(lines))), module=key)
+
+
+class Dimms:
+    """Errors of measured modules at a mean rate: another module in every pass, tensors over its banks in turn."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._banks = [
+            [ModuleErrors(partial(bank_of, name, bank)) for bank in range(len(measured()[name][1]))] for name in names
+        ]
+        self._order: list[str] = []
+        self._now = self._banks[0]
+
+    def positions(self, name: str, num_bits: int, repeats: int, rate: float) -> Tensor:
+        """Return positions [flip]; the tensor that was read first begins a pass."""
+        if name not in self._order:
+            self._order.append(name)
+        at = self._order.index(name)
+        if at == 0:
+            self._now = self._banks[int(torch.randint(len(self._banks), ()))]
+        return self._now[at % len(self._now)].positions(name, num_bits, repeats, rate)
+
+
+def bank_of(name: str, bank: int, rate: float) -> DramErrors:
+    return list(banks_of(name, rate))[bank]
+
+
+def half_of_dimms() -> tuple[list[str], list[str]]:
+    """Names of measured modules to fit on, and of those left out: every second one of each vendor."""
+    ordered = sorted(measured(), key=lambda name: (measured()[name][0], name))
+    return ordered[::2], ordered[1::2]
 
 
 def one_after_the_other(faulty: Faulty, banks: list[DramErrors]) -> dict[str, tuple[DramErrors, int]]:
@@ -284,7 +328,7 @@ def measured() -> Mapping[str, tuple[str, tuple[float, ...]]]:
 
 def provenance() -> dict[str, object]:
     files = [HERE / name for name in ("networks.py", "hardened.py", "retrain.py")]
-    files += [Path(str(each.__file__)) for each in (retrain, training, unreliable)]
+    files += [Path(str(each.__file__)) for each in (hardening, retrain, training, unreliable)]
     return {
         "code_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
         "data_sha256": digest(*original("train"), *original("t10k")),
@@ -307,6 +351,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     HARDENED.mkdir(parents=True, exist_ok=True)
+    sources = provenance()
     for case in cases(chosen.networks, chosen.seeds):
         if case in known() or not (KEPT / f"{case.network}-{case.seed}.pt").exists():
             continue
@@ -319,7 +364,7 @@ def main() -> None:
             "retrained_cpu_s": trained_s,
             "judged_cpu_s": time.process_time() - start - trained_s,
             "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            **provenance(),
+            **sources,
         }
         with LOG.open("a") as file:
             file.write(json.dumps(record) + "\n")

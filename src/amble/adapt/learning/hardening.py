@@ -6,8 +6,8 @@ every layer's input to what it usually is makes the loads that a memory controll
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,35 @@ import torch
 from torch import nn
 
 from amble.adapt.learning.retrain import Averaged, robust, weight_limits
-from amble.adapt.learning.training import Distillation, Epoch, Labelled, Recipe
+from amble.adapt.learning.training import Epoch, Labelled, Prepare, Recipe, as_stored
 from amble.adapt.learning.unreliable import FreshErrors, Precision, Unreliable, layers, ranges, stores
 
-__all__ = ["TOP_RATE", "as_tensors", "cut_inputs", "harden"]
+__all__ = ["TOP_RATE", "Lesson", "as_tensors", "cut_inputs", "harden", "relearn"]
 
-TOP_RATE = 0.004  # of learning: a trained network must not be unlearned
-_TAIL = 1e-3  # of values on either side, which are cut
-_SPREADS = 4.0  # of weights, in root mean squares
+TOP_RATE = 0.02  # of learning
 _RISE = 16.0  # of the bit error rate while retraining
 _NUM_WATCHED = 1_000  # inputs, for the ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a network is retrained for, and how: its bit error rate, and the values that are left.
+
+    ``tail``: the share of a layer's inputs, on either side, that is cut. ``spreads``: where weights are clipped, in
+    root mean squares. A checkpoint is continued.
+    """
+
+    ber: float
+    precision: Precision = "fp32"
+    tail: float = 1e-3
+    spreads: float = 4.0
+    prepare: Prepare = as_stored
+    checkpoint: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the rate."""
+        if not 0.0 < self.ber < 0.5:
+            raise ValueError(f"a bit error rate to retrain for lies between 0 and 0.5, not {self.ber}")
 
 
 def harden(
@@ -37,28 +56,44 @@ def harden(
     ber: float,
     held_out: Labelled,
     precision: Precision = "fp32",
-    checkpoint: Path | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> tuple[Epoch, ...]:
     """Retrain in place to bear this bit error rate, and cut the inputs of layers → all epochs, judged under errors."""
-    if not 0.0 < ber < 0.5:
-        raise ValueError(f"a bit error rate to retrain for lies between 0 and 0.5, not {ber}")
-    limits = ranges(network, data.inputs[:_NUM_WATCHED].split(recipe.batch), tail=_TAIL)
-    teacher = copy.deepcopy(network).eval()
-    how = stores(network, limits, precision, cut=True, asymmetric=True)
-    epochs = robust(
+    epochs: list[Epoch] = []
+
+    def note(epoch: Epoch) -> None:
+        epochs.append(epoch)
+        on_epoch(epoch)
+
+    cut_inputs(network, relearn(network, data, recipe, lesson=Lesson(ber, precision), held_out=held_out, on_epoch=note))
+    return tuple(epochs)
+
+
+def relearn(
+    network: nn.Module,
+    data: Labelled,
+    recipe: Recipe,
+    *,
+    lesson: Lesson,
+    held_out: Labelled,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> dict[str, tuple[float, float]]:
+    """Retrain in place → the limits that each layer's input must be cut to, which it was in training."""
+    prepare = lesson.prepare
+    batches = (prepare(part, None) for part in data.inputs[:_NUM_WATCHED].split(recipe.batch))
+    limits = ranges(network, batches, tail=lesson.tail)
+    how = stores(network, limits, lesson.precision, cut=True, asymmetric=True)
+    robust(
         Unreliable(network, how, FreshErrors()),
         data,
         recipe,
-        loss=Averaged(
-            ber / _RISE, ber, weight_limits(network, spreads=_SPREADS), inner=Distillation(teacher, 2.0, 0.8)
-        ),
+        loss=Averaged(lesson.ber / _RISE, lesson.ber, weight_limits(network, spreads=lesson.spreads)),
         held_out=held_out,
-        checkpoint=checkpoint,
+        prepare=prepare,
+        checkpoint=lesson.checkpoint,
         on_epoch=on_epoch,
     )
-    cut_inputs(network, limits)
-    return epochs
+    return limits
 
 
 def as_tensors(inputs: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> Labelled:

@@ -54,11 +54,24 @@ class FreshErrors:
     """Model 0, transient: every bit of every read alike. Draws from torch's global generator."""
 
     def positions(self, name: str, num_bits: int, repeats: int, rate: float) -> Tensor:
-        """Return positions [flip], ascending: each bit is hit once or more by Poisson(-log(1 - rate)) throws."""
+        """Return positions [flip], ascending: from one flip to the next the distance is geometric."""
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"a bit error rate lies in [0, 1), not {rate}")
-        throws = int(torch.poisson(torch.tensor(-math.log1p(-rate) * num_bits * repeats, dtype=torch.float64)))
-        return torch.randint(num_bits * repeats, (throws,)).unique()
+        total = num_bits * repeats
+        mean = -math.log1p(-rate)  # of the exponential law whose whole part is geometric
+        found = torch.empty(0, dtype=torch.int64)
+        start = 0
+        while rate > 0.0 and start < total:
+            at = _gaps((total - start) * rate, mean).cumsum(0) + (start - 1)
+            found = torch.cat([found, at[at < total]])
+            start = int(at[-1]) + 1
+        return found
+
+
+def _gaps(expected: float, mean: float) -> Tensor:
+    """Return distances int64 [gap], of 1 or more, nearly always enough for so many flips."""
+    enough = int(expected + 6.0 * math.sqrt(expected) + 16.0)
+    return torch.empty(enough).exponential_().div_(mean).to(torch.int64).add_(1)
 
 
 class ModuleErrors:
