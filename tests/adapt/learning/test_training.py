@@ -71,6 +71,24 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path: Path) -> No
     torch.testing.assert_close(weights(again), weights(whole), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("other", [replace(RECIPE, top_rate=0.02), replace(RECIPE, seed=4), replace(RECIPE, epochs=5)])
+def test_a_checkpoint_of_another_recipe_is_not_continued(tmp_path: Path, other: Recipe) -> None:
+    checkpoint = tmp_path / "run.part"
+    train(network(seed=9), points(), RECIPE, loss=CrossEntropy(), checkpoint=checkpoint)
+    alone, beside = network(), network()
+    train(alone, points(), other, loss=CrossEntropy())
+    found = train(beside, points(), other, loss=CrossEntropy(), checkpoint=checkpoint)
+    assert len(found) == other.epochs
+    torch.testing.assert_close(weights(beside), weights(alone), rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_other_data_is_not_continued(tmp_path: Path) -> None:
+    checkpoint, seen = tmp_path / "run.part", list[Epoch]()
+    train(network(), points(), RECIPE, loss=CrossEntropy(), checkpoint=checkpoint)
+    train(network(), points(num=64), RECIPE, loss=CrossEntropy(), checkpoint=checkpoint, on_epoch=seen.append)
+    assert len(seen) == RECIPE.epochs
+
+
 def test_seeds_differ() -> None:
     one, other = network(), network()
     train(one, points(), RECIPE, loss=CrossEntropy())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -147,8 +147,9 @@ def train(
 ) -> tuple[Epoch, ...]:
     """Train in place, and return all epochs; a checkpoint is continued, and written after every epoch.
 
-    With ``patience`` the weights are in the end those of the epoch with the best held-out accuracy.
-    ValueError with patience and nothing held out, or with less data than a batch.
+    A checkpoint of another recipe, or of another number of inputs, is not continued: training begins anew. With
+    ``patience`` the weights are in the end those of the epoch with the best held-out accuracy. ValueError with
+    patience and nothing held out, or with less data than a batch.
     """
     if recipe.patience is not None and held_out is None:
         raise ValueError("patience needs held-out data to judge epochs by")
@@ -202,6 +203,7 @@ class _Run:
     schedule: OneCycleLR
     epochs: list[Epoch]
     best: dict[str, Tensor]
+    terms: dict[str, float | int | bool | None]
 
     @classmethod
     def start(cls, network: nn.Module, data: Labelled, recipe: Recipe) -> _Run:
@@ -210,7 +212,8 @@ class _Run:
             network.parameters(), rate, recipe.momentum, weight_decay=recipe.decay, nesterov=recipe.momentum > 0
         )
         steps = recipe.epochs * (len(data) // recipe.batch)
-        return cls(network, optimiser, OneCycleLR(optimiser, rate, steps, pct_start=recipe.warm_up), [], {})
+        schedule = OneCycleLR(optimiser, rate, steps, pct_start=recipe.warm_up)
+        return cls(network, optimiser, schedule, [], {}, {**asdict(recipe), "inputs": len(data)})
 
     def is_over(self, recipe: Recipe) -> bool:
         if len(self.epochs) >= recipe.epochs:
@@ -256,6 +259,7 @@ class _Run:
                 "schedule": self.schedule.state_dict(),
                 "epochs": [(each.number, each.loss, each.held_out_accuracy, each.time_s) for each in self.epochs],
                 "best": self.best,
+                "terms": self.terms,
             },
             partial,
         )
@@ -265,6 +269,8 @@ class _Run:
         if path is None or not path.exists():
             return
         state: dict[str, Any] = torch.load(path, weights_only=True)
+        if state.get("terms") != self.terms:
+            return
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
