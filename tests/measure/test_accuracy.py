@@ -192,10 +192,18 @@ def test_arrays_that_are_no_examples_are_refused(tmp_path: Path, arrays: dict[st
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 cut"])
-def test_a_file_that_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_npz_is_refused_with_how_to_save_one(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "data.npz").write_bytes(content)
-    with pytest.raises(Refused, match="cannot read"):
+    with pytest.raises(Refused, match=r"cannot read .*no \.npz file; save numbers.*np\.savez") as caught:
         read_arrays(tmp_path / "data.npz")
+    assert "pickle" not in str(caught.value)
+
+
+def test_examples_of_different_sizes_are_refused_with_how_to_save_them(tmp_path: Path) -> None:
+    ragged = np.array([np.zeros(3), np.zeros(4)], dtype=object)
+    with pytest.raises(Refused, match=r"holds Python objects; .*all examples of one shape.*np\.savez") as caught:
+        read_arrays(saved(tmp_path, x=ragged))
+    assert "pickle" not in str(caught.value)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ __all__ = [
 ALIKE = 0.99
 """The least cosine of two answers that count as the same, unless told otherwise."""
 
+_HOW_TO_SAVE = (
+    "save numbers, one array for each input with all examples of one shape, and labels as integers: "
+    "np.savez('examples.npz', image=np.stack(images), labels=np.array(classes))"
+)
 _DTYPES = {"float": "float32", "double": "float64"}
 
 Array = npt.NDArray[Any]
@@ -164,8 +168,11 @@ def read_arrays(path: Path) -> Examples:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = dict(file)
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, BadZipFile) as error:
-        raise Refused(f"cannot read {path} as .npz data: {error}") from error
+    except OSError as error:
+        raise Refused(f"cannot read {path}: {error.strerror or error}") from error
+    except (EOFError, ValueError, TypeError, AttributeError, BadZipFile) as error:
+        why = "an array holds Python objects" if "Object arrays" in str(error) else "it is no .npz file"
+        raise Refused(f"cannot read {path}: {why}; {_HOW_TO_SAVE}") from error
     labels = arrays.pop("labels", None)
     sizes = {name: len(values) for name, values in arrays.items() if values.ndim}
     if not sizes or len(sizes) < len(arrays):
