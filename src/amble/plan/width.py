@@ -3,8 +3,9 @@
 Only right-hand edges of measured stairs are candidates. A layer's cost depends on the widths it reads and the one it
 writes, so the choice is a shortest path through a trellis where layers follow each other, and its generalisation
 (`elimination`) where residual sums tie layers together; coupled layers share one choice. The budget is priced by a
-Lagrange multiplier: every price gives a lower bound on the importance that must be lost, whatever is done. Exchanges of
-one or two groups then fill what the prices leave of the budget.
+Lagrange multiplier: every price gives a lower bound on the importance that any choice among these candidates must lose
+to keep the budget, by these prices. It bounds neither widths that are no candidates nor times that were mispredicted.
+Exchanges of one or two groups then fill what the prices leave of the budget.
 """
 
 from __future__ import annotations
@@ -166,7 +167,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Widths, what they cost and lose, and a lower bound on what anything within the budget must lose."""
+    """Widths, what they cost and lose.
+
+    ``bound``: at least so much is lost by any choice among the same candidates whose predicted cost keeps the budget.
+    """
 
     widths: dict[str, int]
     cost: float
@@ -175,7 +179,7 @@ class Chosen:
 
     @property
     def gap(self) -> float:
-        """Return how far from the least possible loss this may be, as a share of it."""
+        """Return the share of this loss by which another choice among the same candidates may at most be better."""
         return max(0.0, self.lost - self.bound) / max(self.lost, _LEAST_GAIN)
 
 
