@@ -15,8 +15,9 @@ from data import original
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from amble.adapt.learning.exporting import OPSET, tidy
+
 MODEL = Path(__file__).parents[1] / "src" / "amble" / "bundled" / "fashion-resnet.onnx"
-OPSET = 20
 NUM_BUNDLED_TEST = 5_000  # the first test images are bundled with amble
 
 
@@ -51,19 +52,6 @@ def export(model: nn.Module, path: Path) -> None:
     partial = path.with_suffix(".partial")
     onnx.save(proto, partial)
     partial.replace(path)
-
-
-def tidy(graph: onnx.GraphProto) -> None:
-    """Name nodes by kind and position, and drop what only torch reads."""
-    counts: dict[str, int] = {}
-    for node in graph.node:
-        counts[node.op_type] = counts.get(node.op_type, 0) + 1
-        node.name = f"{node.op_type.lower()}_{counts[node.op_type]}"
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    for value in [*graph.value_info, *graph.input, *graph.output, *graph.initializer]:
-        value.ClearField("metadata_props")
-    graph.ClearField("metadata_props")
 
 
 def accuracy(path: Path, num_images: int) -> float:

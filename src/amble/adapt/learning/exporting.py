@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from amble.core.errors import Refused
 
-__all__ = ["OPSET", "to_onnx"]
+__all__ = ["OPSET", "tidy", "to_onnx"]
 
 OPSET = 20
 _EXAMPLES = 2  # with a single example torch takes the batch for a constant
@@ -33,7 +33,7 @@ def to_onnx(
     """
     examples = example[:1].expand(_EXAMPLES, *example.shape[1:]).contiguous()
     proto = _exported(_folded(module), examples, inputs, outputs)
-    _tidy(proto.graph)
+    tidy(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -101,7 +101,7 @@ def _silent() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _tidy(graph: onnx.GraphProto) -> None:
+def tidy(graph: onnx.GraphProto) -> None:
     """Name nodes by kind and position, and drop what only torch reads."""
     counts: dict[str, int] = {}
     for node in graph.node:
