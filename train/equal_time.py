@@ -1,35 +1,40 @@
 """The harsh cells of `prune.py` once more, in the blind pruner's measured time: `python train/equal_time.py vgg 1`.
 
 Summed over layers, widths that break the blocks of the kernels look slower than they are in a network of such layers,
-where nothing has to be converted back. So the budget is corrected by how long the blind and the whole network were
-measured to take, as `measure.py` printed it to TIMES. One more line a network and seed goes to `train/prune.jsonl`.
+where nothing has to be converted back. So the budget is corrected by how long the blind and the whole network take,
+measured side by side. Two more lines a network and seed go to `train/prune.jsonl`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Callable
 
 import choices
 import torch
-from base import HERE
-from prune import LOG, PRUNED, RATIOS, Cell, cell, done, measured, provenance
+from measure import EXAMPLE, resized, session, skeleton, timed
+from prune import PRUNED, RATIOS, Cell, cell, done, keep, measured, provenance
 
 from amble.core.widths import Widths
 
-TIMES = HERE.parent / "build" / "tail"
-VARIANT = "accuracy mode, time as measured"
+LEVEL = "harsh"
+WAYS: dict[str, Callable[[Cell, Widths, float], Widths]] = {
+    "accuracy mode, time as measured": lambda of, blind, most_s: choices.moved(pricing(of), blind, of.edges, most_s),
+    "planned, time as measured": lambda of, blind, most_s: choices.planned(pricing(of), of.edges, most_s),
+}
+_ROUNDS, _RUNS = 30, 10
 
 
-def moved(of: Cell) -> Widths:
-    """Move the blind pruner's widths to edges, in the time that its network was measured to take."""
-    network = of.coupled.network
-    lines = (TIMES / f"{of.name}-1.jsonl").read_text().splitlines()
-    times_s = {tuple(each["widths"].items()): each["latency_s"] for each in map(json.loads, lines)}
-    blind = choices.blind(network, RATIOS["harsh"][of.name])
-    saved_s = times_s[tuple(network.today.items())] - times_s[tuple(blind.items())]
-    budget_s = of.latency_s(network.today) - saved_s
-    return choices.moved(choices.Timed.of(network, of.time_s), blind, of.edges, budget_s)
+def pricing(of: Cell) -> choices.Timed:
+    return choices.Timed.of(of.coupled.network, of.time_s)
+
+
+def budget_s(of: Cell, blind: Widths) -> float:
+    """Return the sum over layers that is as far below the whole network's as the blind one was measured to be."""
+    model, network = skeleton(of.name)
+    sessions = [session(resized(model, network, each)) for each in (network.today, blind)]
+    whole_s, blind_s = timed(sessions, (1, *EXAMPLE), _ROUNDS, _RUNS)
+    return of.latency_s(network.today) - (whole_s - blind_s)
 
 
 def main() -> None:
@@ -38,13 +43,15 @@ def main() -> None:
     parser.add_argument("seed", type=int)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    if (chosen.network, chosen.seed, "harsh", VARIANT) in done():
+    missing = [each for each in WAYS if (chosen.network, chosen.seed, LEVEL, each) not in done()]
+    if not missing:
         return
-    of = cell(chosen.network, chosen.seed)
-    record = measured(of, "harsh", VARIANT, lambda: moved(of)) | provenance()
-    with LOG.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-    print(record)
+    of, ratio = cell(chosen.network, chosen.seed), RATIOS[LEVEL][chosen.network]
+    blind = choices.blind(of.coupled.network, ratio)
+    allowed_s = budget_s(of, blind)
+    for variant in missing:
+        record = measured(of, lambda way=WAYS[variant]: way(of, blind, allowed_s))
+        keep(of, record | {"level": LEVEL, "ratio": ratio, "variant": variant} | provenance())
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from amble.runtimes.overhead import overhead
 
 BATCHES = (1, 8)
 PERCENT = 10
-_EXAMPLE = (1, 28, 28)
+EXAMPLE = (1, 28, 28)
 _PROFILED = 300
 
 
@@ -53,7 +53,7 @@ class Measured:
 
 def skeleton(name: str) -> tuple[onnx.ModelProto, Network]:
     """Return an untrained network as ONNX and its groups."""
-    module, example = fresh(name, 0).eval(), torch.rand(2, *_EXAMPLE)
+    module, example = fresh(name, 0).eval(), torch.rand(2, *EXAMPLE)
     for each in module.modules():
         if isinstance(each, nn.BatchNorm2d):
             nn.init.normal_(each.bias)  # else the exporter leaves out biases that are all zero
@@ -133,7 +133,7 @@ def measured(name: str, batch: int, choices: Iterable[Mapping[str, int]], rounds
     for each in widths:
         bare.total(each)
     time_s.save()
-    found_s = timed([session(resized(model, network, each)) for each in widths], (batch, *_EXAMPLE), rounds, runs)
+    found_s = timed([session(resized(model, network, each)) for each in widths], (batch, *EXAMPLE), rounds, runs)
     pricing = _anchored(bare, resized(model, network, network.today), batch)
     for each, whole_s in zip(widths, found_s, strict=True):
         yield Measured(name, batch, each, whole_s, pricing.total(each), rounds * runs)
@@ -155,7 +155,7 @@ def _anchored(bare: Pricing, whole: onnx.ModelProto, batch: int) -> Pricing:
 
     Kernel by kernel, as layers are timed: long runs meet more of what else the machine does than short ones.
     """
-    feed = {"image": np.random.default_rng(0).random((batch, *_EXAMPLE), dtype=np.float32)}
+    feed = {"image": np.random.default_rng(0).random((batch, *EXAMPLE), dtype=np.float32)}
     kinds, durations_s = profiled(whole, feed, _PROFILED)
     costs_s, entering_s = np.maximum(undisturbed(durations_s), 0.0).tolist(), overhead().run_s
     return anchored(bare, kinds, costs_s, whole=entering_s + sum(costs_s), entering=entering_s)

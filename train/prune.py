@@ -124,21 +124,18 @@ def _first(data: Labelled, count: int) -> Labelled:
     return Labelled(data.inputs[:count], None if data.labels is None else data.labels[:count])
 
 
-def measured(of: Cell, level: str, variant: str, choose: Callable[[], Widths]) -> dict[str, object]:
-    """Run one variant and return its line of the log; the same widths are not trained twice."""
+def measured(of: Cell, choose: Callable[[], Widths]) -> dict[str, object]:
+    """Choose widths and tune a network of them → most of its line of the log; the same widths are not trained twice."""
     begin_s = time.perf_counter()
     widths = dict(choose())
     chosen_s = time.perf_counter() - begin_s
     for each in logged():
         if (each["network"], each["seed"], each["widths"]) == (of.name, of.seed, widths):
-            return each | {"level": level, "ratio": RATIOS[level][of.name], "variant": variant, "choosing_s": chosen_s}
+            return each | {"choosing_s": chosen_s}
     smaller = tuned(of, widths)
     return {
         "network": of.name,
         "seed": of.seed,
-        "level": level,
-        "ratio": RATIOS[level][of.name],
-        "variant": variant,
         "widths": widths,
         "layers_s": of.latency_s(widths),
         "flops": of.coupled.network.flops(widths),
@@ -198,11 +195,16 @@ def run(of: Cell, names: set[str], origin: dict[str, object]) -> None:
         for variant, choose in variants(of, level):
             if variant not in names or (of.name, of.seed, level, variant) in done():
                 continue
-            record = measured(of, level, variant, choose) | origin
-            with LOG.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-            of.time_s.save()
-            print(record, flush=True)
+            told = {"level": level, "ratio": RATIOS[level][of.name], "variant": variant}
+            keep(of, measured(of, choose) | told | origin)
+
+
+def keep(of: Cell, record: dict[str, object]) -> None:
+    """Append a line to the log."""
+    with LOG.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    of.time_s.save()
+    print(record, flush=True)
 
 
 if __name__ == "__main__":
