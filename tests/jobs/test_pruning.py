@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -62,14 +63,19 @@ class FakeNarrower:
     tuned: list[int] = field(default_factory=list)
     checkpoints: list[Path] = field(default_factory=list)
     spoils: bool = False
+    slower: bool = False
 
     def write(self, widths: Widths, path: Path) -> None:
         self.written.append(dict(widths))
-        made = network(widths["a"], widths["b"])
+        more = 16 if self.slower else 0
+        made = network(widths["a"] + more, widths["b"] + more)
         if self.spoils:
             head = made.graph.initializer[2]
             head.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(head), head.name))
         onnx.save(made, path)
+
+    def epoch_s(self) -> float:
+        return 2.5
 
     def tune(self, widths: Widths, path: Path, *, epochs: int, checkpoint: Path, on_epoch: object) -> None:
         self.tuned.append(epochs)
@@ -179,7 +185,14 @@ def test_a_loss_over_the_allowance_is_refused_and_no_file_stays(tmp_path: Path) 
     assert made.verdict == "refused"
     assert "more epochs" in made.reason
     assert made.file == ""
-    assert not (tmp_path / "out" / NETWORK).exists()
+    assert not list((tmp_path / "out").glob("*.onnx"))
+
+
+def test_a_network_that_was_kept_before_outlives_one_that_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / NETWORK).write_bytes(b"kept before")
+    Bench(tmp_path, FakeNarrower(spoils=True)).prune(Wanted("0.6x", max_loss="1pt", epochs=0), labels=False)
+    assert (tmp_path / "out" / NETWORK).read_bytes() == b"kept before"
 
 
 def test_without_labels_it_says_that_the_network_itself_is_the_teacher(tmp_path: Path) -> None:
@@ -283,6 +296,35 @@ def test_a_budget_that_cannot_be_read_is_refused_by_its_option(budget: str) -> N
         Wanted(budget)
     with pytest.raises(ValueError, match="--energy"):
         Wanted(budget, resource="energy")
+
+
+@pytest.mark.parametrize("resource", ["latency", "energy"])
+def test_a_share_that_asks_for_nothing_is_refused(resource: Literal["latency", "energy"]) -> None:
+    with pytest.raises(ValueError, match=f"--{resource} 1.0x is no less than today's"):
+        Wanted("1.0x", resource=resource)
+
+
+def test_a_time_that_the_network_keeps_already_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    with pytest.raises(Refused, match=r"takes .* as it is, which keeps --latency 20s; ask for less"):
+        bench.prune(Wanted("20s"))
+    assert "stairs" not in bench.told
+
+
+def test_a_target_that_was_corrected_is_told_with_its_bound(pruned: tuple[Bench, Pruning], tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeNarrower(slower=True))
+    made = bench.prune(Wanted("0.7x", max_loss="100pt", epochs=0))
+    (note,) = (each for each in made.notes if "staircases were taken" in each)
+    assert "least importance to be lost is by these times" in note
+    assert made.lost >= made.bound
+
+
+def test_the_ratio_of_times_has_an_interval(pruned: tuple[Bench, Pruning]) -> None:
+    ratio = pruned[1].ratio
+    assert ratio is not None
+    assert ratio.low is not None
+    assert ratio.high is not None
+    assert ratio.low <= ratio.value <= ratio.high < 1
 
 
 def test_unknown_groups_are_refused_before_anything_is_measured(tmp_path: Path) -> None:

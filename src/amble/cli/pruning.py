@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,14 +68,28 @@ def prune(
 
     Latency over width is a staircase: a width inside a stair pays for channels that it does not have. The staircases
     of all layers are measured and shown first, widths are chosen on their edges, all at once, and the network cut to
-    them is timed before it is tuned. What was measured and trained in the same folder is used again.
+    them is timed before it is tuned. What was measured and trained in the same folder is used again. The exit code is
+    1 when the result is refused: not faster, or less accurate than allowed.
     """
     if (latency is None) == (energy is None):
         raise click.UsageError("give one budget: --latency 0.7x, --latency 20ms or --energy 0.7x")
-    if terminal.dry_run:
-        terminal.note(f"would measure the layers of {model} on {device} and write a narrower network to {output}")
-        return
     wanted = _wanted(latency, energy, max_loss=max_loss, widths=widths, epochs=epochs, rounds=repeats)
+    if terminal.dry_run:
+        from amble.jobs.rehearsing import rehearse
+
+        found = rehearse(
+            model,
+            wanted,
+            data=data,
+            device=device,
+            output=output,
+            batch=batch,
+            labels=labels == "given",
+            importance=importance,  # type: ignore[arg-type]  # click has checked it
+        )
+        for line in found.lines:
+            terminal.note(line)
+        return
     with terminal.progress(f"pruning {model}") as on_progress:
         made = amble.prune(
             model,
@@ -93,6 +108,7 @@ def prune(
         amble.export_files(made, html=html)
     terminal.note(f"wrote {output}")
     terminal.result(made, lambda: amble.show(made))
+    sys.exit(0 if made.verdict == "kept" else 1)
 
 
 def _wanted(

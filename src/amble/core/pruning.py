@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from amble.core.files import Format
-from amble.core.report import Share
+from amble.core.report import Estimate, Share
 from amble.core.staircase import StaircaseTable
 from amble.core.variants import Allowance, Metric, Quality
 
@@ -67,9 +67,11 @@ class Pruning:
     """A network before and after pruning.
 
     ``budget`` is what was asked for [s, or J]. Times: ``before_s`` measured, ``predicted_s`` by the staircases before
-    anything was cut, ``after_s`` measured with the final file. ``lost`` is the share of all importance that went,
-    ``bound`` what at least had to go. ``before`` and ``after`` are what the two ONNX files answered, ``cut`` what the
-    narrower one did before it was tuned. ``file`` is empty where nothing was kept.
+    anything was cut, ``after_s`` measured with the final file, ``ratio`` the one over the other, round by round.
+    ``lost`` is the share of all importance that went; ``bound`` what any choice of the same edges loses at least within
+    the budget, by the staircases as far as they were corrected by networks that were cut and measured. ``before`` and
+    ``after`` are what the two ONNX files answered, ``cut`` what the narrower one did before it was tuned. ``file`` is
+    empty where nothing was kept.
     """
 
     graph: str
@@ -100,6 +102,7 @@ class Pruning:
     file: str
     table: StaircaseTable
     notes: tuple[str, ...] = ()
+    ratio: Estimate | None = None
 
     @property
     def speedup(self) -> float:

@@ -9,32 +9,44 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from amble.core import files
 from amble.core.draws import key_of
 from amble.core.errors import Infeasible, Refused
-from amble.core.pruning import FORMAT, SPACE, Narrowed, Pruning, Rival
+from amble.core.pruning import FORMAT, SPACE, Pruning
 from amble.core.quantity import format_energy, format_time, parse_time_s
-from amble.core.staircase import Staircase, StaircaseTable
+from amble.core.report import Estimate
+from amble.core.staircase import StaircaseTable
 from amble.core.variants import Allowance, Quality
-from amble.core.widths import Layer, Network, Widths
-from amble.jobs.staircases import Narrower, OnProgress, Opened, Work, Worth, opened, priced, space_of, table_of
-from amble.plan import width, width_adjust
+from amble.core.widths import Network, Widths
+from amble.jobs import judging
+from amble.jobs.staircases import (
+    STATISTICS,
+    Narrower,
+    OnProgress,
+    Opened,
+    Work,
+    Worth,
+    opened,
+    priced,
+    space_of,
+    table_of,
+)
+from amble.plan import width
 from amble.plan.width import Chosen, Pricing, Resource
 
-__all__ = ["FILE", "NETWORK", "Narrower", "Wanted", "prune", "unpaid"]
+__all__ = ["FILE", "NETWORK", "Narrower", "Wanted", "asked", "known", "prune", "unpaid"]
 
 FILE = "pruning.json"
 NETWORK = "pruned.onnx"
+_TRIAL = "trial.onnx"  # what is judged; it becomes the network when it is kept
 
 _TRIES = 4  # of cutting and measuring, before training
 _OVER, _UNDER = 1.01, 0.97  # of the budget, where a measured time is as wanted
-_FLAT = 0.95  # of a layer's time, that its fastest width must be below to be worth a word
 
 Edges = Mapping[str, tuple[int, ...]]
 OnStairs = Callable[[StaircaseTable, Network], None]
@@ -57,8 +69,15 @@ class Wanted:
     rounds: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse a budget that cannot be read, before anything is measured for it."""
+        """Refuse a budget that cannot be read, or asks for nothing, before anything is measured for it."""
+        if self.is_share and self.limit(1.0) >= 1.0:
+            raise ValueError(f"--{self.resource} {self.budget} is no less than today's; ask for less, as in 0.7x")
         self.limit(1.0)
+
+    @property
+    def is_share(self) -> bool:
+        """Tell whether the budget is a share of today's, not a time."""
+        return self.budget.strip().endswith("x")
 
     def limit(self, today: float) -> float:
         """Return the budget [s, or J] of a network that takes this today. ValueError for one that cannot be read."""
@@ -75,12 +94,18 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Widths that were chosen, cut and measured: the file, seconds before and after in the same rounds."""
+    """Widths that were chosen, cut and measured: the file, seconds before and after in the same rounds.
+
+    ``ratio`` is the time after over that before, round by round; ``corrected`` the target that the widths were chosen
+    for over the budget.
+    """
 
     chosen: Chosen
     file: Path
     before_s: float
     after_s: float
+    ratio: Estimate
+    corrected: float = 1.0
 
 
 def prune(
@@ -117,7 +142,8 @@ def prune(
         narrow=narrow,
         on_progress=on_progress,
     )
-    _known(work.network, wanted.widths)
+    known(work.network, wanted.widths)
+    asked(work, wanted)
     table = table_of(work, wanted.rounds)
     on_stairs(table, work.network)
     pricing = priced(work, table, wanted.resource)
@@ -130,7 +156,18 @@ def prune(
     return made
 
 
-def _known(network: Network, widths: Widths) -> None:
+def asked(work: Work, wanted: Wanted) -> tuple[float, float]:
+    """Return what the network takes and what it may take [s]; Refused for a budget that it keeps already."""
+    today_s = float(np.median(work.times_s([work.graph])))
+    if wanted.resource == "latency" and not wanted.is_share and wanted.limit(today_s) >= today_s:
+        raise Refused(
+            f"{work.graph.name} takes {format_time(today_s)} on {work.device.name} as it is, which keeps "
+            f"--latency {wanted.budget}; ask for less"
+        )
+    return today_s, wanted.limit(today_s)
+
+
+def known(network: Network, widths: Widths) -> None:
     """Refuse widths of groups that the network does not have."""
     for name in widths:
         if name not in network.by_name:
@@ -139,7 +176,7 @@ def _known(network: Network, widths: Widths) -> None:
 
 def unpaid(pricing: Pricing, edges: Edges, widths: Widths) -> None:
     """Refuse widths that pay nothing: those inside a stair, which take as long as its end; and unknown groups."""
-    _known(pricing.network, widths)
+    known(pricing.network, widths)
     for name, asked in widths.items():
         if asked in edges[name]:
             continue
@@ -189,7 +226,7 @@ class _Pruner:
                 break
             path = folder / f"cut-{number}.onnx"
             self.work.narrower.write(chosen.widths, path)
-            tried.append(self._measured(chosen, path))
+            tried.append(replace(self._measured(chosen, path), corrected=target / self.budget))
             share = self._share(tried[-1])
             if _UNDER <= share <= _OVER or chosen.widths == self.work.network.today:
                 break
@@ -205,11 +242,11 @@ class _Pruner:
     def _measured(self, chosen: Chosen, path: Path) -> _Plan:
         times_s = self.work.times_s([self.work.graph, self.work.load(path)])
         before_s, after_s = (float(each) for each in np.median(times_s, axis=0))
-        return _Plan(chosen, path, before_s, after_s)
+        return _Plan(chosen, path, before_s, after_s, STATISTICS.median(times_s[:, 1] / times_s[:, 0]))
 
     def _tune(self, plan: _Plan) -> None:
         epochs, widths = self.wanted.epochs, plan.chosen.widths
-        path = self.work.output / NETWORK
+        path = self.work.output / _TRIAL
         if not epochs:
             shutil.copy(plan.file, path)
             return
@@ -226,12 +263,16 @@ class _Pruner:
     def _described(self, plan: _Plan) -> Pruning:
         work, pricing, chosen = self.work, self.pricing, plan.chosen
         bench = work.bench()
-        final = self._measured(chosen, work.output / NETWORK)
+        trial = work.output / _TRIAL
+        final = self._measured(chosen, trial)
         before = bench.quality(work.graph)
-        after = bench.quality(work.load(work.output / NETWORK))
-        verdict, reason = self._verdict(final, before, after)
-        if verdict == "refused":
-            (work.output / NETWORK).unlink()
+        after = bench.quality(work.load(trial))
+        allowed = self.allowed.points(before.share.ratio.value)
+        verdict, reason = judging.verdict(final.ratio, after.loss, allowed)
+        if verdict == "kept":
+            trial.replace(work.output / NETWORK)
+        else:
+            trial.unlink()
         whole = sum(sum(each.importance) for each in work.network.groups)
         latency = pricing if self.wanted.resource == "latency" else priced(work, pricing.table)
         return Pruning(
@@ -247,10 +288,11 @@ class _Pruner:
             before_s=final.before_s,
             predicted_s=latency.total(chosen.widths),
             after_s=final.after_s,
+            ratio=final.ratio,
             widths=chosen.widths,
             widths_before=work.network.today,
-            layers=tuple(_narrowed(latency, each, chosen.widths) for each in work.network.layers),
-            rivals=tuple(_rivals(latency, latency.total(chosen.widths))),
+            layers=tuple(judging.narrowed(latency, each, chosen.widths) for each in work.network.layers),
+            rivals=tuple(judging.rivals(latency, latency.total(chosen.widths))),
             lost=chosen.lost / max(whole, 1e-30),
             bound=chosen.bound / max(whole, 1e-30),
             allowed=self.allowed,
@@ -262,77 +304,25 @@ class _Pruner:
             reason=reason,
             file=NETWORK if verdict == "kept" else "",
             table=pricing.table,
-            notes=tuple(self._notes(final)),
+            notes=tuple(self._notes(plan, final, allowed, after)),
         )
 
-    def _verdict(self, plan: _Plan, before: Quality, after: Quality) -> tuple[Literal["kept", "refused"], str]:
-        """Keep what is faster and loses no more than allowed."""
-        allowed = self.allowed.points(before.share.ratio.value)
-        if after.loss.value > allowed:
-            return (
-                "refused",
-                f"loses {after.loss.value:.3g} points, {allowed:.3g} are allowed: more epochs or a looser budget",
-            )
-        if plan.after_s >= plan.before_s:
-            return "refused", "is not faster than before"
-        return "kept", f"{plan.before_s / plan.after_s:.2f} times as fast, loses {after.loss.value:.3g} points"
-
-    def _notes(self, plan: _Plan) -> Iterator[str]:
+    def _notes(self, plan: _Plan, final: _Plan, allowed: float, after: Quality) -> Iterator[str]:
         if self.work.final.labels is None:
             yield "no labels: tuned to the answers of the network as it was, and judged by agreement with them"
-        share = self._share(plan)
+        if judging.leaves_open(after.loss, allowed):
+            yield (
+                f"{after.share.out_of} examples leave open whether {allowed:.3g} points are lost or fewer; "
+                "give more of them to be certain"
+            )
+        share = self._share(final)
         if share > _OVER:
             say = format_time if self.wanted.resource == "latency" else format_energy
             yield f"the budget of {say(self.budget)} is missed by {share - 1:.1%}, as measured"
         if self.wanted.resource == "energy":
             yield "the energy after pruning is predicted by the staircases; the time is measured"
-
-
-def _narrowed(pricing: Pricing, layer: Layer, widths: Widths) -> Narrowed:
-    network, staircase = pricing.network, pricing.staircases[layer.name]
-    inputs = layer.num_inputs, network.num_inputs(layer, widths)
-    outputs = layer.num_outputs, network.num_outputs(layer, widths)
-    return Narrowed(
-        layer=layer.name,
-        shape=str(staircase.shape),
-        inputs=inputs,
-        outputs=outputs,
-        stairs=staircase.outputs.edges,
-        latency_s=(pricing.alone(layer, {}), pricing.alone(layer, widths)),
-        tail=(staircase.tail(inputs[0], outputs[0]), staircase.tail(inputs[1], outputs[1])),
-        remark=_remark(staircase, inputs, outputs),
-    )
-
-
-def _remark(staircase: Staircase, inputs: tuple[int, int], outputs: tuple[int, int]) -> str:
-    """Say in plain words why a layer is as fast as it was."""
-    whole_s = staircase.latency_s(inputs[0], outputs[0])
-    if min(each.latency_s for each in staircase.points) > _FLAT * whole_s:
-        return "no width makes it faster here"
-    if staircase.latency_s(inputs[1], outputs[1]) > _FLAT * whole_s and (inputs[0], outputs[0]) != (
-        inputs[1],
-        outputs[1],
-    ):
-        return "hardly faster: narrowed for other layers"
-    if (inputs[0], outputs[0]) == (inputs[1], outputs[1]):
-        return "left as it is: its channels are worth their time"
-    return ""
-
-
-def _rivals(pricing: Pricing, budget_s: float) -> Iterator[Rival]:
-    """Choose widths in other ways that the staircases predict to take as long."""
-    network = pricing.network
-    ways: dict[str, Callable[[float], dict[str, int]]] = {
-        "by importance alone": lambda share: width_adjust.blind(network, share),
-        "the same, in multiples of 8": lambda share: width_adjust.rounded(
-            network, width_adjust.blind(network, share), 8
-        ),
-        "the same, in multiples of 16": lambda share: width_adjust.rounded(
-            network, width_adjust.blind(network, share), 16
-        ),
-        "every layer by one factor": lambda share: width_adjust.scaled(network, share),
-    }
-    for name, at in ways.items():
-        widths = width_adjust.fit(at, lambda found: pricing.total(found) <= budget_s)
-        lost = network.lost(widths) / max(network.lost(dict.fromkeys(network.today, 0)), 1e-30)
-        yield Rival(name, widths, pricing.total(widths), lost, network.flops(widths))
+        elif plan.corrected != 1.0:
+            yield (
+                f"times by the staircases were taken {1.0 / plan.corrected - 1.0:+.1%}, as a network that was cut by "
+                "them was measured; the least importance to be lost is by these times"
+            )

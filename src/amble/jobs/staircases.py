@@ -18,7 +18,7 @@ from amble.core import files
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
-from amble.core.ports import Device, FloatArray
+from amble.core.ports import Device, FloatArray, Timings
 from amble.core.pruning import DesignSpace, Searched
 from amble.core.staircase import FORMAT, Probe, StaircaseTable, shape_of
 from amble.core.widths import Network, Widths
@@ -33,6 +33,7 @@ from amble.runtimes.overhead import overhead
 from amble.runtimes.probing import DeviceLayers
 
 __all__ = [
+    "STATISTICS",
     "TABLE",
     "Narrower",
     "OnProgress",
@@ -42,13 +43,15 @@ __all__ = [
     "anchored",
     "opened",
     "priced",
+    "probe_of",
     "space_of",
     "table_of",
+    "table_so_far",
 ]
 
 TABLE = "staircases.json"
 
-_STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
+STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
 _PRODUCTS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 _REORDERS = ("ReorderInput", "ReorderOutput")
 _PROFILED = 30
@@ -80,6 +83,10 @@ class Narrower(Protocol):
         """Cut, tune and write it; an interrupted tuning goes on from its checkpoint."""
         ...
 
+    def epoch_s(self) -> float:
+        """Return about how long an epoch of tuning takes [s], from a few batches of the network as it is."""
+        ...
+
 
 Opened = Callable[[Path, npt.NDArray[np.float32], npt.NDArray[np.int64] | None, Worth], Narrower]
 """ONNX file, inputs [example, ...], labels [example] or none, kind of importance → a network that can be narrowed."""
@@ -94,6 +101,7 @@ class Work:
     uri: str
     narrower: Narrower
     final: Examples
+    num_learning: int
     output: Path
     on_progress: OnProgress
 
@@ -110,10 +118,15 @@ class Work:
         """Time networks side by side, on inputs that the runner makes up [round, graph]."""
         return rounds([partial(self._run, each) for each in graphs], self._now_s, num_rounds=_ROUNDS)
 
+    def profile(self) -> Timings:
+        """Time the operators of the whole network."""
+        point = OperatingPoint(self.device.actuator.current(), self.graph.precision)
+        return self.device.runner.profile(self.graph, point, _PROFILED)
+
     def bench(self) -> Comparison:
         """Return what compares the answers of narrower networks with this one's."""
         told = self.on_progress
-        return Comparison(self.device, self.graph, self.final, _STATISTICS, self.load, self._now_s, on_progress=told)
+        return Comparison(self.device, self.graph, self.final, STATISTICS, self.load, self._now_s, on_progress=told)
 
     @property
     def on_host(self) -> bool:
@@ -154,27 +167,31 @@ def opened(
         raise Refused(f"{graph.name} has {len(learning.inputs)} inputs; only networks with one can be pruned")
     on_progress("ranking channels", 0, 1)
     narrower = (narrow or _narrowing)(Path(graph.source), inputs, learning.labels, worth)
-    return Work(graph, target, device, narrower, final, output, on_progress)
+    return Work(graph, target, device, narrower, final, len(inputs), output, on_progress)
 
 
-def table_of(work: Work, num_rounds: int = 5) -> StaircaseTable:
-    """Measure the staircases of all layers; what the output folder has of the same conditions is not measured again."""
+def table_so_far(work: Work) -> StaircaseTable:
+    """Return what the output folder has that was measured under the same conditions: perhaps nothing."""
     path = work.output / TABLE
-    probe = _probe(work)
     blank = empty(
-        probe,
+        probe_of(work),
         calibration=work.device.calibration,
         batch=work.graph.batch,
         between=_between_bytes(work.network),
     )
     kept = files.load(path, FORMAT) if path.exists() else blank
+    return kept if kept.fits(blank) else blank
+
+
+def table_of(work: Work, num_rounds: int = 5) -> StaircaseTable:
+    """Measure the staircases of all layers; what the output folder has of the same conditions is not measured again."""
     return staircases(
         [shape_of(each, work.network) for each in work.network.layers],
-        probe,
-        kept if kept.fits(blank) else blank,
+        probe_of(work),
+        table_so_far(work),
         effort=Effort(rounds=num_rounds),
         on_progress=lambda what, done, total: work.on_progress(f"staircase of {what}", done, total),
-        on_found=lambda table: files.save(table, path, FORMAT),
+        on_found=lambda table: files.save(table, work.output / TABLE, FORMAT),
     )
 
 
@@ -183,8 +200,7 @@ def priced(work: Work, table: StaircaseTable, resource: Resource = "latency") ->
 
     Refused for an energy on a device without a meter.
     """
-    point = OperatingPoint(work.device.actuator.current(), work.graph.precision)
-    timings = work.device.runner.profile(work.graph, point, _PROFILED)
+    timings = work.profile()
     if resource == "latency":
         costs = [each.latency_s for each in timings.operators]
         whole = timings.whole.latency_s
@@ -261,7 +277,8 @@ def _parted(data: str | Path, labels: bool) -> tuple[Examples, Examples]:
     return found.rows(0, len(found) - num), found.rows(len(found) - num, len(found))
 
 
-def _probe(work: Work) -> Probe:
+def probe_of(work: Work) -> Probe:
+    """Return what times single layers on the device."""
     if work.on_host:
         return OnnxLayers(work.graph.batch, _between_bytes(work.network))
     return DeviceLayers(work.device, work.device.actuator.current(), work.graph.batch)
