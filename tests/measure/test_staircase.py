@@ -24,15 +24,20 @@ class FakeProbe:
 
     law: Callable[[int, int], float]
     noise: float = 0.0
+    tick_s: float = 0.0
     device: str = "fake"
     library: str = "law 1"
     asked: list[tuple[int, int]] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
 
     def time(self, shape: Shape, inputs: int, outputs: int, runs: int) -> Timing:
         self.asked.append((inputs, outputs))
+        self.runs.append(runs)
         latency_s = self.law(inputs, outputs) * (1.0 + self.noise * float(self.rng.standard_normal()))
-        return Timing(latency_s, 0.0, 2.0 * latency_s)
+        if self.tick_s:
+            latency_s = self.tick_s * round(latency_s / self.tick_s)
+        return Timing(latency_s, self.tick_s, 2.0 * latency_s)
 
 
 def blocks(of_inputs: int, of_outputs: int) -> Callable[[int, int], float]:
@@ -94,6 +99,28 @@ def test_stairs_are_found_in_little_noise() -> None:
     found = measured(blocks(16, 16), noise=0.004).staircases[0]
     assert found.outputs.block == 16
     assert 0.0 < found.noise < 0.01
+
+
+def test_a_coarse_clock_reads_no_noise_of_zero() -> None:
+    probe = FakeProbe(blocks(16, 16), noise=0.002, tick_s=1e-6)
+    found = staircases([CONV], probe, empty(probe, calibration="made up")).staircases[0]
+    assert all(point.mad_s > 0 for point in found.points)
+    assert 0.0 < found.noise < 0.02
+
+
+def test_short_layers_are_run_more_often_in_a_round() -> None:
+    runs = {}
+    for name, law in (("short", 1e-5), ("long", 1e-2)):
+        probe = FakeProbe(lambda i, o, law=law: law)  # type: ignore[misc]
+        staircases([CONV], probe, empty(probe, calibration="made up"), effort=Effort(runs=8, most_runs=64))
+        runs[name] = set(probe.runs)
+    assert runs == {"short": {8, 64}, "long": {8}}
+
+
+def test_the_whole_layer_has_the_deviation_of_all_its_repeats() -> None:
+    found = measured(blocks(16, 16), noise=0.01).staircases[0]
+    whole = next(each for each in found.points if (each.inputs, each.outputs) == (64, 128))
+    assert whole.mad_s / whole.latency_s == pytest.approx(0.6745 * 0.01, rel=0.5)
 
 
 def test_noise_that_hides_the_stairs_is_refused_with_its_size() -> None:

@@ -5,7 +5,7 @@ more than the noise, the gap between them is halved until the step is located to
 multiples of one block predict the others, and some of those are looked for, so that a block is never believed on its
 own word. At last a small grid tells how the two axes go together. Points are timed in rounds of random order; a point
 is the median over the rounds, and its deviation says what can be told apart: no step is called one that the noise could
-have made.
+have made. Where rounds are alike because the clock is coarse, what runs differ by inside a round stands for it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import ceil
 
 import numpy as np
 
 from amble.core.errors import Refused
+from amble.core.ports import Timing
 from amble.core.staircase import Axis, Point, Probe, Shape, Staircase, StaircaseTable, Stairs
 
 __all__ = ["Effort", "empty", "staircases"]
@@ -27,18 +29,22 @@ OnProgress = Callable[[str, int, int], None]
 _MOST_NOISE = 0.05
 _LEAST_STEP = 0.01
 _TOGETHER = 4  # gaps halved at once
+_SPREAD_TO_MAD = 0.6745 / 2.563  # 10th to 90th percentile → median absolute deviation, of a normal distribution
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How much is measured: ``rounds`` of ``runs`` for every point, and points on each axis.
 
-    ``coarse`` gaps to begin with, at most ``fine`` points between them, ``checks`` edges looked for, ``grid`` widths of
-    each axis away from today's.
+    A round of a short layer has more runs, until it lasts ``round_s`` or they are ``most_runs``: clocks have ticks, and
+    rounds that are alike for that reason would hide the noise. ``coarse`` gaps to begin with, at most ``fine`` points
+    between them, ``checks`` edges looked for, ``grid`` widths of each axis away from today's.
     """
 
     rounds: int = 5
     runs: int = 8
+    most_runs: int = 64
+    round_s: float = 2e-3
     coarse: int = 8
     fine: int = 24
     checks: int = 3
@@ -102,6 +108,7 @@ class _Search:
         self._rng = np.random.default_rng(effort.seed)
         self._points: dict[tuple[int, int], Point] = {}
         self._whole = (shape.inputs, shape.outputs)
+        self._repeats: list[float] = []  # times of the whole layer over the median of their batch
 
     def run(self) -> Staircase:
         """Measure along both axes, then between them."""
@@ -109,6 +116,7 @@ class _Search:
         stairs = {axis: self._axis(axis) for axis in self._axes()}
         found = Staircase(self._shape, (), stairs.get("outputs", Stairs()), stairs.get("inputs", Stairs()))
         self._time(self._grid(found))
+        self._note_repeats()
         return replace(found, points=tuple(point for _, point in sorted(self._points.items())))
 
     def _axes(self) -> list[Axis]:
@@ -232,30 +240,42 @@ class _Search:
         """
         new = [each for each in dict.fromkeys(wanted) if each not in self._points]
         beside = [*new, self._whole] if self._points else new
-        latency_s = np.empty((self._effort.rounds, len(beside)))
-        energy_j: list[list[float | None]] = [[] for _ in beside]
-        for row in latency_s:
+        found: list[list[Timing]] = [[] for _ in beside]
+        runs = self._runs()
+        for _ in range(self._effort.rounds):
             for at in map(int, self._rng.permutation(len(beside))):
-                timing = self._probe.time(self._shape, *beside[at], self._effort.runs)
-                row[at] = timing.latency_s
-                energy_j[at].append(timing.energy_j)
+                found[at].append(self._probe.time(self._shape, *beside[at], runs))
+        scale = 1.0
         if self._points:
-            latency_s *= self._points[self._whole].latency_s / np.median(latency_s[:, -1])
-        for at, (inputs, outputs) in enumerate(new):
-            self._points[inputs, outputs] = _point(inputs, outputs, latency_s[:, at], energy_j[at], self._effort.runs)
+            whole_s = [each.latency_s for each in found[-1]]
+            scale = self._points[self._whole].latency_s / float(np.median(whole_s))
+            self._repeats += [each / float(np.median(whole_s)) for each in whole_s]
+        for widths, timings in zip(new, found, strict=False):
+            self._points[widths] = _point(widths, timings, scale, runs)
+
+    def _runs(self) -> int:
+        """Return the runs of a round."""
+        whole = self._points.get(self._whole)
+        wanted = ceil(self._effort.round_s / whole.latency_s) if whole else 0
+        return max(self._effort.runs, min(wanted, self._effort.most_runs))
+
+    def _note_repeats(self) -> None:
+        """Give the whole layer, which was timed beside all others, the deviation of all its repeats."""
+        if self._repeats:
+            whole = self._points[self._whole]
+            spread = float(np.median(np.abs(np.array(self._repeats) - 1.0)))
+            self._points[self._whole] = replace(whole, mad_s=max(whole.mad_s, spread * whole.latency_s))
 
 
-def _point(
-    inputs: int,
-    outputs: int,
-    times_s: np.ndarray[tuple[int], np.dtype[np.float64]],
-    energies: list[float | None],
-    runs: int,
-) -> Point:
+def _point(widths: tuple[int, int], timings: Sequence[Timing], scale: float, runs: int) -> Point:
+    """Return the median of the rounds; their deviation is not below what the spread of the runs inside them leaves."""
+    times_s = scale * np.array([each.latency_s for each in timings])
     middle_s = float(np.median(times_s))
-    known = [each for each in energies if each is not None]
-    energy_j = float(np.median(known)) if len(known) == len(energies) else None
-    return Point(inputs, outputs, middle_s, float(np.median(abs(times_s - middle_s))), energy_j, runs * len(times_s))
+    deviation_s = float(np.median(abs(times_s - middle_s)))
+    inside_s = float(np.median([each.spread_s for each in timings])) * _SPREAD_TO_MAD / runs**0.5
+    known = [each.energy_j for each in timings if each.energy_j is not None]
+    energy_j = float(np.median(known)) if len(known) == len(timings) else None
+    return Point(*widths, middle_s, deviation_s or scale * inside_s, energy_j, runs * len(timings))
 
 
 def _coarse(most: int, gaps: int, step: int) -> list[int]:

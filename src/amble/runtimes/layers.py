@@ -1,4 +1,4 @@
-"""One layer at any width → its time inside a network, by ONNX Runtime on this machine's CPU.
+"""One layer at any width → its time inside a network, in FP32 or INT8, by ONNX Runtime on this machine's CPU.
 
 ONNX Runtime keeps activations in blocks of channels between convolutions, and converts them only at the ends or where a
 width does not allow it. A network of one convolution would pay both conversions and hide what it costs inside a
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -25,25 +26,30 @@ from amble.core.ports import FloatArray, Tensors, Timing
 from amble.core.staircase import Shape
 from amble.runtimes.overhead import overhead
 from amble.runtimes.preparing import options
+from amble.runtimes.qdq import in_int8
 from amble.runtimes.trace import kernels
 
-__all__ = ["OnnxLayers", "profiled", "sandwich", "undisturbed"]
+__all__ = ["OnnxLayers", "Precision", "profiled", "sandwich", "undisturbed"]
 
 _WARM_UP = 2
 _NEIGHBOUR = 16  # channels of the convolutions around the layer
 _MOST_BETWEEN_BYTES = 40_000_000
 _OPSET = 17
 _LEAST_S = 1e-7
+_TICK_S = 1e-6  # of the profiler's clock: no spread that it reads is narrower
 _LAYER = "layer"
-_PRODUCTS = ("Conv", "FusedConv", "Gemm")
+_PRODUCTS = ("Conv", "FusedConv", "Gemm", "QLinearConv", "QGemm")
+
+Precision = Literal["fp32", "int8"]
 
 
 @dataclass(slots=True)
 class OnnxLayers:
-    """Times layers in FP32 on one thread; ``between_bytes`` pass through the caches between two runs."""
+    """Times layers in a precision on one thread; ``between_bytes`` pass through the caches between two runs."""
 
     batch: int = 1
     between_bytes: int = 0
+    precision: Precision = "fp32"
     device: str = "host"
     _buffer: FloatArray = field(init=False)
 
@@ -59,11 +65,13 @@ class OnnxLayers:
     def time(self, shape: Shape, inputs: int, outputs: int, runs: int) -> Timing:
         """Run the layer at these widths so many times; energy is not known for single kernels here."""
         model = sandwich(shape, inputs, outputs, self.batch)
+        if self.precision == "int8":
+            model = in_int8(model)
         feed = {port.name: _noise(_sizes(port)) for port in model.graph.input}
         found, durations_s = profiled(model, feed, runs, between=self._buffer.sum)
         layer_s = durations_s[:, _of_layer(found, _has_pre(shape))].sum(axis=1)
         low_s, high_s = np.quantile(layer_s, (0.1, 0.9))
-        return Timing(max(float(undisturbed(layer_s)), _LEAST_S), float(high_s - low_s), None)
+        return Timing(max(float(undisturbed(layer_s)), _LEAST_S), max(float(high_s - low_s), _TICK_S), None)
 
 
 def profiled(
