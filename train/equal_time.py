@@ -37,21 +37,26 @@ def budget_s(of: Cell, blind: Widths) -> float:
     return of.latency_s(network.today) - (whole_s - blind_s)
 
 
+def run(of: Cell) -> None:
+    """Append the lines that are not in the log yet."""
+    missing = [each for each in WAYS if (of.name, of.seed, LEVEL, each) not in done()]
+    if not missing:
+        return
+    ratio = RATIOS[LEVEL][of.name]
+    blind = choices.blind(of.coupled.network, ratio)
+    allowed_s = budget_s(of, blind)
+    for variant in missing:
+        record = measured(of, lambda way=WAYS[variant]: way(of, blind, allowed_s))
+        keep(of, record | {"level": LEVEL, "ratio": ratio, "variant": variant} | provenance())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=PRUNED)
     parser.add_argument("seed", type=int)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    missing = [each for each in WAYS if (chosen.network, chosen.seed, LEVEL, each) not in done()]
-    if not missing:
-        return
-    of, ratio = cell(chosen.network, chosen.seed), RATIOS[LEVEL][chosen.network]
-    blind = choices.blind(of.coupled.network, ratio)
-    allowed_s = budget_s(of, blind)
-    for variant in missing:
-        record = measured(of, lambda way=WAYS[variant]: way(of, blind, allowed_s))
-        keep(of, record | {"level": LEVEL, "ratio": ratio, "variant": variant} | provenance())
+    run(cell(chosen.network, chosen.seed))
 
 
 if __name__ == "__main__":

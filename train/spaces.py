@@ -65,18 +65,23 @@ def searched(of: Cell, space: Mapping[str, Sequence[int]], clock: Clock, share: 
     return search.evolve(space, score, lambda widths: clock.share(widths) <= share, effort).widths
 
 
+def run(of: Cell) -> None:
+    """Append the lines that are not in the log yet."""
+    clock, share = Clock(of.name), SHARES[of.name]
+    for variant, space in spaces(of).items():
+        if (of.name, of.seed, LEVEL, variant) in done():
+            continue
+        record = measured(of, lambda space=space: searched(of, space, clock, share))
+        keep(of, record | {"level": LEVEL, "ratio": share, "variant": variant} | provenance())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=PRUNED)
     parser.add_argument("seed", type=int)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    of, clock, share = cell(chosen.network, chosen.seed), Clock(chosen.network), SHARES[chosen.network]
-    for variant, space in spaces(of).items():
-        if (of.name, of.seed, LEVEL, variant) in done():
-            continue
-        record = measured(of, lambda space=space: searched(of, space, clock, share))
-        keep(of, record | {"level": LEVEL, "ratio": share, "variant": variant} | provenance())
+    run(cell(chosen.network, chosen.seed))
 
 
 if __name__ == "__main__":
