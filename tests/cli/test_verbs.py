@@ -236,3 +236,17 @@ def test_a_recorded_table_is_planned_with_gross_energy(tmp_path: Path) -> None:
     found = run(*words, cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["accounting"] == "gross"
+
+
+def test_a_recorded_table_of_power_limits_is_planned(tmp_path: Path) -> None:
+    rows = [
+        f"card,{name},{clock},{limit},{size * (1 + 90 / limit + 1e9 / clock)},{0.9 * limit}"
+        for name, size in (("net", 1), ("other", 2))
+        for clock in (500_000_000, 800_000_000, 1_200_000_000)
+        for limit in (100, 150, 200, 250)
+    ]
+    table = tmp_path / "card.csv"
+    table.write_text("\n".join(["device,workload,core_hz,power_limit_w,latency_s,power_w", *rows]) + "\n")
+    found = run("plan", "net", "-d", f"recorded:{table}", "--deadline", "10s", "--json", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["steps"][0]["point"]["clocks"]["power_limit_w"] == 100

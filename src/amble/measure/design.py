@@ -17,11 +17,11 @@ from amble.core.profile import Profile
 __all__ = ["enough", "farthest"]
 
 _ENOUGH = {0: 1, 1: 6, 2: 16, 3: 24}
-"""Points to measure for so many clock domains with more than one level."""
+"""Points to measure for so many knobs (clocks, power limit) with more than one level."""
 
 
 def enough(points: tuple[OperatingPoint, ...]) -> int:
-    """Return how many points a fit over these needs: more for every clock domain, never more than there are."""
+    """Return how many points a fit over these needs: more for every knob, never more than there are."""
     num_domains = int((np.ptp(_places(points), axis=0) > 0).sum())
     precisions = len({point.precision for point in points})
     return min(len(points), _ENOUGH[min(num_domains, 3)] * precisions)
@@ -47,11 +47,11 @@ def _farthest(points: tuple[OperatingPoint, ...], measured: set[OperatingPoint])
         if not chosen[extreme]:
             return points[extreme]
     gaps = np.linalg.norm(place[:, None, :] - place[None, chosen, :], axis=2).min(axis=1)
-    return points[int(np.argmax(gaps))]
+    return points[int(np.argmax(np.where(chosen, -1.0, gaps)))]
 
 
 def _places(points: tuple[OperatingPoint, ...]) -> FloatArray:
-    """Return [point, knob] in 0…1: logarithms of the clocks, and one column that keeps precisions apart."""
+    """Return [point, knob] in 0…1: logarithms of the knobs, and one column that keeps precisions apart."""
     precisions = sorted({point.precision for point in points})
     raw = np.array(
         [
@@ -59,6 +59,7 @@ def _places(points: tuple[OperatingPoint, ...]) -> FloatArray:
                 np.log(point.clocks.core_hz or 1.0),
                 np.log(point.clocks.memory_hz or 1.0),
                 np.log(point.clocks.cpu_hz or 1.0),
+                np.log(point.clocks.power_limit_w or 1.0),
                 float(precisions.index(point.precision)),
             ]
             for point in points
