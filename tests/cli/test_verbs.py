@@ -158,6 +158,11 @@ BAD = [
     (("fit", "text.csv"), "text.csv"),
     (("check", "text.onnx", "-d", "sim:jetson-tx2"), "text.onnx"),
     (("measure", "synthetic:3", "-d", "sim:jetson-tx2", "--shape", "ids"), "--shape"),
+    (("measure", "synthetic:3", "-d", "sim:jetson-tx2", "--shape", "ids:1,8"), "--shape ids"),
+    (("measure", "fashion-resnet", "-d", "sim:jetson-tx2", "--shape", "nothing:1,8"), "no input 'nothing'"),
+    (("measure", "all", "-d", "recorded:a100-pcie-kerneltuner-fma", "--batch", "4"), "--batch 4"),
+    (("measure", "all", "-d", "recorded:a100-pcie-kerneltuner-fma", "--shape", "x:1"), "--shape x"),
+    (("plan", "synthetic:3", "-d", "sim:jetson-tx2", "--deadline", "1s", "--period", "0ms"), "must be positive"),
 ]
 
 

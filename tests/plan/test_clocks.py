@@ -14,6 +14,7 @@ from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import SwitchCost
 from amble.core.schedule import Deadline, Schedule, Step
 from amble.plan.clocks import fastest, per_operator, single
+from amble.plan.problem import highest
 
 POINTS = tuple(OperatingPoint(Clocks(core, memory)) for core, memory in product((1e9, 2e9), (4e8, 8e8)))
 
@@ -137,6 +138,30 @@ def test_a_deadline_that_cannot_be_kept_says_what_could() -> None:
     with pytest.raises(Infeasible, match=r"cannot keep .* fastest schedule takes") as caught:
         per_operator(graph, costs, Deadline(fast_s))
     assert caught.value.fastest_s == pytest.approx(1.25 * fast_s)
+
+
+def test_a_period_that_cannot_be_kept_is_named_in_place_of_the_deadline() -> None:
+    graph, costs = made_up()
+    fast_s = float(costs.latency_s.min(axis=1).sum())
+    with pytest.raises(Infeasible, match=r"cannot answer a request every .* fastest schedule takes"):
+        per_operator(graph, costs, Deadline(5 * fast_s), period_s=0.5 * fast_s)
+
+
+@pytest.mark.parametrize("period_s", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_period_is_a_positive_time(period_s: float) -> None:
+    graph, costs = made_up()
+    with pytest.raises(ValueError, match="the time from one request to the next must be positive"):
+        per_operator(graph, costs, Deadline(1.0), period_s=period_s)
+
+
+def test_the_highest_setting_has_the_highest_power_limit_too() -> None:
+    settings = [
+        OperatingPoint(Clocks(core_hz=hz, power_limit_w=watts))
+        for hz in (1.2e9, 6e8)
+        for watts in (100.0, 250.0, 150.0)
+    ]
+    assert highest(settings) == 1
+    assert highest([OperatingPoint(Clocks(power_limit_w=watts)) for watts in (100.0, 250.0, 150.0)]) == 1
 
 
 def test_the_fastest_schedule_runs_and_waits_at_the_highest_clocks() -> None:

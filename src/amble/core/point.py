@@ -30,6 +30,10 @@ class Clocks:
             case "cpu":
                 return self.cpu_hz
 
+    def knobs(self) -> tuple[float | None, ...]:
+        """Return every setting: the clocks of core, memory and CPU [Hz] and the power limit [W]."""
+        return (self.core_hz, self.memory_hz, self.cpu_hz, self.power_limit_w)
+
     def __str__(self) -> str:
         """Write the knobs that are set, in MHz and W: ``core 1300 MHz, memory 1866 MHz``."""
         clocks = [(domain, self.of(domain)) for domain in DOMAINS]

@@ -230,8 +230,7 @@ def _clocks(values: tuple[float, ...]) -> Clocks:
 
 
 def _order(clocks: Clocks) -> tuple[float, ...]:
-    knobs = (clocks.core_hz, clocks.memory_hz, clocks.cpu_hz, clocks.power_limit_w)
-    return tuple(-1.0 if value is None else value for value in knobs)
+    return tuple(-1.0 if value is None else value for value in clocks.knobs())
 
 
 def _distance(one: Clocks, other: Clocks) -> float:

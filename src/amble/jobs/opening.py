@@ -74,15 +74,25 @@ def load(
     """
     name = str(model)
     if device is not None and device.startswith("recorded:"):
+        _refuse(f"the recorded workload {name}", shapes=shapes, batch=batch)
         return recorded.graph(device.partition(":")[2], name)
     if name == BUNDLED:
-        return onnx.load(bundled.model_path(), batch=batch)
+        return onnx.load(bundled.model_path(), batch=batch, shapes=shapes)
     if name.startswith("synthetic:"):
         number = name.partition(":")[2]
         if not number.isdecimal() or int(number) < 1:
             raise Refused(f"{name!r} is not like synthetic:20, a made-up network of 20 operators")
+        _refuse(name, shapes=shapes)
         return replace(synthetic.chain(int(number), seed=0, batch=batch), source=name)
     return onnx.load(Path(model).resolve(), batch=batch, shapes=shapes)
+
+
+def _refuse(name: str, *, shapes: Mapping[str, tuple[int, ...]] | None, batch: int = 1) -> None:
+    """Refuse shapes, and a batch, for a network that takes none."""
+    if shapes:
+        raise Refused(f"{name} has no input to give a shape to; leave out --shape {next(iter(shapes))}:…")
+    if batch != 1:
+        raise Refused(f"{name} is replayed as it was recorded; leave out --batch {batch}")
 
 
 def labelled(name: str, graph: Graph) -> Examples:

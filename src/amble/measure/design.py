@@ -55,13 +55,7 @@ def _places(points: tuple[OperatingPoint, ...]) -> FloatArray:
     precisions = sorted({point.precision for point in points})
     raw = np.array(
         [
-            [
-                np.log(point.clocks.core_hz or 1.0),
-                np.log(point.clocks.memory_hz or 1.0),
-                np.log(point.clocks.cpu_hz or 1.0),
-                np.log(point.clocks.power_limit_w or 1.0),
-                float(precisions.index(point.precision)),
-            ]
+            [*(np.log(setting or 1.0) for setting in point.clocks.knobs()), float(precisions.index(point.precision))]
             for point in points
         ]
     )

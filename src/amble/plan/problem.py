@@ -14,7 +14,7 @@ import numpy as np
 from amble.core.cost import Cost
 from amble.core.errors import Infeasible
 from amble.core.graph import Graph
-from amble.core.point import DOMAINS, OperatingPoint
+from amble.core.point import OperatingPoint
 from amble.core.ports import CostModel, CostTable, FloatArray
 from amble.core.profile import SwitchCost
 from amble.core.quantity import format_time
@@ -36,6 +36,10 @@ class Task:
     costs: CostModel
     deadline: Deadline
     period_s: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.period_s < np.inf:
+            raise ValueError(f"the time from one request to the next must be positive, not {self.period_s} s")
 
     @property
     def margin(self) -> float:
@@ -109,9 +113,9 @@ def pose(task: Task, *, switches: Sequence[SwitchCost] | None = None) -> Problem
 
 
 def highest(points: Sequence[OperatingPoint]) -> int:
-    """Return the index of the point with the highest clocks."""
-    clocks = [[point.clocks.of(domain) or 1.0 for domain in DOMAINS] for point in points]
-    return int(np.log(clocks).sum(axis=1).argmax())
+    """Return the index of the point with the highest clocks, and the highest power limit."""
+    knobs = [[setting or 1.0 for setting in point.clocks.knobs()] for point in points]
+    return int(np.log(knobs).sum(axis=1).argmax())
 
 
 def alone(problem: Problem, node: int) -> Solution:
@@ -161,10 +165,13 @@ def _steps(problem: Problem, path: Ints) -> tuple[Step, ...]:
 def too_slow(problem: Problem) -> Infeasible:
     """Return the error for a deadline that no schedule keeps."""
     task = problem.task
-    least_s = float(problem.table.latency_s.sum(axis=0).min()) * task.margin
+    typical_s = float(problem.table.latency_s.sum(axis=0).min())
+    least_s = typical_s * task.margin
+    late = least_s > task.deadline.latency_s or typical_s <= task.period_s
+    what = f"keep {task.deadline}" if late else f"answer a request every {format_time(task.period_s)}"
+    takes = f"{format_time(least_s)} at p{task.deadline.percentile * 100:g}" if late else format_time(typical_s)
     return Infeasible(
-        f"{task.graph.name} on {task.costs.device} cannot keep {task.deadline}: the fastest schedule takes "
-        f"{format_time(least_s)} at p{task.deadline.percentile * 100:g}; allow that much, or use a smaller batch, "
-        f"a lower precision or a smaller model",
+        f"{task.graph.name} on {task.costs.device} cannot {what}: the fastest schedule takes {takes}; "
+        f"allow that much, or use a smaller batch, a lower precision or a smaller model",
         fastest_s=least_s,
     )
