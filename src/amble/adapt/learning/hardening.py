@@ -22,7 +22,7 @@ from amble.adapt.learning.unreliable import FreshErrors, Precision, Unreliable, 
 
 __all__ = ["TOP_RATE", "Lesson", "as_tensors", "cut_inputs", "harden", "relearn"]
 
-TOP_RATE = 0.02  # of learning
+TOP_RATE = 0.03  # of learning
 _RISE = 16.0  # of the bit error rate while retraining
 _NUM_WATCHED = 1_000  # inputs, for the ranges
 
@@ -37,8 +37,8 @@ class Lesson:
 
     ber: float
     precision: Precision = "fp32"
-    tail: float = 1e-3
-    spreads: float = 4.0
+    tail: float = 0.01
+    spreads: float = 1.5
     prepare: Prepare = as_stored
     checkpoint: Path | None = None
 
