@@ -66,6 +66,13 @@ def test_devices_are_listed_with_what_is_missing(folder: Path) -> None:
     assert {"host", "sim:jetson-tx2", "sim:h200"} <= names
 
 
+def test_names_are_not_cut_in_a_pipe_and_progress_leaves_no_line(folder: Path, profile: Path) -> None:
+    found = run("show", profile, cwd=folder, COLUMNS="200")
+    assert "…" not in found.stdout
+    assert run("restore", cwd=folder).stderr == "no run left clocks changed\n"
+    assert run("restore", "--json", cwd=folder).stdout == "[]\n"
+
+
 def test_a_plan_goes_from_profile_to_verdict(folder: Path, schedule: Path) -> None:
     words = ("check", schedule, "-d", "sim:jetson-orin-nano", "--load", "periodic:250ms:400", "--json")
     found = run(*words, "--trace", folder / "trace.json", cwd=folder)

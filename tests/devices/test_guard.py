@@ -160,6 +160,10 @@ def test_restore_puts_back_what_is_left_when_the_watchdog_was_killed_too(tmp_pat
         kill_with_watchdog(tmp_path, owner)
     time.sleep(0.2)
     assert fake_sys.bounds(policy) == HELD
+    (would,) = guard.restorable(tmp_path / "state")
+    assert (would.device, would.put_back) == ("host", False)
+    assert would.note.startswith(f"would put back what process {owner.pid} found at")
+    assert fake_sys.bounds(policy) == HELD
     (done,) = guard.restore(tmp_path / "state")
     assert (done.device, done.put_back) == ("host", True)
     assert fake_sys.bounds(policy) == FOUND
@@ -179,13 +183,14 @@ def test_the_next_owner_puts_back_first_what_a_killed_one_left(tmp_path, policy,
 def test_restore_leaves_the_clocks_of_living_owners_alone(tmp_path, policy):
     with an_owner(tmp_path) as owner:
         (done,) = guard.restore(tmp_path / "state")
+        assert (done,) == guard.restorable(tmp_path / "state")
         assert not done.put_back
         assert str(owner.pid) in done.note
         assert fake_sys.bounds(policy) == HELD
 
 
 def test_restore_without_any_lease_does_nothing(tmp_path):
-    assert guard.restore(tmp_path / "never") == ()
+    assert guard.restore(tmp_path / "never") == guard.restorable(tmp_path / "never") == ()
     assert not (tmp_path / "never").exists()
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Terminal", "reporting"]
 
 _WIDTH = 160  # of output that goes to a file or a pipe
+_NAME = 40  # of the first column, which names the row
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +52,22 @@ class Terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print(tables: Sequence[Table]) -> None:
     from rich.console import Console
+    from rich.table import Column
     from rich.table import Table as Grid
 
     console = Console(width=None if sys.stdout.isatty() else _WIDTH, markup=False, emoji=False, highlight=False)
     for table in tables:
-        grid = Grid(*table.columns, title=table.title, title_justify="left", title_style="bold")
+        columns = [Column(name, overflow="fold") for name in table.columns]  # nothing is cut: names are copied
+        names = (line for row in table.rows for line in row[0].split("\n"))
+        columns[0].min_width = min(_NAME, max(map(len, names), default=0))
+        grid = Grid(*columns, title=table.title, title_justify="left", title_style="bold")
         for row in table.rows:
             grid.add_row(*row)
         console.print(grid)

@@ -251,7 +251,7 @@ def serve(terminal: Terminal, *, models: tuple[str, ...], serving: Serving) -> N
 
 @verb(main)
 @click.argument("file", type=_FILE)
-@click.option("--html", type=_FILE, help="Write a page with plots instead.")
+@click.option("--html", type=_FILE, help="Also write a page with plots.")
 def show(terminal: Terminal, *, file: Path, html: Path | None) -> None:
     """Show any file that amble wrote as tables, or as a page with plots."""
     artefact = amble.read(file)
@@ -264,7 +264,9 @@ def show(terminal: Terminal, *, file: Path, html: Path | None) -> None:
 def restore(terminal: Terminal) -> None:
     """Put back every clock that a killed run left changed."""
     restored = amble.restore(dry_run=terminal.dry_run)
-    terminal.result(restored, lambda: amble.show(restored))
+    if not restored:
+        terminal.note("no run left clocks changed")
+    terminal.result(restored, lambda: amble.show(restored) if restored else ())
 
 
 def _give(terminal: Terminal, artefact: Artefact, output: Path | None) -> None:

@@ -160,6 +160,11 @@ def restore(folder: Path | None = None) -> tuple[Restored, ...]:
         return tuple(_restored(path) for path in _paths(folder))
 
 
+def restorable(folder: Path | None = None) -> tuple[Restored, ...]:
+    """Say what ``restore`` would do, and do nothing."""
+    return tuple(_judged(path)[0] for path in _paths(folder or state_dir()))
+
+
 def leases(folder: Path | None = None) -> tuple[Lease, ...]:
     """Return every lease, of living owners and of dead ones."""
     return tuple(load(path, LEASE) for path in _paths(folder or state_dir()))
@@ -171,14 +176,26 @@ def state_dir() -> Path:
 
 
 def _restored(path: Path) -> Restored:
+    judged, lease = _judged(path)
+    if lease is None or lease.owner.alive:
+        return judged
     try:
-        lease = load(path, LEASE)
-        if lease.owner.alive:
-            return Restored(lease.device, False, f"held by process {lease.owner.pid}, which is alive; left alone")
         _settle(path, lease)
     except Refused as reason:
-        return Restored(path.stem.removeprefix("lease-"), False, str(reason))
+        return Restored(lease.device, False, str(reason))
     return Restored(lease.device, True, f"put back what process {lease.owner.pid} found at {lease.since}")
+
+
+def _judged(path: Path) -> tuple[Restored, Lease | None]:
+    """Say what is to be done about a lease, and return it if it can be read."""
+    try:
+        lease = load(path, LEASE)
+    except Refused as reason:
+        return Restored(path.stem.removeprefix("lease-"), False, str(reason)), None
+    owner = lease.owner
+    if owner.alive:
+        return Restored(lease.device, False, f"held by process {owner.pid}, which is alive; left alone"), lease
+    return Restored(lease.device, False, f"would put back what process {owner.pid} found at {lease.since}"), lease
 
 
 def _clear(path: Path) -> None:

@@ -83,7 +83,7 @@ def resolve(name: Path | str) -> Path:
     if Path(name).is_file():
         return Path(name)
     near = get_close_matches(str(name), known, 1, 0.3)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = f"; did you mean {near[0]}?" if near else "."
     raise Refused(f"no recorded table {str(name)!r}{hint} Known: {', '.join(sorted(known))}, or a path to one")
 
 

@@ -74,25 +74,25 @@ def load(
     """
     name = str(model)
     if device is not None and device.startswith("recorded:"):
-        _refuse(f"the recorded workload {name}", shapes=shapes, batch=batch)
-        return recorded.graph(device.partition(":")[2], name)
+        return _as_it_is(recorded.graph(device.partition(":")[2], name), batch, shapes)
     if name == BUNDLED:
         return onnx.load(bundled.model_path(), batch=batch, shapes=shapes)
     if name.startswith("synthetic:"):
         number = name.partition(":")[2]
         if not number.isdecimal() or int(number) < 1:
             raise Refused(f"{name!r} is not like synthetic:20, a made-up network of 20 operators")
-        _refuse(name, shapes=shapes)
-        return replace(synthetic.chain(int(number), seed=0, batch=batch), source=name)
+        return _as_it_is(replace(synthetic.chain(int(number), seed=0, batch=batch), source=name), batch, shapes)
     return onnx.load(Path(model).resolve(), batch=batch, shapes=shapes)
 
 
-def _refuse(name: str, *, shapes: Mapping[str, tuple[int, ...]] | None, batch: int = 1) -> None:
-    """Refuse shapes, and a batch, for a network that takes none."""
-    if shapes:
-        raise Refused(f"{name} has no input to give a shape to; leave out --shape {next(iter(shapes))}:…")
-    if batch != 1:
-        raise Refused(f"{name} is replayed as it was recorded; leave out --batch {batch}")
+def _as_it_is(graph: Graph, batch: int, shapes: Mapping[str, tuple[int, ...]] | None) -> Graph:
+    """Return a network that takes no shapes, and no batch but its own; Refused for others."""
+    given = dict(shapes or {})
+    if given and given != graph.shapes:
+        raise Refused(f"{graph.name} takes no shapes; leave out --shape {next(iter(given))}:…")
+    if batch not in (1, graph.batch):
+        raise Refused(f"{graph.name} is replayed as it was recorded; leave out --batch {batch}")
+    return graph
 
 
 def labelled(name: str, graph: Graph) -> Examples:
@@ -104,5 +104,5 @@ def labelled(name: str, graph: Graph) -> Examples:
 
 
 def restore(*, dry_run: bool = False) -> tuple[Restored, ...]:
-    """Put back every clock that a killed run left changed."""
-    return guard.restore() if not dry_run else ()
+    """Put back every clock that a killed run left changed; with ``dry_run`` only say which."""
+    return guard.restorable() if dry_run else guard.restore()

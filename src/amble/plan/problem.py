@@ -38,6 +38,7 @@ class Task:
     period_s: float
 
     def __post_init__(self) -> None:
+        """Refuse what no period can be."""
         if not 0 < self.period_s < np.inf:
             raise ValueError(f"the time from one request to the next must be positive, not {self.period_s} s")
 
