@@ -41,6 +41,7 @@ class Doubler:
     applied: list[Clocks] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
+    begun: threading.Event = field(default_factory=threading.Event)
     fail: bool = False
 
     def __post_init__(self) -> None:
@@ -70,6 +71,7 @@ class Doubler:
         self.applied.append(clocks)
 
     def run(self, graph: Graph, point: OperatingPoint, inputs: Tensors) -> Tensors:
+        self.begun.set()
         assert self.gate.wait(20.0), "nobody opened the gate"
         if self.fail:
             raise RuntimeError("the device broke")

@@ -163,7 +163,7 @@ def test_a_client_that_goes_while_it_is_being_answered_harms_nobody() -> None:
         doubler.gate.clear()
         with socket.create_connection(("127.0.0.1", found.port)) as gone:
             gone.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-            found.wait_for_pending(1)
+            assert doubler.begun.wait(20.0)
         found.wait_for_pending(0)
         doubler.gate.set()
         assert still_serves(found)

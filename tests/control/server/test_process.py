@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -38,3 +39,10 @@ def test_who_talks_to_clients_is_at_least_as_prompt_as_who_computes_and_all_is_p
     thread.join()
     computes, talks, after, before = found
     assert talks <= computes == before == after
+
+
+def test_garbage_is_looked_for_more_rarely_only_while_a_server_runs() -> None:
+    before = gc.get_threshold()
+    with tuned():
+        assert gc.get_threshold()[0] > before[0]
+    assert gc.get_threshold() == before

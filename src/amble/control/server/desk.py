@@ -1,8 +1,8 @@
 """Requests of any protocol ↔ the engine: where they are admitted, wait for their answer and are counted.
 
 Clients live in the event loop's thread, the engine in its own. A request goes over with ``Engine.offer``, which refuses
-at once what cannot be answered in time; a batch comes back with one call into the loop. Everything else here, the
-counters too, belongs to the loop's thread.
+at once what cannot be answered in time; a batch comes back by post. Everything else here, the
+counters too, belongs to the loop's thread. Answers are counted once they are on their way, or when somebody looks.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from amble.control.batcher import DEFAULT_PRIORITY, Refusal, Request
 from amble.control.engine import Batch, Engine
 from amble.control.server.ledger import Book, Ledger, Outcome
 from amble.control.server.model import Model
+from amble.control.server.post import Post
 from amble.control.server.protocol import Answer, Array, Asked, Fault, matched, policy
 from amble.control.server.pulse import Pulse
 from amble.core.ports import Device, Tensors
@@ -26,11 +28,11 @@ from amble.core.ports import Device, Tensors
 __all__ = ["Desk", "Hold", "Listener", "Reply", "Room"]
 
 _STATUS = {"rows": 400, "failed": 500}
+_LATER_S = 0.002
 _REASON = {"rows": "OTHER", "failed": "BACKEND", "canceled": "CANCELED"}
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer, and what became of it."""
 
     answer: Answer
@@ -74,6 +76,14 @@ class Hold:
     room: Room
     num_bytes: int = 0
 
+    def __enter__(self) -> Hold:
+        """Begin with nothing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it all back."""
+        self.room.taken_bytes -= self.num_bytes
+
     def grow(self, num_bytes: int) -> None:
         """Take more room; Fault when there is none left."""
         if self.room.taken_bytes + num_bytes > self.room.limit_bytes:
@@ -89,14 +99,15 @@ class Desk:
     device: Device
     room: Room = field(default_factory=Room)
     listeners: tuple[Listener, ...] = ()
-    ledger: Ledger = field(default_factory=Ledger)
     starting: bool = True
     draining: bool = False
     engine: Engine = field(init=False)
     pulse: Pulse = field(init=False)
+    post: Post = field(init=False, default_factory=Post)
     _models: dict[str, Model] = field(init=False, default_factory=dict)
     _waiting: set[_Ticket] = field(init=False, default_factory=set)
-    _loop: asyncio.AbstractEventLoop | None = field(init=False, default=None)
+    _ledger: Ledger = field(init=False, default_factory=Ledger)
+    _uncounted: deque[Callable[[], None]] = field(init=False, default_factory=deque)
 
     def __post_init__(self) -> None:
         """Make an engine without models."""
@@ -115,7 +126,14 @@ class Desk:
     @property
     def pending(self) -> int:
         """Count the requests that wait for their answer."""
-        return sum(book.pending for book in self.ledger.books.values())
+        return len(self._waiting)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Return the counters, with everything in them that has happened."""
+        while self._uncounted:
+            self._uncounted.popleft()()
+        return self._ledger
 
     def open(self, model: Model) -> None:
         """Begin to serve a model, in any thread."""
@@ -127,14 +145,9 @@ class Desk:
         self.engine.unload(model.key)
         self._models = {key: each for key, each in self._models.items() if key != model.key}
 
-    @contextmanager
-    def holding(self) -> Iterator[Hold]:
+    def holding(self) -> Hold:
         """Give a request room for its bytes, which it takes by ``grow`` and keeps while it is here."""
-        hold = Hold(self.room)
-        try:
-            yield hold
-        finally:
-            self.room.taken_bytes -= hold.num_bytes
+        return Hold(self.room)
 
     async def infer(
         self, model: Model, asked: Asked, *, arrival_s: float, limit_s: float = math.inf, context: Mapping[str, str]
@@ -144,7 +157,7 @@ class Desk:
         Fault when it is wrong, cannot be answered in time, or fails.
         """
         began_ns = time.perf_counter_ns()
-        book = self.ledger.book(model.name, model.version)
+        book = self._ledger.book(model.name, model.version)
         try:
             request = self._request(model, asked, arrival_s, limit_s)
         except Fault:
@@ -152,9 +165,12 @@ class Desk:
             raise
         book.input_ns += time.perf_counter_ns() - began_ns
         outcome, outputs = await self._answered(request, book)
-        for listener in self.listeners:
-            listener.answered(model, outcome, context)
+        self._count_later(partial(self._tell, model, outcome, context))
         return Reply(_answer(model, asked, outcome, outputs), outcome)
+
+    def wrote(self, model: Model, took_s: float) -> None:
+        """Count the time [s] that writing an answer took."""
+        self._ledger.book(model.name, model.version).output_ns += round(took_s * 1e9)
 
     def lost(self) -> None:
         """Tell everyone who still waits that the engine has stopped."""
@@ -164,15 +180,16 @@ class Desk:
 
     def answered(self, batch: Batch) -> None:
         """Take the answers of a batch, in the engine's thread."""
-        assert self._loop is not None, "nobody offers requests before the loop runs"
-        self._loop.call_soon_threadsafe(self._deliver, batch)
+        self.post.send(self._deliver, batch)
         if not self.engine.waiting(batch.model):
             self.pulse.breathe()
 
     def refused(self, request: Request, refusal: Refusal) -> None:
         """Take a refusal: of ``offer`` in the loop's thread, later ones in the engine's."""
-        assert self._loop is not None, "nobody offers requests before the loop runs"
-        self._loop.call_soon_threadsafe(self._turn_down, request, refusal)
+        if self.post.here:
+            self._turn_down(request, refusal)
+        else:
+            self.post.send(self._turn_down, request, refusal)
 
     def _request(self, model: Model, asked: Asked, arrival_s: float, limit_s: float) -> Request:
         wanted = policy(asked.parameters)
@@ -181,8 +198,7 @@ class Desk:
         inputs, rows = matched(asked, model.loaded.inputs, model.loaded.outputs, batched=model.max_batch > 0)
         default_s = math.inf if model.timeout_s is None else model.timeout_s
         timeout_s = min(limit_s, default_s if wanted.timeout_s is None else wanted.timeout_s)
-        self._loop = self._loop or asyncio.get_running_loop()
-        ticket = _Ticket(model, self._loop.create_future())
+        ticket = _Ticket(model, asyncio.get_running_loop().create_future())
         priority = wanted.priority or DEFAULT_PRIORITY
         return Request(arrival_s, arrival_s + timeout_s, priority, model.key, rows, inputs, ticket)
 
@@ -204,25 +220,40 @@ class Desk:
             self._waiting.discard(request.ticket)
 
     def _deliver(self, batch: Batch) -> None:
-        model: Model = batch.requests[0].ticket.model
-        book = self.ledger.book(model.name, model.version)
-        took_s = batch.finish_s - batch.start_s
-        book.ran(batch.rung, batch.rows, took_s)
-        book.last_ms = time.time_ns() // 1_000_000
-        self.ledger.busy_s += took_s
-        for listener in self.listeners:
-            listener.ran(model, batch)
+        outcomes = []
         for request, outputs in zip(batch.requests, batch.outputs, strict=True):
             if not request.ticket.waiter.done():
-                outcome = _outcome(batch, request)
-                book.answered(outcome)
-                request.ticket.waiter.set_result((outcome, outputs))
+                outcomes.append(_outcome(batch, request))
+                request.ticket.waiter.set_result((outcomes[-1], outputs))
+        self._count_later(partial(self._count, batch, outcomes, time.time_ns() // 1_000_000))
+
+    def _count_later(self, work: Callable[[], None]) -> None:
+        """Count something when the answers have left."""
+        if not self._uncounted:
+            asyncio.get_running_loop().call_later(_LATER_S, lambda: self.ledger)
+        self._uncounted.append(work)
+
+    def _count(self, batch: Batch, outcomes: list[Outcome], last_ms: int) -> None:
+        model: Model = batch.requests[0].ticket.model
+        book = self._ledger.book(model.name, model.version)
+        took_s = batch.finish_s - batch.start_s
+        book.ran(batch.rung, batch.rows, took_s)
+        book.last_ms = last_ms
+        self._ledger.busy_s += took_s
+        for listener in self.listeners:
+            listener.ran(model, batch)
+        for outcome in outcomes:
+            book.answered(outcome)
+
+    def _tell(self, model: Model, outcome: Outcome, context: Mapping[str, str]) -> None:
+        for listener in self.listeners:
+            listener.answered(model, outcome, context)
 
     def _turn_down(self, request: Request, refusal: Refusal) -> None:
         ticket: _Ticket = request.ticket
         if ticket.waiter.done():
             return
-        book = self.ledger.book(ticket.model.name, ticket.model.version)
+        book = self._ledger.book(ticket.model.name, ticket.model.version)
         book.failed(_REASON.get(refusal.cause, "REJECTED"), refusal.cause, self.now_s() - request.arrival_s)
         for listener in self.listeners:
             listener.refused(ticket.model, refusal.cause)

@@ -135,6 +135,8 @@ class _Front:
         stop, loop = _Stop(), asyncio.get_running_loop()
         async with AsyncExitStack() as closing:
             closing.enter_context(_signals(loop, stop))
+            self._desk.post.open()
+            closing.callback(self._desk.post.close)
             addresses = await self._open(closing)
             working = loop.run_in_executor(None, self._desk.engine.run, self._desk.pulse)
             try:
@@ -211,7 +213,9 @@ class _Front:
             await working
         finally:
             self._desk.pulse.abandon()
+            self._desk.post.deliver()
             self._desk.lost()
+            assert self._desk.ledger, "all is counted"
             for listener in self._desk.listeners:
                 listener.close()
             await asyncio.sleep(0)

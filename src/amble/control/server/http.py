@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 import msgspec
 
@@ -24,10 +25,11 @@ from amble.control.server.repository import Repository
 
 __all__ = [
     "ALIGNED_BYTES",
+    "AT_ONCE",
     "EXTENSIONS",
     "GONE",
     "LENGTH",
-    "PAD",
+    "WHOLE",
     "App",
     "Http",
     "Response",
@@ -53,8 +55,10 @@ EXTENSIONS = (
 )
 GONE = "amble.gone"
 """Key of a scope: what the connection is to call when its client has gone."""
-PAD = "amble.pad"
-"""Key of a scope: how many bytes the connection has put before a body, so that the tensors in it are aligned."""
+AT_ONCE = "amble.at_once"
+"""Key of a scope: takes status, headers and body and sends them in one go; False when it cannot now."""
+WHOLE = "amble.whole"
+"""Key of a scope: the whole body, where the connection has it in one piece already."""
 ALIGNED_BYTES = 8
 LENGTH = b"inference-header-content-length"
 
@@ -95,9 +99,9 @@ class Http:
             response = _error(fault.status, fault.text)
         except Exception as error:
             _LOG.exception("%s %s failed", scope["method"], scope["path"])
-            await respond(send, _error(500, f"{type(error).__name__}: {error}"))
+            await respond(send, _error(500, f"{type(error).__name__}: {error}"), scope)
             raise
-        await respond(send, _zipped(response, headers.get(b"accept-encoding", b"")))
+        await respond(send, _zipped(response, headers.get(b"accept-encoding", b"")), scope)
 
     async def _routed(
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], arrival_s: float
@@ -171,7 +175,7 @@ class Http:
             reply = await _unless_gone(scope, self.desk.infer(model, asked, arrival_s=arrival_s, context=context))
         began_s = self.desk.now_s()
         text, json_length = encode(reply.answer, asked)
-        self.desk.ledger.book(model.name, model.version).output_ns += round((self.desk.now_s() - began_s) * 1e9)
+        self.desk.wrote(model, self.desk.now_s() - began_s)
         extra = tuple((name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers)
         if json_length is None:
             return Response(200, text, headers=extra)
@@ -203,17 +207,20 @@ class Http:
         if length > self.max_bytes:
             raise Fault(413, f"the body is larger than {self.max_bytes} bytes")
         hold.grow(length)
-        try:
-            async with asyncio.timeout(self.body_s):
-                body = await self._received(scope, receive, hold)
-        except TimeoutError as error:
-            raise Fault(408, f"the body did not come within {self.body_s:g} s") from error
+        body: Body = scope.pop(WHOLE, None) or await self._awaited(scope, receive, hold)
         coding = headers.get(b"content-encoding", b"identity")
         if coding == b"identity":
             return body
         plain = _unzipped(body, coding, self.max_bytes)
         hold.grow(len(plain))
         return plain
+
+    async def _awaited(self, scope: Scope, receive: Receive, hold: Hold) -> Body:
+        try:
+            async with asyncio.timeout(self.body_s):
+                return await self._received(scope, receive, hold)
+        except TimeoutError as error:
+            raise Fault(408, f"the body did not come within {self.body_s:g} s") from error
 
     async def _received(self, scope: Scope, receive: Receive, hold: Hold) -> Body:
         chunks: list[memoryview] = []
@@ -222,7 +229,9 @@ class Http:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Fault(400, "the body was cut off")
-            chunk = memoryview(message.get("body", b""))[scope.pop(PAD, 0) :]
+            if (whole := scope.pop(WHOLE, None)) is not None:
+                return cast(Body, whole)
+            chunk = memoryview(message.get("body", b""))
             size += len(chunk)
             hold.grow(max(0, size - hold.num_bytes))
             if size > self.max_bytes:
@@ -232,13 +241,16 @@ class Http:
             chunks.append(chunk)
 
 
-async def respond(send: Send, response: Response) -> None:
+async def respond(send: Send, response: Response, scope: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Send a response; a client that has gone is nobody's error."""
     headers = [
         (b"content-type", response.kind),
         (b"content-length", b"%d" % len(response.body)),
         *response.headers,
     ]
+    at_once = scope.get(AT_ONCE)
+    if at_once is not None and at_once(response.status, headers, response.body):
+        return
     with suppress(OSError):
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})

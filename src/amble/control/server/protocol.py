@@ -1,14 +1,18 @@
 """Tensors ↔ the Open Inference Protocol's JSON and binary forms: what a request's body says, what answers it.
 
 Pure: bytes in, bytes out, no sockets and no clock. Whatever a client got wrong is a `Fault` that names the field.
+
+Nouns are tuples here, which are made four times as quickly as frozen dataclasses: the network has driven this code out
+of the caches when a request comes, and it waits for every line of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -54,6 +58,7 @@ _OF_ONNX = {
 }
 _OF_DTYPE = {dtype: name for name, dtype in DATATYPES.items()}  # numpy takes long to say a type's name
 _NO_JSON = ("FP16", "BF16")
+_SHORT = 4096  # bytes of JSON before tensors
 _MAX_PRIORITY = (1 << 16) - 1
 _MAX_TIMEOUT_US = (1 << 63) - 1
 
@@ -67,8 +72,7 @@ class Fault(Exception):
         self.text = text
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One input as the client sent it, still without its model's opinion."""
 
     name: str
@@ -77,8 +81,7 @@ class Tensor:
     value: Array
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """One request as the client sent it. ``outputs``: name → whether as binary; None for all of them.
 
     ``binary`` is how outputs go that do not say it themselves.
@@ -88,19 +91,17 @@ class Asked:
     id: str = ""
     outputs: Mapping[str, bool | None] | None = None
     binary: bool = False
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """Schedule policy of a request: time [s] from arrival to answer (None: the model's), priority (0: none)."""
 
     timeout_s: float | None = None
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes back: outputs by name, and parameters of text, numbers and truths."""
 
     model: str
@@ -150,14 +151,12 @@ def decode(body: bytes | memoryview, header_length: int | None = None) -> Asked:
     """Read a request; the first ``header_length`` bytes are JSON where binary tensors follow, else all of it is."""
     if header_length is not None and not 0 <= header_length <= len(body):
         raise Fault(400, f"Inference-Header-Content-Length {header_length} does not fit a body of {len(body)} bytes")
-    head = body if header_length is None else memoryview(body)[:header_length]
-    tail = memoryview(b"") if header_length is None else memoryview(body)[header_length:]
-    try:
-        parsed = _BODY.decode(head)
-    except msgspec.ValidationError as error:
-        raise Fault(400, f"request: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Fault(400, f"request is not JSON: {error}") from error
+    if header_length is None:
+        parsed, tail = _parsed(body), memoryview(b"")
+    else:
+        view = memoryview(body)
+        head, tail = view[:header_length], view[header_length:]
+        parsed = _parsed(head) if header_length > _SHORT else _parsed_before(bytes(head))
     if not parsed.inputs:
         raise Fault(400, "inputs: the request has none")
     return Asked(
@@ -167,6 +166,22 @@ def decode(body: bytes | memoryview, header_length: int | None = None) -> Asked:
         binary=_truth(parsed.parameters, "binary_data_output", "parameters") or False,
         parameters=parsed.parameters,
     )
+
+
+def _parsed(head: bytes | memoryview) -> _Body:
+    """Read a request's JSON; Fault for what is none."""
+    try:
+        return _BODY.decode(head)
+    except msgspec.ValidationError as error:
+        raise Fault(400, f"request: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Fault(400, f"request is not JSON: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def _parsed_before(head: bytes) -> _Body:
+    """Read short JSON before tensors, which clients repeat to the letter; nobody changes what this returns."""
+    return _parsed(head)
 
 
 def policy(parameters: Mapping[str, Any]) -> Policy:

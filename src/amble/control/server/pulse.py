@@ -70,9 +70,9 @@ class Pulse:
         self._bell.ring()
 
     def breathe(self) -> None:
-        """Leave the interpreter to the thread that has just been given an answer to send; in the engine's thread.
+        """Leave the core and the interpreter to the thread that has just been given an answer to send.
 
-        Otherwise it waits until what the engine does before its next rest is done.
+        In the engine's thread, which otherwise first does what is to be done before its next rest.
         """
         self._bell.wait(self._device.clock.now_s() + _BREATH_S)
 
