@@ -24,8 +24,10 @@ __all__ = ["Overhead", "overhead"]
 _LONG = 33
 _RUNS = 120
 _PERCENT = 25
-_SIZE = (1, 16, 2, 2)
+_SIZES = ((1, 16, 2, 2), (1, 16, 7, 7), (1, 32, 7, 7), (1, 32, 14, 14))
 _OPSET = 17
+
+_Size = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,49 +40,57 @@ class Overhead:
 
 @lru_cache(maxsize=1)
 def overhead() -> Overhead:
-    """Measure it, once in a process; a tenth of a second.
+    """Measure it, once in a process; half a second.
 
     The profiler evicts code and data from the caches, which costs convolutions more than simpler kernels: they stand
-    for all.
+    for all. Its clock has ticks of a microsecond, so what it adds is a mean over kernels of several lengths.
     """
-    kernel_s = max(0.0, (_plain_s("Sigmoid", _LONG) - _plain_s("Sigmoid", 1)) / (_LONG - 1))
-    conv_s = max(0.0, (_plain_s("Conv", _LONG) - _plain_s("Conv", 1)) / (_LONG - 1))
-    return Overhead(max(0.0, _plain_s("Sigmoid", 1) - kernel_s), max(0.0, _profiled_s("Conv") - conv_s))
+    size = _SIZES[0]
+    added_s = [_profiled_s("Conv", each) - _kernel_s("Conv", each) for each in _SIZES]
+    return Overhead(
+        max(0.0, _plain_s("Sigmoid", 1, size) - _kernel_s("Sigmoid", size)), max(0.0, float(np.mean(added_s)))
+    )
 
 
-def _plain_s(kind: str, length: int) -> float:
+def _kernel_s(kind: str, size: _Size) -> float:
+    """Return what a kernel of a chain takes without the profiler [s]."""
+    return max(0.0, (_plain_s(kind, _LONG, size) - _plain_s(kind, 1, size)) / (_LONG - 1))
+
+
+def _plain_s(kind: str, length: int, size: _Size) -> float:
     """Return what a run of a chain takes [s]: the thread's own time."""
-    session, taken_s = _session(kind, length, options(1, optimised=False)), []
+    session, taken_s = _session(kind, length, size, options(1, optimised=False)), []
+    feed = _feed(size)
     for _ in range(_RUNS):
         begin_s = time.thread_time()
-        session.run(None, _feed())
+        session.run(None, feed)
         taken_s.append(time.thread_time() - begin_s)
     return float(np.percentile(taken_s, _PERCENT))
 
 
-def _profiled_s(kind: str) -> float:
+def _profiled_s(kind: str, size: _Size) -> float:
     """Return what a kernel of a chain takes by the profiler [s]."""
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
         chosen = options(1, optimised=False)
         chosen.enable_profiling = True
         chosen.profile_file_prefix = str(Path(folder) / "profile")
-        session = _session(kind, _LONG, chosen)
+        session = _session(kind, _LONG, size, chosen)
         for _ in range(_RUNS):
-            session.run(None, _feed())
+            session.run(None, _feed(size))
         found = [each.duration_s for each in kernels(Path(session.end_profiling())) if each.details.op_name == kind]
     runs_s = np.array(found).reshape(_RUNS, _LONG).sum(axis=1)
     return float(np.percentile(runs_s, _PERCENT)) / _LONG
 
 
-def _feed() -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-    return {"x0": np.zeros(_SIZE, np.float32)}
+def _feed(size: _Size) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    return {"x0": np.zeros(size, np.float32)}
 
 
-def _session(kind: str, length: int, chosen: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    weights = [numpy_helper.from_array(np.zeros((_SIZE[1], _SIZE[1], 1, 1), np.float32), "w")] if kind == "Conv" else []
+def _session(kind: str, length: int, size: _Size, chosen: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    weights = [numpy_helper.from_array(np.zeros((size[1], size[1], 1, 1), np.float32), "w")] if kind == "Conv" else []
     others = [each.name for each in weights]
     nodes = [helper.make_node(kind, [f"x{at}", *others], [f"x{at + 1}"], name=f"n{at}") for at in range(length)]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, _SIZE) for name in ("x0", f"x{length}")]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name in ("x0", f"x{length}")]
     graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)])
     model.ir_version = 8
