@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 
 from amble.control.batcher import DEFAULT_PRIORITY, Refusal, Request
 from amble.control.engine import Batch, Engine
+from amble.control.server.datatypes import Array
+from amble.control.server.fault import Fault
 from amble.control.server.ledger import Book, Ledger, Outcome
 from amble.control.server.model import Model
 from amble.control.server.post import Post
-from amble.control.server.protocol import Answer, Array, Asked, Fault, matched, policy
+from amble.control.server.protocol import Answer, Asked, matched, policy
 from amble.control.server.pulse import Pulse
 from amble.core.ports import Device, Tensors
 

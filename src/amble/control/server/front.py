@@ -20,10 +20,10 @@ from typing import Any
 from amble.control.engine import Totals
 from amble.control.server.dashboard import Panel
 from amble.control.server.desk import Desk, Listener, Room
+from amble.control.server.fault import Fault
 from amble.control.server.http import Http
 from amble.control.server.model import Loader
 from amble.control.server.process import set_niceness, tuned
-from amble.control.server.protocol import Fault
 from amble.control.server.repository import Repository
 from amble.core.errors import Refused
 from amble.core.ports import Device

@@ -18,20 +18,12 @@ from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
+from amble.control.server.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
 from amble.control.server.desk import Desk
+from amble.control.server.fault import Fault
 from amble.control.server.http import EXTENSIONS, statistics
 from amble.control.server.model import Model
-from amble.control.server.protocol import (
-    DATATYPES,
-    Answer,
-    Array,
-    Asked,
-    Fault,
-    Tensor,
-    from_bytes,
-    name_of,
-    to_bytes,
-)
+from amble.control.server.protocol import Answer, Asked, Tensor
 from amble.control.server.repository import Repository
 from amble.control.server.wire import cut
 from amble.core.errors import Refused

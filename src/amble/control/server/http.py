@@ -18,9 +18,10 @@ import msgspec
 
 from amble.control.server import openapi
 from amble.control.server.desk import Desk, Hold, Reply
+from amble.control.server.fault import Fault
 from amble.control.server.ledger import Book
 from amble.control.server.model import Model
-from amble.control.server.protocol import Fault, decode, encode
+from amble.control.server.protocol import decode, encode
 from amble.control.server.repository import Repository
 
 __all__ = [

@@ -14,7 +14,7 @@ import msgspec
 
 from amble.control.engine import Lane
 from amble.control.governor import Governor
-from amble.control.server.protocol import datatype
+from amble.control.server.datatypes import datatype
 from amble.control.server.pulse import Do
 from amble.core.graph import Graph, Port
 from amble.core.ladder import Ladder

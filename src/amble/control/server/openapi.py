@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from amble.control.server.protocol import DATATYPES
+from amble.control.server.datatypes import DATATYPES
 
 __all__ = ["document"]
 

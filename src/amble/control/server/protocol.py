@@ -1,4 +1,4 @@
-"""Tensors ↔ the Open Inference Protocol's JSON and binary forms: what a request's body says, what answers it.
+"""Requests and answers ↔ the Open Inference Protocol's JSON and binary forms.
 
 Pure: bytes in, bytes out, no sockets and no clock. Whatever a client got wrong is a `Fault` that names the field.
 
@@ -10,66 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from math import prod
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
-import onnx
 
+from amble.control.server.datatypes import NO_JSON, Array, datatype, from_bytes, from_list, name_of, to_bytes, to_list
+from amble.control.server.fault import Fault
 from amble.core.graph import Port
 
-__all__ = [
-    "DATATYPES",
-    "Answer",
-    "Asked",
-    "Fault",
-    "Policy",
-    "Tensor",
-    "datatype",
-    "decode",
-    "encode",
-    "from_bytes",
-    "from_list",
-    "matched",
-    "name_of",
-    "policy",
-    "to_bytes",
-]
+__all__ = ["Answer", "Asked", "Policy", "Tensor", "decode", "encode", "matched", "policy"]
 
-Array = npt.NDArray[Any]
 
-_BFLOAT16: np.dtype[Any] = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
-DATATYPES: Mapping[str, np.dtype[Any]] = {
-    "BOOL": np.dtype(np.bool_),
-    **{f"UINT{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
-    **{f"INT{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
-    **{f"FP{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
-    "BF16": _BFLOAT16,
-    "BYTES": np.dtype(np.object_),
-}
-_OF_ONNX = {
-    **{str(dtype): name for name, dtype in DATATYPES.items()},
-    "float": "FP32",
-    "double": "FP64",
-    "string": "BYTES",
-}
-_OF_DTYPE = {dtype: name for name, dtype in DATATYPES.items()}  # numpy takes long to say a type's name
-_NO_JSON = ("FP16", "BF16")
 _SHORT = 4096  # bytes of JSON before tensors
 _MAX_PRIORITY = (1 << 16) - 1
 _MAX_TIMEOUT_US = (1 << 63) - 1
-
-
-class Fault(Exception):
-    """What cannot be answered, with the HTTP status that says whose fault it is; the text names the field."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-        self.text = text
 
 
 class Tensor(NamedTuple):
@@ -133,18 +88,6 @@ class _Body(msgspec.Struct):
 
 _BODY = msgspec.json.Decoder(_Body)
 _ENCODER = msgspec.json.Encoder()
-
-
-def datatype(port: Port) -> str:
-    """Return the protocol's name of an ONNX element type; ValueError for a type that the protocol has not."""
-    if port.dtype not in _OF_ONNX:
-        raise ValueError(f"{port.name} is a tensor of {port.dtype}, which the protocol cannot carry")
-    return _OF_ONNX[port.dtype]
-
-
-def name_of(value: Array) -> str:
-    """Return the protocol's name of an array's type."""
-    return "BYTES" if value.dtype.kind in "OSU" else _OF_DTYPE[value.dtype]
 
 
 def decode(body: bytes | memoryview, header_length: int | None = None) -> Asked:
@@ -226,49 +169,13 @@ def encode(answer: Answer, asked: Asked) -> tuple[bytes, int | None]:
             tail.append(to_bytes(value, kind))
             entry["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
-            entry["data"] = _flat(value)
+            entry["data"] = to_list(value)
         listed.append(entry)
     head = {"model_name": answer.model, "model_version": answer.version, "parameters": answer.parameters}
     if asked.id:
         head["id"] = asked.id
     text = _ENCODER.encode({**head, "outputs": listed})
     return (b"".join([text, *tail]), len(text)) if tail else (text, None)
-
-
-def from_bytes(name: str, kind: str, shape: tuple[int, ...], raw: bytes | memoryview) -> Array:
-    """Read a tensor from little-endian row-major bytes; Fault when their number does not fit."""
-    dtype = _dtype(name, kind)
-    if kind == "BYTES":
-        return _texts(name, shape, raw)
-    if len(raw) != prod(shape) * dtype.itemsize:
-        want = f"{prod(shape) * dtype.itemsize} bytes of {kind} {list(shape)}"
-        raise Fault(400, f"input {name!r}: {len(raw)} bytes of data, not {want}")
-    found = np.frombuffer(raw, dtype=dtype).reshape(shape)
-    return found if found.flags.aligned else found.copy()
-
-
-def from_list(name: str, kind: str, shape: tuple[int, ...], data: object) -> Array:
-    """Read a tensor from JSON, nested or flat; Fault for elements of another type, out of range, or too many or few."""
-    dtype = _dtype(name, kind)
-    if kind in _NO_JSON:
-        raise Fault(400, f"input {name!r}: {kind} has no JSON form; send it as binary data")
-    if not isinstance(data, list):
-        raise Fault(400, f"input {name!r}: data must be a list")
-    try:
-        found = np.array(data) if kind != "BYTES" else np.array(data, dtype=np.object_)
-    except (ValueError, OverflowError) as error:
-        raise Fault(400, f"input {name!r}: data is not a regular list of {kind}") from error
-    if found.size != prod(shape):
-        raise Fault(400, f"input {name!r}: {found.size} elements in data, not {prod(shape)} as in shape {list(shape)}")
-    return _cast(name, kind, found, dtype).reshape(shape)
-
-
-def to_bytes(value: Array, kind: str) -> bytes:
-    """Write a tensor as little-endian row-major bytes."""
-    if kind != "BYTES":
-        return np.ascontiguousarray(value).tobytes()
-    texts = [each.encode() if isinstance(each, str) else bytes(each) for each in value.ravel().tolist()]
-    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
 def _inputs(listed: Iterable[_Listed], tail: memoryview) -> Iterable[Tensor]:
@@ -297,54 +204,6 @@ def _inputs(listed: Iterable[_Listed], tail: memoryview) -> Iterable[Tensor]:
         raise Fault(400, f"inputs: {len(tail) - start} bytes follow the last binary input")
 
 
-def _dtype(name: str, kind: str) -> np.dtype[Any]:
-    if kind not in DATATYPES:
-        raise Fault(400, f"input {name!r}: unknown datatype {kind!r}; known are {', '.join(DATATYPES)}")
-    return DATATYPES[kind]
-
-
-_KINDS = {"BOOL": "b", "FP32": "fiu", "FP64": "fiu", "BYTES": "O"}
-
-
-def _cast(name: str, kind: str, found: Array, dtype: np.dtype[Any]) -> Array:
-    """Return JSON's numbers as a datatype's, refusing what would change them."""
-    if found.size and found.dtype.kind not in _KINDS.get(kind, "iu"):
-        raise Fault(400, f"input {name!r}: data holds elements that are no {kind}")
-    if kind == "BYTES":
-        if not all(isinstance(each, str) for each in found.ravel()):
-            raise Fault(400, f"input {name!r}: elements of BYTES are texts in JSON")
-        return found
-    if dtype.kind in "iu" and found.size:
-        limits = np.iinfo(dtype)
-        if int(found.min()) < limits.min or int(found.max()) > limits.max:
-            raise Fault(400, f"input {name!r}: data holds numbers that {kind} cannot")
-    with np.errstate(over="ignore"):
-        made = found.astype(dtype)
-    if kind == "FP32" and not np.isfinite(made).all():
-        raise Fault(400, f"input {name!r}: data holds numbers that FP32 cannot")
-    return made
-
-
-def _texts(name: str, shape: tuple[int, ...], raw: bytes | memoryview) -> Array:
-    """Read elements of four bytes of length and so many bytes of text each."""
-    found: list[str] = []
-    data, start, count = bytes(raw), 0, prod(shape)
-    while start < len(data) and len(found) <= count:
-        stop = start + 4 + int.from_bytes(data[start : start + 4], "little")
-        if start + 4 > len(data) or stop > len(data):
-            raise Fault(400, f"input {name!r}: BYTES element {len(found)} is cut off")
-        try:
-            found.append(data[start + 4 : stop].decode())
-        except UnicodeDecodeError as error:
-            raise Fault(400, f"input {name!r}: BYTES element {len(found)} is not UTF-8") from error
-        start = stop
-    if len(found) != count:
-        raise Fault(400, f"input {name!r}: {len(found)} elements of BYTES, not {count} as in shape {list(shape)}")
-    made = np.empty(count, dtype=np.object_)
-    made[:] = found
-    return made.reshape(shape)
-
-
 def _fits(tensor: Tensor, port: Port) -> None:
     """Check one input against its port; an open axis (−1) takes every positive size."""
     kind = datatype(port)
@@ -362,7 +221,7 @@ def _check_outputs(asked: Asked, ports: Sequence[Port]) -> None:
     if asked.outputs is not None and (unknown := [name for name in asked.outputs if name not in known]):
         raise Fault(400, f"outputs: unknown name {unknown[0]!r}; the model gives {', '.join(known)}")
     for name in asked.outputs or known:
-        if not _as_binary(asked, name) and (kind := datatype(known[name])) in _NO_JSON:
+        if not _as_binary(asked, name) and (kind := datatype(known[name])) in NO_JSON:
             raise Fault(400, f"output {name!r}: {kind} has no JSON form; ask for binary_data")
 
 
@@ -376,15 +235,6 @@ def _wanted(listed: Sequence[_Wanted] | None) -> dict[str, bool | None] | None:
     if not listed:
         return None
     return {each.name: _truth(each.parameters, "binary_data", f"output {each.name!r}") for each in listed}
-
-
-def _flat(value: Array) -> list[Any]:
-    """Return a tensor as JSON's numbers; what JSON cannot say (NaN, infinities) becomes null."""
-    if value.dtype.kind in "OSU":
-        return [
-            each if isinstance(each, str) else bytes(each).decode(errors="replace") for each in value.ravel().tolist()
-        ]
-    return list(value.ravel().tolist())
 
 
 def _whole(parameters: Mapping[str, Any], name: str, most: int, what: str) -> int:

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from amble.control.server.desk import Desk
+from amble.control.server.fault import Fault
 from amble.control.server.model import Config, Found, Loader, Model, parse_config
-from amble.control.server.protocol import Fault
 from amble.core.errors import AmbleError, Refused
 
 __all__ = ["ReadText", "Repository", "find"]
