@@ -78,8 +78,36 @@ def test_a_repeated_cell_has_to_come_out_alike() -> None:
 
 def test_filled_stairs_have_to_save_time_at_full_size() -> None:
     found = [FullSize("vgg16", "blind", 0.4, 1.0), FullSize("vgg16", "filled up to blocks of 16", 0.3, 1.2)]
-    (target,) = tail.full_size_targets(found)
-    assert (target.value, target.met) == (pytest.approx(0.25), True)
+    filled, planned = tail.full_size_targets(found)
+    assert (filled.value, filled.met) == (pytest.approx(0.25), True)
+    assert (planned.value, planned.met) == (None, None)
+
+
+def test_a_gain_has_to_be_more_than_the_seeds_differ_by() -> None:
+    name = "accuracy won by accuracy mode in the blind pruner's time, vgg"
+    blind = [trained("blind", 0.8, seed=seed, level="harsh") for seed in (1, 2, 3)]
+    alike = [trained("accuracy mode", 0.84, seed=seed, level="harsh") for seed in (1, 2, 3)]
+    apart = [trained("accuracy mode", 0.74 + 0.05 * seed, seed=seed, level="harsh") for seed in (1, 2, 3)]
+    lower = f"lower end of the seeds' interval of the {name}"
+    for lines, is_sure in ((alike, True), (apart, False)):
+        found = targets(table(*blind, *lines))
+        assert found[name] == (pytest.approx(4.0), True)
+        assert found[lower][1] is is_sure
+
+
+def test_design_spaces_are_compared_where_the_search_over_every_width_loses_much() -> None:
+    edges, every = tail.SPACES
+    lines = [
+        Trained("vgg", seed, "tight", 0.2, variant, WIDTHS[width], 1e6, 100, accuracy, accuracy, "digest")
+        for seed in (1, 2)
+        for variant, width, accuracy in ((edges, "latency mode", 0.86), (every, "blind", 0.83))
+    ]
+    found = targets(table(*lines))
+    assert found["accuracy lost by the search over every width in a tight time, vgg"] == (pytest.approx(7.0), True)
+    won = "accuracy won by searching edges of stairs instead of every width in a tight time, vgg"
+    assert found[won] == (pytest.approx(3.0), True)
+    name = "tight time of the network found among edges over the other's, vgg, batch 1"
+    assert found[name] == (pytest.approx(0.75), True)
 
 
 def test_records_tell_times_and_widths_of_every_line() -> None:
