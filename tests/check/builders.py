@@ -96,7 +96,7 @@ def schedule(*, deadline: str = "28ms@p99") -> Schedule:
         predicted=Cost(PLAN.latency_s * 1.02, predicted_j(PLAN) * 0.98),
         lower_bound_j=predicted_j(PLAN) * 0.98 * 0.9991,
         baselines=tuple(
-            Baseline(each.name, Cost(each.latency_s * 1.02, predicted_j(each) * 0.98), True, _point(each))
+            Baseline(each.name, Cost(each.latency_s * 1.02, predicted_j(each) * 0.98), True, _point(each), each.wait_w)
             for each in (MAX, BEST, GOVERNOR)
         ),
     )

@@ -172,6 +172,20 @@ def test_a_prediction_is_moved_to_the_period_of_the_load() -> None:
     assert assess([log()], other).checked.prediction("energy") is None
 
 
+def test_a_baseline_is_moved_to_the_period_of_the_load_by_what_it_draws_where_it_waits_itself() -> None:
+    other = replace(schedule(), period_s=PERIOD_S / 2)
+    found = assess([log(), log(MAX)], other, idle_w=IDLE_W)
+    energy = next(each for each in found.policies if each.policy == MAX.name).prediction("energy")
+    predicted = next(each.predicted.energy_j for each in other.baselines if each.name == MAX.name)
+    assert energy is not None
+    assert predicted is not None
+    assert energy.predicted == pytest.approx(predicted + MAX.wait_w * PERIOD_S / 2)
+    assert MAX.wait_w != IDLE_W
+    unknown = replace(other, baselines=tuple(replace(each, idle_power_w=None) for each in other.baselines))
+    found = assess([log(), log(MAX)], unknown, idle_w=IDLE_W)
+    assert next(each for each in found.policies if each.policy == MAX.name).prediction("energy") is None
+
+
 def test_without_a_schedule_nothing_was_predicted() -> None:
     found = assess([log(), log(MAX)], Deadline(0.028))
     assert found.checked.predictions == ()

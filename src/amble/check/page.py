@@ -132,7 +132,9 @@ def _plan_plots(evidence: Evidence) -> Iterator[Plot]:
         return
     if schedule.predicted.energy_j is not None:
         line = "Each point of the line is the best plan for another deadline; no plan can lie below the dotted bound. "
-        caption = f"{line if schedule.frontier else ''}The crosses were measured."
+        crosses = f"The crosses were measured under {evidence.report.load}"
+        planned = f"the plan is for a request every {format_time(schedule.period_s)}, idling included"
+        caption = f"{line if schedule.frontier else ''}{crosses}; {planned}."
         yield Plot("Time against energy", caption, frontier_figure(schedule, evidence.report))
     yield Plot(
         "Clocks through one inference",

@@ -250,9 +250,15 @@ def _at_load(predicted: Cost, logs: Sequence[Log], terms: _Terms) -> float | Non
     period_s = sum(log.finish_s - log.start_s for log in logs) / sum(len(log.served) for log in logs)
     if abs(period_s / schedule.period_s - 1) < 1e-3:
         return predicted.energy_j
-    if terms.idle_w is None:
-        return None
-    return predicted.energy_j + terms.idle_w * (period_s - schedule.period_s)
+    idle_w = _idle_w(logs[0].policy, terms, schedule)
+    return None if idle_w is None else predicted.energy_j + idle_w * (period_s - schedule.period_s)
+
+
+def _idle_w(policy: str, terms: _Terms, schedule: Schedule) -> float | None:
+    """Return what the device draws [W] where a policy waits: each baseline waits at clocks of its own."""
+    if policy == terms.policy:
+        return terms.idle_w
+    return next((each.idle_power_w for each in schedule.baselines if each.name == policy), None)
 
 
 def _savings(runs: dict[str, list[Log]], terms: _Terms) -> tuple[Saving, ...]:

@@ -74,13 +74,14 @@ class Segment:
 class Baseline:
     """What another policy costs for the same graph, deadline and accounting, predicted by the same cost model.
 
-    ``meets`` tells whether it keeps the deadline.
+    ``meets`` tells whether it keeps the deadline; ``idle_power_w`` [W] is what the device draws where it waits.
     """
 
     name: str
     predicted: Cost
     meets: bool
     point: OperatingPoint | None = None
+    idle_power_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

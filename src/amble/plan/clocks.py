@@ -91,7 +91,13 @@ def baselines(problem: Problem) -> tuple[Baseline, ...]:
     if steady is not None:
         plans.append(("best single clocks", to_schedule(problem, steady, "single")))
     return tuple(
-        Baseline(name, plan.predicted, plan.predicted.latency_s <= plan.budget_s * (1 + 1e-9), plan.steps[0].point)
+        Baseline(
+            name,
+            plan.predicted,
+            plan.predicted.latency_s <= plan.budget_s * (1 + 1e-9),
+            plan.steps[0].point,
+            plan.idle_power_w,
+        )
         for name, plan in plans
     )
 

@@ -139,7 +139,7 @@ def _held(schedule: Schedule, mapping: DramPlan, layers: Mapping[str, LayerMemor
     saved_j += (mapping.nominal_held_w - mapping.held_w) * held_s(schedule.predicted.latency_s)
     moved_j = sum(layer.moved_j for layer in layers.values())
     predicted = held(schedule.predicted)
-    ratings = Baseline(AT_RATINGS, _more(predicted, saved_j), meets=True)
+    ratings = Baseline(AT_RATINGS, _more(predicted, saved_j), meets=True, idle_power_w=schedule.idle_power_w)
     held_j = mapping.held_w * held_s(schedule.predicted.latency_s)
     return replace(
         schedule,
