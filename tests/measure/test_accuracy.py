@@ -184,6 +184,12 @@ def test_arrays_are_read_with_and_without_labels(tmp_path: Path) -> None:
         ({"x": np.zeros((0, 3))}, "at least one"),
         ({"x": np.float32(1)}, "example"),
         ({"labels": np.zeros(4)}, "for each input"),
+        ({"x": np.zeros((5, 3)), "labels": np.eye(5)}, r"labels has the shape \[5, 5\]; give one class number"),
+        ({"x": np.zeros((5, 3)), "labels": np.int64(3)}, r"labels has the shape \[\]"),
+        ({"x": np.zeros((5, 3)), "labels": np.full(5, 0.5)}, "labels holds what is no class"),
+        ({"x": np.zeros((5, 3)), "labels": np.full(5, -1)}, "labels holds what is no class"),
+        ({"x": np.zeros((5, 3)), "labels": np.full(5, np.nan)}, "labels holds what is no class"),
+        ({"x": np.zeros((5, 3)), "labels": np.full(5, "cat")}, "labels holds what is no class"),
     ],
 )
 def test_arrays_that_are_no_examples_are_refused(tmp_path: Path, arrays: dict[str, Any], text: str) -> None:
@@ -216,6 +222,22 @@ def test_labelled_data_must_have_labels(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="lacks the array labels"):
         read_labelled(saved(tmp_path, **arrays), GRAPH)
     assert len(read_labelled(saved(tmp_path, **arrays, labels=np.zeros(5)), GRAPH)) == 5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_example_that_is_no_number_is_named(value: float) -> None:
+    broken = examples()
+    broken.inputs["x"] = broken.inputs["x"].copy()
+    broken.inputs["x"][3, 1] = value
+    with pytest.raises(Refused, match="data: example 3 of x holds what is no finite number"):
+        fitting(Examples({**broken.inputs, "ids": np.zeros((10, 2), np.int64)}), GRAPH, "data")
+
+
+def test_labels_beyond_the_networks_classes_are_refused() -> None:
+    scores = Answers(np.zeros((2, 3), np.float32), (3,))
+    given = Examples({"x": np.zeros((2, 1))}, np.array([0, 3]))
+    with pytest.raises(Refused, match="the labels go up to 3, the network's classes from 0 to 2"):
+        right(scores, scores, given)
 
 
 def test_arrays_become_the_networks_types_and_others_are_left_out() -> None:

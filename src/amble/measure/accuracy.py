@@ -115,13 +115,18 @@ def right(found: Answers, reference: Answers, examples: Examples, *, alike: floa
     """Tell of every example whether its answer counts [example]: is right, or without labels is the reference's.
 
     ``alike`` is the least cosine of answers that are no lists of scores and still count as the same. Refused when there
-    are labels and the answers are no lists of scores.
+    are labels and the answers are no lists of scores, or of fewer classes.
     """
     if examples.labels is not None:
         if not found.are_lists:
             raise Refused(
                 f"labels need a list of scores for each example, the first output is {list(found.shape)}; "
                 f"leave the labels out to measure agreement"
+            )
+        if int(examples.labels.max()) >= found.shape[0]:
+            raise Refused(
+                f"the labels go up to {int(examples.labels.max())}, the network's classes from 0 to "
+                f"{found.shape[0] - 1}; give the data it was trained for, or no labels to measure agreement"
             )
         return np.asarray(found.scores.argmax(axis=1) == examples.labels)
     if found.are_lists:
@@ -177,12 +182,25 @@ def read_arrays(path: Path) -> Examples:
     sizes = {name: len(values) for name, values in arrays.items() if values.ndim}
     if not sizes or len(sizes) < len(arrays):
         raise Refused(f"{path} needs an array [example, ...] for each input; it has {', '.join(sorted(arrays))}")
-    if labels is not None:
-        sizes["labels"] = len(labels)
+    classes = None if labels is None else _classes(labels, path)
+    if classes is not None:
+        sizes["labels"] = len(classes)
     if len(set(sizes.values())) > 1 or not min(sizes.values()):
         counts = ", ".join(f"{count} in {name}" for name, count in sizes.items())
         raise Refused(f"{path} needs as many examples in every array, at least one; it has {counts}")
-    return Examples(arrays, None if labels is None else labels.astype(np.int64))
+    return Examples(arrays, classes)
+
+
+def _classes(labels: Array, path: Path) -> npt.NDArray[np.int64]:
+    """Return labels as the numbers of classes; Refused unless there is one whole number for each example."""
+    if labels.ndim != 1:
+        raise Refused(f"{path}: labels has the shape {list(labels.shape)}; give one class number for each example")
+    whole = np.issubdtype(labels.dtype, np.integer) or (
+        np.issubdtype(labels.dtype, np.floating) and bool((labels == np.floor(labels)).all())
+    )
+    if not whole or not np.isfinite(labels).all() or (labels < 0).any():
+        raise Refused(f"{path}: labels holds what is no class; classes are whole numbers from 0")
+    return labels.astype(np.int64)
 
 
 def read_labelled(path: Path, graph: Graph) -> Examples:
@@ -210,6 +228,9 @@ def _fitting(values: Array, port: Port, name: str) -> Array:
             f"{name}: an example of {port.name} is {values.dtype} {list(values.shape[1:])}, "
             f"the network takes {dtype} {list(port.shape[1:])}"
         )
+    if np.issubdtype(dtype, np.floating) and not np.isfinite(values).all():
+        first = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
+        raise Refused(f"{name}: example {first} of {port.name} holds what is no finite number; leave it out")
     return values.astype(dtype, copy=False)
 
 
