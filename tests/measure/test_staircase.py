@@ -11,7 +11,7 @@ import pytest
 
 from amble.core.errors import Refused
 from amble.core.ports import Timing
-from amble.core.staircase import Shape, StaircaseTable
+from amble.core.staircase import Shape, StaircaseTable, worth
 from amble.measure.staircase import Effort, empty, staircases
 
 CONV = Shape("conv", 64, 128, kernel=(3, 3), padding=(1, 1), size=(14, 14))
@@ -87,6 +87,20 @@ def test_widths_that_a_kernel_dislikes_hide_no_edge_and_are_none() -> None:
     found = measured(law).staircases[0]
     assert found.inputs.block == 16
     assert set(found.inputs.edges) == {16, 32, 48, 64}
+
+
+def test_edges_of_a_curve_that_is_not_monotone_are_its_lowest_points() -> None:
+    def law(inputs: int, outputs: int) -> float:
+        """INT8 on a CPU: stairs of 16, and what is no multiple of 4 takes a third longer than what is."""
+        odd = 1.0 + 0.3 * (outputs % 4 != 0) + 0.2 * (inputs % 4 != 0)
+        return blocks(16, 16)(inputs, outputs) * odd
+
+    found = measured(law, noise=0.003).staircases[0]
+    assert found.outputs.block == 16
+    widths = [width for width, _ in found.line("outputs")]
+    kept = worth(widths, [point.latency_s for _, point in found.line("outputs")], found.tolerance)
+    assert kept == tuple(range(16, 129, 16))
+    assert found.latency_s(64, 100) == pytest.approx(law(64, 112), rel=0.03)
 
 
 def test_noise_makes_no_edges() -> None:

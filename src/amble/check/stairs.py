@@ -68,7 +68,7 @@ def _pruning(made: Pruning) -> tuple[Table, ...]:
     say = format_time if made.resource == "latency" else format_energy
     facts = (
         ("verdict", f"{made.verdict}: {made.reason}"),
-        ("device", f"{made.device} ({made.calibration})"),
+        ("device", f"{made.device} ({made.calibration}), in {made.table.dtype}"),
         ("budget", f"{say(made.budget)} of {made.resource}"),
         ("measured", f"{format_time(made.before_s)} before, {format_time(made.after_s)} after ({made.clock})"),
         ("predicted before it was cut", f"{format_time(made.predicted_s)} ({signed(made.error)})"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
@@ -17,8 +17,23 @@ if TYPE_CHECKING:
     from amble.core.staircase import StaircaseTable
     from amble.core.widths import Network
     from amble.jobs.pruning import Wanted
+    from amble.jobs.staircases import Worth
+    from amble.runtimes.layers import Precision
 
 __all__ = ["prune"]
+
+
+class _Asked(TypedDict):
+    """What a pruning and its rehearsal are asked alike."""
+
+    data: str
+    device: str
+    output: Path
+    batch: int
+    labels: bool
+    importance: Worth
+    precision: Precision
+
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -33,6 +48,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--labels", type=click.Choice(["given", "none"]), default="given", show_default=True, help="Use labels.")
 @click.option("--width", "widths", multiple=True, metavar="GROUP:N", help="Give a group of channels this width.")
 @click.option("--importance", type=click.Choice(["taylor", "l1", "bn"]), default="taylor", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="What it will run in: stairs, times and accuracy are those of INT8 then.",
+)
 @click.option("--epochs", type=click.IntRange(min=0), default=3, show_default=True, help="Of tuning after the cut.")
 @click.option("--repeats", type=click.IntRange(min=3), default=5, show_default=True, help="Rounds of timing a width.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Batch size.")
@@ -56,7 +78,8 @@ def prune(
     max_loss: str,
     labels: str,
     widths: tuple[str, ...],
-    importance: str,
+    importance: Worth,
+    precision: Precision,
     epochs: int,
     repeats: int,
     batch: int,
@@ -74,32 +97,23 @@ def prune(
     if (latency is None) == (energy is None):
         raise click.UsageError("give one budget: --latency 0.7x, --latency 20ms or --energy 0.7x")
     wanted = _wanted(latency, energy, max_loss=max_loss, widths=widths, epochs=epochs, rounds=repeats)
+    asked: _Asked = {
+        "data": data,
+        "device": device,
+        "output": output,
+        "batch": batch,
+        "labels": labels == "given",
+        "importance": importance,
+        "precision": precision,
+    }
     if terminal.dry_run:
-        from amble.jobs.rehearsing import rehearse
-
-        found = rehearse(
-            model,
-            wanted,
-            data=data,
-            device=device,
-            output=output,
-            batch=batch,
-            labels=labels == "given",
-            importance=importance,  # type: ignore[arg-type]  # click has checked it
-        )
-        for line in found.lines:
-            terminal.note(line)
+        _rehearsed(terminal, model, wanted, asked)
         return
     with terminal.progress(f"pruning {model}") as on_progress:
         made = amble.prune(
             model,
             wanted,
-            data=data,
-            device=device,
-            output=output,
-            batch=batch,
-            labels=labels == "given",
-            importance=importance,  # type: ignore[arg-type]  # click has checked it
+            **asked,
             design_space=design_space,
             on_stairs=lambda table, network: _told(terminal, table, network),
             on_progress=lambda what, done, total: on_progress(done, total),
@@ -109,6 +123,14 @@ def prune(
     terminal.note(f"wrote {output}")
     terminal.result(made, lambda: amble.show(made))
     sys.exit(0 if made.verdict == "kept" else 1)
+
+
+def _rehearsed(terminal: Terminal, model: str, wanted: Wanted, asked: _Asked) -> None:
+    """Tell what would be done."""
+    from amble.jobs.rehearsing import rehearse
+
+    for line in rehearse(model, wanted, **asked).lines:
+        terminal.note(line)
 
 
 def _wanted(

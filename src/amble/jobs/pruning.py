@@ -38,11 +38,13 @@ from amble.jobs.staircases import (
 )
 from amble.plan import width
 from amble.plan.width import Chosen, Pricing, Resource
+from amble.runtimes.layers import Precision
 
-__all__ = ["FILE", "NETWORK", "Narrower", "Wanted", "asked", "known", "prune", "unpaid"]
+__all__ = ["FILE", "NETWORK", "NETWORK_INT8", "Narrower", "Wanted", "asked", "known", "prune", "unpaid"]
 
 FILE = "pruning.json"
 NETWORK = "pruned.onnx"
+NETWORK_INT8 = "pruned-int8.onnx"
 _TRIAL = "trial.onnx"  # what is judged; it becomes the network when it is kept
 
 _TRIES = 4  # of cutting and measuring, before training
@@ -118,6 +120,7 @@ def prune(
     batch: int = 1,
     labels: bool = True,
     importance: Worth = "taylor",
+    precision: Precision = "fp32",
     design_space: Path | None = None,
     narrow: Opened | None = None,
     on_stairs: OnStairs = lambda table, network: None,
@@ -127,31 +130,35 @@ def prune(
 
     ``data`` is an ``.npz`` file (an array for the input, and ``labels`` if there are any) or ``bundled``. Without
     labels, or with ``labels`` false, the network as it was is the teacher and the judge. What was measured and trained
-    before in the same folder is used again. Infeasible with the least that is possible where the budget is below that;
+    before in the same folder is used again. In ``int8`` staircases, times and accuracy are those of the network in
+    INT8, which is kept beside the other. Infeasible with the least that is possible where the budget is below that;
     Refused for a network that cannot be read or cut, and for widths that pay nothing.
     """
     allowed = Allowance.parse(wanted.max_loss)
-    work = opened(
-        model,
-        data=data,
-        device=device,
-        output=output,
-        batch=batch,
-        labels=labels,
-        worth=importance,
-        narrow=narrow,
-        on_progress=on_progress,
-    )
-    known(work.network, wanted.widths)
-    asked(work, wanted)
-    table = table_of(work, wanted.rounds)
-    on_stairs(table, work.network)
-    pricing = priced(work, table, wanted.resource)
-    edges = width.candidates(pricing, least_share=wanted.least_share)
-    if design_space is not None:
-        files.save(space_of(pricing, edges, work.graph), design_space, SPACE)
-    tuned = key_of(work.graph.digest, str(data), labels, importance, wanted.epochs)
-    made = _Pruner(work, wanted, allowed, pricing, edges, tuned).run()
+    with tempfile.TemporaryDirectory(prefix="amble-") as folder:
+        work = opened(
+            model,
+            data=data,
+            device=device,
+            output=output,
+            batch=batch,
+            labels=labels,
+            worth=importance,
+            precision=precision,
+            scratch=Path(folder),
+            narrow=narrow,
+            on_progress=on_progress,
+        )
+        tuned = key_of(work.source.digest, str(data), labels, importance, wanted.epochs)
+        known(work.network, wanted.widths)
+        asked(work, wanted)
+        table = table_of(work, wanted.rounds)
+        on_stairs(table, work.network)
+        pricing = priced(work, table, wanted.resource)
+        edges = width.candidates(pricing, least_share=wanted.least_share)
+        if design_space is not None:
+            files.save(space_of(pricing, edges, work.graph), design_space, SPACE)
+        made = _Pruner(work, wanted, allowed, pricing, edges, tuned).run()
     files.save(made, output / FILE, FORMAT)
     return made
 
@@ -200,10 +207,9 @@ class _Pruner:
     def run(self) -> Pruning:
         """Choose, cut and measure, tune, judge."""
         unpaid(self.pricing, self.edges, self.wanted.widths)
-        with tempfile.TemporaryDirectory(prefix="amble-") as folder:
-            plan = self._plan(Path(folder))
-            self._tune(plan)
-            return self._described(plan)
+        plan = self._plan(self.work.form.folder)
+        self._tune(plan)
+        return self._described(plan)
 
     @property
     def budget(self) -> float:
@@ -270,15 +276,17 @@ class _Pruner:
         allowed = self.allowed.points(before.share.ratio.value)
         verdict, reason = judging.verdict(final.ratio, after.loss, allowed)
         if verdict == "kept":
+            if work.form.precision != "fp32":
+                shutil.copy(work.form.of(trial), work.output / NETWORK_INT8)
             trial.replace(work.output / NETWORK)
         else:
             trial.unlink()
         whole = sum(sum(each.importance) for each in work.network.groups)
         latency = pricing if self.wanted.resource == "latency" else priced(work, pricing.table)
         return Pruning(
-            graph=work.graph.name,
-            source=work.graph.source,
-            digest=work.graph.digest,
+            graph=work.source.name,
+            source=work.source.source,
+            digest=work.source.digest,
             device=work.device.name,
             calibration=work.device.calibration,
             batch=work.graph.batch,

@@ -6,6 +6,7 @@ Nothing is written.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from amble.core.staircase import Shape, shape_of
 from amble.core.variants import Allowance
 from amble.jobs.pruning import Wanted, asked, known
 from amble.jobs.staircases import Opened, Work, Worth, opened, probe_of, table_so_far
+from amble.runtimes.layers import Precision
 
 __all__ = ["Rehearsal", "rehearse"]
 
@@ -71,14 +73,29 @@ def rehearse(
     batch: int = 1,
     labels: bool = True,
     importance: Worth = "taylor",
+    precision: Precision = "fp32",
     narrow: Opened | None = None,
     now_s: Callable[[], float] = time.perf_counter,
 ) -> Rehearsal:
     """Try all that needs no staircase; Refused and ValueError for what `prune` would refuse."""
     Allowance.parse(wanted.max_loss)
-    work = opened(
-        model, data=data, device=device, output=output, batch=batch, labels=labels, worth=importance, narrow=narrow
-    )
+    with tempfile.TemporaryDirectory(prefix="amble-") as folder:
+        work = opened(
+            model,
+            data=data,
+            device=device,
+            output=output,
+            batch=batch,
+            labels=labels,
+            worth=importance,
+            precision=precision,
+            scratch=Path(folder),
+            narrow=narrow,
+        )
+        return _rehearsed(work, wanted, now_s)
+
+
+def _rehearsed(work: Work, wanted: Wanted, now_s: Callable[[], float]) -> Rehearsal:
     known(work.network, wanted.widths)
     today_s, budget_s = asked(work, wanted)
     _metered(work, wanted)
@@ -94,7 +111,7 @@ def rehearse(
         known_shapes=len(shapes) - len(unknown),
         today_s=today_s,
         budget=format_time(budget_s) if wanted.resource == "latency" else f"{wanted.budget} of its energy",
-        learning=work.num_learning,
+        learning=len(work.form.examples),
         judging=len(work.final),
         labelled=work.final.labels is not None,
         epochs=wanted.epochs,

@@ -22,13 +22,14 @@ from amble.core.ports import Device, FloatArray, Timings
 from amble.core.pruning import DesignSpace, Searched
 from amble.core.staircase import FORMAT, Probe, StaircaseTable, shape_of
 from amble.core.widths import Network, Widths
+from amble.jobs.forms import Form
 from amble.measure import accuracy
 from amble.measure.accuracy import Examples
 from amble.measure.comparison import Comparison, Statistics
 from amble.measure.rounds import rounds
 from amble.measure.staircase import Effort, empty, staircases
 from amble.plan.width import Pricing, Resource
-from amble.runtimes.layers import OnnxLayers
+from amble.runtimes.layers import OnnxLayers, Precision
 from amble.runtimes.overhead import overhead
 from amble.runtimes.probing import DeviceLayers
 
@@ -52,14 +53,14 @@ __all__ = [
 TABLE = "staircases.json"
 
 STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
-_PRODUCTS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+_PRODUCTS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "QLinearConv", "QGemm", "QLinearMatMul")
 _REORDERS = ("ReorderInput", "ReorderOutput")
 _PROFILED = 30
 _ROUNDS = 15
 _JUDGED_SHARE = 0.2
 _MOST_JUDGED = 2000
 _BUNDLED_LEARNING = 8500  # of 10,000; the bundled network was not trained on the others
-_ELEMENT_BYTES = 4
+_ELEMENT_BYTES: dict[Precision, int] = {"fp32": 4, "int8": 1}
 
 Worth = Literal["taylor", "l1", "bn"]
 OnProgress = Callable[[str, int, int], None]
@@ -94,14 +95,18 @@ Opened = Callable[[Path, npt.NDArray[np.float32], npt.NDArray[np.int64] | None, 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A network that is to be pruned on a device; ``final`` examples choose nothing and train nothing."""
+    """A network that is to be pruned on a device; ``final`` examples choose nothing and train nothing.
 
+    ``source`` is the network as it was given, ``graph`` as it runs: in INT8 where the ``form`` says so.
+    """
+
+    source: Graph
     graph: Graph
     device: Device
     uri: str
     narrower: Narrower
     final: Examples
-    num_learning: int
+    form: Form
     output: Path
     on_progress: OnProgress
 
@@ -111,8 +116,8 @@ class Work:
         return self.narrower.network
 
     def load(self, path: Path) -> Graph:
-        """Read a narrower network with the same inputs."""
-        return jobs.load(path, batch=self.graph.batch, shapes=self.graph.shapes)
+        """Read a narrower network with the same inputs, as it will run."""
+        return jobs.load(self.form.of(path), batch=self.graph.batch, shapes=self.graph.shapes)
 
     def times_s(self, graphs: Sequence[Graph]) -> FloatArray:
         """Time networks side by side, on inputs that the runner makes up [round, graph]."""
@@ -149,25 +154,32 @@ def opened(
     batch: int = 1,
     labels: bool = True,
     worth: Worth = "taylor",
+    precision: Precision = "fp32",
+    scratch: Path | None = None,
     narrow: Opened | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Work:
     """Read a network and its examples, and find out which channels go together.
 
-    Refused without the extra ``torch``, for a network that cannot be read with the operator's name, and on devices
-    where no layers can be timed.
+    Networks in INT8 are kept in ``scratch``, or in ``output`` where none is given. Refused without the extra ``torch``,
+    for a network that cannot be read with the operator's name, and on devices where no layers can be timed.
     """
     graph = jobs.load(model, batch=batch)
     learning, final = (accuracy.fitting(each, graph, str(data)) for each in _parted(data, labels))
     target = jobs.open(device)
-    if device.partition(":")[0] not in ("host", "sim"):
+    kind = device.partition(":")[0]
+    if kind not in ("host", "sim"):
         raise Refused(f"layers cannot be timed on {device}; prune on host or sim:CHIP (amble devices lists them)")
+    if precision == "int8" and kind != "host":
+        raise Refused(f"layers in INT8 are timed on host only; leave --precision out for {device}")
     (inputs,) = learning.inputs.values() if len(learning.inputs) == 1 else (None,)
     if inputs is None:
         raise Refused(f"{graph.name} has {len(learning.inputs)} inputs; only networks with one can be pruned")
     on_progress("ranking channels", 0, 1)
     narrower = (narrow or _narrowing)(Path(graph.source), inputs, learning.labels, worth)
-    return Work(graph, target, device, narrower, final, len(inputs), output, on_progress)
+    form = Form(precision, scratch or output, learning, graph.batch)
+    runs = graph if precision == "fp32" else jobs.load(form.of(Path(graph.source)), batch=batch, shapes=graph.shapes)
+    return Work(graph, runs, target, device, narrower, final, form, output, on_progress)
 
 
 def table_so_far(work: Work) -> StaircaseTable:
@@ -176,8 +188,9 @@ def table_so_far(work: Work) -> StaircaseTable:
     blank = empty(
         probe_of(work),
         calibration=work.device.calibration,
+        dtype=work.form.precision,
         batch=work.graph.batch,
-        between=_between_bytes(work.network),
+        between=_between_bytes(work),
     )
     kept = files.load(path, FORMAT) if path.exists() else blank
     return kept if kept.fits(blank) else blank
@@ -239,8 +252,8 @@ def _is_layer(kinds: Sequence[str], at: int) -> bool:
     return following in _PRODUCTS
 
 
-def _between_bytes(network: Network) -> int:
-    return _ELEMENT_BYTES * network.params()
+def _between_bytes(work: Work) -> int:
+    return _ELEMENT_BYTES[work.form.precision] * work.network.params()
 
 
 def space_of(pricing: Pricing, edges: Mapping[str, tuple[int, ...]], graph: Graph) -> DesignSpace:
@@ -280,5 +293,5 @@ def _parted(data: str | Path, labels: bool) -> tuple[Examples, Examples]:
 def probe_of(work: Work) -> Probe:
     """Return what times single layers on the device."""
     if work.on_host:
-        return OnnxLayers(work.graph.batch, _between_bytes(work.network))
+        return OnnxLayers(work.graph.batch, _between_bytes(work), work.form.precision)
     return DeviceLayers(work.device, work.device.actuator.current(), work.graph.batch)
