@@ -168,6 +168,20 @@ def test_too_few_examples_are_refused(tmp_path: Path) -> None:
         quantize(source, data=data(tmp_path, 3), device="host", output=tmp_path / "out")
 
 
+def test_labels_of_another_network_are_refused_and_no_folder_is_left(tmp_path: Path) -> None:
+    source, given = models.saved(tmp_path, network(), "net.onnx"), dict(np.load(data(tmp_path)))
+    np.savez(tmp_path / "other.npz", x=given["x"], labels=given["labels"] + 90)
+    with pytest.raises(Refused, match="the network's classes from 0 to 9"):
+        quantize(source, data=tmp_path / "other.npz", device="host", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path: Path) -> None:
+    source = models.saved(tmp_path, network(), "net.onnx")
+    with pytest.raises(Refused, match=r"cannot save in .*net\.onnx/out: Not a directory; choose another folder"):
+        quantize(source, data=data(tmp_path), device="host", output=source / "out")
+
+
 @pytest.mark.parametrize("loss", ["1", "much", "-1pt"])
 def test_a_loss_without_a_unit_is_refused(tmp_path: Path, loss: str) -> None:
     with pytest.raises(ValueError, match="write 1pt"):

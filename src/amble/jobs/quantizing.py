@@ -8,7 +8,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -105,8 +106,7 @@ def quantize(
     fit = _fitting(found, graph)
     opened = jobs.open(device)
     bench = replace(_bench(opened, device, graph, fit.judged), alike=alike, num_rounds=rounds, on_progress=on_progress)
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="amble-") as folder:
+    with _kept(output), tempfile.TemporaryDirectory(prefix="amble-") as folder:
         workshop = Workshop(Path(graph.source), Path(folder), _feeds(fit.calibration, graph))
         points = allowed.points(bench.quality(graph).share.ratio.value)
         trial = _Trial(graph, bench, Path(folder), output, points)
@@ -118,6 +118,20 @@ def quantize(
     variants = _with_final(_described(made, graph, opened, allowed, fit, bench), fit, bench, output)
     files.save(variants, output / FILE, jobs.VARIANTS)
     return variants
+
+
+@contextmanager
+def _kept(output: Path) -> Iterator[None]:
+    """Make the folder for what is kept, and take it away again if nothing was, as after a refusal."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"cannot save in {output}: {error.strerror or error}; choose another folder with -o") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # not empty
+            output.rmdir()
 
 
 def graphs(path: Path, *, batch: int | None = None) -> dict[str, Graph]:
