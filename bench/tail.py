@@ -307,7 +307,7 @@ def full_size_targets(found: Iterable[FullSize]) -> Iterator[document.Target]:
     times_s = {(each.network, each.variant): each.latency_s for each in found}
     ways = {
         "filled up to blocks of 16": "filling the stairs of the blind pruner's widths",
-        "planned, importance of the blind": "planning widths that lose as much importance as the blind pruner",
+        "moved to blocks, importance of the blind": "moving the blind pruner's widths to blocks, importance kept",
     }
     for network in dict.fromkeys(name for name, _ in times_s):
         for variant, how in ways.items():
