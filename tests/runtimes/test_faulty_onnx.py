@@ -204,39 +204,3 @@ def test_torch_flips_the_same_bits_and_is_clean_afterwards(network: Path) -> Non
     np.testing.assert_allclose(faulty.module(torch.from_numpy(IMAGES)).detach(), plain(network), rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="no layers third"):
         FaultyTorch(Small(), weights={"third": home(0.1)}, inputs={})
-
-
-def test_torch_reads_examples_from_the_same_addresses_as_onnx_does() -> None:
-    torch = pytest.importorskip("torch")
-    from amble.runtimes.faulty_torch import FaultyTorch
-
-    class Copy(torch.nn.Module):  # type: ignore[misc, name-defined]
-        def forward(self, given):  # type: ignore[no-untyped-def]
-            return given.clone()
-
-    layer = torch.nn.Sequential(Copy())
-    place = Home(DramErrors(Uniform(0.01, 1.0)), each_example=True)
-    faulty = FaultyTorch(layer, weights={}, inputs={"0": place})
-    clean = torch.zeros(6, 500)
-    for seed in range(2):
-        with faulty.reading(seed) as module:
-            found = module(clean).numpy()
-        expected = Injector().inject({"0.input": clean.numpy()}, {"0.input": place}, seed)["0.input"]
-        np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
-        assert found.any()
-        assert not clean.any()
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_torch_half_precision_weights_are_bounded_as_values(dtype: str) -> None:
-    torch = pytest.importorskip("torch")
-    from amble.runtimes.faulty_torch import FaultyTorch
-
-    layer = torch.nn.Sequential(torch.nn.Linear(64, 64).to(getattr(torch, dtype)))
-    clean = layer[0].weight.detach().clone()
-    faulty = FaultyTorch(layer, weights={"0": home(0.05, bounds=Bounds(-1, 1, "zero"))}, inputs={})
-    with faulty.reading(0):
-        read = layer[0].weight.detach().clone()
-    assert read.abs().max() <= 1
-    assert (read != clean).float().mean() > 0.3
-    assert torch.equal(layer[0].weight, clean)
