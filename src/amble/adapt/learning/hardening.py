@@ -37,8 +37,8 @@ class Lesson:
 
     ber: float
     precision: Precision = "fp32"
-    tail: float = 0.01
-    spreads: float = 1.5
+    tail: float = 0.003
+    spreads: float = 2.0
     prepare: Prepare = as_stored
     checkpoint: Path | None = None
 

@@ -1,0 +1,225 @@
+"""A retrained network and what it bears -> its mappings to approximate memory, shown and tried: for `eden.py`.
+
+All that takes long is kept in `build/eden` under a digest of the network, of what was found out about it and of this
+file, as soon as it is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amble import bundled, jobs
+from amble.core.errors import Refused
+from amble.core.partitions import DramPlan, Partition, Stored
+from amble.devices import memory
+from amble.jobs import approximating
+from amble.measure import tolerance
+from amble.measure.accuracy import Examples
+from amble.measure.tolerance import Rule
+from amble.plan import dram as planning
+from amble.runtimes.faulty_onnx import FaultyOnnx
+
+ROOT = Path(__file__).resolve().parent.parent
+HARDENED = ROOT / "build" / "train" / "hardened"
+KEPT = ROOT / "build" / "eden"
+
+PUBLISHED = {"cpu": 0.21, "gpu": 0.37, "eyeriss": 0.31, "tpu": 0.32}
+PUBLISHED_TIME = {"cpu": 0.08, "gpu": 0.027, "eyeriss": 0.0, "tpu": 0.0}
+SYSTEMS = tuple(PUBLISHED)
+CENTRAL = 10.0
+FACTORS = (1.0, CENTRAL, 100.0)
+CHIP = "ddr4-2400"
+MAX_LOSS = 0.01
+NUM_FOUND, NUM_PROVEN, NUM_TRIED, NUM_TRIALS = 400, 300, 300, 40
+FINE_START, FINE_FACTOR = 0.5, 3.0
+FINE_SEED = 1  # of networks whose weights and feature maps have rates of their own
+VENDORS = ("B",)
+ALL_VENDORS = ("lenet", 1, "better")
+
+Record = dict[str, Any]
+Key = tuple[str, int, str, str]
+
+
+def path(key: Key) -> Path:
+    network, seed, precision, recipe = key
+    return HARDENED / f"{network}-{seed}-{precision}-{recipe}.onnx"
+
+
+def keep(file: Path, found: object) -> None:
+    KEPT.mkdir(parents=True, exist_ok=True)
+    file.with_suffix(".partial").write_text(json.dumps(found))
+    os.replace(file.with_suffix(".partial"), file)
+
+
+def kept(key: Key, row: Record, *, deadline_s: float) -> list[Record]:
+    """Return the mappings of a case, from `build/eden` where they were made by this code for this network before.
+
+    None where they were not, and the time is up.
+    """
+    found_out = json.dumps([row["tolerable_ber"], row["lost_clean"]]).encode()
+    digest = hashlib.sha256(path(key).read_bytes() + Path(__file__).read_bytes() + found_out).hexdigest()[:16]
+    file = KEPT / f"{'-'.join(map(str, key))}-{digest}.json"
+    if not file.exists():
+        if time.monotonic() > deadline_s:
+            return []
+        keep(file, list(mapped_network(key, row, file.with_suffix(".rates"))))
+    found: list[Record] = json.loads(file.read_text())
+    return found
+
+
+class Shelf:
+    """Numbers that took long to find, kept in a file as soon as they are there."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+
+    def get(self, key: str, find: Callable[[], float]) -> float:
+        """Return what is known, or find it."""
+        if key not in self._known:
+            self._known[key] = float(find())
+            keep(self._file, self._known)
+        return self._known[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A network with the images that show its mappings, and those that try them again."""
+
+    shelf: Shelf
+    faulty: approximating.Faulty
+    proving: approximating.Faulty
+    trying: approximating.Faulty
+    rates: dict[str, float]
+    left: float
+    flops: float
+
+
+def mapped_network(key: Key, row: Record, rates_file: Path) -> Iterator[Record]:
+    network, seed, precision, recipe = key
+    head: Record = {"network": network, "precision": precision, "seed": seed, "recipe": recipe}
+    left = MAX_LOSS - max(0.0, float(row["lost_clean"]))
+    rate = float(row["tolerable_ber"])
+    if rate == 0.0:
+        yield {**head, "system": None, "note": "retraining costs all that may be lost: nothing to map"}
+        return
+    judge = judged(key, rate, left, Shelf(rates_file.with_suffix(".shown")))
+    fine = seed == FINE_SEED
+    if fine:
+        judge = finer(judge, rates_file)
+    for vendor in ("A", "B", "C") if (network, seed, recipe) == ALL_VENDORS else VENDORS:
+        yield from mapped(
+            judge, {**head, "vendor": vendor, "limits": "weights and features" if fine else "one"}, vendor
+        )
+
+
+def judged(key: Key, rate: float, left: float, shelf: Shelf) -> Judge:
+    graph = jobs.load(path(key))
+    faulty = approximating.Faulty.of(FaultyOnnx(path(key)), images("held_out", 0, NUM_FOUND))
+    proving = faulty.on(images("test", 1_000, NUM_PROVEN))
+    trying = faulty.on(images("test", 2_000, NUM_TRIED))
+    flops = sum(each.flops for each in graph.operators)
+    return Judge(shelf, faulty, proving, trying, dict.fromkeys(faulty.types, rate), left, flops)
+
+
+def finer(judge: Judge, file: Path) -> Judge:
+    """Raise the rates of weights, and of feature maps, as far as both are borne together."""
+    weights = judge.faulty.network.weights
+
+    def every(rates: Mapping[str, float]) -> dict[str, float]:
+        return {name: rates["weights" if name in weights else "features"] for name in judge.faulty.types}
+
+    rates = json.loads(file.read_text()) if file.exists() else None
+    if rates is None:
+        rule = Rule(max_loss=judge.left, resolution=1.0 / NUM_FOUND, min_trials=3, max_trials=8)
+        start = dict.fromkeys(("weights", "features"), next(iter(judge.rates.values())) * FINE_START)
+        found = tolerance.fine(
+            lambda at, seed: judge.faulty.at_rates(every(at), seed), start, rule, known={}, seed=0, factor=FINE_FACTOR
+        )
+        rates = found.rates
+        keep(file, rates)
+    return replace(judge, rates=every(rates))
+
+
+def images(split: str, first: int, count: int) -> Examples:
+    found, labels = bundled.fashion_mnist("test" if split == "test" else "held_out")
+    part = slice(first, first + count)
+    return Examples({"image": bundled.model_input(found[part])}, labels[part].astype(np.int64))
+
+
+def mapped(judge: Judge, head: Record, vendor: str) -> Iterator[Record]:
+    """Plan for every system and factor; a mapping is shown and tried once, whatever the system, if it is the same."""
+    profile = memory.profile(f"vendor{vendor}")
+
+    def proof(plan: DramPlan) -> tuple[bool, str]:
+        def anew() -> float:
+            return approximating.proof(
+                plan, network=judge.proving, profile=profile, max_loss=judge.left, seed=0, on_progress=lambda *_: None
+            )[0]
+
+        return bool(judge.shelf.get(f"proven {vendor} {tenants(plan)}", anew)), ""
+
+    def tried(plan: DramPlan) -> float:
+        def anew() -> float:
+            losses = approximating.trials(plan, network=judge.trying, profile=profile, num=NUM_TRIALS, seed=0)
+            return float(np.mean([loss <= judge.left + 1e-9 for loss in losses]))
+
+        return judge.shelf.get(f"tried {vendor} {tenants(plan)}", anew)
+
+    for system in SYSTEMS:
+        made = memory.module(CHIP, system)
+        duration_s, tensors = approximating.stored(judge.faulty, judge.rates, made, judge.flops)
+        for factor in FACTORS:
+            partitions = approximating.partitions_of(made, profile, duration_s, factor)
+            plan, verified, share = planning.assign(tensors, partitions), "not asked", None
+            ratio = plan.energy_j / planning.algorithm_1(tensors, partitions).energy_j
+            if factor == CENTRAL:
+                plan, verified = shown(tensors, partitions, plan, proof)
+                share = tried(plan) if verified == "yes" else None
+            yield {
+                **head,
+                "system": system,
+                "factor": factor,
+                **figures(plan, duration_s),
+                "published_saving": PUBLISHED[system],
+                "published_time_saved": PUBLISHED_TIME[system],
+                "over_algorithm_1": ratio,
+                "verified": verified,
+                "kept_of_40": share,
+            }
+
+
+def tenants(plan: DramPlan) -> str:
+    """Return a key of what decides the errors of a mapping."""
+    placed = [(each.tensor, each.partition, each.start_bit, each.ber) for each in plan.placed]
+    return hashlib.sha256(repr(placed).encode()).hexdigest()[:16]
+
+
+def shown(
+    tensors: Sequence[Stored], partitions: Sequence[Partition], plan: DramPlan, proof: Any
+) -> tuple[DramPlan, str]:
+    try:
+        return planning.verified(lambda tighter: planning.assign(tighter, partitions), tensors, proof), "yes"
+    except Refused:
+        return plan, "no"
+
+
+def figures(plan: DramPlan, duration_s: float) -> Record:
+    return {
+        "saving": plan.saving,
+        "energy_j": plan.energy_j,
+        "nominal_j": plan.nominal_j,
+        "lower_bound_j": plan.lower_bound_j,
+        "duration_s": duration_s,
+        "time_saved": plan.saved_s / duration_s,
+        "highest_ber": max(each.ber for each in plan.placed),
+    }
