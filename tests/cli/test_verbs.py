@@ -222,6 +222,30 @@ def test_a_wrong_configuration_names_its_file_or_option(tmp_path: Path) -> None:
     assert "other.yaml" in found.stderr
 
 
+def test_a_configuration_of_no_verb_is_named(tmp_path: Path) -> None:
+    (tmp_path / "amble.yaml").write_text("pln: {deadline: 20ms}\n")
+    found = run("devices", cwd=tmp_path)
+    assert found.returncode == 2
+    assert "amble.yaml names pln, which are no verbs" in found.stderr
+
+
+@pytest.mark.parametrize("option", ["-o", "--html", "--trace"])
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(option: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    words = ("check", "nothing.json", "-d", "sim:jetson-tx2", option, "file/below/report.json")
+    found = run(*words, cwd=tmp_path)
+    assert found.returncode == 2
+    assert "file is not a folder" in " ".join(found.stderr.split())
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = run("plan", "synthetic:3", "-d", "sim:jetson-tx2", "--deadline", "1s", cwd=tmp_path, AMBLE_CACHE="file")
+    assert found.returncode == 2
+    assert "let AMBLE_CACHE name a folder" in found.stderr
+
+
 def test_layers_timed_by_tensorrt_are_fitted(tmp_path: Path) -> None:
     layers = [{"count": 10}, {"name": "conv1", "timeMs": 5.0, "averageMs": 0.5, "medianMs": 0.4, "percentage": 100.0}]
     (tmp_path / "layers.json").write_text(json.dumps(layers))

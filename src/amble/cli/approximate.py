@@ -7,13 +7,11 @@ from pathlib import Path
 import click
 
 import amble
-from amble.cli.options import output_option, verb
+from amble.cli.options import PLACE, output_option, verb
 from amble.cli.terminal import Terminal
 from amble.cli.verbs import main
 
 __all__ = ["dram"]
-
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @verb(main)
@@ -41,7 +39,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="First teach the network to bear errors (amble[torch]); needs --hardened.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the errors.")
-@click.option("--hardened", type=_FILE, help="Also write the network that checks its feature maps itself (.onnx).")
+@click.option("--hardened", type=PLACE, help="Also write the network that checks its feature maps itself (.onnx).")
 @output_option
 def dram(
     terminal: Terminal,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -19,11 +20,39 @@ if TYPE_CHECKING:
     from amble.core.schedule import Deadline
     from amble.fit.costs import Costs
 
-__all__ = ["Network", "Wish", "device_option", "network_options", "output_option", "shape_of", "verb", "wish_options"]
+__all__ = [
+    "PLACE",
+    "Network",
+    "Place",
+    "Wish",
+    "device_option",
+    "network_options",
+    "output_option",
+    "shape_of",
+    "verb",
+    "wish_options",
+]
 
 Function = Callable[..., None]
 OnProgress = Callable[[int, int], None]
 
+
+class Place(click.Path):
+    """A path to be written, refused before any work where it plainly cannot be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the path; the nearest folder that exists must be one, and writable."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        nearest = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+        folder = nearest.parent if nearest == path.absolute() and nearest.is_file() else nearest
+        if not folder.is_dir():
+            self.fail(f"{path} cannot be written: {folder} is not a folder", param, ctx)
+        if not os.access(folder, os.W_OK):
+            self.fail(f"{path} cannot be written: the folder {folder} may not be changed", param, ctx)
+        return path
+
+
+PLACE = Place(dir_okay=False, path_type=Path)
 PLANNERS = ("trellis", "punctual", "greedy", "single", "max")
 
 _USER_FILE = Path.home() / ".config" / "amble" / "config.yaml"
@@ -50,22 +79,27 @@ def verb(group: click.Group, *, name: str | None = None) -> Callable[[Function],
 def _configure(context: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Take this verb's section of the configuration files as defaults; the nearer file wins."""
     defaults: dict[str, Any] = {}
+    verbs = (
+        context.parent.command.commands if context.parent and isinstance(context.parent.command, click.Group) else {}
+    )
     for file in (path,) if path else (_USER_FILE, Path("amble.yaml")):
         if path or file.is_file():
-            defaults |= _section(file, context.info_name or "")
+            defaults |= _section(file, context.info_name or "", verbs)
     known = {parameter.name for parameter in context.command.params}
     if unknown := sorted(defaults.keys() - known):
         raise click.UsageError(f"the configuration of {context.info_name} has unknown options: {', '.join(unknown)}")
     context.default_map = defaults
 
 
-def _section(file: Path, name: str) -> dict[str, Any]:
+def _section(file: Path, name: str, verbs: Collection[str]) -> dict[str, Any]:
     import yaml
 
     try:
         document = yaml.safe_load(file.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise click.UsageError(f"cannot read {file} as YAML: {error}") from error
+    if isinstance(document, dict) and (others := sorted(str(key) for key in document if verbs and key not in verbs)):
+        raise click.UsageError(f"{file} names {', '.join(others)}, which are no verbs; there are {', '.join(verbs)}")
     section = document.get(name, {}) if isinstance(document, dict) else None
     if not isinstance(section, dict):
         raise click.UsageError(f"{file} must map verbs to options, as in 'plan: {{deadline: 20ms}}'")
@@ -168,6 +202,4 @@ device_option = click.option(
     help="sim:jetson-tx2, recorded:TABLE, host, … (amble devices lists them).",
 )
 
-output_option = click.option(
-    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write the result to this file."
-)
+output_option = click.option("--output", "-o", type=PLACE, help="Write the result to this file.")

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 import click
 
 import amble
-from amble.cli.options import Network, Wish, device_option, network_options, output_option, verb, wish_options
+from amble.cli.options import (
+    PLACE,
+    Network,
+    Place,
+    Wish,
+    device_option,
+    network_options,
+    output_option,
+    verb,
+    wish_options,
+)
 from amble.cli.serving import Serving, serving_options
 from amble.cli.terminal import Terminal
 from amble.core.quantity import parse_hz
@@ -40,6 +50,9 @@ def main() -> None:
     a readable JSON file, and may start from one; plan alone measures and fits first.
 
     MODEL is an ONNX file, or fashion-resnet (bundled). Devices are named by URI: sim:jetson-tx2, host, ...
+
+    Every option can also be set by a variable (AMBLE_PLAN_DEADLINE=20ms; AMBLE_DEVICE for all verbs) or in amble.yaml
+    (plan: {deadline: 20ms}).
     """
 
 
@@ -106,8 +119,8 @@ def predict(terminal: Terminal, *, costs: Path, at: Path, output: Path | None) -
 @wish_options
 @output_option
 @click.option("--dram", type=_FILE, help="A mapping of amble dram: the memory's energy (predicted) then counts.")
-@click.option("--script", type=_FILE, help="Also write the plan as a shell script that needs no amble.")
-@click.option("--csv", type=_FILE, help="Also write the plan as stage,instruction,frequency,time,energy.")
+@click.option("--script", type=PLACE, help="Also write the plan as a shell script that needs no amble.")
+@click.option("--csv", type=PLACE, help="Also write the plan as stage,instruction,frequency,time,energy.")
 def plan(
     terminal: Terminal,
     *,
@@ -151,7 +164,7 @@ def plan(
 @click.option(
     "--output",
     "-o",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Place(file_okay=False, path_type=Path),
     required=True,
     help="Folder for the variants that are kept, and variants.json about all of them.",
 )
@@ -202,8 +215,8 @@ def quantize(
 @click.option("--load", "arrivals", metavar="LOAD", help="Such as poisson:20/s:60s (default: 1000 periodic requests).")
 @click.option("--data", metavar="FILE.npz", help="Labelled inputs to answer, or 'bundled'; accuracy is then measured.")
 @output_option
-@click.option("--html", type=_FILE, help="Also write a page with plots.")
-@click.option("--trace", type=_FILE, help="Also write a trace for Perfetto or chrome://tracing.")
+@click.option("--html", type=PLACE, help="Also write a page with plots.")
+@click.option("--trace", type=PLACE, help="Also write a trace for Perfetto or chrome://tracing.")
 def check(
     terminal: Terminal,
     *,
@@ -251,7 +264,7 @@ def serve(terminal: Terminal, *, models: tuple[str, ...], serving: Serving) -> N
 
 @verb(main)
 @click.argument("file", type=_FILE)
-@click.option("--html", type=_FILE, help="Also write a page with plots.")
+@click.option("--html", type=PLACE, help="Also write a page with plots.")
 def show(terminal: Terminal, *, file: Path, html: Path | None) -> None:
     """Show any file that amble wrote as tables, or as a page with plots."""
     artefact = amble.read(file)

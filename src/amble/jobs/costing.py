@@ -185,4 +185,12 @@ def costs_for(
 def _cache() -> Path:
     """Return where costs are kept: ``AMBLE_CACHE``, else in the user's cache folder."""
     base = os.environ.get("AMBLE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "amble"
+    folder = Path(base) / "amble"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise Refused(
+            f"cannot keep costs in {folder}: {why}; let AMBLE_CACHE name a folder that can be written"
+        ) from error
+    return folder
