@@ -144,7 +144,7 @@ def made(case: Case) -> tuple[nn.Module, Limits]:
 
 
 def whole(case: Case) -> Recipe:
-    return Recipe(NUM_EPOCHS, top_rate=hardening.TOP_RATE, seed=case.seed)
+    return Recipe(NUM_EPOCHS, top_rate=hardening.top_rate(hardening.ENOUGH_STEPS), seed=case.seed)
 
 
 def better(case: Case, network: nn.Module) -> tuple[nn.Module, Limits]:

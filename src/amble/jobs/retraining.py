@@ -67,7 +67,7 @@ def retrained(
     """
     try:
         from amble.adapt.learning.exporting import to_onnx
-        from amble.adapt.learning.hardening import TOP_RATE, as_tensors, harden
+        from amble.adapt.learning.hardening import as_tensors, harden, top_rate
         from amble.adapt.learning.importing import to_torch
         from amble.adapt.learning.training import Recipe, classes_known
     except ImportError as error:
@@ -83,7 +83,7 @@ def retrained(
     harden(
         network,
         learning,
-        Recipe(epochs, top_rate=TOP_RATE, batch=_BATCH, seed=seed, patience=epochs),
+        Recipe(epochs, top_rate=top_rate(epochs * (len(learning) // _BATCH)), batch=_BATCH, seed=seed),
         ber=_BER,
         held_out=as_tensors(given.choosing.inputs[name], given.choosing.labels),
         on_epoch=lambda epoch: on_progress("epochs", epoch.number, epochs),

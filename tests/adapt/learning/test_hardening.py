@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from amble.adapt.learning.hardening import cut_inputs, harden
+from amble.adapt.learning.hardening import ENOUGH_STEPS, Lesson, cut_inputs, harden, relearn, top_rate
 from amble.adapt.learning.importing import to_torch
+from amble.adapt.learning.retrain import weight_limits
 from amble.adapt.learning.training import CrossEntropy, Labelled, Recipe, accuracy, train
 from amble.adapt.learning.unreliable import FreshErrors, Unreliable, ranges, stores
 
@@ -75,3 +76,31 @@ def test_a_network_from_a_file_is_hardened_and_written_as_a_file(tmp_path: Path)
     test = stripes(3)
     answers = session.run(None, {"image": test.inputs.numpy()})[0].argmax(1)
     assert np.mean(answers == test.labels.numpy()) > 0.9
+
+
+def test_weights_end_within_the_spreads_that_were_asked_for() -> None:
+    made = network()
+    limits = weight_limits(made, spreads=1.5)
+    relearn(made, stripes(1), RECIPE, lesson=Lesson(0.01, spreads=1.5), held_out=stripes(2))
+    for name, limit in limits.items():
+        assert float(made.get_submodule(name).weight.detach().abs().max()) <= limit * (1 + 1e-6)
+
+
+def test_the_tail_that_was_asked_for_lies_beyond_the_limits() -> None:
+    made = network()
+    (low, high), *_ = relearn(made, stripes(1), RECIPE, lesson=Lesson(0.01, tail=0.05), held_out=stripes(2)).values()
+    values = stripes(1).inputs
+    assert 0.01 < float((values < low).float().mean()) < 0.05
+    assert 0.01 < float((values > high).float().mean()) < 0.05
+
+
+def test_few_steps_are_small_ones() -> None:
+    assert top_rate(ENOUGH_STEPS - 1) < top_rate(ENOUGH_STEPS)
+
+
+def test_in_few_steps_weights_keep_a_wide_range() -> None:
+    made = network()
+    tight = weight_limits(made, spreads=Lesson(0.01).spreads)
+    harden(made, stripes(1), RECIPE, ber=0.01, held_out=stripes(2))
+    weights = [each.weight.detach().abs().max() for each in made.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
+    assert any(float(most) > limit for most, limit in zip(weights, tight.values(), strict=True))

@@ -1,13 +1,15 @@
 """A network and labelled inputs → the network as one to deploy in approximate memory: retrained, its inputs cut.
 
-The better recipe of `retrain`, distilled from the network as it was, with the numbers of `train/retrain.py`. Cutting
-every layer's input to what it usually is makes the loads that a memory controller finds plausible few, and small.
+The better recipe of `retrain`, with the numbers of `train/retrain.py`. Cutting every layer's input to what it usually
+is makes the loads that a memory controller finds plausible few, and small. Tight limits pay where there are steps
+enough to learn to live with them; where there are not, the limits are wide, and the network as it was is the teacher.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ import torch
 from torch import nn
 
 from amble.adapt.learning.retrain import Averaged, robust, weight_limits
-from amble.adapt.learning.training import Epoch, Labelled, Prepare, Recipe, as_stored
+from amble.adapt.learning.training import Distillation, Epoch, Labelled, Prepare, Recipe, as_stored
 from amble.adapt.learning.unreliable import FreshErrors, Precision, Unreliable, layers, ranges, stores
 
-__all__ = ["TOP_RATE", "Lesson", "as_tensors", "cut_inputs", "harden", "relearn"]
+__all__ = ["ENOUGH_STEPS", "Lesson", "as_tensors", "cut_inputs", "harden", "relearn", "top_rate"]
 
-TOP_RATE = 0.03  # of learning
+ENOUGH_STEPS = 1_000  # to learn to live with tight limits
+_TOP_RATE, _GENTLE_RATE = 0.03, 0.004  # of learning
 _RISE = 16.0  # of the bit error rate while retraining
 _NUM_WATCHED = 1_000  # inputs, for the ranges
 
@@ -32,13 +35,15 @@ class Lesson:
     """What a network is retrained for, and how: its bit error rate, and the values that are left.
 
     ``tail``: the share of a layer's inputs, on either side, that is cut. ``spreads``: where weights are clipped, in
-    root mean squares. A checkpoint is continued.
+    root mean squares. ``taught``: the share of the loss that compares with the network as it was. A checkpoint is
+    continued.
     """
 
     ber: float
     precision: Precision = "fp32"
     tail: float = 0.003
     spreads: float = 2.0
+    taught: float = 0.0
     prepare: Prepare = as_stored
     checkpoint: Path | None = None
 
@@ -46,6 +51,11 @@ class Lesson:
         """Check the rate."""
         if not 0.0 < self.ber < 0.5:
             raise ValueError(f"a bit error rate to retrain for lies between 0 and 0.5, not {self.ber}")
+
+
+def top_rate(num_steps: int) -> float:
+    """Return the highest rate of learning in a run of so many steps."""
+    return _TOP_RATE if num_steps >= ENOUGH_STEPS else _GENTLE_RATE
 
 
 def harden(
@@ -58,14 +68,20 @@ def harden(
     precision: Precision = "fp32",
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> tuple[Epoch, ...]:
-    """Retrain in place to bear this bit error rate, and cut the inputs of layers → all epochs, judged under errors."""
+    """Retrain in place to bear this bit error rate, and cut the inputs of layers → all epochs, judged under errors.
+
+    In fewer than ``ENOUGH_STEPS`` steps, gently.
+    """
     epochs: list[Epoch] = []
+    lesson = Lesson(ber, precision)
+    if recipe.epochs * (len(data) // recipe.batch) < ENOUGH_STEPS:
+        lesson = replace(lesson, tail=1e-3, spreads=4.0, taught=0.8)
 
     def note(epoch: Epoch) -> None:
         epochs.append(epoch)
         on_epoch(epoch)
 
-    cut_inputs(network, relearn(network, data, recipe, lesson=Lesson(ber, precision), held_out=held_out, on_epoch=note))
+    cut_inputs(network, relearn(network, data, recipe, lesson=lesson, held_out=held_out, on_epoch=note))
     return tuple(epochs)
 
 
@@ -83,11 +99,14 @@ def relearn(
     batches = (prepare(part, None) for part in data.inputs[:_NUM_WATCHED].split(recipe.batch))
     limits = ranges(network, batches, tail=lesson.tail)
     how = stores(network, limits, lesson.precision, cut=True, asymmetric=True)
+    rising = Averaged(lesson.ber / _RISE, lesson.ber, weight_limits(network, spreads=lesson.spreads))
+    if lesson.taught:
+        rising = replace(rising, inner=Distillation(copy.deepcopy(network).eval(), 2.0, lesson.taught))
     robust(
         Unreliable(network, how, FreshErrors()),
         data,
         recipe,
-        loss=Averaged(lesson.ber / _RISE, lesson.ber, weight_limits(network, spreads=lesson.spreads)),
+        loss=rising,
         held_out=held_out,
         prepare=prepare,
         checkpoint=lesson.checkpoint,
