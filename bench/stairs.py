@@ -27,6 +27,7 @@ from amble.core.widths import Group, Layer, Network  # noqa: E402
 from amble.fit.waves import Products, fit, matched  # noqa: E402
 from amble.jobs.staircases import Work, opened, priced, table_of  # noqa: E402
 from amble.plan.width import Pricing, candidates, choose, problem  # noqa: E402
+from amble.runtimes.layers import Precision  # noqa: E402
 
 _A100_UNITS = 108
 _FP16_BYTES = 2
@@ -37,11 +38,13 @@ _BLOCKS = [(1, 4), (1, 8), (1, 16), (1, 32), (1, 64)]  # of channels, that a cor
 Record = dict[str, Any]
 
 
-def bundled(folder: Path) -> Work:
+def bundled(folder: Path, precision: Precision = "fp32") -> Work:
     """Open the bundled network, with a few examples to rank its channels by."""
     images, classes = fashion_mnist("train")
-    np.savez(folder / "data.npz", image=model_input(images[:400]), labels=classes[:400].astype(np.int64))
-    return opened(jobs.BUNDLED, data=folder / "data.npz", device="host", output=folder / "out", worth="l1")
+    data, output = folder / "data.npz", folder / precision
+    output.mkdir()
+    np.savez(data, image=model_input(images[:400]), labels=classes[:400].astype(np.int64))
+    return opened(jobs.BUNDLED, data=data, device="host", output=output, worth="l1", precision=precision)
 
 
 def table(work: Work, rounds: int) -> tuple[StaircaseTable, Record]:
@@ -51,6 +54,7 @@ def table(work: Work, rounds: int) -> tuple[StaircaseTable, Record]:
     found = [each for each in made.staircases if each.outputs.edges or each.inputs.edges]
     return made, {
         "what": "staircase table",
+        "precision": made.dtype,
         "network": work.graph.name,
         "shapes": len(made.staircases),
         "points": sum(len(each.points) for each in made.staircases),
@@ -191,14 +195,18 @@ def main() -> None:
     options = document.options("stairs", __doc__)
     with tempfile.TemporaryDirectory(prefix="amble-") as name:
         folder = Path(name)
-        work = bundled(folder)
-        made, taken = table(work, 3 if options.quick else 5)
+        work, rounds = bundled(folder), 3 if options.quick else 5
+        made, taken = table(work, rounds)
         cut = list(predictions(work, made, folder, _BUDGETS[1::2] if options.quick else _BUDGETS))
         edges = list(host_edges(made))
+        in_int8 = bundled(folder, "int8")
+        made8, taken8 = table(in_int8, rounds)
+        cut += predictions(in_int8, made8, in_int8.output, _BUDGETS[1::2])
     waves = list(gpu_waves(options.data))
     searched = search()
     targets = [
         document.target("staircase table of one network", want="< 300", value=taken["took_s"], unit="s"),
+        document.target("staircase table of one network in INT8", want="< 300", value=taken8["took_s"], unit="s"),
         document.target("widths of 60 layers", want="< 1", value=searched["took_s"], unit="s"),
         *(
             document.target(
@@ -215,7 +223,7 @@ def main() -> None:
         ),
         document.target("edges on an NVIDIA GPU, ten layer shapes", want=">= 0.9", value=None, unit="1"),
     ]
-    document.finish(options, [taken, *cut, *edges, *waves, searched], targets)
+    document.finish(options, [taken, taken8, *cut, *edges, *waves, searched], targets)
 
 
 if __name__ == "__main__":
