@@ -50,6 +50,20 @@ def test_segments_are_runs_of_one_point() -> None:
     assert schedule(SLOW, SLOW, FAST, SLOW).segments == (Segment(0, 2, SLOW), Segment(2, 3, FAST), Segment(3, 4, SLOW))
 
 
+def test_a_schedule_is_printed_in_a_few_lines() -> None:
+    lines = str(schedule(SLOW, SLOW, FAST)).splitlines()
+    assert lines == [
+        "g on fake, 100ms@p99: 20 ms, 2 J (period), at most 5.00% from the optimum",
+        "  operators 0-1: core 1000 MHz",
+        "  operators 2-2: core 2000 MHz",
+        "  50.0% less energy than max",
+    ]
+    assert str(schedule(SLOW, energy_j=None, bound_j=None)).splitlines() == [
+        "g on fake, 100ms@p99: 20 ms, unknown (period)",
+        "  operators 0-0: core 1000 MHz",
+    ]
+
+
 def test_the_budget_leaves_the_margin() -> None:
     assert schedule(FAST).budget_s == pytest.approx(0.08)
 

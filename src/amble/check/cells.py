@@ -22,6 +22,13 @@ class Table:
     notes: tuple[str, ...] = ()
     marked: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        """Write it as plain text: the title, columns aligned, remarks indented."""
+        rows = [self.columns, *(tuple(cell.replace("\n", "; ") for cell in row) for row in self.rows)]
+        wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]
+        return "\n".join([self.title, *lines, *(f"  {note}" for note in self.notes), ""])
+
 
 def saved(saving: Saving) -> str:
     """Write a saving with its interval, where it has one."""

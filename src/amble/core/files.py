@@ -32,7 +32,7 @@ class Format(Generic[T]):
     type: type[T]
 
 
-def save(artefact: T, path: Path, form: Format[T]) -> None:
+def save(artefact: T, path: Path | str, form: Format[T]) -> None:
     """Write an artefact; an existing file stays as it was until the new one is complete."""
     document = {
         "kind": form.kind,
@@ -43,7 +43,7 @@ def save(artefact: T, path: Path, form: Format[T]) -> None:
     write_text(path, msgspec.json.format(msgspec.json.encode(document, enc_hook=plain), indent=1).decode() + "\n")
 
 
-def load(path: Path, form: Format[T]) -> T:
+def load(path: Path | str, form: Format[T]) -> T:
     """Read an artefact; Refused when the file is missing, damaged, of another kind or of another format."""
     document = _document(path)
     if document.get("kind") != form.kind:
@@ -59,19 +59,19 @@ def load(path: Path, form: Format[T]) -> T:
         raise Refused(f"{path} is not a whole {form.kind}: {error}") from error
 
 
-def kind_of(path: Path) -> str:
+def kind_of(path: Path | str) -> str:
     """Return the kind of artefact a file holds."""
     return str(_document(path)["kind"])
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path | str, text: str) -> None:
     """Replace a file by this text atomically; Refused when the disk or its rights do not allow it."""
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path | str, content: bytes) -> None:
     """Replace a file by these bytes atomically; Refused when the disk or its rights do not allow it."""
-    handle, name = -1, ""
+    path, handle, name = Path(path), -1, ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -87,9 +87,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise Refused(f"cannot save {path}: {error.strerror or error}; choose another place with -o") from error
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _document(path: Path | str) -> dict[str, Any]:
     try:
-        document = msgspec.json.decode(path.read_bytes())
+        document = msgspec.json.decode(Path(path).read_bytes())
     except OSError as error:
         raise Refused(f"cannot read {path}: {error.strerror or error}") from error
     except msgspec.DecodeError as error:

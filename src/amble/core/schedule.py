@@ -10,7 +10,7 @@ from typing import Literal
 from amble.core.cost import Cost
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.profile import SwitchCost
-from amble.core.quantity import parse_time_s
+from amble.core.quantity import format_energy, format_time, parse_time_s
 
 __all__ = ["Accounting", "Baseline", "Choice", "Deadline", "FrontierPoint", "Rest", "Schedule", "Segment", "Step"]
 
@@ -168,6 +168,18 @@ class Schedule:
         points = [replace(step.point, dram=None) for step in self.steps]
         runs = [(point, list(group)) for point, group in groupby(enumerate(points), lambda each: each[1])]
         return tuple(Segment(group[0][0], group[-1][0] + 1, point) for point, group in runs)
+
+    def __str__(self) -> str:
+        """Write in a few lines what it promises, its segments, and what it saves."""
+        latency_s, energy_j = self.predicted.latency_s, self.predicted.energy_j
+        gap = "" if self.gap is None else f", at most {self.gap:.2%} from the optimum"
+        promise = f"{format_time(latency_s)}, {format_energy(energy_j)} ({self.accounting}){gap}"
+        lines = [f"{self.graph} on {self.device}, {self.deadline}: {promise}"]
+        lines += [f"  operators {each.start}-{each.stop - 1}: {each.point.clocks}" for each in self.segments]
+        for each in self.baselines:
+            if energy_j is not None and each.predicted.energy_j:
+                lines.append(f"  {1 - energy_j / each.predicted.energy_j:.1%} less energy than {each.name}")
+        return "\n".join(lines)
 
     def baseline(self, name: str) -> Baseline:
         """Return a baseline by its name; KeyError when it was not computed."""

@@ -94,11 +94,12 @@ class Table:
         return replace(self, latency_s=latency_s, power_w=power_w)
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path | str) -> Table:
     """Read a table of the recorded schema; Refused (with file, line and column) when it is not one.
 
     A column of the schema that the file lacks is empty; a column that the schema lacks is ignored.
     """
+    path = Path(path)
     try:
         with _open(path) as file:
             header, lines, cells = _cells(csv.reader(file), path)
@@ -131,7 +132,7 @@ def read_table(path: Path) -> Table:
     )
 
 
-def write_table(table: Table, path: Path, *, extra: Sequence[tuple[str, Floats]] = ()) -> None:
+def write_table(table: Table, path: Path | str, *, extra: Sequence[tuple[str, Floats]] = ()) -> None:
     """Write a table with the whole header of the schema, and extra numeric columns [row] after it."""
     columns: list[list[str]] = [getattr(table, name).tolist() for name in TEXTS]
     columns += [[_written(value) for value in table.number(name).tolist()] for name in NUMBERS]
@@ -140,7 +141,7 @@ def write_table(table: Table, path: Path, *, extra: Sequence[tuple[str, Floats]]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*SCHEMA, *(name for name, _ in extra)])
     writer.writerows(zip(*columns, strict=True))
-    if path.suffix == ".gz":
+    if Path(path).suffix == ".gz":
         write_bytes(path, gzip.compress(text.getvalue().encode(), mtime=0))
     else:
         write_text(path, text.getvalue())

@@ -205,7 +205,7 @@ def _stretched(found: Prediction, fitted: FittedTable, asked: Floats) -> Predict
     return Prediction(*fields)
 
 
-def write_predictions(table: Table, prediction: Prediction, path: Path) -> None:
+def write_predictions(table: Table, prediction: Prediction, path: Path | str) -> None:
     """Write the same rows with predicted times and powers, and the ends of the intervals as further columns."""
     names = ("latency_s", "latency_lo_s", "latency_hi_s", "power_w", "power_lo_w", "power_hi_w")
     columns = {name: values.astype(np.float64) for name, values in zip(names, fields_of(prediction), strict=True)}

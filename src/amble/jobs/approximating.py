@@ -83,8 +83,8 @@ def dram(
     fine: bool = False,
     retrain: int = 0,
     seed: int = 0,
-    keep: Path | None = None,
-    hardened: Path | None = None,
+    keep: Path | str | None = None,
+    hardened: Path | str | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> DramPlan:
     """Find the error rates a network bears, map its tensors to partitions, and show the mapping on other data.
@@ -102,6 +102,7 @@ def dram(
         raise ValueError(f"--factor is 1 or more, usually 1, 10 or 100, not {factor}")
     if retrain and hardened is None:
         raise Refused("a retrained network needs a file to be written to: name one with --hardened")
+    keep = None if keep is None else Path(keep)
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = jobs.load(model)
     found, judged = halves(data, graph.inputs[0].name, examples, lambda: jobs.labelled(str(data), graph))

@@ -65,7 +65,7 @@ _FORMATS: Mapping[str, Format[Any]] = {
 _SHOWN = 20  # rows of predictions on the terminal
 
 
-def read(path: Path) -> Artefact:
+def read(path: Path | str) -> Artefact:
     """Read any file that amble wrote."""
     kind = files.kind_of(path)
     if kind not in _FORMATS:
@@ -75,7 +75,7 @@ def read(path: Path) -> Artefact:
     return artefact
 
 
-def save(artefact: Artefact, path: Path) -> None:
+def save(artefact: Artefact, path: Path | str) -> None:
     """Write an artefact as a file of its kind."""
     form = next(each for each in _FORMATS.values() if isinstance(artefact, each.type))
     files.save(artefact, path, form)
@@ -128,13 +128,13 @@ def _shown(artefact: object) -> object:
 def export_files(
     artefact: Artefact | Evidence,
     *,
-    script: Path | None = None,
-    csv: Path | None = None,
-    html: Path | None = None,
-    trace: Path | None = None,
+    script: Path | str | None = None,
+    csv: Path | str | None = None,
+    html: Path | str | None = None,
+    trace: Path | str | None = None,
 ) -> None:
     """Write an artefact in the forms that others read: shell script, CSV, HTML page, trace."""
-    writers: list[tuple[Path | None, Callable[[], str]]] = [
+    writers: list[tuple[Path | str | None, Callable[[], str]]] = [
         (script, lambda: export.script(_as(artefact, Schedule))),
         (csv, lambda: export.perseus(_as(artefact, Schedule))),
         (html, lambda: show_html(_shown(artefact))),

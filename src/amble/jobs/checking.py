@@ -46,7 +46,7 @@ def plan(
     period_s: float | None = None,
     planner: str = "trellis",
     exact: bool = False,
-    dram: DramPlan | Path | None = None,
+    dram: DramPlan | Path | str | None = None,
 ) -> Schedule:
     """Choose a point for every operator: least energy within the deadline, for a request every ``period_s``.
 
@@ -54,7 +54,7 @@ def plan(
     predicted, then counts, and every step says where its tensors live.
     """
     if dram is not None:
-        mapping = files.load(dram, DRAM) if isinstance(dram, Path) else dram
+        mapping = files.load(dram, DRAM) if isinstance(dram, Path | str) else dram
         anew = partial(plan, graph, deadline=deadline, period_s=period_s, planner=planner, exact=exact)
         return joint.with_memory(graph, costs, mapping, anew)
     if planner not in _PLANNERS:
@@ -67,7 +67,7 @@ def plan(
 
 
 def check(
-    schedule: Schedule | Path,
+    schedule: Schedule | Path | str,
     device: str,
     *,
     arrivals: str | None = None,
@@ -80,7 +80,7 @@ def check(
     ``arrivals`` is a load such as ``poisson:20/s:60s``, unless given 1000 requests one period apart; ``data`` are
     labelled inputs (an ``.npz`` file, or ``bundled``).
     """
-    wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path) else schedule
+    wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path | str) else schedule
     graph = again(wanted)
     if graph.digest != wanted.digest:
         raise Refused(f"{wanted.source} is no longer the network that was planned for; plan it anew")

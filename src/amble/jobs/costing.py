@@ -47,7 +47,7 @@ def measure(
     deadline: Deadline | None = None,
     points: int | None = None,
     repeats: int = 20,
-    keep: Path | None = None,
+    keep: Path | str | None = None,
     on_progress: OnProgress = lambda done, total: None,
 ) -> Profile:
     """Measure every operator where it tells most: spread over the clocks, then where plans for the deadline would run.
@@ -57,6 +57,7 @@ def measure(
     margin of a percentile takes some hundred runs. ``keep`` is where the profile so far is saved after every point: an
     interrupted call goes on from there.
     """
+    keep = Path(keep) if keep else None
     so_far = files.load(keep, PROFILE) if keep and keep.exists() else operators.begin(graph, device)
     enough = min(points or design.enough(so_far.points), len(so_far.points))
     most = min(points or 2 * enough, len(so_far.points))
@@ -108,7 +109,7 @@ def _typical(costs: Costs) -> list[Deadline]:
     return [Deadline(factor * fastest_s) for factor in _TYPICAL]
 
 
-def import_layers(path: Path, *, core_hz: float, device: str = "nvidia") -> Profile:
+def import_layers(path: Path | str, *, core_hz: float, device: str = "nvidia") -> Profile:
     """Read what ``trtexec --exportProfile`` wrote at one core clock [Hz] as a profile; its energy is unknown."""
     return trtexec.load_profile(path, device=device, clocks=Clocks(core_hz=core_hz))
 
@@ -116,23 +117,25 @@ def import_layers(path: Path, *, core_hz: float, device: str = "nvidia") -> Prof
 @overload
 def fit(source: Profile, *, model: str = "amble") -> Costs: ...
 @overload
-def fit(source: Path, *, model: str = "amble") -> Costs | FittedTable: ...
-def fit(source: Profile | Path, *, model: str = "amble") -> Costs | FittedTable:
+def fit(source: Path | str, *, model: str = "amble") -> Costs | FittedTable: ...
+def fit(source: Profile | Path | str, *, model: str = "amble") -> Costs | FittedTable:
     """Fit a profile (what every operator costs at every point the device allows) or a table measured elsewhere."""
-    if isinstance(source, Path) and _is_table(source):
+    if isinstance(source, Path | str) and _is_table(source):
         return fit_table(read_table(source), model=model)
     profile = source if isinstance(source, Profile) else files.load(source, PROFILE)
     return costs_of(profile, partial(profiles.surfaces, model=model))
 
 
-def predict(fitted: Costs | FittedTable | Path, *, at: Path, output: Path | None = None) -> Prediction:
+def predict(
+    fitted: Costs | FittedTable | Path | str, *, at: Path | str, output: Path | str | None = None
+) -> Prediction:
     """Predict time and power, with 90 % intervals, at the rows of a table of points; written to ``output`` if given.
 
     Only the clock that was asked for is used. Workloads that were never fitted get the middle of others, widely bound.
     """
-    if isinstance(fitted, Path) and _is_table(fitted):
+    if isinstance(fitted, Path | str) and _is_table(fitted):
         raise Refused(f"{fitted} is a table, not a fit; make one first: amble fit {fitted} -o costs.json")
-    known = read(fitted) if isinstance(fitted, Path) else fitted
+    known = read(fitted) if isinstance(fitted, Path | str) else fitted
     points = read_table(at)
     if isinstance(known, FittedTable):
         found, notes = predict_table(known, points)
@@ -146,8 +149,8 @@ def predict(fitted: Costs | FittedTable | Path, *, at: Path, output: Path | None
     return found
 
 
-def _is_table(path: Path) -> bool:
-    return path.name.lower().endswith((".csv", ".csv.gz", ".gz"))
+def _is_table(path: Path | str) -> bool:
+    return Path(path).name.lower().endswith((".csv", ".csv.gz", ".gz"))
 
 
 def again(made: Costs | Schedule) -> Graph:

@@ -81,7 +81,7 @@ def quantize(
     *,
     data: str | Path | None,
     device: str,
-    output: Path,
+    output: Path | str,
     max_loss: str = "1pt",
     batch: int = 1,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -100,7 +100,7 @@ def quantize(
     Times are compared in so many ``rounds``.
     Refused without data, and whenever the network itself cannot be read.
     """
-    allowed = Allowance.parse(max_loss)
+    allowed, output = Allowance.parse(max_loss), Path(output)
     found = _read(model, data, examples, batch, shapes)
     graph = jobs.load(model, batch=batch, shapes=shapes or accuracy.shapes_of(found.judged, batch))
     fit = _fitting(found, graph)

@@ -84,7 +84,7 @@ def serve(
     *,
     device: str = "host",
     objective: Deadline | str | None = None,
-    repository: Path | None = None,
+    repository: Path | str | None = None,
     doors: Doors | None = None,
     menu: Options | None = None,
     on_ready: OnReady = lambda addresses, stop: None,
@@ -100,6 +100,7 @@ def serve(
         raise ValueError(f"unknown governor {chosen.governor!r}; choose {', '.join(GOVERNORS)}")
     if not models and repository is None:
         raise ValueError("nothing to serve: name a model, or a repository of models")
+    repository = None if repository is None else Path(repository)
     if repository is not None and not repository.is_dir():
         raise Refused(f"{repository} is no folder; make one with MODEL/1/model.onnx in it")
     opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
