@@ -22,8 +22,8 @@ from amble.runtimes.layers import Precision
 
 __all__ = ["Rehearsal", "rehearse"]
 
-_POINTS_OF_AN_AXIS = 30  # that a staircase has about, of which a narrower layer takes half as long
-_PROBED_RUNS = 8
+_WHOLE_LAYERS = 30  # that an axis of a staircase takes as long as: some 40 points, most of them narrower
+_PROBED_RUNS = 32  # between those of long layers and of short ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,12 @@ def _metered(work: Work, wanted: Wanted) -> None:
 
 
 def _staircase_s(work: Work, shape: Shape, rounds: int, now_s: Callable[[], float]) -> float:
-    """Time the whole layer once, as a point is timed → what all points take, which are narrower by half."""
+    """Time the whole layer once, as a point is timed → what all points take."""
     probe = probe_of(work)
     begin_s = now_s()
     probe.time(shape, shape.inputs, shape.outputs, _PROBED_RUNS)
     axes = shape.vary_inputs + shape.vary_outputs if shape.kind != "depthwise" else 1
-    return (now_s() - begin_s) * _POINTS_OF_AN_AXIS * axes * rounds
+    return (now_s() - begin_s) * _WHOLE_LAYERS * axes * rounds
 
 
 def _rough(time_s: float) -> str:
