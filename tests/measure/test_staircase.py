@@ -142,6 +142,13 @@ def test_noise_that_hides_the_stairs_is_refused_with_its_size() -> None:
         measured(blocks(16, 16), noise=0.3)
 
 
+def test_more_rounds_see_through_more_noise_as_the_refusal_says() -> None:
+    with pytest.raises(Refused, match="more than 5 rounds"):
+        measured(blocks(16, 32), noise=0.1)
+    found = measured(blocks(16, 32), noise=0.1, rounds=45).staircases[0]
+    assert found.outputs.block == 32
+
+
 def test_a_layer_with_fixed_outputs_is_narrowed_in_its_inputs_only() -> None:
     found = measured(lambda i, o: 1e-6 * i, DENSE).staircases[0]
     assert {point.outputs for point in found.points} == {10}

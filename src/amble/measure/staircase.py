@@ -27,6 +27,7 @@ __all__ = ["Effort", "empty", "staircases"]
 OnProgress = Callable[[str, int, int], None]
 
 _MOST_NOISE = 0.05
+_USUAL_ROUNDS = 5
 _LEAST_STEP = 0.01
 _TOGETHER = 4  # gaps halved at once
 _SPREAD_TO_MAD = 0.6745 / 2.563  # 10th to 90th percentile → median absolute deviation, of a normal distribution
@@ -56,6 +57,11 @@ class Effort:
         if self.rounds < 3 or self.runs < 1 or self.coarse < 1:
             raise ValueError("at least three rounds of one run, and one gap to begin with")
 
+    @property
+    def doubt(self) -> float:
+        """Return how uncertain a median over the rounds is against one over five: with the root of their number."""
+        return (_USUAL_ROUNDS / self.rounds) ** 0.5
+
 
 def empty(probe: Probe, *, calibration: str, dtype: str = "fp32", batch: int = 1, between: int = 0) -> StaircaseTable:
     """Return a table with nothing in it: what the probe measures on, and how."""
@@ -74,7 +80,7 @@ def staircases(
     """Measure the distinct shapes that the table does not know yet; each one found is handed on at once.
 
     Refused where the noise of the device hides the stairs: when what layers take varies by more than 5 % from round to
-    round, on the average over their times.
+    round, on the average over their times; by more where there are more than five rounds.
     """
     table = so_far
     missing = [each for each in dict.fromkeys(shapes) if not table.knows(each)]
@@ -91,7 +97,7 @@ def staircases(
 def _refuse_noise(table: StaircaseTable, effort: Effort) -> None:
     points = [each for staircase in table.staircases for each in staircase.points]
     noise = sum(each.mad_s for each in points) / max(sum(each.latency_s for each in points), 1e-12)
-    if noise > _MOST_NOISE:
+    if noise * effort.doubt > _MOST_NOISE:
         raise Refused(
             f"times of layers on {table.device} vary by {noise:.0%} from round to round, which hides their stairs: "
             f"stop other work there, or ask for more than {effort.rounds} rounds (--repeats)"
@@ -201,8 +207,8 @@ class _Search:
     def _least_step(self, a: Point, b: Point) -> float:
         """Return what two times must differ by: three deviations of these points or of all, and 1 %."""
         usual = float(np.median([each.mad_s / each.latency_s for each in self._points.values()]))
-        longest_s = max(a.latency_s, b.latency_s)
-        return max(3.0 * max(a.mad_s, b.mad_s), (3.0 * usual) * longest_s, _LEAST_STEP * longest_s)
+        longest_s, deviations = max(a.latency_s, b.latency_s), 3.0 * self._effort.doubt
+        return max(deviations * max(a.mad_s, b.mad_s, usual * longest_s), _LEAST_STEP * longest_s)
 
     def _line(self, axis: Axis) -> list[int]:
         shape = Staircase(self._shape, tuple(self._points.values()))
