@@ -261,6 +261,12 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_prints_a_document_where_one_is_asked_for(tmp_path: Path) -> None:
+    found = run("check", "plan.json", "-d", "sim:jetson-tx2", "--dry-run", "--json", cwd=tmp_path)
+    assert found.returncode == 0
+    assert json.loads(found.stdout)["would"].startswith("run plan.json and its baselines on sim:jetson-tx2")
+
+
 def test_an_unwritable_place_is_refused_and_leaves_nothing(folder: Path, profile: Path) -> None:
     found = run("fit", profile, "--model", "p-norm", "-o", "/proc/none/costs.json", cwd=folder)
     assert found.returncode == 2

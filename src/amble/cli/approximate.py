@@ -65,7 +65,7 @@ def dram(
     goes on where it stopped when it is called again with the same -o.
     """
     if terminal.dry_run:
-        terminal.note(f"would inject errors into {model} and map it to {chips} with errors of {module}")
+        terminal.would(f"inject errors into {model} and map it to {chips} with errors of {module}")
         return
     keep = output.with_name(f"{output.name}.part") if output else None
     with terminal.progress(f"mapping {model}") as on_progress:

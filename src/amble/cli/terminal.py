@@ -41,6 +41,15 @@ class Terminal:
         else:
             _print(tables())
 
+    def would(self, what: str) -> None:
+        """Tell what a dry run leaves undone."""
+        if self.as_json:
+            import msgspec
+
+            click.echo(msgspec.json.encode({"would": what}).decode())
+        else:
+            self.note(f"would {what}")
+
     def note(self, text: str) -> None:
         """Tell something on the side."""
         click.echo(text, err=True)

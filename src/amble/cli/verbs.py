@@ -78,7 +78,7 @@ def measure(
     """
     graph, opened = network.load(device), amble.open(device)
     if terminal.dry_run:
-        terminal.note(f"would measure {len(graph.operators)} operators of {graph.name} on {opened.name}")
+        terminal.would(f"measure {len(graph.operators)} operators of {graph.name} on {opened.name}")
         return
     keep = output.with_name(f"{output.name}.part") if output else None
     with terminal.progress(f"measuring {graph.name}") as on_progress:
@@ -188,7 +188,7 @@ def quantize(
     numbers.
     """
     if terminal.dry_run:
-        terminal.note(f"would try the variants of {network.model} on {device} and keep the good ones in {output}")
+        terminal.would(f"try the variants of {network.model} on {device} and keep the good ones in {output}")
         return
     with terminal.progress(f"quantizing {network.model}") as on_progress:
         found = amble.quantize(
@@ -234,7 +234,7 @@ def check(
     governor. Too few requests for a verdict is INCONCLUSIVE, which is not a PASS.
     """
     if terminal.dry_run:
-        terminal.note(f"would run {schedule} and its baselines on {device} under {arrivals or 'periodic requests'}")
+        terminal.would(f"run {schedule} and its baselines on {device} under {arrivals or 'periodic requests'}")
         return
     with terminal.progress("serving") as on_progress:
         found = amble.check(schedule, device, arrivals=arrivals, data=data, on_progress=on_progress)
@@ -257,7 +257,7 @@ def serve(terminal: Terminal, *, models: tuple[str, ...], serving: Serving) -> N
     what was accepted, put the clocks back and end.
     """
     if terminal.dry_run:
-        terminal.note(f"would serve {', '.join(models) or serving.repository} on {serving.device}")
+        terminal.would(f"serve {', '.join(models) or serving.repository} on {serving.device}")
         return
     serving.run(models, terminal)
 
