@@ -38,6 +38,24 @@ def test_a_width_measured_inside_a_stair_keeps_its_own_time() -> None:
     assert stairs().latency_s(20, 32) == pytest.approx(0.5 * stairs().latency_s(32, 32))
 
 
+def disliking() -> Staircase:
+    """Blocks of 16, 1 µs each; what is no multiple of 4 takes half as long again; few ends of blocks were measured."""
+    outputs = {16: 1e-6, 17: 3e-6, 33: 4.5e-6, 40: 3e-6, 64: 4e-6}
+    return Staircase(SHAPE, tuple(point(32, w, t) for w, t in outputs.items()), Stairs((16, 32, 48, 64), 16))
+
+
+def test_the_end_of_a_block_is_not_taken_for_the_odd_width_beside_it() -> None:
+    found = disliking()
+    assert [found.latency_s(32, each) for each in (32, 48)] == pytest.approx([2e-6, 3e-6])
+
+
+def test_widths_that_no_vector_fits_pay_what_others_like_them_were_measured_to() -> None:
+    found = disliking()
+    assert found.latency_s(32, 61) == pytest.approx(1.5 * 4e-6)
+    assert found.latency_s(32, 60) == pytest.approx(4e-6)
+    assert found.latency_s(32, 33) == pytest.approx(4.5e-6)
+
+
 def test_the_tail_is_what_is_paid_and_not_there() -> None:
     assert stairs().tail(32, 64) == 0.0
     assert stairs().tail(32, 24) == pytest.approx(0.25)

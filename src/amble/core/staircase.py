@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from amble.core.files import Format
 from amble.core.ports import FloatArray, Timing
@@ -24,6 +25,7 @@ __all__ = ["FORMAT", "Axis", "Point", "Probe", "Shape", "Staircase", "StaircaseT
 Axis = Literal["outputs", "inputs"]
 
 _LEAST_SHARE = 0.01
+_VECTOR = 4  # channels: kernels on CPUs dislike widths that are no multiple
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ class Staircase:
         return _Surface(self, np.array(known)) if len(known) == len(self.points) else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Line:
     """Values along one axis; between them the last block is filled. widths, values: [point], by width."""
 
@@ -182,14 +184,30 @@ class _Line:
         return _up(width, self.block, self.most)
 
     def full(self, width: int) -> float:
-        """Return the value where a width's block ends."""
-        return _interpolated(self.filled(width), self.widths, self.values)
+        """Return the value where a width's block ends, by other ends: what lies between may be worth less."""
+        at = self._ends if np.count_nonzero(self._ends) > 1 else slice(None)
+        return _interpolated(self.filled(width), self.widths[at], self.values[at])
 
     def share(self, width: int) -> float:
-        """Return what a width takes of its full block: 1 unless it was measured to differ."""
+        """Return what a width takes of its full block: 1 unless it was measured to differ.
+
+        A width that is no multiple of a vector pays what those near by were measured to pay for it.
+        """
         at = int(np.searchsorted(self.widths, width))
-        known = at < len(self.widths) and self.widths[at] == width
-        return float(self.values[at]) / self.full(width) if known else 1.0
+        if at < len(self.widths) and self.widths[at] == width:
+            return float(self.values[at]) / self.full(width)
+        widths, shares = self._odd
+        return float(np.interp(width, widths, shares)) if width % _VECTOR and len(widths) else 1.0
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.bool_]:
+        return np.asarray((self.widths % self.block == 0) | (self.widths == self.most))
+
+    @cached_property
+    def _odd(self) -> tuple[FloatArray, FloatArray]:
+        """Return the measured widths inside blocks that are no multiples of a vector, and their shares, at least 1."""
+        widths = self.widths[~self._ends & (self.widths % _VECTOR != 0)]
+        return widths, np.array([max(1.0, self.share(int(each))) for each in widths])
 
 
 class _Surface:
