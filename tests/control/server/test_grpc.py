@@ -111,6 +111,9 @@ def test_models_are_unloaded_and_loaded_with_another_configuration(client: Any) 
     assert client.get_model_config("extra").config.max_batch_size == 2
 
 
+UNOFFERED = ("INVALID_ARGUMENT", "classification is not offered")
+
+
 @pytest.mark.parametrize(
     ("made", "code", "names"),
     [
@@ -125,6 +128,7 @@ def test_models_are_unloaded_and_loaded_with_another_configuration(client: Any) 
         (request(tensor={"contents": {"fp32_contents": [1.0]}}), "INVALID_ARGUMENT", "1 elements"),
         (request(parameters={"timeout": {"double_param": float("nan")}}), "INVALID_ARGUMENT", "timeout"),
         (request(parameters={"priority": {"int64_param": -1}}), "INVALID_ARGUMENT", "priority"),
+        (request(outputs=[{"name": "y", "parameters": {"classification": {"int64_param": 3}}}]), *UNOFFERED),
         (request("slow", parameters={"timeout": {"int64_param": 1000}}), "UNAVAILABLE", "in time"),
     ],
 )

@@ -23,7 +23,7 @@ from amble.control.server.desk import Desk
 from amble.control.server.fault import Fault
 from amble.control.server.http import EXTENSIONS, statistics
 from amble.control.server.model import Model
-from amble.control.server.protocol import Answer, Asked, Tensor
+from amble.control.server.protocol import Answer, Asked, Tensor, refuse_unoffered
 from amble.control.server.repository import Repository
 from amble.control.server.wire import cut
 from amble.core.errors import Refused
@@ -220,10 +220,11 @@ def _asked(request: Any, raw: Sequence[memoryview]) -> Asked:
         shape = tuple(each.shape)
         if any(size < 0 for size in shape):
             raise Fault(400, f"input {each.name!r}: shape {list(shape)} has a negative size")
-        if "shared_memory_region" in each.parameters:
-            raise Fault(400, f"input {each.name!r}: shared memory is not offered; send the data")
+        refuse_unoffered(f"input {each.name!r}", each.parameters)
         value = from_bytes(each.name, each.datatype, shape, raw[index]) if raw else _contents(each, shape)
         tensors.append(Tensor(each.name, each.datatype, shape, value))
+    for each in request.outputs:
+        refuse_unoffered(f"output {each.name!r}", each.parameters)
     outputs = {each.name: True for each in request.outputs} or None
     return Asked(tuple(tensors), request.id, outputs, True, _parameters(request.parameters))
 

@@ -8,7 +8,7 @@ of the caches when a request comes, and it waits for every line of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from amble.control.server.datatypes import NO_JSON, Array, datatype, from_bytes,
 from amble.control.server.fault import Fault
 from amble.core.graph import Port
 
-__all__ = ["Answer", "Asked", "Policy", "Tensor", "decode", "encode", "matched", "policy"]
+__all__ = ["Answer", "Asked", "Policy", "Tensor", "decode", "encode", "matched", "policy", "refuse_unoffered"]
 
 
 _SHORT = 4096  # bytes of JSON before tensors
@@ -185,8 +185,7 @@ def _inputs(listed: Iterable[_Listed], tail: memoryview) -> Iterable[Tensor]:
         shape = tuple(each.shape)
         if any(size < 0 for size in shape):
             raise Fault(400, f"input {each.name!r}: shape {list(shape)} has a negative size")
-        if "shared_memory_region" in each.parameters:
-            raise Fault(400, f"input {each.name!r}: shared memory is not offered; send the data")
+        refuse_unoffered(f"input {each.name!r}", each.parameters)
         size = _whole(each.parameters, "binary_data_size", len(tail), f"input {each.name!r}")
         if "binary_data_size" in each.parameters:
             if start + size > len(tail):
@@ -234,7 +233,17 @@ def _wanted(listed: Sequence[_Wanted] | None) -> dict[str, bool | None] | None:
     """Return the wanted outputs; none named means all."""
     if not listed:
         return None
+    for each in listed:
+        refuse_unoffered(f"output {each.name!r}", each.parameters)
     return {each.name: _truth(each.parameters, "binary_data", f"output {each.name!r}") for each in listed}
+
+
+def refuse_unoffered(what: str, parameters: Container[str]) -> None:
+    """Refuse what would otherwise be answered with something else: shared memory, and classes for scores."""
+    if "shared_memory_region" in parameters:
+        raise Fault(400, f"{what}: shared memory is not offered; send the data")
+    if "classification" in parameters:
+        raise Fault(400, f"{what}: classification is not offered; take the highest scores of the tensor")
 
 
 def _whole(parameters: Mapping[str, Any], name: str, most: int, what: str) -> int:
