@@ -1,0 +1,71 @@
+"""What the bench of approximate memory reads out of its log, and how it keeps what took long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import eden
+import pytest
+from document import Target
+from eden_mappings import Shelf
+
+BASE = {"tolerable_ber": 4e-4, "unseen": {"0.001": 0.02}, "unseen_measured": {"m": 0.02}, "left_out": {}}
+LOG = {
+    ("lenet", 1, "int8", "none"): BASE,
+    ("lenet", 1, "int8", "faithful"): {**BASE, "unseen": {"0.001": 0.015}},
+    ("lenet", 1, "int8", "better"): {
+        **BASE,
+        "tolerable_ber": 4e-3,
+        "unseen": {"0.001": 0.005},
+        "left_out": {"0.003": 0.0},
+    },
+    ("lenet", 1, "int8", "fitted"): {**BASE, "left_out": {"0.003": 0.03}},
+}
+
+
+def by_name(targets: Iterable[Target]) -> dict[str, Target]:
+    return {each.target: each for each in targets}
+
+
+def test_a_raised_rate_is_a_multiple_of_the_one_before() -> None:
+    found = by_name(eden.retraining_targets(LOG))
+    raised = found["lenet, int8, seed 1: tolerable rate after the better recipe over before"]
+    assert raised.value == pytest.approx(10.0)
+    assert raised.met
+
+
+def test_every_promised_network_has_a_target_measured_or_not() -> None:
+    found = by_name(eden.retraining_targets(LOG))
+    assert len(found) == 4 * 2 * 3
+    assert sum(each.met is None for each in found.values()) == 23
+
+
+def test_losses_on_unseen_patterns_are_compared() -> None:
+    found = by_name(eden.unseen_targets(LOG))
+    assert found["lenet, int8, seed 1: loss on unseen patterns, faithful less better"].value == pytest.approx(0.01)
+    assert not found["lenet, int8, seed 1: loss on unseen measured modules, faithful less better"].met
+
+
+def test_a_fit_to_some_modules_is_judged_on_the_others() -> None:
+    (only,) = eden.left_out_targets(LOG)
+    assert only.value == pytest.approx(0.03)
+
+
+def test_retrained_networks_of_the_first_seed_are_mapped_first() -> None:
+    keys = list(eden.to_map())
+    assert len(keys) == len(set(keys)) == 4 * 2 * 3 * 2
+    assert all(seed == 1 and recipe == "better" for _, seed, _, recipe in keys[:8])
+
+
+def test_what_took_long_is_found_once(tmp_path: Path) -> None:
+    asked = []
+
+    def find() -> float:
+        asked.append(1)
+        return 0.5
+
+    file = tmp_path / "shown.json"
+    assert Shelf(file).get("a", find) == 0.5
+    assert Shelf(file).get("a", find) == 0.5
+    assert len(asked) == 1
