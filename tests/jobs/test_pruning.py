@@ -298,16 +298,13 @@ def test_a_budget_that_cannot_be_read_is_refused_by_its_option(budget: str) -> N
         Wanted(budget, resource="energy")
 
 
-@pytest.mark.parametrize("resource", ["latency", "energy"])
-def test_a_share_that_asks_for_nothing_is_refused(resource: Literal["latency", "energy"]) -> None:
-    with pytest.raises(ValueError, match=f"--{resource} 1.0x is no less than today's"):
-        Wanted("1.0x", resource=resource)
-
-
-def test_a_time_that_the_network_keeps_already_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("budget", "resource"), [("1.0x", "latency"), ("1.2x", "energy"), ("20s", "latency")])
+def test_a_budget_that_the_network_keeps_already_is_refused_before_anything_is_measured(
+    budget: str, resource: Literal["latency", "energy"], tmp_path: Path
+) -> None:
     bench = Bench(tmp_path)
-    with pytest.raises(Refused, match=r"takes .* as it is, which keeps --latency 20s; ask for less"):
-        bench.prune(Wanted("20s"))
+    with pytest.raises(Refused, match=f"takes .* as it is, which keeps --{resource} {budget}; ask for less"):
+        bench.prune(Wanted(budget, resource=resource))
     assert "stairs" not in bench.told
 
 

@@ -149,6 +149,14 @@ def test_more_rounds_see_through_more_noise_as_the_refusal_says() -> None:
     assert found.outputs.block == 32
 
 
+def test_what_was_too_noisy_is_measured_again() -> None:
+    probe = FakeProbe(blocks(16, 16), noise=0.3)
+    kept: list[StaircaseTable] = []
+    with pytest.raises(Refused):
+        staircases([CONV], probe, empty(probe, calibration="made up"), on_found=kept.append)
+    assert [len(each.staircases) for each in kept] == [1, 0]
+
+
 def test_a_layer_with_fixed_outputs_is_narrowed_in_its_inputs_only() -> None:
     found = measured(lambda i, o: 1e-6 * i, DENSE).staircases[0]
     assert {point.outputs for point in found.points} == {10}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 import click
 
@@ -14,6 +14,7 @@ from amble.cli.terminal import Terminal
 from amble.cli.verbs import main
 
 if TYPE_CHECKING:
+    from amble.core.pruning import Pruning
     from amble.core.staircase import StaircaseTable
     from amble.core.widths import Network
     from amble.jobs.pruning import Wanted
@@ -33,6 +34,7 @@ class _Asked(TypedDict):
     labels: bool
     importance: Worth
     precision: Precision
+    may_lose: float | None
 
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -44,6 +46,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--data", required=True, metavar="FILE.npz", help="An array for the input, and labels; or 'bundled'.")
 @click.option("--latency", metavar="0.7x|20ms", help="What it may take: a time, or a share of today's.")
 @click.option("--energy", metavar="0.7x", help="Instead: what energy it may take, as a share of today's.")
+@click.option(
+    "--least-energy",
+    "may_lose",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Choose clocks too: the least energy within --latency that loses at most this share of importance.",
+)
 @click.option("--max-loss", default="1pt", show_default=True, help="Points (1pt) or a share of what there is (0.5%).")
 @click.option("--labels", type=click.Choice(["given", "none"]), default="given", show_default=True, help="Use labels.")
 @click.option("--width", "widths", multiple=True, metavar="GROUP:N", help="Give a group of channels this width.")
@@ -75,6 +84,7 @@ def prune(
     data: str,
     latency: str | None,
     energy: str | None,
+    may_lose: float | None,
     max_loss: str,
     labels: str,
     widths: tuple[str, ...],
@@ -94,8 +104,7 @@ def prune(
     them is timed before it is tuned. What was measured and trained in the same folder is used again. The exit code is
     1 when the result is refused: not faster, or less accurate than allowed.
     """
-    if (latency is None) == (energy is None):
-        raise click.UsageError("give one budget: --latency 0.7x, --latency 20ms or --energy 0.7x")
+    _alone(may_lose, energy, widths)
     wanted = _wanted(latency, energy, max_loss=max_loss, widths=widths, epochs=epochs, rounds=repeats)
     asked: _Asked = {
         "data": data,
@@ -105,6 +114,7 @@ def prune(
         "labels": labels == "given",
         "importance": importance,
         "precision": precision,
+        "may_lose": may_lose,
     }
     if terminal.dry_run:
         _rehearsed(terminal, model, wanted, asked)
@@ -120,9 +130,18 @@ def prune(
         )
     if html is not None:
         amble.export_files(made, html=html)
+    _finish(terminal, made, output)
+
+
+def _finish(terminal: Terminal, made: Pruning, output: Path) -> NoReturn:
     terminal.note(f"wrote {output}")
     terminal.result(made, lambda: amble.show(made))
     sys.exit(0 if made.verdict == "kept" else 1)
+
+
+def _alone(may_lose: float | None, energy: str | None, widths: tuple[str, ...]) -> None:
+    if may_lose is not None and (energy or widths):
+        raise click.UsageError("--least-energy chooses widths within a --latency; leave --energy and --width out")
 
 
 def _rehearsed(terminal: Terminal, model: str, wanted: Wanted, asked: _Asked) -> None:
@@ -138,6 +157,8 @@ def _wanted(
 ) -> Wanted:
     from amble.jobs.pruning import Wanted
 
+    if (latency is None) == (energy is None):
+        raise click.UsageError("give one budget: --latency 0.7x, --latency 20ms or --energy 0.7x")
     return Wanted(
         budget=latency or energy or "",
         resource="latency" if latency else "energy",

@@ -24,6 +24,7 @@ from amble.core.staircase import StaircaseTable
 from amble.core.variants import Allowance, Quality
 from amble.core.widths import Network, Widths
 from amble.jobs import judging
+from amble.jobs.clocked import least_energy, settled
 from amble.jobs.staircases import (
     STATISTICS,
     Narrower,
@@ -71,15 +72,8 @@ class Wanted:
     rounds: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse a budget that cannot be read, or asks for nothing, before anything is measured for it."""
-        if self.is_share and self.limit(1.0) >= 1.0:
-            raise ValueError(f"--{self.resource} {self.budget} is no less than today's; ask for less, as in 0.7x")
+        """Refuse a budget that cannot be read, before anything is measured for it."""
         self.limit(1.0)
-
-    @property
-    def is_share(self) -> bool:
-        """Tell whether the budget is a share of today's, not a time."""
-        return self.budget.strip().endswith("x")
 
     def limit(self, today: float) -> float:
         """Return the budget [s, or J] of a network that takes this today. ValueError for one that cannot be read."""
@@ -121,6 +115,7 @@ def prune(
     labels: bool = True,
     importance: Worth = "taylor",
     precision: Precision = "fp32",
+    may_lose: float | None = None,
     design_space: Path | None = None,
     narrow: Opened | None = None,
     on_stairs: OnStairs = lambda table, network: None,
@@ -131,8 +126,9 @@ def prune(
     ``data`` is an ``.npz`` file (an array for the input, and ``labels`` if there are any) or ``bundled``. Without
     labels, or with ``labels`` false, the network as it was is the teacher and the judge. What was measured and trained
     before in the same folder is used again. In ``int8`` staircases, times and accuracy are those of the network in
-    INT8, which is kept beside the other. Infeasible with the least that is possible where the budget is below that;
-    Refused for a network that cannot be read or cut, and for widths that pay nothing.
+    INT8, which is kept beside the other. With ``may_lose``, a share of all importance, clocks are chosen together with
+    widths, for the least energy within the latency. Infeasible with the least that is possible where the budget is
+    below that; Refused for a network that cannot be read or cut, and for widths that pay nothing.
     """
     allowed = Allowance.parse(wanted.max_loss)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
@@ -149,29 +145,60 @@ def prune(
             narrow=narrow,
             on_progress=on_progress,
         )
-        tuned = key_of(work.source.digest, str(data), labels, importance, wanted.epochs)
         known(work.network, wanted.widths)
-        asked(work, wanted)
-        table = table_of(work, wanted.rounds)
-        on_stairs(table, work.network)
-        pricing = priced(work, table, wanted.resource)
-        edges = width.candidates(pricing, least_share=wanted.least_share)
-        if design_space is not None:
-            files.save(space_of(pricing, edges, work.graph), design_space, SPACE)
-        made = _Pruner(work, wanted, allowed, pricing, edges, tuned).run()
+        told = _Told(on_stairs, design_space)
+        if may_lose is None:
+            asked(work, wanted)
+            made = _narrowed(work, wanted, allowed, told)
+        else:
+            made = _clocked(work, wanted, allowed, told, may_lose)
     files.save(made, output / FILE, FORMAT)
     return made
 
 
-def asked(work: Work, wanted: Wanted) -> tuple[float, float]:
-    """Return what the network takes and what it may take [s]; Refused for a budget that it keeps already."""
-    today_s = float(np.median(work.times_s([work.graph])))
-    if wanted.resource == "latency" and not wanted.is_share and wanted.limit(today_s) >= today_s:
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Who is told of staircases, and where the design space goes."""
+
+    on_stairs: OnStairs
+    design_space: Path | None
+
+
+def _narrowed(work: Work, wanted: Wanted, allowed: Allowance, told: _Told, fixed: Widths | None = None) -> Pruning:
+    """Prune at the clocks that run now; ``fixed`` widths were chosen before."""
+    table = table_of(work, wanted.rounds)
+    told.on_stairs(table, work.network)
+    pricing = priced(work, table, wanted.resource)
+    edges = width.candidates(pricing, least_share=wanted.least_share)
+    if told.design_space is not None:
+        files.save(space_of(pricing, edges, work.source), told.design_space, SPACE)
+    if fixed is not None:
+        edges = {name: (each,) for name, each in fixed.items()}
+    return _Pruner(work, wanted, allowed, pricing, edges).run()
+
+
+def _clocked(work: Work, wanted: Wanted, allowed: Allowance, told: _Told, may_lose: float) -> Pruning:
+    """Prune to widths, and at clocks, that are chosen together."""
+    budget_s = wanted.limit(work.today_s())
+    saved = least_energy(work, budget_s, may_lose, wanted.rounds)
+    found = saved.together
+    with settled(work, found.clocks):
+        made = _narrowed(work, replace(wanted, budget=f"{1e3 * budget_s:.6f}ms"), allowed, told, found.widths)
+    note = (
+        f"clocks and widths were chosen together: {found.clocks}, {format_energy(found.energy_j)} a run as predicted, "
+        f"{format_energy(saved.today_j)} today; all times here are at these clocks"
+    )
+    return replace(made, notes=(*made.notes, note))
+
+
+def asked(work: Work, wanted: Wanted) -> None:
+    """Refuse a budget that the network keeps already."""
+    today_s = work.today_s()
+    if wanted.limit(today_s) >= today_s:
         raise Refused(
-            f"{work.graph.name} takes {format_time(today_s)} on {work.device.name} as it is, which keeps "
-            f"--latency {wanted.budget}; ask for less"
+            f"{work.source.name} takes {format_time(today_s)} on {work.device.name} as it is, which keeps "
+            f"--{wanted.resource} {wanted.budget}; ask for less"
         )
-    return today_s, wanted.limit(today_s)
 
 
 def known(network: Network, widths: Widths) -> None:
@@ -195,14 +222,13 @@ def unpaid(pricing: Pricing, edges: Edges, widths: Widths) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Pruner:
-    """One pruning, step by step; ``tuned`` tells tunings apart that go to the same widths in another way."""
+    """One pruning, step by step."""
 
     work: Work
     wanted: Wanted
     allowed: Allowance
     pricing: Pricing
     edges: Edges
-    tuned: int
 
     def run(self) -> Pruning:
         """Choose, cut and measure, tune, judge."""
@@ -256,7 +282,8 @@ class _Pruner:
         if not epochs:
             shutil.copy(plan.file, path)
             return
-        own = self.work.output / f"tuning-{key_of(self.tuned, str(sorted(widths.items()))):032x}.pt"
+        way = key_of(self.work.source.digest, self.work.taught, epochs, str(sorted(widths.items())))
+        own = self.work.output / f"tuning-{way:032x}.pt"
         self.work.narrower.tune(
             widths,
             path,

@@ -74,6 +74,7 @@ def rehearse(
     labels: bool = True,
     importance: Worth = "taylor",
     precision: Precision = "fp32",
+    may_lose: float | None = None,
     narrow: Opened | None = None,
     now_s: Callable[[], float] = time.perf_counter,
 ) -> Rehearsal:
@@ -92,12 +93,14 @@ def rehearse(
             scratch=Path(folder),
             narrow=narrow,
         )
+        known(work.network, wanted.widths)
+        if may_lose is None:
+            asked(work, wanted)
         return _rehearsed(work, wanted, now_s)
 
 
 def _rehearsed(work: Work, wanted: Wanted, now_s: Callable[[], float]) -> Rehearsal:
-    known(work.network, wanted.widths)
-    today_s, budget_s = asked(work, wanted)
+    today_s = work.today_s()
     _metered(work, wanted)
     kept = table_so_far(work)
     shapes = dict.fromkeys(shape_of(each, work.network) for each in work.network.layers)
@@ -110,7 +113,7 @@ def _rehearsed(work: Work, wanted: Wanted, now_s: Callable[[], float]) -> Rehear
         unknown_shapes=len(unknown),
         known_shapes=len(shapes) - len(unknown),
         today_s=today_s,
-        budget=format_time(budget_s) if wanted.resource == "latency" else f"{wanted.budget} of its energy",
+        budget=format_time(wanted.limit(today_s)) if wanted.resource == "latency" else f"{wanted.budget} of its energy",
         learning=len(work.form.examples),
         judging=len(work.final),
         labelled=work.final.labels is not None,

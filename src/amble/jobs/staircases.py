@@ -97,7 +97,8 @@ Opened = Callable[[Path, npt.NDArray[np.float32], npt.NDArray[np.int64] | None, 
 class Work:
     """A network that is to be pruned on a device; ``final`` examples choose nothing and train nothing.
 
-    ``source`` is the network as it was given, ``graph`` as it runs: in INT8 where the ``form`` says so.
+    ``source`` is the network as it was given, ``graph`` as it runs: in INT8 where the ``form`` says so. ``taught``
+    tells tunings apart: by which examples, labels and importance.
     """
 
     source: Graph
@@ -109,6 +110,7 @@ class Work:
     form: Form
     output: Path
     on_progress: OnProgress
+    taught: str = ""
 
     @property
     def network(self) -> Network:
@@ -122,6 +124,10 @@ class Work:
     def times_s(self, graphs: Sequence[Graph]) -> FloatArray:
         """Time networks side by side, on inputs that the runner makes up [round, graph]."""
         return rounds([partial(self._run, each) for each in graphs], self._now_s, num_rounds=_ROUNDS)
+
+    def today_s(self) -> float:
+        """Time the network as it is [s]."""
+        return float(np.median(self.times_s([self.graph])))
 
     def profile(self) -> Timings:
         """Time the operators of the whole network."""
@@ -179,7 +185,7 @@ def opened(
     narrower = (narrow or _narrowing)(Path(graph.source), inputs, learning.labels, worth)
     form = Form(precision, scratch or output, learning, graph.batch)
     runs = graph if precision == "fp32" else jobs.load(form.of(Path(graph.source)), batch=batch, shapes=graph.shapes)
-    return Work(graph, runs, target, device, narrower, final, form, output, on_progress)
+    return Work(graph, runs, target, device, narrower, final, form, output, on_progress, f"{data} {labels} {worth}")
 
 
 def table_so_far(work: Work) -> StaircaseTable:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil
+from math import ceil, sqrt
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Effort:
     @property
     def doubt(self) -> float:
         """Return how uncertain a median over the rounds is against one over five: with the root of their number."""
-        return (_USUAL_ROUNDS / self.rounds) ** 0.5
+        return sqrt(_USUAL_ROUNDS / self.rounds)
 
 
 def empty(probe: Probe, *, calibration: str, dtype: str = "fp32", batch: int = 1, between: int = 0) -> StaircaseTable:
@@ -80,7 +80,8 @@ def staircases(
     """Measure the distinct shapes that the table does not know yet; each one found is handed on at once.
 
     Refused where the noise of the device hides the stairs: when what layers take varies by more than 5 % from round to
-    round, on the average over their times; by more where there are more than five rounds.
+    round, on the average over their times; by more where there are more than five rounds. What is as noisy alone is
+    not handed on then, so that it is measured again.
     """
     table = so_far
     missing = [each for each in dict.fromkeys(shapes) if not table.knows(each)]
@@ -90,18 +91,20 @@ def staircases(
         table = table.adding([_Search(shape, probe, effort).run()], time.perf_counter() - begin_s)
         on_found(table)
     on_progress("all shapes", len(missing), len(missing))
-    _refuse_noise(table, effort)
-    return table
-
-
-def _refuse_noise(table: StaircaseTable, effort: Effort) -> None:
-    points = [each for staircase in table.staircases for each in staircase.points]
-    noise = sum(each.mad_s for each in points) / max(sum(each.latency_s for each in points), 1e-12)
+    noise = _noise(table.staircases)
     if noise * effort.doubt > _MOST_NOISE:
+        on_found(replace(table, staircases=tuple(e for e in table.staircases if _noise([e]) <= _MOST_NOISE)))
         raise Refused(
             f"times of layers on {table.device} vary by {noise:.0%} from round to round, which hides their stairs: "
             f"stop other work there, or ask for more than {effort.rounds} rounds (--repeats)"
         )
+    return table
+
+
+def _noise(found: Sequence[Staircase]) -> float:
+    """Return by how much times vary from round to round, on the average over them."""
+    points = [each for staircase in found for each in staircase.points]
+    return sum(each.mad_s for each in points) / max(sum(each.latency_s for each in points), 1e-12)
 
 
 class _Search:
