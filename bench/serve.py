@@ -202,6 +202,7 @@ def measure(kind: str, case: Case, loads: Sequence[float]) -> tuple[list[dict[st
         "overhead_bare_s": p50_s - service_s,
         "overload_ratio": found.goodput_hz(objective_s) / own_hz,
         "best_ratio": best_hz * service_s,
+        "overload_over_best": found.goodput_hz(objective_s) / best_hz if best_hz else None,
     }
     facts["ideal_overload_ratio"] = ideal(OVERLOAD, (objective_s - service_s) / service_s)
     records.append({"network": case.network, "server": kind, "p50_alone_s": p50_s, **facts})
