@@ -59,6 +59,8 @@ def test_a_pruning_tells_its_clocks_and_both_energies(tmp_path: Path) -> None:
     (note,) = (each for each in made.notes if "chosen together" in each)
     assert "core" in note
     assert "MHz" in note
+    assert "as measured" in note
+    assert made.bound == 0.0
     assert made.after_s <= 1.02 * made.budget
 
 

@@ -75,7 +75,7 @@ def _pruning(made: Pruning) -> tuple[Table, ...]:
         (f"{made.metric} of the ONNX file", f"{share(made.before)} before, {share(made.after.share)} after"),
         ("right after cutting, not tuned", share(made.cut.share)),
         ("lost, points", _loss(made.after)),
-        ("importance lost", f"{percent(made.lost)}; nothing within the budget loses less than {percent(made.bound)}"),
+        ("importance lost", f"{percent(made.lost)}; {_least(made)}"),
     )
     columns = ("layer", "inputs", "outputs", "stairs end at", "time", "share that is tail", "")
     title = f"{made.graph} pruned for {made.device}, batch {made.batch}"
@@ -84,6 +84,13 @@ def _pruning(made: Pruning) -> tuple[Table, ...]:
         Table("Layers", columns, tuple(map(_layer, made.layers)), marked=_changed(made)),
         _rivals(made),
     )
+
+
+def _least(made: Pruning) -> str:
+    """Say how little could be lost, where that is known."""
+    if not made.bound:
+        return "how little could be lost was not bounded"
+    return f"nothing within the budget loses less than {percent(made.bound)}"
 
 
 def _changed(made: Pruning) -> tuple[int, ...]:
@@ -162,7 +169,7 @@ def _tiles(made: Pruning) -> Iterator[Tile]:
     yield Tile(
         "Importance lost",
         percent(made.lost),
-        f"Nothing within the budget loses less than {percent(made.bound)}, by the same staircases.",
+        f"{_least(made).capitalize()}, by the same staircases.",
     )
 
 

@@ -69,7 +69,7 @@ def settled(work: Work, clocks: Clocks) -> Iterator[None]:
 
 def _whole(work: Work, clocks: Clocks) -> _Whole:
     with settled(work, clocks):
-        found = work.profile().whole
+        found = work.profile(work.graph).whole
     if found.energy_j is None:
         raise Refused(f"{work.device.name} has no meter that can be read; leave --least-energy out")
     return _Whole(clocks, found.latency_s, found.energy_j)

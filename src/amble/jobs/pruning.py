@@ -178,17 +178,20 @@ def _narrowed(work: Work, wanted: Wanted, allowed: Allowance, told: _Told, fixed
 
 
 def _clocked(work: Work, wanted: Wanted, allowed: Allowance, told: _Told, may_lose: float) -> Pruning:
-    """Prune to widths, and at clocks, that are chosen together."""
+    """Prune to widths, and at clocks, that are chosen together; there is no bound on what had to go."""
     budget_s = wanted.limit(work.today_s())
     saved = least_energy(work, budget_s, may_lose, wanted.rounds)
-    found = saved.together
+    found, path = saved.together, work.form.folder / "clocked.onnx"
     with settled(work, found.clocks):
         made = _narrowed(work, replace(wanted, budget=f"{1e3 * budget_s:.6f}ms"), allowed, told, found.widths)
+        work.narrower.write(found.widths, path)
+        energy_j = work.profile(work.load(path)).whole.energy_j
     note = (
-        f"clocks and widths were chosen together: {found.clocks}, {format_energy(found.energy_j)} a run as predicted, "
-        f"{format_energy(saved.today_j)} today; all times here are at these clocks"
+        f"clocks and widths were chosen together: {found.clocks}; a run needs {format_energy(energy_j)} as measured "
+        f"({format_energy(found.energy_j)} predicted), {format_energy(saved.today_j)} before at the clocks of today; "
+        "all times here are at the new ones"
     )
-    return replace(made, notes=(*made.notes, note))
+    return replace(made, bound=0.0, notes=(*made.notes, note))
 
 
 def asked(work: Work, wanted: Wanted) -> None:

@@ -124,7 +124,7 @@ def _rehearsed(work: Work, wanted: Wanted, now_s: Callable[[], float]) -> Rehear
 
 
 def _metered(work: Work, wanted: Wanted) -> None:
-    if wanted.resource == "energy" and work.profile().whole.energy_j is None:
+    if wanted.resource == "energy" and work.profile(work.graph).whole.energy_j is None:
         raise Refused(f"{work.device.name} has no meter that can be read; give --latency instead of --energy")
 
 

@@ -129,10 +129,10 @@ class Work:
         """Time the network as it is [s]."""
         return float(np.median(self.times_s([self.graph])))
 
-    def profile(self) -> Timings:
-        """Time the operators of the whole network."""
-        point = OperatingPoint(self.device.actuator.current(), self.graph.precision)
-        return self.device.runner.profile(self.graph, point, _PROFILED)
+    def profile(self, graph: Graph) -> Timings:
+        """Time a network and its operators at the clocks that run."""
+        point = OperatingPoint(self.device.actuator.current(), graph.precision)
+        return self.device.runner.profile(graph, point, _PROFILED)
 
     def bench(self) -> Comparison:
         """Return what compares the answers of narrower networks with this one's."""
@@ -219,7 +219,7 @@ def priced(work: Work, table: StaircaseTable, resource: Resource = "latency") ->
 
     Refused for an energy on a device without a meter.
     """
-    timings = work.profile()
+    timings = work.profile(work.graph)
     if resource == "latency":
         costs = [each.latency_s for each in timings.operators]
         whole = timings.whole.latency_s
