@@ -32,6 +32,7 @@ from amble.plan.ladder import build
 from amble.runtimes import onnx
 
 __all__ = [
+    "BURST",
     "TRACES",
     "Outcome",
     "Tally",
@@ -56,6 +57,7 @@ PUBLISHED_MS = {
     "resnet152": (5.0, 11.5),
     "inceptionv4": (4.2, 13.3),
 }
+BURST = 4  # requests at a time
 TRACES = ("poisson", "bursts", "ramp", "on-off", "twitter", "azure")
 
 
@@ -124,7 +126,7 @@ def trace(kind: str, rate_hz: float, count: int, *, seed: int, data: Path) -> Fl
     last_s = count / rate_hz
     made = {
         "poisson": f"poisson:{rate_hz}/s:{count}",
-        "bursts": f"burst:{rate_hz}/s:4:{count}",
+        "bursts": f"burst:{rate_hz}/s:{BURST}:{count}",
         "ramp": f"ramp:{0.2 * rate_hz}/s:{1.8 * rate_hz}/s:{last_s}s",
         "on-off": f"onoff:{2.0 * rate_hz}/s:{last_s / 10}s:{last_s / 10}s:{last_s}s",
     }

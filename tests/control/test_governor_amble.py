@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amble.control.governor import Observation
+from amble.control.governor import Done, Observation
 from amble.control.governors import Amble, Budget, Dvfs, Pit, Tuning, max_clocks
 from amble.control.governors.gears import gears
 from amble.control.governors.policy import Load, baseline_refusals, solve
@@ -214,6 +214,42 @@ def test_requests_are_held_back_for_a_larger_batch_while_there_is_time() -> None
     assert now_s < early.wake_s < now_s + SLO_S - 0.015
     _, late = governor.step(state, Observation(early.wake_s, (now_s + SLO_S,), 1, 0, asked=MIDDLE))
     assert late.rung is not None
+
+
+def test_a_batch_is_not_cut_to_what_the_account_pays_for() -> None:
+    rungs = menu(max_batch=4)
+    governor = amble(ladder(rungs))
+    state = governor.init(0.0)._replace(saved=0.002)  # one row at INT8, not four
+    waiting = Observation(0.0, (0.06,) * 4, 4, 4, asked=FAST)
+    _, decision = governor.step(state, waiting)
+    assert decision.rung is not None
+    assert (decision.rung.variant, decision.rows) == ("fp32", 4)
+    _, rich = governor.step(state._replace(saved=0.5), waiting)
+    assert rich.rung is not None
+    assert (rich.rung.variant, rich.rows) == ("int8", 4)
+
+
+def test_a_batch_larger_than_any_account_pays_for_still_goes_at_the_quick_level() -> None:
+    rungs = menu(max_batch=4)
+    budget = Budget(window=100, cap_share=0.01)  # a full account pays for four rows at INT8
+    governor = amble(ladder(rungs), budget=budget)
+    state = governor.init(0.0)._replace(saved=budget.cap)
+    assert budget.rows_left(budget.cap, 0.006) < 8
+    _, decision = governor.step(state, Observation(0.0, (0.02,) * 4, 4, 4, asked=FAST))
+    assert decision.rung is not None
+    assert decision.rung.variant == "int8"
+
+
+@pytest.mark.parametrize(("rates_hz", "some"), [((40.0, 40.0), False), ((20.0, 90.0), True)])
+def test_accuracy_is_put_by_when_more_come_than_did(rates_hz: tuple[float, float], some: bool) -> None:
+    governor = amble()
+    early_s = np.arange(1, 1200) / rates_hz[0]
+    late_s = early_s[-1] + np.arange(1, 200) / rates_hz[1]
+    state = governor.init(0.0)
+    for now_s in [*early_s, *late_s]:
+        done = Done(FREE.levels[0].rungs[0], 1, now_s, FREE.levels[0].rungs[0].latency_s[0])
+        state, _ = governor.step(state, Observation(now_s, (), 0, 1, done, asked=MIDDLE))
+    assert (state.kept > 0.0) == some
 
 
 def test_holding_back_saves_energy_and_misses_nothing() -> None:

@@ -10,9 +10,9 @@ no more than the objective's percentile allows. Then, at each decision,
 2. the policy of the estimated rate gives a gear;
 3. the deadlines that wait may raise it: whatever is served next must leave time for all the others, with a guard
    in hand, at the fastest that is then still allowed;
-4. inside a gear the less accurate level is cheaper and quicker, and the account says how often it may be used; a part
-   of the account is put by for when a deadline needs it, and a little for when more than one wait, so that the
-   accurate level is used in the quiet moments;
+4. inside a gear the less accurate level is cheaper and quicker, and the account says how often it may be used; while
+   more come than did, or several at a time, a part of the account is put by for when a deadline needs it, and always a
+   little for when more than one wait, so that the accurate level is used in the quiet moments;
 5. while the first deadline leaves room, a larger batch would save energy and the next request is expected in time,
    it holds back those that wait, until then at most (`company`); with nothing waiting, it parks the clocks once
    waiting on has cost as much as parking (the rule that is never worse than twice the best, whatever comes).
@@ -59,7 +59,7 @@ class Tuning:
     """
 
     guard: float = 0.25
-    deviations: float = 2.0
+    deviations: float = 1.0
     worth: float = 0.02
     probe_s: float = 1.0
     grid: int = 30
@@ -76,6 +76,7 @@ class Tuning:
 
 
 _BUDGET, _TUNING = Budget(), Tuning()
+_CLUMPED = 1.4  # times as many at a time as a policy was solved for, from which on the next one serves better
 
 
 class AmbleState(NamedTuple):
@@ -193,7 +194,7 @@ class Amble:
         if done.settled:
             slowdown = observe(slowdown, done.took_s / done.rung.latency_s[done.rows - 1], now_s)
         saved = self.budget.after(state.saved, max(0.0, 1.0 - done.rung.accuracy), done.rows)
-        kept = self.budget.put_by(state.kept, saved, done.rows)
+        kept = self.budget.put_by(state.kept, saved, 0 if self._calm(rate, now_s) else done.rows)
         sure = slowdown.sure(now_s, self.tuning.probe_s)
         return state._replace(slowdown=slowdown, rate=rate, saved=saved, kept=kept, company=company, sure=sure)
 
@@ -222,8 +223,7 @@ class Amble:
 
     def _choice(self, state: AmbleState, seen: Observation, running: int) -> tuple[int, int]:
         """Return the gear for the next batch and its level: the policy's, or the first that keeps all deadlines."""
-        level = self._level(state, seen)
-        spare = self._spare_level(state, seen.head_rows)
+        level, spare = self._level(state, seen), self._spare_level(state, seen)
         if seen.now_s < state.settled_s:  # another change before one has settled would only begin it anew
             first = self.shifts.gear_of(seen.asked)
         else:
@@ -236,35 +236,51 @@ class Amble:
 
     def _planned(self, state: AmbleState, now_s: float) -> Policy:
         """Return the policy for the estimated rate; a rate that has surely changed counts at once."""
-        fast_hz, slow_hz = state.rate.hz(now_s)
-        clump = state.rate.clump
-        spread_hz = sqrt(clump * slow_hz / (2.0 * state.rate.fast_s))
-        rate_hz = fast_hz if abs(fast_hz - slow_hz) > self.tuning.sudden * spread_hz else slow_hz
+        rate, clump = state.rate, state.rate.clump
+        fast_hz, slow_hz = rate.hz(now_s)
+        rate_hz = fast_hz if abs(fast_hz - slow_hz) > self._spread_hz(rate, slow_hz) else slow_hz
         share = rate_hz * state.slowdown.mean / (self.tuning.ceiling * self.gears[-1].capacity_hz)
-        kind = sum(clump > 1.4 * each for each in self.tuning.clumps[:-1])
+        kind = sum(clump > _CLUMPED * each for each in self.tuning.clumps[:-1])
         return self.policies[kind][max(0, min(self.tuning.grid - 1, int(share * self.tuning.grid + 0.5) - 1))]
+
+    def _calm(self, rate: Rate, now_s: float) -> bool:
+        """Tell whether requests come one by one, and no more of them than did."""
+        fast_hz, slow_hz = rate.hz(now_s)
+        return rate.clump <= _CLUMPED and fast_hz - slow_hz <= self._spread_hz(rate, slow_hz)
+
+    def _spread_hz(self, rate: Rate, slow_hz: float) -> float:
+        """Return the difference of the two estimates that chance alone does not make."""
+        return self.tuning.sudden * sqrt(rate.clump * slow_hz / (2.0 * rate.fast_s))
 
     def _level(self, state: AmbleState, seen: Observation) -> int:
         """Return the cheapest level that the account affords without what is put by; a little less when one waits."""
         gear, best = self.gears[0], 0
         put_by = state.kept + (self.tuning.quiet * self.budget.cap if seen.num_waiting <= seen.head_rows else 0.0)
         for level in range(1, len(self.losses)):
-            cheaper, loss = gear.cheaper[level] < gear.cheaper[best], self.losses[level]
+            cheaper, loss, rows = gear.cheaper[level] < gear.cheaper[best], self.losses[level], self._batch(level, seen)
             always = loss <= self.budget.income  # nothing has to be put by for what every row pays itself
-            kept = 0.0 if always else min(put_by, max(0.0, self.budget.cap - 2.0 * loss * seen.head_rows))
-            if cheaper and self.budget.affords(state.saved - kept, loss, seen.head_rows):
+            kept = 0.0 if always else min(put_by, max(0.0, self.budget.cap - 2.0 * loss * rows))
+            if cheaper and self.budget.affords(state.saved - kept, loss, rows):
                 best = level
         return best
 
-    def _spare_level(self, state: AmbleState, rows: int) -> int:
+    def _spare_level(self, state: AmbleState, seen: Observation) -> int:
         """Return the quickest level that the account affords at all."""
         top = self.gears[-1].rungs
         affordable = [
             level
             for level, loss in enumerate(self.losses)
-            if level == 0 or self.budget.affords(state.saved, loss, rows)
+            if level == 0 or self.budget.affords(state.saved, loss, self._batch(level, seen))
         ]
         return min(affordable, key=lambda level: top[level].latency_s[0])
+
+    def _batch(self, level: int, seen: Observation) -> int:
+        """Return how many rows the account must pay for: a batch that is cut to what it pays for would serve slower.
+
+        More than half of a full account pays for are not asked of it.
+        """
+        most = self.budget.rows_left(0.5 * self.budget.cap, self.losses[level])
+        return max(seen.head_rows, int(min(seen.num_waiting, self.max_batch, most)))
 
     def _keeps(self, gear: int, level: int, state: AmbleState, seen: Observation, running: int) -> bool:
         """Tell whether a batch at this rung is on time, and all others still would be at the fastest after it."""

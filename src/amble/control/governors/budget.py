@@ -5,7 +5,7 @@ above its cap. So the loss of any run of rows is at most ``rows × income + cap`
 window`` no window of ``window`` rows or more loses more than allowed on the mean. The account starts empty, so neither
 does any beginning of the run.
 
-A part of every income is put by, and only what is not may be spent to save energy: the rest is for busy moments, in
+A part of the income can be put by, and only what is not may be spent to save energy: the rest is for busy moments, in
 which the less accurate variant is what keeps requests on time.
 """
 
@@ -22,13 +22,13 @@ _KEPT = 0.3  # share of the cap that is put by at most
 class Budget:
     """What may be lost on the mean over any ``window`` consecutive rows, as a share of the reference's accuracy.
 
-    ``cap_share`` of a window's whole allowance may be saved up, and ``saving`` of every income is until then.
+    ``cap_share`` of a window's whole allowance may be saved up; ``saving`` is the share of an income that is put by.
     """
 
     allowed: float = 0.005
     window: int = 10_000
     cap_share: float = 0.02
-    saving: float = 0.05
+    saving: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse what no budget can be."""

@@ -22,7 +22,7 @@ from amble.control.governors.gears import Gear
 from amble.core.ladder import Ladder, Rung
 from amble.core.ports import FloatArray
 
-__all__ = ["Load", "Policy", "baseline_refusals", "solve"]
+__all__ = ["Load", "Policy", "Process", "baseline_refusals", "solve"]
 
 _LONGEST = 32  # no queue is modelled longer than this; what is longer is served as this one
 _PRICES = (0.05, 1e4)  # of a refusal, in energies of one request in the fastest gear
@@ -60,7 +60,7 @@ class Policy:
 
 def solve(gears: tuple[Gear, ...], ladder: Ladder, load: Load, *, goal: float) -> Policy:
     """Return the policy of least energy that refuses at most this share; the one that refuses least where none does."""
-    model = _Model(gears, ladder, load)
+    model = Process(gears, ladder, load)
     unit_j = gears[-1].objective_j[0]
     low, high = (price * unit_j for price in _PRICES)
     best = model.policy(high)
@@ -80,10 +80,10 @@ def baseline_refusals(rung: Rung, ladder: Ladder, load: Load) -> float:
     """Return the share that serving everything at one rung refuses, by the same model."""
     size = ladder.max_batch
     only = Gear((rung,), rung.latency_s[:size], rung.energy_j[:size], (rung.energy_j[0],))
-    return _Model((only,), ladder, load).policy(0.0).refused
+    return Process((only,), ladder, load).policy(0.0).refused
 
 
-class _Model:
+class Process:
     """The decision process. wait_s, cost_j, lost: [K, G, N], of one step; move: [K, G, N, N], where it leads.
 
     A step is one service. Where a change of clocks takes longer than that, the step lasts until it has settled, with
@@ -104,9 +104,7 @@ class _Model:
 
     def policy(self, price_j: float) -> Policy:
         """Return the best policy at a price of a refusal [J], by Howard's iteration."""
-        choice: Choice = np.full(
-            (self._wait_s.shape[0], self._wait_s.shape[2]), self._wait_s.shape[1] - 1, dtype=np.intp
-        )
+        choice = self._begin  # of the price before: most often nearly the same
         for _ in range(30):
             gains, value = self._evaluated(choice, price_j)
             ahead = self._ahead(value)
