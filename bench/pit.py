@@ -251,7 +251,8 @@ def _unforeseen(key: Key, case: Case, steps: Ladder) -> Record:
     parts, clump = PIECES.get(key.trace, 5), BURST if key.trace == "bursts" else 1
     load = pieces(case.arrivals_s, case.end_s, case.deadline_s, parts=parts, clump=clump)
     parked_j = steps.park_w * case.end_s
-    each_j = [least_j(one, load, allowed=case.allowed, drops=case.drops) for one in (steps, settled_at_once(steps))]
+    drops = max(1.0, case.drops)  # who drops one on the mean drops none in every third trace
+    each_j = [least_j(one, load, allowed=case.allowed, drops=drops) for one in (steps, settled_at_once(steps))]
     return {"online_j": parked_j + each_j[0], "online_settled_j": parked_j + each_j[1]}
 
 

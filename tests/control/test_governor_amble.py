@@ -229,6 +229,15 @@ def test_a_batch_is_not_cut_to_what_the_account_pays_for() -> None:
     assert (rich.rung.variant, rich.rows) == ("int8", 4)
 
 
+@pytest.mark.parametrize(("waiting", "variant"), [(3, "fp32"), (7, "int8")])
+def test_a_small_account_is_left_for_when_one_batch_does_not_serve_all(waiting: int, variant: str) -> None:
+    governor = amble(ladder(menu(max_batch=4)))
+    state = governor.init(0.0)._replace(saved=0.03)
+    _, decision = governor.step(state, Observation(0.0, (0.07,) * waiting, waiting, waiting, asked=FAST))
+    assert decision.rung is not None
+    assert decision.rung.variant == variant
+
+
 def test_a_batch_larger_than_any_account_pays_for_still_goes_at_the_quick_level() -> None:
     rungs = menu(max_batch=4)
     budget = Budget(window=100, cap_share=0.01)  # a full account pays for four rows at INT8

@@ -11,8 +11,8 @@ no more than the objective's percentile allows. Then, at each decision,
 3. the deadlines that wait may raise it: whatever is served next must leave time for all the others, with a guard
    in hand, at the fastest that is then still allowed;
 4. inside a gear the less accurate level is cheaper and quicker, and the account says how often it may be used; while
-   more come than did, or several at a time, a part of the account is put by for when a deadline needs it, and always a
-   little for when more than one wait, so that the accurate level is used in the quiet moments;
+   more come than did, or they come or go several at a time, a part of the account is put by for when a deadline needs
+   it, and always a little for when one batch does not serve all, so that the accurate level is used in quiet moments;
 5. while the first deadline leaves room, a larger batch would save energy and the next request is expected in time,
    it holds back those that wait, until then at most (`company`); with nothing waiting, it parks the clocks once
    waiting on has cost as much as parking (the rule that is never worse than twice the best, whatever comes).
@@ -54,7 +54,7 @@ class Tuning:
     standard deviations at which the fast rate overrules the slow. ``give``: where the percentile cannot be kept, how
     far to go from the fewest refusals towards the baseline's. ``margin`` and ``more``: share of the baseline's refusals
     to plan with, and a share of all requests on top. ``parking``: share of the deadline within which parked clocks must
-    be able to answer what comes at a time. ``quiet``: share of the accuracy account that is not spent while one waits.
+    be able to answer what comes at a time. ``quiet``: share of the accuracy account not spent if all go at once.
     ``reach``: share of the objective by which a batch that was held back must be done.
     """
 
@@ -244,18 +244,20 @@ class Amble:
         return self.policies[kind][max(0, min(self.tuning.grid - 1, int(share * self.tuning.grid + 0.5) - 1))]
 
     def _calm(self, rate: Rate, now_s: float) -> bool:
-        """Tell whether requests come one by one, and no more of them than did."""
+        """Tell whether requests come and go one by one, and no more of them come than did."""
         fast_hz, slow_hz = rate.hz(now_s)
-        return rate.clump <= _CLUMPED and fast_hz - slow_hz <= self._spread_hz(rate, slow_hz)
+        alone = self.max_batch == 1 and rate.clump <= _CLUMPED
+        return alone and fast_hz - slow_hz <= self._spread_hz(rate, slow_hz)
 
     def _spread_hz(self, rate: Rate, slow_hz: float) -> float:
         """Return the difference of the two estimates that chance alone does not make."""
         return self.tuning.sudden * sqrt(rate.clump * slow_hz / (2.0 * rate.fast_s))
 
     def _level(self, state: AmbleState, seen: Observation) -> int:
-        """Return the cheapest level that the account affords without what is put by; a little less when one waits."""
+        """Return the cheapest level that the account affords without what is put by; less if all go at once."""
         gear, best = self.gears[0], 0
-        put_by = state.kept + (self.tuning.quiet * self.budget.cap if seen.num_waiting <= seen.head_rows else 0.0)
+        quiet = seen.num_waiting <= max(seen.head_rows, self.max_batch)
+        put_by = state.kept + (self.tuning.quiet * self.budget.cap if quiet else 0.0)
         for level in range(1, len(self.losses)):
             cheaper, loss, rows = gear.cheaper[level] < gear.cheaper[best], self.losses[level], self._batch(level, seen)
             always = loss <= self.budget.income  # nothing has to be put by for what every row pays itself
