@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amble.fit import siblings
+from amble.fit.ceiling import implied_limit
 from amble.fit.hierarchy import sampled, smooth_share
 from amble.fit.laws import Law, interpolation, knee_power, linear_power, overlap, power_law
 from amble.fit.parameters import DEVICE, Geometry, flags_of, geometry_of
@@ -93,6 +94,7 @@ class Pooled:
     levels: tuple[Floats, Floats]  # [w]
     halves: tuple[_Half, ...]
     loans: tuple[_Loan, ...]
+    limit: float | None = None  # logarithm of a power limit that shows though none was written down
 
     def predict(self, points: Floats, rows: NDArray[np.int64] | None = None) -> tuple[Estimate, Estimate]:
         """Estimate log time and log power [w, q] at points [q, k]; other workloads than rows, if given, stay NaN."""
@@ -127,19 +129,21 @@ def fit_pooled(
 
 def _alone(knobs: tuple[str, ...], points: Floats, values: tuple[Floats, Floats], settings: Settings) -> Pooled:
     """Fit without corrections from other workloads."""
-    levels = _levels(knobs, points, values)
+    limit = implied_limit(knobs, points, *values)
+    levels = _levels(knobs, points, values, limit)
     outputs = tuple(output for output in (TIME, POWER) if not np.isnan(values[output]).all())
     halves = []
-    capped = "power_limit_w" in knobs
+    capped = limit is not None or "power_limit_w" in knobs
     if TIME in outputs and not capped:
         problem = _problem(knobs, points, values, levels, (TIME,))
         more = replace(settings, pooled_workloads=8 * settings.pooled_workloads)
         halves.append(_Half(TIME, sampled(problem, more), problem))
     if POWER in outputs or capped:
         problem = _problem(knobs, points, values, levels, outputs)
+        problem = problem if limit is None else _limited(problem)
         posterior = sampled(problem, settings)
         halves += [_Half(output, posterior, problem) for output in outputs if output == POWER or capped]
-    return Pooled(knobs, points, values, levels, tuple(halves), ())
+    return Pooled(knobs, points, values, levels, tuple(halves), (), limit)
 
 
 def _loan(
@@ -180,12 +184,16 @@ def _borrow(model: Pooled, loan: _Loan, points: Floats, rows: NDArray[np.int64],
         found[output].sd[at] = np.where(np.isnan(sd[wanted]), base[output].sd[wanted], corrected)
 
 
-def _levels(knobs: tuple[str, ...], points: Floats, values: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+def _levels(
+    knobs: tuple[str, ...], points: Floats, values: tuple[Floats, Floats], limit: float | None
+) -> tuple[Floats, Floats]:
     """Level of each workload's logarithms; powers under a limit keep their size relative to the highest limit."""
     time = _row_means(values[TIME])
     if "power_limit_w" in knobs:
         top = np.log(points[:, knobs.index("power_limit_w")].max())
         return time, np.full(len(time), top)
+    if limit is not None:
+        return time, np.full(len(time), limit)
     return time, _row_means(values[POWER])
 
 
@@ -238,6 +246,12 @@ def _problem(
     )
 
 
+def _limited(problem: Problem) -> Problem:
+    """Return the problem under a power limit that is the same everywhere."""
+    geometry = replace(problem.geometry, cap=np.ones(problem.likeness.shape[:2]))
+    return replace(problem, flags=problem.flags | {"cap", "power"}, geometry=geometry)
+
+
 def _reach(points: Floats) -> float:
     """Distance over which a misfit carries: half the range of a knob, less where points are dense."""
     num_points, num_knobs = points.shape
@@ -282,6 +296,7 @@ def _estimated_rows(model: Pooled, half: _Half, points: Floats, rows: NDArray[np
     everywhere, place_of = _distinct(np.concatenate([points, model.points]))
     top, low = model.points.max(axis=0), model.points.min(axis=0)
     geometry = geometry_of(everywhere, model.knobs, top=top, low=low)
+    geometry = geometry if model.limit is None else replace(geometry, cap=np.ones(len(everywhere)))
     posterior, level = half.posterior, model.levels[half.output][rows, None]
     device, weight = posterior.device[:, None, :], posterior.weight[:, rows]
     best, drawn = (

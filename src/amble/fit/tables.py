@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from amble.core.files import Format
 from amble.core.table import KNOBS, Table, write_table
+from amble.fit.ceiling import implied_limit
 from amble.fit.checks import checked, checked_points
 from amble.fit.clocks import AskedToRan, learn
 from amble.fit.models import DEFAULT, MODELS, Measured, Prediction, fields_of, forms_used, predict
@@ -319,6 +320,9 @@ def _notes(model: str, sweep: Sweep, points: Floats, clocks: AskedToRan) -> list
     )
     if fallen:
         notes.append(f"too few points for the whole law; simpler forms were fitted: {', '.join(fallen)}")
+    limit = implied_limit(sweep.knobs, points, np.log(sweep.latency_s), np.log(sweep.power_w))
+    if model == DEFAULT and limit is not None:
+        notes.append(f"powers end at {np.exp(limit):.3g} W, which is taken for a power limit that the device keeps")
     if not sweep.knobs:
         notes.append("no knob varies; every prediction is the measured value")
     lost = [asked for asked, ran in zip(clocks.asked_hz, clocks.ran_hz, strict=True) if ran < 0.995 * asked]
