@@ -25,7 +25,7 @@ from amble.adapt.learning.unreliable import FreshErrors, Precision, Unreliable, 
 __all__ = ["ENOUGH_STEPS", "Lesson", "as_tensors", "cut_inputs", "harden", "relearn", "top_rate"]
 
 ENOUGH_STEPS = 1_000  # to learn to live with tight limits
-_TOP_RATE, _GENTLE_RATE = 0.03, 0.004  # of learning
+_TOP_RATE, _GENTLE_RATE = 0.01, 0.004  # of learning
 _RISE = 16.0  # of the bit error rate while retraining
 _NUM_WATCHED = 1_000  # inputs, for the ranges
 
