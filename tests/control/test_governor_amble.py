@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -283,3 +284,17 @@ def test_any_trace_is_served_within_the_budget_and_what_is_admitted_is_hardly_ev
     notes, _ = serve(device, governor, poisson(load / 0.010, 300, seed), SLO_S)
     assert notes.num_late <= 3
     assert np.cumsum(losses(notes))[-1] <= 0.005 * notes.num_answered + 1e-9
+
+
+def test_without_a_choice_every_request_is_served_at_once_and_slow_downs_are_still_learnt() -> None:
+    rung = replace(menu()[0], latency_s=menu()[0].latency_s[:1], energy_j=menu()[0].energy_j[:1])
+    governor = amble(replace(ladder((rung,)), park=rung.clocks))
+    assert governor.only == rung
+    state = governor.init(0.0)
+    for number in range(20):
+        now_s = 0.1 * number
+        done = Done(rung, 1, now_s, 1.5 * rung.latency_s[0]) if number else None
+        state, decision = governor.step(state, Observation(now_s, (now_s + SLO_S,) * 3, 3, 1, done, rung.clocks))
+        assert (decision.rung, decision.rows) == (rung, 1)
+    assert decision.pace.factor == pytest.approx(1.5, abs=0.15)
+    assert decision.pace.quick == rung

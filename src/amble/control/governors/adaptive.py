@@ -113,6 +113,7 @@ class Amble:
     shifts: Shifts = field(init=False, repr=False)
     quick: int = field(init=False, repr=False)
     max_batch: int = field(init=False, repr=False)
+    only: Rung | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Condense the ladder and solve its policies, once."""
@@ -121,6 +122,8 @@ class Amble:
         top = self.gears[-1].rungs
         object.__setattr__(self, "quick", min(range(len(top)), key=lambda level: top[level].latency_s[0]))
         object.__setattr__(self, "max_batch", self.ladder.max_batch)
+        choice = len(self.gears) * len(top) * self.max_batch > 1 or top[0].clocks != self.ladder.park
+        object.__setattr__(self, "only", None if choice else top[0])
         object.__setattr__(self, "shifts", Shifts(self.ladder, self.gears))
         object.__setattr__(self, "policies", self._policies())
 
@@ -147,6 +150,8 @@ class Amble:
         if not seen.due_s:
             return self._idle(state, seen)
         pace = self._busy(state)
+        if self.only is not None:
+            return state._replace(idle_s=NEVER_S), Decision(pace, self.only, seen.head_rows)
         running = self._running(state, seen)
         gear, level = self._choice(state, seen, running)
         rung = self.gears[gear].rungs[level]
