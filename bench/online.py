@@ -36,7 +36,7 @@ class Piece(NamedTuple):
     time_s: float
 
     @property
-    def count(self) -> float:
+    def num_requests(self) -> float:
         """Return how many requests it has."""
         return self.load.rate_hz * self.time_s
 
@@ -89,9 +89,9 @@ def _least_j(ladder: Ladder, load: Sequence[Piece], limits: tuple[float, float, 
     for _ in range(STEPS[1]):
         price_j = float(np.sqrt(low_j * high_j))
         policies = [process.policy(price_j + free_j) for process in processes]
-        refused = sum(each.count * policy.refused for each, policy in zip(load, policies, strict=True))
+        refused = sum(each.num_requests * policy.refused for each, policy in zip(load, policies, strict=True))
         spent_j = sum(each.time_s * policy.power_w for each, policy in zip(load, policies, strict=True))
-        answered = sum(each.count for each in load) - refused
+        answered = sum(each.num_requests for each in load) - refused
         best_j = max(best_j, spent_j + price_j * (refused - drops) - free_j * answered)
         low_j, high_j = (price_j, high_j) if refused > drops else (low_j, price_j)
     return best_j
