@@ -1,4 +1,4 @@
-"""Fashion-MNIST → the small networks of `networks.py`, three seeds each: `python train/base.py`.
+"""Fashion-MNIST → the small networks of `families.py`, three seeds each: `python train/base.py`.
 
 About an hour on one core. Interrupt it at any time: it continues from the last whole epoch. Weights go to
 `build/train/NAME-SEED.pt`, one JSON line a network and seed to `train/base.jsonl`, with the digests of code and data.
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from data import NUM_HELD_OUT, augment, digest, original, to_input
-from networks import NETWORKS
+from families import NETWORKS
 from torch import Tensor, nn
 
 from amble.adapt.learning import training
@@ -68,7 +68,7 @@ def trained(name: str, seed: int) -> nn.Module:
 
 def code_digest() -> str:
     """SHA-256 of the files that decide the weights."""
-    files = [HERE / name for name in ("architecture.py", "networks.py", "data.py", "base.py")] + [
+    files = [HERE / name for name in ("architecture.py", "families.py", "data.py", "base.py")] + [
         Path(training.__file__)
     ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -36,8 +36,8 @@ import torch
 from base import KEPT, held_out, learning, prepare, trained
 from data import digest, original
 from export import folded
+from families import NETWORKS
 from hardened import Limits, base_path, write_fp32, write_int8
-from networks import NETWORKS
 from torch import Tensor, nn
 
 from amble import bundled
@@ -343,7 +343,7 @@ def measured() -> Mapping[str, tuple[str, tuple[float, ...]]]:
 
 
 def provenance() -> dict[str, object]:
-    files = [HERE / name for name in ("networks.py", "hardened.py", "retrain.py")]
+    files = [HERE / name for name in ("families.py", "hardened.py", "retrain.py")]
     files += [Path(str(each.__file__)) for each in (hardening, retrain, training, unreliable)]
     return {
         "code_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
