@@ -23,7 +23,7 @@ def test_what_was_accepted_is_answered_and_what_comes_later_is_refused() -> None
     with house("plain", doubler=doubler) as found, ThreadPoolExecutor(2) as pool:
         doubler.gate.clear()
         running = pool.submit(found.infer, [1.0, 2.0])
-        found.wait_for_pending(1)
+        assert doubler.begun.wait(20.0)
         waiting = pool.submit(found.infer, [3.0, 4.0])
         found.wait_for_pending(2)
         found.stop()
@@ -44,7 +44,7 @@ def test_who_insists_gets_a_refusal_instead_of_an_answer() -> None:
     with house("plain", doubler=doubler) as found, ThreadPoolExecutor(2) as pool:
         doubler.gate.clear()
         running = pool.submit(found.infer, [1.0, 2.0])
-        found.wait_for_pending(1)
+        assert doubler.begun.wait(20.0)
         waiting = pool.submit(found.infer, [3.0, 4.0])
         found.wait_for_pending(2)
         found.stop()

@@ -169,7 +169,7 @@ def test_a_call_that_is_cancelled_is_taken_back() -> None:
             stub.ServerLive(service_pb2.ServerLiveRequest())
             doubler.gate.clear()
             running = pool.submit(found.infer, [0.0, 0.0])
-            found.wait_for_pending(1)
+            assert doubler.begun.wait(20.0)
             waiting = stub.ModelInfer.future(request())
             found.wait_for_pending(2)
             waiting.cancel()

@@ -270,7 +270,7 @@ def test_requests_that_wait_are_answered_in_one_batch() -> None:
     with house("plain", doubler=doubler) as found, ThreadPoolExecutor(4) as pool:
         doubler.gate.clear()
         first = pool.submit(found.infer, [0.0, 0.0])
-        found.wait_for_pending(1)
+        assert doubler.begun.wait(20.0)
         rest = [pool.submit(found.infer, [1.0, 1.0]) for _ in range(3)]
         found.wait_for_pending(4)
         doubler.gate.set()
@@ -293,7 +293,7 @@ def test_a_client_that_goes_takes_its_request_with_it() -> None:
     with house("plain", doubler=doubler) as found, ThreadPoolExecutor(1) as pool:
         doubler.gate.clear()
         running = pool.submit(found.infer, [0.0, 0.0])
-        found.wait_for_pending(1)
+        assert doubler.begun.wait(20.0)
         body = json.dumps({"inputs": [GOOD]}).encode()
         with socket.create_connection(("127.0.0.1", found.port)) as gone:
             gone.sendall(
@@ -324,7 +324,7 @@ def test_memory_in_flight_is_bounded() -> None:
         doubler.gate.clear()
         padding = {"id": "x" * 15_000}
         running = pool.submit(found.infer, [0.0, 0.0], **padding)
-        found.wait_for_pending(1)
+        assert doubler.begun.wait(20.0)
         status, message, _ = found.infer([0.0, 0.0], **padding)
         assert status == 503
         assert "20000 bytes" in message["error"]

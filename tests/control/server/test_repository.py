@@ -134,7 +134,7 @@ def test_what_waits_for_a_model_that_is_unloaded_is_refused_and_not_lost(tmp_pat
     with house("plain", "many", doubler=doubler) as found, ThreadPoolExecutor(2) as pool:
         doubler.gate.clear()
         running = pool.submit(found.infer, [0.0, 0.0])
-        found.wait_for_pending(1)
+        assert doubler.begun.wait(20.0)
         waiting = pool.submit(found.infer, [0.0, 0.0])
         found.wait_for_pending(2)
         assert found.call("POST", "/v2/repository/models/plain/unload", {})[0] == 200
