@@ -158,3 +158,17 @@ def test_what_cannot_be_trained_is_refused() -> None:
         Recipe(0)
     with pytest.raises(ValueError, match="labels"):
         accuracy(network(), Labelled(points().inputs, None))
+
+
+def test_gradients_that_are_cut_do_not_throw_a_network_off() -> None:
+    data = points()
+    wild = Labelled(data.inputs * 1e4, data.labels)
+    moved = []
+    for steepest in (None, 1.0):
+        torch.manual_seed(0)
+        module = nn.Linear(4, 2)
+        before = weights(module).detach().clone()
+        recipe = Recipe(1, top_rate=0.01, batch=32, decay=0.0, bfloat16=False, steepest=steepest)
+        train(module, wild, recipe, loss=CrossEntropy())
+        moved.append(float((weights(module) - before).detach().norm()))
+    assert moved[1] < 1.0 < moved[0]

@@ -27,6 +27,7 @@ __all__ = ["Narrowing", "opened"]
 
 _BATCH = 128
 _TOP_RATE = 0.01  # low: normalisation has been folded into the weights of an ONNX file
+_STEEPEST = 1.0  # of gradients: without normalisation a network that has just been cut is easily thrown off
 _RANKED = 512  # examples that tell what channels are worth
 
 _NOTHING = 1e-9
@@ -66,7 +67,7 @@ class Narrowing:
         """Cut, tune (going on from a checkpoint) and write it; the network as it was is the teacher."""
         smaller = surgery.pruned(self.module, self.coupled, widths).to(memory_format=torch.channels_last)
         batch = min(_BATCH, len(self.data))
-        recipe = Recipe(epochs, top_rate=_TOP_RATE, batch=batch)
+        recipe = Recipe(epochs, top_rate=_TOP_RATE, steepest=_STEEPEST, batch=batch)
 
         def told(epoch: Epoch) -> None:
             on_epoch(epoch.number, epoch.loss)
@@ -81,7 +82,7 @@ class Narrowing:
         labels = None if self.data.labels is None else self.data.labels[: 2 * batch]
         some = Labelled(self.data.inputs[: 2 * batch], labels)
         copied = copy.deepcopy(self.module).to(memory_format=torch.channels_last)
-        recipe = Recipe(1, top_rate=_TOP_RATE, batch=batch)
+        recipe = Recipe(1, top_rate=_TOP_RATE, steepest=_STEEPEST, batch=batch)
         (epoch,) = training.train(copied, some, recipe, loss=Distillation(self.module))
         return epoch.time_s * (len(self.data) // batch) / (len(some) // batch)
 

@@ -54,6 +54,7 @@ class Recipe:
     """Stochastic gradient descent with Nesterov momentum under a one-cycle rate (Smith, 2018).
 
     ``patience``: epochs without a better held-out accuracy after which training ends, with the best weights.
+    ``steepest``: the norm that gradients are cut to.
     """
 
     epochs: int
@@ -65,6 +66,7 @@ class Recipe:
     seed: int = 0
     patience: int | None = None
     bfloat16: bool = True
+    steepest: float | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -237,6 +239,8 @@ class _Run:
                 found = loss(self.network, prepare(data.inputs[batch], generator), labels, progress=progress)
             self.optimiser.zero_grad()
             found.backward()
+            if recipe.steepest is not None:
+                nn.utils.clip_grad_norm_(self.network.parameters(), recipe.steepest)
             self.optimiser.step()
             self.schedule.step()
             total += found.item()
