@@ -214,7 +214,8 @@ class _Run:
             network.parameters(), rate, recipe.momentum, weight_decay=recipe.decay, nesterov=recipe.momentum > 0
         )
         steps = recipe.epochs * (len(data) // recipe.batch)
-        schedule = OneCycleLR(optimiser, rate, steps, pct_start=recipe.warm_up)
+        warm_up = recipe.warm_up if recipe.warm_up * steps != 1.0 else 1.5 / steps  # torch divides by its steps less 1
+        schedule = OneCycleLR(optimiser, rate, steps, pct_start=warm_up)
         return cls(network, optimiser, schedule, [], {}, {**asdict(recipe), "inputs": len(data)})
 
     def is_over(self, recipe: Recipe) -> bool:
