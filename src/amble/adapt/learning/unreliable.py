@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import hardtanh
 
 from amble.core.dram import DramErrors, Span
 
@@ -35,6 +36,7 @@ __all__ = [
     "layers",
     "ranges",
     "stores",
+    "struck",
 ]
 
 Precision = Literal["fp32", "int8"]
@@ -46,7 +48,7 @@ class Errors(Protocol):
     """Which bits a read flips."""
 
     def positions(self, name: str, num_bits: int, repeats: int, rate: float) -> Tensor:
-        """Return distinct bit positions int64 [flip] of ``repeats`` contents, one after the other, at this rate."""
+        """Return bit positions int64 [flip], ascending, of ``repeats`` contents one after the other, at this rate."""
         ...
 
 
@@ -119,15 +121,19 @@ class Floats:
 
     def read(self, values: Tensor, flips: Callable[[int], Tensor]) -> Tensor:
         """Flip bits of FP32; of a bfloat16 tensor the upper half, which is all that the arithmetic sees."""
+        own = self.low is None or self.high is None
         low, high = _widened(values) if self.low is None or self.high is None else (self.low, self.high)
+        read = values.clone() if own or _lies_in(values, low, high) else _plausible(values, low, high)
         positions = flips(32)
         if values.dtype == torch.bfloat16:
             positions = positions[(positions & 31) >= 16]
-            found = flipped(values.view(torch.int16), (positions >> 5) * 16 + (positions & 15), 16)
+            at, masks = struck((positions >> 5) * 16 + (positions & 15), 16)
+            found = _flat(values)[at].view(torch.int16) ^ masks.to(torch.int16)
         else:
-            found = flipped(values.view(torch.int32), positions, 32)
-        read = found.view(values.dtype)
-        return torch.where((read >= low) & (read <= high), read, torch.zeros((), dtype=values.dtype))
+            at, masks = struck(positions, 32)
+            found = _flat(values)[at].view(torch.int32) ^ masks.to(torch.int32)
+        _flat(read)[at] = _plausible(found.view(values.dtype), low, high)
+        return read
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +148,12 @@ class Asymmetric:
         low, high = _range(values) if self.low is None or self.high is None else (self.low, self.high)
         low, high = min(low, 0.0), max(high, 0.0)
         scale = max((high - low) / 255.0, 1e-12)
-        zero = round(-low / scale)
-        codes = (values.float() / scale).round_().add_(zero).clamp_(0, 255).to(torch.uint8)
-        return (flipped(codes, flips(8), 8).float() - zero).mul_(scale).to(values.dtype)
+        zero = min(round(-low / scale), 255)
+        codes = torch.mul(values.float(), 1.0 / scale).round_().clamp_(-zero, 255 - zero)  # less the zero point
+        at, masks = struck(flips(8), 8)
+        flat = _flat(codes)
+        flat[at] = ((flat[at].to(torch.int64) + zero) ^ masks).sub_(zero).to(flat.dtype)
+        return codes.mul_(scale).to(values.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +210,7 @@ class Unreliable(nn.Module):  # type: ignore[misc]  # torch is not typed here
         store = self.stores[name]
 
         def before(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            values = given[0] if store.limits is None else given[0].clamp(*store.limits)
+            values = given[0] if store.limits is None else hardtanh(given[0], *store.limits)
             return (self._read(values, f"{name}.input", store.inputs, rate, len(values)), *given[1:])
 
         return before
@@ -213,7 +222,8 @@ class Unreliable(nn.Module):  # type: ignore[misc]  # torch is not typed here
             return self.errors.positions(name, values.numel() * width // repeats, repeats, rate)
 
         with torch.no_grad():
-            found = how.read(values.detach().contiguous(), flips)
+            dense = values.is_contiguous() or values.is_contiguous(memory_format=torch.channels_last)
+            found = how.read(values.detach() if dense else values.detach().contiguous(), flips)
         read: Tensor = _StraightThrough.apply(values, found)
         return read
 
@@ -231,10 +241,33 @@ class _StraightThrough(torch.autograd.Function):  # type: ignore[misc]
 
 
 def flipped(words: Tensor, positions: Tensor, width: int) -> Tensor:
-    """Return integers [...] of ``width`` bits with these distinct bit positions [flip] flipped."""
-    masks = torch.zeros(words.numel(), dtype=words.dtype)
-    masks.index_add_(0, positions // width, (1 << positions % width).to(words.dtype))
-    return words ^ masks.reshape(words.shape)
+    """Return integers [...] of ``width`` bits with these bit positions [flip], distinct and ascending, flipped."""
+    found = words.clone()
+    at, masks = struck(positions, width)
+    _flat(found)[at] ^= masks.to(words.dtype)
+    return found
+
+
+def struck(positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Bit positions [flip], distinct and ascending → the words that they hit [word], and what flips their bits."""
+    words, of = torch.unique_consecutive(positions // width, return_inverse=True)
+    return words, torch.zeros(len(words), dtype=torch.int64).index_add_(0, of, 1 << positions % width)
+
+
+def _flat(values: Tensor) -> Tensor:
+    """Return a view [value] of a dense tensor in the order in which it lies in memory."""
+    if not values.is_contiguous():
+        values = values.permute(0, *range(2, values.dim()), 1)  # channels last
+    return values.view(-1)
+
+
+def _lies_in(values: Tensor, low: float, high: float) -> bool:
+    least, most = _range(values)
+    return low <= least and most <= high
+
+
+def _plausible(values: Tensor, low: float, high: float) -> Tensor:
+    return torch.where((values >= low) & (values <= high), values, torch.zeros((), dtype=values.dtype))
 
 
 def layers(network: nn.Module) -> dict[str, nn.Module]:
