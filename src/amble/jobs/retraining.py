@@ -80,7 +80,7 @@ def retrained(
     assert given.choosing.labels is not None
     network, learning = to_torch(model), as_tensors(given.learning.inputs[name], given.learning.labels)
     classes_known(network, learning)
-    harden(
+    hardened = harden(
         network,
         learning,
         Recipe(epochs, top_rate=top_rate(epochs * (len(learning) // _BATCH)), batch=_BATCH, seed=seed),
@@ -88,5 +88,5 @@ def retrained(
         held_out=as_tensors(given.choosing.inputs[name], given.choosing.labels),
         on_epoch=lambda epoch: on_progress("epochs", epoch.number, epochs),
     )
-    to_onnx(network, output, learning.inputs[:2], inputs=name)
+    to_onnx(hardened, output, learning.inputs[:2], inputs=name)
     return output

@@ -12,7 +12,7 @@ from torch import nn
 from amble.adapt.learning.hardening import ENOUGH_STEPS, Lesson, cut_inputs, harden, relearn, top_rate
 from amble.adapt.learning.importing import to_torch
 from amble.adapt.learning.retrain import weight_limits
-from amble.adapt.learning.training import CrossEntropy, Labelled, Recipe, accuracy, train
+from amble.adapt.learning.training import CrossEntropy, Epoch, Labelled, Recipe, accuracy, train
 from amble.adapt.learning.unreliable import FreshErrors, Unreliable, ranges, stores
 
 with warnings.catch_warnings():
@@ -48,7 +48,8 @@ def under_errors(inner: nn.Module, ber: float) -> float:
 
 def test_a_hardened_network_bears_more() -> None:
     before, after = network(), network()
-    epochs = harden(after, stripes(1), RECIPE, ber=0.02, held_out=stripes(2))
+    epochs: list[Epoch] = []
+    harden(after, stripes(1), RECIPE, ber=0.02, held_out=stripes(2), on_epoch=epochs.append)
     assert len(epochs) == 3
     assert under_errors(after, 0.02) > under_errors(before, 0.02) + 0.02
 
@@ -57,8 +58,8 @@ def test_inputs_of_layers_are_cut_to_their_limits() -> None:
     made = nn.Sequential(nn.Linear(2, 2, bias=False))
     with torch.no_grad():
         made[0].weight.copy_(torch.eye(2))
-    cut_inputs(made, {"0": (-1.0, 2.0)})
-    assert made(torch.tensor([[-5.0, 5.0]])).tolist() == [[-1.0, 2.0]]
+    cut = cut_inputs(made, {"0": (-1.0, 2.0)})
+    assert cut(torch.tensor([[-5.0, 5.0]])).tolist() == [[-1.0, 2.0]]
 
 
 @pytest.mark.parametrize("ber", [0.0, 0.5])
@@ -70,8 +71,8 @@ def test_a_rate_that_nothing_can_be_trained_for_is_refused(ber: float) -> None:
 def test_a_network_from_a_file_is_hardened_and_written_as_a_file(tmp_path: Path) -> None:
     to_onnx(network(), tmp_path / "before.onnx", stripes(1).inputs)
     read = to_torch(tmp_path / "before.onnx")
-    harden(read, stripes(1), RECIPE, ber=0.01, held_out=stripes(2))
-    to_onnx(read, tmp_path / "after.onnx", stripes(1).inputs)
+    hardened = harden(read, stripes(1), RECIPE, ber=0.01, held_out=stripes(2))
+    to_onnx(hardened, tmp_path / "after.onnx", stripes(1).inputs)
     session = onnxruntime.InferenceSession(tmp_path / "after.onnx", providers=["CPUExecutionProvider"])
     test = stripes(3)
     answers = session.run(None, {"image": test.inputs.numpy()})[0].argmax(1)

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import fx, nn
 
+from amble.adapt.learning.reads import placed, places
 from amble.adapt.learning.retrain import Averaged, robust, weight_limits
 from amble.adapt.learning.training import Distillation, Epoch, Labelled, Prepare, Recipe, as_stored
-from amble.adapt.learning.unreliable import FreshErrors, Precision, Unreliable, layers, ranges, stores
+from amble.adapt.learning.unreliable import FreshErrors, Precision, Unreliable, ranges, stores
 
 __all__ = ["ENOUGH_STEPS", "Lesson", "as_tensors", "cut_inputs", "harden", "relearn", "top_rate"]
 
@@ -67,22 +68,15 @@ def harden(
     held_out: Labelled,
     precision: Precision = "fp32",
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-) -> tuple[Epoch, ...]:
-    """Retrain in place to bear this bit error rate, and cut the inputs of layers → all epochs, judged under errors.
+) -> fx.GraphModule:
+    """Retrain in place to bear this bit error rate → the network with the inputs of its layers cut.
 
-    In fewer than ``ENOUGH_STEPS`` steps, gently.
+    Epochs are judged under errors. In fewer than ``ENOUGH_STEPS`` steps, gently.
     """
-    epochs: list[Epoch] = []
     lesson = Lesson(ber, precision)
     if recipe.epochs * (len(data) // recipe.batch) < ENOUGH_STEPS:
         lesson = replace(lesson, tail=1e-3, spreads=4.0, taught=0.8)
-
-    def note(epoch: Epoch) -> None:
-        epochs.append(epoch)
-        on_epoch(epoch)
-
-    cut_inputs(network, relearn(network, data, recipe, lesson=lesson, held_out=held_out, on_epoch=note))
-    return tuple(epochs)
+    return cut_inputs(network, relearn(network, data, recipe, lesson=lesson, held_out=held_out, on_epoch=on_epoch))
 
 
 def relearn(
@@ -120,10 +114,10 @@ def as_tensors(inputs: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> Label
     return Labelled(torch.from_numpy(np.ascontiguousarray(inputs)), torch.from_numpy(labels))
 
 
-def cut_inputs(network: nn.Module, limits: Mapping[str, tuple[float, float]]) -> None:
-    """Put a cut to these limits before each of these layers, in place."""
-    for name, layer in layers(network).items():
-        if name in limits:
-            parent, _, last = name.rpartition(".")
-            low, high = limits[name]
-            setattr(network.get_submodule(parent), last, nn.Sequential(nn.Hardtanh(low, high), layer))
+def cut_inputs(network: nn.Module, limits: Mapping[str, tuple[float, float]]) -> fx.GraphModule:
+    """Return the network with what these layers read cut to these limits, for all that read it."""
+    made = placed(network)
+    for layer, place in places(made).items():
+        if layer in limits:
+            made.set_submodule(place, nn.Hardtanh(*limits[layer]))
+    return made

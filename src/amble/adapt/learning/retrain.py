@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from amble.adapt.learning.reads import layers
 from amble.adapt.learning.training import (
     CrossEntropy,
     Epoch,
@@ -29,7 +30,7 @@ from amble.adapt.learning.training import (
     as_stored,
     train,
 )
-from amble.adapt.learning.unreliable import Unreliable, layers
+from amble.adapt.learning.unreliable import Unreliable
 
 __all__ = ["Averaged", "Climb", "Corrupted", "Stage", "curricular", "robust", "settle", "weight_limits"]
 

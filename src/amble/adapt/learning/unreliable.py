@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import hardtanh
 
+from amble.adapt.learning.reads import layers, placed, places
 from amble.core.dram import DramErrors, Span
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "Symmetric",
     "Unreliable",
     "flipped",
-    "layers",
     "ranges",
     "stores",
     "struck",
@@ -170,7 +170,10 @@ class Symmetric:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """How a layer's weights and input lie in memory; inputs are first cut to ``limits`` where there are any."""
+    """How a layer's weights and input lie in memory; inputs are first cut to ``limits`` where there are any.
+
+    Of layers that read the same tensor the first decides.
+    """
 
     weights: Format
     inputs: Format
@@ -178,42 +181,43 @@ class Store:
 
 
 class Unreliable(nn.Module):  # type: ignore[misc]  # torch is not typed here
-    """A network that reads its tensors from unreliable memory at a rate: ``network`` is trained in place.
+    """A network that reads its tensors from unreliable memory at a rate: its layers are trained in place.
 
     ``rate`` holds where a call gives none: training sets its own, judging takes this one. At rate 0 values are still
-    cut to limits and quantised.
+    cut to limits and quantised. A tensor that several layers or a shortcut read is read once for all of them.
+    ``network`` is the graph of its layers.
     """
 
     def __init__(self, network: nn.Module, stores: Mapping[str, Store], errors: Errors, *, rate: float = 0.0) -> None:
         super().__init__()
-        self.network, self.stores, self.errors, self.rate = network, dict(stores), errors, rate
-        unknown = self.stores.keys() - layers(network).keys()
+        unknown = stores.keys() - layers(network).keys()
         if unknown:
             raise ValueError(f"the network has no layers {', '.join(sorted(unknown))}")
+        self.network, self.stores, self.errors, self.rate = placed(network), dict(stores), errors, rate
+        self._readers = {place: name for name, place in reversed(places(self.network).items()) if name in stores}
 
     def forward(self, inputs: Tensor, rate: float | None = None) -> Tensor:
         """Return the scores of inputs [B, ...]."""
         asked = self.rate if rate is None else rate
-        named = layers(self.network)
         with ExitStack() as stack:
-            for name in self.stores:
-                hook = named[name].register_forward_pre_hook(self._before(name, asked))
+            for place, name in self._readers.items():
+                hook = self.network.get_submodule(place).register_forward_hook(self._behind(name, asked))
                 stack.callback(hook.remove)
             read = {
-                f"{name}.weight": self._read(named[name].weight, f"{name}.weight", store.weights, asked, 1)
-                for name, store in self.stores.items()
+                name: self._read(self.network.get_parameter(name), name, store.weights, asked, 1)
+                for name, store in ((f"{layer}.weight", store) for layer, store in self.stores.items())
             }
             scores: Tensor = functional_call(self.network, read, (inputs,))
         return scores
 
-    def _before(self, name: str, rate: float) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    def _behind(self, name: str, rate: float) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         store = self.stores[name]
 
-        def before(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            values = given[0] if store.limits is None else hardtanh(given[0], *store.limits)
-            return (self._read(values, f"{name}.input", store.inputs, rate, len(values)), *given[1:])
+        def behind(_: nn.Module, given: tuple[Tensor, ...], found: Tensor) -> Tensor:
+            values = found if store.limits is None else hardtanh(found, *store.limits)
+            return self._read(values, f"{name}.input", store.inputs, rate, len(values))
 
-        return before
+        return behind
 
     def _read(self, values: Tensor, name: str, how: Format, rate: float, repeats: int) -> Tensor:
         def flips(width: int) -> Tensor:
@@ -268,14 +272,6 @@ def _lies_in(values: Tensor, low: float, high: float) -> bool:
 
 def _plausible(values: Tensor, low: float, high: float) -> Tensor:
     return torch.where((values >= low) & (values <= high), values, torch.zeros((), dtype=values.dtype))
-
-
-def layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Return the layers with weights, by name; ValueError where there are none."""
-    found = {name: each for name, each in network.named_modules() if isinstance(each, nn.Conv2d | nn.Linear)}
-    if not found:
-        raise ValueError("the network has no convolution or dense layer to read its tensors from memory")
-    return found
 
 
 def ranges(network: nn.Module, batches: Iterable[Tensor], *, tail: float = 0.0) -> dict[str, tuple[float, float]]:
