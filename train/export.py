@@ -31,13 +31,14 @@ def folded(model: nn.Module) -> nn.Module:
     return model
 
 
-def export(model: nn.Module, path: Path) -> None:
-    """Write `image [batch, 1, 28, 28] -> logits [batch, 10]`."""
+def export(model: nn.Module, path: Path, *, shape: tuple[int, int] = (28, 28)) -> None:
+    """Write `image [batch, 1, height, width] -> logits [batch, 10]`; ``shape``: height and width."""
+    height, width = shape
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             folded(model).to(memory_format=torch.contiguous_format),
-            (torch.rand(2, 1, 28, 28),),
+            (torch.rand(2, 1, height, width),),
             dynamo=True,
             opset_version=OPSET,
             input_names=["image"],
@@ -46,7 +47,7 @@ def export(model: nn.Module, path: Path) -> None:
             verbose=False,
         )
     proto = program.model_proto
-    proto.doc_string = "Residual network for Fashion-MNIST; image [batch, 1, 28, 28] in [0, 1] -> logits [batch, 10]"
+    proto.doc_string = f"image [batch, 1, {height}, {width}] in [0, 1] -> logits [batch, 10]"
     tidy(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
     partial = path.with_suffix(".partial")

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
-from base import KEPT, learning, trained
+from base import KEPT, data_of, learning, trained
 from export import export
 from onnx import helper, numpy_helper
 from onnxruntime import quantization
-from torch import nn
+from torch import Tensor, nn
 
 from amble.adapt.quantize import refusing
 from amble.runtimes.stored import layers
@@ -32,7 +31,7 @@ def base_path(name: str, seed: int) -> Path:
     path = KEPT / "onnx" / f"{name}-{seed}.onnx"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        export(trained(name, seed), path)
+        export(trained(name, seed), path, shape=data_of(name).shape)
     return path
 
 
@@ -48,8 +47,11 @@ def write_fp32(base: Path, network: nn.Module | None, limits: Limits, output: Pa
     onnx.save(model, output)
 
 
-def write_int8(source: Path, output: Path, *, asymmetric: bool) -> None:
-    """Quantise an FP32 file: weights symmetric for every channel, or asymmetric and unsigned for every layer."""
+def write_int8(source: Path, output: Path, *, asymmetric: bool, images: Tensor | None = None) -> None:
+    """Quantise an FP32 file: weights symmetric for every channel, or asymmetric and unsigned for every layer.
+
+    ``images``: uint8 [N, H, W] to calibrate on, of which the first NUM_CALIBRATED are used; None for Fashion-MNIST's.
+    """
     with tempfile.TemporaryDirectory() as folder, refusing(source.name, "quantised"):
         model = onnx.load(source)
         del model.graph.value_info[:]
@@ -58,7 +60,7 @@ def write_int8(source: Path, output: Path, *, asymmetric: bool) -> None:
         quantization.quantize_static(
             lean,
             output,
-            Images(),
+            Images(learning().inputs if images is None else images),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=not asymmetric,
             weight_type=quantization.QuantType.QUInt8 if asymmetric else quantization.QuantType.QInt8,
@@ -94,11 +96,11 @@ def cut(model: onnx.ModelProto, limits: list[tuple[float, float]]) -> None:
 
 
 class Images(quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Training images to calibrate on, in batches."""
+    """The first of these images [N, H, W] to calibrate on, in batches."""
 
-    def __init__(self) -> None:
-        images = learning().inputs[:NUM_CALIBRATED].unsqueeze(1).float().div(255.0)
-        self.left: Iterator[torch.Tensor] = iter(images.split(100))
+    def __init__(self, images: Tensor) -> None:
+        scaled = images[:NUM_CALIBRATED].unsqueeze(1).float().div(255.0)
+        self.left: Iterator[Tensor] = iter(scaled.split(100))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         part = next(self.left, None)
