@@ -10,7 +10,7 @@ import pytest
 from amble.core.errors import Refused
 from amble.core.memories import MemoryPoint
 from amble.core.partitions import DramPlan, Partition, Setting, Stored
-from amble.plan.dram import algorithm_1, assign, verified
+from amble.plan.dram import algorithm_1, assign, greedy, verified
 
 
 def setting(ber: float, energy: float, read_s: float = 0.0) -> Setting:
@@ -95,6 +95,17 @@ def test_algorithm_1_keeps_limits_and_never_beats_the_assignment() -> None:
     assert strictly >= 5
 
 
+def test_opening_a_partition_is_counted_by_the_greedy_mapping_alone() -> None:
+    dear = Setting(MemoryPoint(0.9), 1e-3, 500.0, 0.5, 0.75, 0.0)
+    partitions = [
+        Partition("open", 10, (setting(0.0, 1.0),)),
+        Partition("dear", 10, (Setting(MemoryPoint(1.0), 0.0, 900.0, 1.0, 1.5, 0.0), dear)),
+    ]
+    tensors = [Stored("weak", 4, 1e-9, 1.0), Stored("strong", 4, 1e-2, 100.0)]
+    homes = [{each.partition for each in plan(tensors, partitions).placed} for plan in (algorithm_1, greedy)]
+    assert homes == [{"open", "dear"}, {"open"}]
+
+
 def test_a_later_tenant_does_not_get_a_setting_that_breaks_the_first() -> None:
     only = Partition("only", 10, (setting(0.0, 1.0), setting(1e-6, 0.8), setting(1e-3, 0.5)))
     plan = algorithm_1([Stored("weak", 4, 1e-5, 1.0), Stored("strong", 4, 1e-2, 100.0)], [only])
@@ -153,6 +164,9 @@ def test_too_little_room_and_wrong_numbers_are_refused() -> None:
     small = Partition("small", 3, (setting(0.0, 1.0),))
     with pytest.raises(Refused, match="larger partitions"):
         assign([Stored("t", 4, 0.1, 1.0)], [small])
+    three = Partition("three", 3, small.settings)
+    with pytest.raises(Refused, match="bytes left that"):
+        assign([Stored("a", 2, 0.1, 1.0), Stored("b", 2, 0.1, 1.0), Stored("c", 2, 0.1, 1.0)], [three, small])
     with pytest.raises(Refused, match="fits no partition"):
         assign([Stored("t", 4, 0.1, 1.0)], [small, Partition("other", 3, small.settings)])
     with pytest.raises(ValueError, match="bit error rate in"):

@@ -15,6 +15,12 @@ DATA = Path(__file__).parents[3] / "shared" / "data" / "chang2016_dram_latency"
 
 
 @pytest.fixture
+def judging(retrain: ModuleType) -> ModuleType:
+    module: ModuleType = retrain.judging
+    return module
+
+
+@pytest.fixture
 def retrain(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     pytest.importorskip("onnxscript")
     root = Path(__file__).parents[2]
@@ -25,36 +31,38 @@ def retrain(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_a_rate_is_borne_until_the_loss_takes_all_that_is_left(retrain: ModuleType) -> None:
-    assert retrain.crossing({1e-4: 0.0, 1e-3: 0.01, 1e-2: 0.2}, 0.01) == pytest.approx(1e-3)
-    assert retrain.crossing({1e-4: 0.0, 1e-2: 0.02}, 0.01) == pytest.approx(1e-3)
+def test_a_rate_is_borne_until_the_loss_takes_all_that_is_left(judging: ModuleType) -> None:
+    losses = {rate: [10.0 * rate] * 5 for rate in (1e-4, 3e-4, 1e-3, 3e-3)}
+    assert judging.tolerable(losses, 0.01) == pytest.approx(1e-3, rel=1e-3)
+    assert judging.tolerable(losses, 0.005) == pytest.approx(5e-4, rel=1e-3)
 
 
-def test_a_lower_loss_at_a_higher_rate_takes_nothing_back(retrain: ModuleType) -> None:
-    assert retrain.crossing({1e-4: 0.0, 1e-3: 0.02, 1e-2: 0.0}, 0.01) == pytest.approx(10**-3.5)
+def test_a_single_noisy_mean_moves_the_rate_little(judging: ModuleType) -> None:
+    losses = {rate: [10.0 * rate, 10.0 * rate] for rate in (1e-4, 2e-4, 4e-4, 1e-3, 3e-3)}
+    losses[4e-4] = [0.0, 0.03]
+    assert judging.tolerable(losses, 0.01) == pytest.approx(1e-3, rel=0.15)
 
 
-def test_no_rate_is_borne_where_nothing_is_left(retrain: ModuleType) -> None:
-    assert retrain.crossing({1e-4: 0.0, 1e-3: 0.02}, 0.0) == 0.0
-    assert retrain.crossing({1e-4: 0.02, 1e-3: 0.03}, 0.01) == 0.0
+def test_no_rate_is_borne_where_nothing_is_left(judging: ModuleType) -> None:
+    assert judging.tolerable({1e-4: [0.0, 0.0], 1e-3: [0.02, 0.02]}, 0.0) == 0.0
 
 
-def test_the_highest_rate_is_borne_where_none_costs_what_is_left(retrain: ModuleType) -> None:
-    assert retrain.crossing({1e-4: 0.0, 1e-3: 0.005}, 0.01) == pytest.approx(1e-3)
+def test_the_highest_rate_is_borne_where_none_costs_what_is_left(judging: ModuleType) -> None:
+    assert judging.tolerable({1e-4: [0.0, 0.0], 1e-3: [0.004, 0.006]}, 0.01) == pytest.approx(1e-3)
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the measurements are not here")
-def test_modules_that_are_fitted_and_left_out_have_none_in_common(retrain: ModuleType) -> None:
-    fitted, left_out = retrain.half_of_dimms()
+def test_modules_that_are_fitted_and_left_out_have_none_in_common(judging: ModuleType) -> None:
+    fitted, left_out = judging.half_of_dimms()
     assert not set(fitted) & set(left_out)
-    assert set(fitted) | set(left_out) == set(retrain.measured())
-    vendors = [{retrain.measured()[name][0] for name in part} for part in (fitted, left_out)]
+    assert set(fitted) | set(left_out) == set(judging.measured())
+    vendors = [{judging.measured()[name][0] for name in part} for part in (fitted, left_out)]
     assert vendors[0] == vendors[1]
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the measurements are not here")
-def test_errors_of_fitted_modules_have_the_rate_that_was_asked_for(retrain: ModuleType) -> None:
-    errors = retrain.Dimms(retrain.half_of_dimms()[0][:2])
+def test_errors_of_fitted_modules_have_the_rate_that_was_asked_for(retrain: ModuleType, judging: ModuleType) -> None:
+    errors = retrain.Dimms(judging.half_of_dimms()[0][:2])
     torch.manual_seed(0)
     found = [len(errors.positions(name, 200_000, 1, 2e-3)) for _ in range(4) for name in "abcdefgh"]
     assert sum(found) / (200_000 * len(found)) == pytest.approx(2e-3, rel=0.5)

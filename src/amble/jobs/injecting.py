@@ -20,6 +20,7 @@ from amble.measure.accuracy import Examples
 from amble.runtimes import hardening
 from amble.runtimes.faults import Bounds, Home, bounds_of
 from amble.runtimes.faulty_onnx import FaultyOnnx
+from amble.runtimes.stored import cut_to
 
 __all__ = ["Faulty", "halves", "on_module", "proof", "proven", "trials"]
 
@@ -40,10 +41,11 @@ class Faulty:
 
     @classmethod
     def of(cls, network: FaultyOnnx, examples: Examples) -> Faulty:
-        """Watch the clean network: floating-point tensors get bounds from what it does."""
+        """Watch the clean network: floating-point tensors get bounds from what it does, or are cut to by itself."""
         values = {**network.observe(examples.inputs), **network.weights}
+        limits = cut_to(network.model)
         bounds = {
-            name: bounds_of(each, margin=_MARGIN, mode="zero")
+            name: Bounds(*limits[name], "zero") if name in limits else bounds_of(each, margin=_MARGIN, mode="zero")
             for name, each in values.items()
             if np.issubdtype(each.dtype, np.floating)
         }

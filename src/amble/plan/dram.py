@@ -1,11 +1,13 @@
 """Tensors with their tolerable error rates, and memory partitions → a mapping that needs the least energy.
 
 `algorithm_1` follows EDEN (Koppula et al., 2019): tensors from least to most tolerant, each to the partition with room
-that can run cheapest within its limit; a partition keeps the setting of its first, least tolerant tenant. `assign` is
-the whole problem as one mixed integer programme: each tensor has a place, each partition one setting, nothing overflows
-and no tenant has more errors than it bears. Holding a partition costs energy once it has a tenant; empty ones belong to
-others and count nowhere. HiGHS solves it, or gives its best mapping and a lower bound when time is
-up; the result is never worse than Algorithm 1's. `verified` hands a mapping over only after it was shown on data.
+that moves it with the least energy within its limit; a partition keeps the setting of its first, least tolerant tenant.
+What is best of several settings the paper's summaries leave open; that opening a partition costs energy, too, the
+algorithm does not see. `greedy` is the same but for that. `assign` is the whole problem as one mixed integer programme:
+each tensor has a place, each partition one setting, nothing overflows and no tenant has more errors than it bears.
+Holding a partition costs energy once it has a tenant; empty ones belong to others and count nowhere. HiGHS solves it,
+or gives its best mapping and a lower bound when time is up; the result is never worse than those of the other two.
+`verified` hands a mapping over only after it was shown on data.
 
 Letters: T tensors, P partitions, S settings; x[t, p, s] place, y[p, s] setting.
 """
@@ -23,7 +25,7 @@ from scipy.sparse import coo_array
 from amble.core.errors import Refused
 from amble.core.partitions import DramPlan, Partition, Placed, Setting, Stored
 
-__all__ = ["algorithm_1", "assign", "verified"]
+__all__ = ["algorithm_1", "assign", "greedy", "verified"]
 
 Floats = NDArray[np.float64]
 Choice = dict[str, tuple[int, int]]
@@ -33,7 +35,14 @@ Choice = dict[str, tuple[int, int]]
 def algorithm_1(tensors: Sequence[Stored], partitions: Sequence[Partition]) -> DramPlan:
     """Map as EDEN does; Refused where the partitions are too small."""
     _check(tensors, partitions)
-    return _plan(tensors, partitions, _greedy(tensors, partitions), bound_j=0.0, method="algorithm 1")
+    choice = _one_by_one(tensors, partitions, opening=False)
+    return _plan(tensors, partitions, choice, bound_j=0.0, method="algorithm 1")
+
+
+def greedy(tensors: Sequence[Stored], partitions: Sequence[Partition]) -> DramPlan:
+    """Map as `algorithm_1` does, but open partitions only where that pays; Refused where they are too small."""
+    _check(tensors, partitions)
+    return _plan(tensors, partitions, _one_by_one(tensors, partitions, opening=True), bound_j=0.0, method="greedy")
 
 
 def assign(
@@ -48,15 +57,17 @@ def assign(
     programme = _Programme.of(tensors, partitions, least_saved_s)
     found = programme.solve(time_limit_s)
     plans = [] if found.choice is None else [_plan(tensors, partitions, found.choice, found.bound_j, found.method)]
-    try:
-        simple = _plan(tensors, partitions, _greedy(tensors, partitions), found.bound_j, "algorithm 1")
-    except Refused:
-        if not plans:
-            raise
-    else:
-        plans += [simple] if simple.saved_s >= least_saved_s else []
+    refused = Refused(f"no mapping saves {least_saved_s:g} s within the error rates borne; ask for less time")
+    for simple in (greedy, algorithm_1):
+        try:
+            plan = simple(tensors, partitions)
+        except Refused as error:
+            refused = error
+            continue
+        if plan.saved_s >= least_saved_s:
+            plans.append(replace(plan, lower_bound_j=min(found.bound_j, plan.energy_j)))
     if not plans:
-        raise Refused(f"no mapping saves {least_saved_s:g} s within the error rates borne; ask for less time")
+        raise refused
     return min(plans, key=lambda plan: plan.energy_j)
 
 
@@ -141,7 +152,9 @@ class _Programme:
         tensor = np.array([t for t, _, _ in self.places])
         home = np.array([setting_at[p, s] for _, p, s in self.places])
         sizes = np.array([self.tensors[t].size_bytes for t, _, _ in self.places], dtype=np.float64)
-        rooms = np.array([float(self.partitions[p].size_bytes) for p, _ in self.settings])
+        needed = sum(each.size_bytes for each in self.tensors)
+        rooms = np.array([float(min(self.partitions[p].size_bytes, needed)) for p, _ in self.settings])
+        unit = min(each.size_bytes for each in self.tensors)  # so that no byte is within the solver's tolerance
         at = np.arange(num_settings)
         one = _rows(tensor, columns, np.ones(num_places), (len(self.tensors), width))
         partition = np.array([p for p, _ in self.settings])
@@ -149,7 +162,7 @@ class _Programme:
         room = _rows(
             np.concatenate([home - num_places, at]),
             np.concatenate([columns, num_places + at]),
-            np.concatenate([sizes / 1e6, -rooms / 1e6]),
+            np.concatenate([sizes / unit, -rooms / unit]),
             (num_settings, width),
         )
         follows = _rows(
@@ -175,14 +188,21 @@ def _rows(rows: NDArray[np.int64], columns: NDArray[np.int64], values: Floats, s
     return coo_array((values, (rows, columns)), shape=shape).tocsr()
 
 
-def _greedy(tensors: Sequence[Stored], partitions: Sequence[Partition]) -> Choice:
-    """Return Algorithm 1's choice; Refused when a tensor finds no room."""
+def _one_by_one(tensors: Sequence[Stored], partitions: Sequence[Partition], *, opening: bool) -> Choice:
+    """Return where each tensor goes, least tolerant first; ``opening``: what opening a partition costs is counted.
+
+    Refused when a tensor finds no room.
+    """
     room = [each.size_bytes for each in partitions]
     held: dict[int, int] = {}
     choice: Choice = {}
     for tensor in sorted(tensors, key=lambda each: (each.most_ber, -each.size_bytes)):
         offers = [
-            (_moved_j(tensor, at := partitions[p].settings[s]) + (0.0 if p in held else at.held_j), p, s)
+            (
+                _moved_j(tensor, at := partitions[p].settings[s]) + (at.held_j if opening and p not in held else 0.0),
+                p,
+                s,
+            )
             for p in range(len(partitions))
             if room[p] >= tensor.size_bytes
             for s in [held.get(p, _strongest(tensor, partitions[p]))]

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx
+from onnx import numpy_helper
 
 from amble.core.errors import Refused
 
-__all__ = ["Layer", "layers"]
+__all__ = ["Layer", "cut_to", "layers"]
 
 _KINDS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 _SAME_VALUES = ("DequantizeLinear", "Transpose", "Reshape", "Identity", "Cast", "Flatten", "Squeeze", "Unsqueeze")
@@ -45,6 +46,23 @@ def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
             "give one with layers of these kinds: " + ", ".join(_KINDS)
         )
     return tuple(found)
+
+
+def cut_to(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:
+    """Return the limits of every tensor that a Clip node has just cut, where both are constants of the model."""
+    known = {tensor.name: tensor for tensor in model.graph.initializer}
+    known |= {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        for attribute in node.attribute
+        if node.op_type == "Constant" and attribute.name == "value"
+    }
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "Clip" and len(node.input) == 3 and all(name in known for name in node.input[1:]):
+            low, high = (float(numpy_helper.to_array(known[name]).reshape(())) for name in node.input[1:])
+            found[node.output[0]] = (low, high)
+    return found
 
 
 def _stored(name: str, made_by: dict[str, onnx.NodeProto], *, through: tuple[str, ...]) -> str:

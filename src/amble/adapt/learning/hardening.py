@@ -27,6 +27,8 @@ __all__ = ["ENOUGH_STEPS", "Lesson", "as_tensors", "cut_inputs", "harden", "rele
 
 ENOUGH_STEPS = 1_000  # to learn to live with tight limits
 _TOP_RATE, _GENTLE_RATE = 0.01, 0.004  # of learning
+_BELOW_TWO = float(np.nextafter(np.float32(2), np.float32(0)))
+"""What FP32 inputs are cut to: a flip of its highest exponent bit makes 2 of a zero, which is then not plausible."""
 _RISE = 16.0  # of the bit error rate while retraining
 _NUM_WATCHED = 1_000  # inputs, for the ranges
 
@@ -92,6 +94,8 @@ def relearn(
     prepare = lesson.prepare
     batches = (prepare(part, None) for part in data.inputs[:_NUM_WATCHED].split(recipe.batch))
     limits = ranges(network, batches, tail=lesson.tail)
+    if lesson.precision == "fp32":
+        limits = {name: (max(low, -_BELOW_TWO), min(high, _BELOW_TWO)) for name, (low, high) in limits.items()}
     how = stores(network, limits, lesson.precision, cut=True, asymmetric=True)
     rising = Averaged(lesson.ber / _RISE, lesson.ber, weight_limits(network, spreads=lesson.spreads))
     if lesson.taught:

@@ -302,7 +302,7 @@ def stores(
             how: Format = Asymmetric(low, high)
             weights: Format = Asymmetric() if asymmetric else Symmetric()
         else:
-            margin = _MARGIN * (high - low)
+            margin = 0.0 if cut else _MARGIN * (high - low)  # what is cut lies within
             how, weights = Floats(low - margin, high + margin), Floats()
         made[name] = Store(weights, how, (low, high) if cut else None)
     return made
