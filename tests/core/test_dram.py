@@ -17,6 +17,7 @@ from amble.core.dram import (
     Uniform,
     Wordline,
 )
+from amble.core.draws import hashed, key_of
 
 SMALL = Layout(num_banks=4, num_rows=64, row_bits=1024)
 WHOLE = Span(0, SMALL.num_bits)
@@ -103,6 +104,21 @@ def test_few_bad_bitlines_are_found_as_if_every_cell_had_been_looked_at(span: Sp
     assert quick is not None
     assert every is not None
     np.testing.assert_array_equal(quick, every[(every + span.start) % 1024 % 7 == 3])
+
+
+def test_weak_cells_on_bitlines_are_numbers_below_the_rate_of_their_line_in_either_order_of_banks() -> None:
+    rates, span = lines(1024, 2), Span(1_500, 70_001)
+    cells = np.arange(span.start, span.start + span.num_bits)
+    expected = np.flatnonzero(hashed(key_of("cell", 5), cells) < rates[cells % 1024])
+    for order in ("rows", "banks"):
+        layout = Layout(num_banks=4, num_rows=64, row_bits=1024, interleaving=order)  # type: ignore[arg-type]
+        found = DramErrors(Bitline(rates, np.ones(1024)), layout, module=5).weak_cells(span).positions
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_weak_bitlines_past_the_rank_are_refused() -> None:
+    with pytest.raises(ValueError, match="addresses lie"):
+        DramErrors(Bitline(lines(1024, 1), np.ones(1024)), SMALL).weak_cells(Span(SMALL.num_bits - 5_000, 10_000))
 
 
 def test_persistent_errors_are_the_same_at_every_read_and_transient_ones_are_not() -> None:

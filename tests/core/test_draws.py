@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amble.core import draws
-from amble.core.draws import chosen, chosen_many, hashed, key_of, stream
+from amble.core.draws import chosen, chosen_many, hashed, hashed_below, key_of, stream
 
 
 def test_the_stream_of_a_key_is_pinned() -> None:
@@ -34,6 +34,22 @@ def test_a_cell_has_the_same_number_whoever_asks_and_in_whatever_order() -> None
     cells = np.array([5, 1 << 40, 77])
     np.testing.assert_array_equal(hashed(9, cells)[::-1], hashed(9, cells[::-1]))
     assert (hashed(9, cells) != hashed(10, cells)).all()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**127), st.lists(st.sampled_from([0.0, 1e-300, 2**-53, 0.1, 0.7, 1.0]), max_size=40))
+def test_cells_below_their_limits_are_those_whose_numbers_are(key: int, limits: list[float]) -> None:
+    starts, offsets = np.array([0, 1 << 33, 9_000]), np.arange(len(limits)) * 3
+    cells = starts[:, None] + offsets
+    expected = cells[hashed(key, cells) < np.array(limits)]
+    np.testing.assert_array_equal(hashed_below(key, starts, offsets, np.array(limits, np.float64)), expected)
+
+
+def test_a_number_just_at_its_limit_is_not_below_it() -> None:
+    cells = np.arange(500)
+    numbers = hashed(3, cells)
+    assert not len(hashed_below(3, np.array([0]), cells, numbers))
+    assert len(hashed_below(3, np.array([0]), cells, np.nextafter(numbers, 2.0))) == 500
 
 
 @settings(deadline=None)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amble.core.bits import stored_bits
-from amble.core.draws import chosen_many, hashed, key_of, stream
+from amble.core.draws import chosen_many, hashed, hashed_below, key_of, stream
 from amble.core.layout import Cells, Layout
 
 __all__ = [
@@ -253,7 +253,9 @@ class DramErrors:
                 return WeakCells(span, None)
             if self.model.p_weak == 0.0:
                 return WeakCells(span, np.empty(0, dtype=np.int64))
-        found = [self._weak_among(chunk) for chunk in self._candidates(span)]
+        if isinstance(self.model, Lines) and self.model.axis == "bitline" and self.layout.interleaving != "lines":
+            return WeakCells(span, self._weak_on_bitlines(span, self.model) - span.start)
+        found = [self._weak_among(chunk) for chunk in _chunks(span)]
         return WeakCells(span, np.concatenate(found) - span.start if found else np.empty(0, dtype=np.int64))
 
     @property
@@ -287,19 +289,15 @@ class DramErrors:
         found = chosen_many(keys, [each.num for each in weak], self.model.most_flip)
         return [each.at(chosen) for each, chosen in zip(weak, found, strict=True)]
 
-    def _candidates(self, span: Span) -> Iterator[Ints]:
-        """Yield the addresses that could be weak: all, or those on bitlines with weak cells where these are few."""
-        if not isinstance(self.model, Lines) or self.model.axis == "row" or self.layout.interleaving == "lines":
-            yield from _chunks(span)
-            return
-        row_bits = self.layout.row_bits
-        hot = np.flatnonzero(np.resize(self.model.p_weak, row_bits))
-        if 2 * len(hot) > row_bits:
-            yield from _chunks(span)
-            return
-        rows = np.arange(span.start // row_bits, -(-(span.start + span.num_bits) // row_bits), dtype=np.int64)
-        at = (rows[:, None] * row_bits + hot).reshape(-1)
-        yield at[(at >= span.start) & (at < span.start + span.num_bits)]
+    def _weak_on_bitlines(self, span: Span, model: Lines) -> Ints:
+        """Return the addresses that are weak, where a row's worth of them crosses every bitline once, in order."""
+        row_bits, stop = self.layout.row_bits, span.start + span.num_bits
+        lines = np.arange(row_bits, dtype=np.int64)
+        starts = np.arange(span.start // row_bits * row_bits, stop, row_bits, dtype=np.int64)
+        at = hashed_below(key_of("cell", self.module), starts, lines, np.resize(model.p_weak, row_bits))
+        at = at[np.searchsorted(at, span.start) : np.searchsorted(at, stop)]
+        self.layout.cells(at)  # which refuses what lies outside the rank
+        return at
 
     def _weak_among(self, addresses: Ints) -> Ints:
         """Return which of these cells are weak; the model is asked only about cells that could be."""
