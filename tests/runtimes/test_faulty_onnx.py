@@ -68,6 +68,24 @@ def test_without_errors_the_outputs_are_those_of_the_network(network: Path) -> N
     assert faulty.num_flips == 0
 
 
+def test_segments_without_errors_stay_open_and_weights_come_back_clean(network: Path) -> None:
+    faulty = FaultyOnnx(network, {"w2": home(0.01), "r1": home(0.0)})
+    clean = faulty.run({"image": IMAGES}, 0)["scores"]
+    faulty.inject_weights(7)
+    first = faulty.run({"image": IMAGES}, 0)["scores"]
+    faulty.inject_weights(8)
+    assert (faulty.run({"image": IMAGES}, 0)["scores"] != first).any()
+    faulty.inject_weights(7)
+    np.testing.assert_array_equal(faulty.run({"image": IMAGES}, 0)["scores"], first)
+    faulty.place({"w1": home(0.01), "r1": home(0.0)})
+    np.testing.assert_array_equal(faulty.run({"image": IMAGES}, 0)["scores"], clean)
+
+
+def test_the_clean_weights_cannot_be_written_to(network: Path) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        FaultyOnnx(network).weights["w1"][0] = 0.0
+
+
 def test_weight_errors_are_those_of_the_injector(network: Path) -> None:
     homes = {"w2": home(0.003)}
     faulty = FaultyOnnx(network, homes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,17 @@ class FaultyOnnx:
         self._cuts: tuple[str, ...] = ()
         self._segments = _segments(self.model, ())
         self._sessions: list[onnxruntime.InferenceSession | None] = []
+        self._clean: dict[int, onnxruntime.InferenceSession] = {}
         self.place(homes or {})
 
-    @property
+    @cached_property
     def weights(self) -> dict[str, Array]:
-        """Return the clean weights of every layer; those of 4 bits packed, two in a byte."""
+        """Return the clean weights of every layer, not to be written to; those of 4 bits packed, two in a byte."""
         wanted = {layer.weights for layer in self.layers}
-        return {tensor.name: _content(tensor) for tensor in self.model.graph.initializer if tensor.name in wanted}
+        found = {tensor.name: _content(tensor) for tensor in self.model.graph.initializer if tensor.name in wanted}
+        for value in found.values():
+            value.setflags(write=False)
+        return found
 
     def place(self, homes: Mapping[str, Home]) -> None:
         """Move tensors to these homes, weights clean again; ValueError for a name that no layer reads from memory."""
@@ -79,7 +84,7 @@ class FaultyOnnx:
         self._feature_homes = {name: home for name, home in homes.items() if name in features}
         cuts = tuple(sorted(self._feature_homes))
         if cuts != self._cuts:
-            self._cuts, self._segments = cuts, _segments(self.model, cuts)
+            self._cuts, self._segments, self._clean = cuts, _segments(self.model, cuts), {}
         self._sessions = []
 
     def inject_weights(self, seed: int, *, read: int = 0) -> None:
@@ -124,15 +129,20 @@ class FaultyOnnx:
         return any(tensor.name == name and tensor.data_type in _PACKED for tensor in self.model.graph.initializer)
 
     def _open(self, weights: Mapping[str, Array]) -> list[onnxruntime.InferenceSession | None]:
-        opened: list[onnxruntime.InferenceSession | None] = []
-        for segment in self._segments:
-            if not segment.model.graph.node:
-                opened.append(None)
-                continue
-            model = onnx.ModelProto.FromString(segment.model.SerializeToString()) if weights else segment.model
+        return [self._opened(at, segment, weights) for at, segment in enumerate(self._segments)]
+
+    def _opened(self, at: int, segment: _Segment, weights: Mapping[str, Array]) -> onnxruntime.InferenceSession | None:
+        """Return a session of a segment; one with none of these weights stays open for the next time."""
+        graph = segment.model.graph
+        if not graph.node:
+            return None
+        if any(tensor.name in weights for tensor in graph.initializer):
+            model = onnx.ModelProto.FromString(segment.model.SerializeToString())
             _replace(model.graph, weights)
-            opened.append(self._session(model))
-        return opened
+            return self._session(model)
+        if at not in self._clean:
+            self._clean[at] = self._session(segment.model)
+        return self._clean[at]
 
     def _session(self, model: onnx.ModelProto) -> onnxruntime.InferenceSession:
         with refusing(self._name, "opened"):
