@@ -1,6 +1,7 @@
 """Networks made ready for approximate memory in one call."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,15 @@ def test_the_tail_that_was_asked_for_lies_beyond_the_limits() -> None:
     values = stripes(1).inputs
     assert 0.01 < float((values < low).float().mean()) < 0.05
     assert 0.01 < float((values > high).float().mean()) < 0.05
+
+
+def test_fp32_inputs_are_cut_to_less_than_a_flip_makes_of_zero() -> None:
+    made, large = network(), Labelled(10.0 * stripes(1).inputs, stripes(1).labels)
+    few = replace(RECIPE, epochs=1)
+    floats = relearn(made, large, few, lesson=Lesson(0.01), held_out=large)
+    codes = relearn(made, large, few, lesson=Lesson(0.01, "int8"), held_out=large)
+    assert all(-2.0 < low <= high < 2.0 for low, high in floats.values())
+    assert max(high for _, high in codes.values()) > 2.0
 
 
 def test_few_steps_are_small_ones() -> None:
