@@ -6,10 +6,10 @@ fresh errors (`fresh`) or with those of half of the measured modules (`fitted`).
 ONNX files go to `build/train/hardened`, one JSON line for each case to `train/retrain.jsonl`, with the digests of code
 and data.
 
-The tolerable rate keeps one point of the base network's accuracy, so that no recipe gains by learning longer: what is
-lost without errors (on all held-out examples) leaves less for errors, and what is gained leaves no more. It is where
-the mean loss crosses what is left, with fresh uniform errors in all tensors (an estimate: a mapping is shown to keep
-its target by `bench/eden.py`). `seen` and `unseen` are losses against the base on test examples at fixed rates: on the
+Of the base network's accuracy one point may be lost, on held-out examples: what is lost without errors leaves less for
+errors. What a longer training gains leaves more in `within_a_point_ber`, as EDEN counts, and not in `tolerable_ber`,
+so that there no recipe gains by learning longer. Both are where the mean loss crosses what is left, with fresh uniform
+errors in all tensors (estimates: a mapping is shown to keep its target by `bench/eden.py`). `seen` and `unseen` are losses against the base on test examples at fixed rates: on the
 module that the curriculum was given, on others, and on modules as measured that no recipe saw but `fitted`.
 `left_out` are the modules that `fitted` did not see either, brought to fixed rates.
 """
@@ -52,11 +52,11 @@ SPLITS = ("held_out", "test")
 RECIPES = ("none", "faithful", "better")
 ABLATIONS = ("plain", "fixed", "fresh", "fitted")
 
-TARGETS: dict[Precision, dict[str, float]] = {  # bit error rates to train for: about 7 times what base networks bear
-    "fp32": {"lenet": 3e-3, "vgg": 1.6e-3, "resnet": 1.4e-3, "mobilenet": 8e-4, "keywords": 1e-3},
-    "int8": {"lenet": 4.5e-3, "vgg": 2.8e-3, "resnet": 2.8e-3, "mobilenet": 8e-4, "keywords": 2e-3},
+TARGETS: dict[Precision, dict[str, float]] = {  # bit error rates to train for: 3 to 7 times what base networks bear
+    "fp32": {"lenet": 4e-3, "vgg": 2e-3, "resnet": 1.2e-3, "mobilenet": 6e-4, "keywords": 1e-3},
+    "int8": {"lenet": 5e-3, "vgg": 2.8e-3, "resnet": 2.4e-3, "mobilenet": 7e-4, "keywords": 2e-3},
 }
-EPOCHS = {"lenet": 5, "vgg": 6, "resnet": 6, "mobilenet": 3, "keywords": 20}  # in all, of whatever recipe
+EPOCHS = {"lenet": 5, "vgg": 6, "resnet": 6, "mobilenet": 2, "keywords": 12}  # in all, of whatever recipe
 TOP_RATE = 0.004  # of the one cycle of the curriculum: steps as long as those of the better recipe unlearn
 SLOW_IN_BFLOAT16 = ("lenet", "mobilenet")  # small dense layers, depth-wise convolutions
 MOST_STEPS = 6  # of the curriculum
@@ -178,6 +178,7 @@ def judged(case: Case) -> dict[str, object]:
         "test_accuracy": clean(path, case.network, "test"),
         "lost_clean": before,
         "tolerable_ber": judging.tolerable(losses, MAX_LOSS - max(0.0, before)),
+        "within_a_point_ber": judging.tolerable(losses, MAX_LOSS - before),
         "losses": {str(at): float(torch.tensor(each).mean()) for at, each in losses.items()},
         **{kind: {name: lost + loss for name, loss in each.items()} for kind, each in on_modules.items()},
     }
