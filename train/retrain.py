@@ -9,9 +9,10 @@ and data.
 Of the base network's accuracy one point may be lost, on held-out examples: what is lost without errors leaves less for
 errors. What a longer training gains leaves more in `within_a_point_ber`, as EDEN counts, and not in `tolerable_ber`,
 so that there no recipe gains by learning longer. Both are where the mean loss crosses what is left, with fresh uniform
-errors in all tensors (estimates: a mapping is shown to keep its target by `bench/eden.py`). `seen` and `unseen` are losses against the base on test examples at fixed rates: on the
-module that the curriculum was given, on others, and on modules as measured that no recipe saw but `fitted`.
-`left_out` are the modules that `fitted` did not see either, brought to fixed rates.
+errors in all tensors (estimates: a mapping is shown to keep its target by `bench/eden.py`). `seen` and `unseen` are
+losses against the base on test examples at fixed rates: on the module that the curriculum was given, on others, and on
+modules as measured that no recipe saw but `fitted`. `left_out` are the modules that `fitted` did not see either,
+brought to fixed rates.
 """
 
 from __future__ import annotations
