@@ -1,7 +1,8 @@
 """Networks on approximate DRAM: what retraining buys, and the predicted energy and time beside what EDEN published.
 
-Networks like LeNet, VGG, ResNet and MobileNet for Fashion-MNIST, FP32 and INT8, three seeds. Retraining is replayed
-from `train/retrain.jsonl`, which `train/retrain.py` writes; one case is retrained live, and must come out the same.
+Networks like LeNet, VGG, ResNet and MobileNet for Fashion-MNIST and one for spoken keywords, FP32 and INT8, three
+seeds. Rates are counted twice: as EDEN does, within one point of the base network's accuracy, and without what longer
+training gains in accuracy by itself. Retraining is replayed from `train/retrain.jsonl`, which `train/retrain.py` writes; one case is retrained live, and must come out the same.
 Mappings are planned for the base network and for that of the better recipe, on a CPU, a GPU and two accelerators, at
 the sensitivity band of the voltage curve (decision 3): one point of the base network's accuracy may be lost in all,
 without errors and with them. Those of the central curve are shown on 59 modules that nobody saw, and what is delivered
@@ -34,9 +35,10 @@ import numpy as np  # noqa: E402
 from eden_mappings import CENTRAL, KEPT, PUBLISHED, ROOT, SYSTEMS, Key, Record, keep, kept, path  # noqa: E402
 
 LOG = ROOT / "train" / "retrain.jsonl"
-NETWORKS = ("lenet", "vgg", "resnet", "mobilenet")
+NETWORKS = ("lenet", "vgg", "resnet", "mobilenet", "keywords")
 PRECISIONS = ("fp32", "int8")
 SEEDS = (1, 2, 3)
+COUNTS = {"within_a_point_ber": "within one point of the base", "tolerable_ber": "and nothing gained without errors"}
 MAPPED = ("better", "none")
 LIMIT_S = float(os.environ.get("AMBLE_EDEN_LIMIT_S", "1500"))  # after which no further mapping is begun
 SHORT = ("lenet", 1, "int8", "better")
@@ -90,17 +92,17 @@ def of(log: Mapping[Key, Record], network: str, precision: str, seed: int, recip
 
 
 def retraining_targets(log: Mapping[Key, Record]) -> Iterator[document.Target]:
-    """How far the better recipe raises the rate that a network bears, and whether further than the faithful one."""
+    """How far the better recipe raises the rate that a network bears, in both counts."""
     for network, precision, seed in all_cases():
-        rows = [of(log, network, precision, seed, recipe) for recipe in ("none", "faithful", "better")]
-        rates = [None if row is None else float(row["tolerable_ber"]) for row in rows]
-        where = f"{network}, {precision}, seed {seed}"
-        yield document.target(
-            f"{where}: tolerable rate after the better recipe over before",
-            want=">= 5",
-            value=over(rates[2], rates[0]),
-            unit="1",
-        )
+        before, after = (of(log, network, precision, seed, recipe) for recipe in ("none", "better"))
+        for count, said in COUNTS.items():
+            rates = [None if row is None else float(row[count]) for row in (after, before)]
+            yield document.target(
+                f"{network}, {precision}, seed {seed}: rate borne after the better recipe over before, {said}",
+                want=">= 5",
+                value=over(*rates),
+                unit="1",
+            )
 
 
 def unseen_targets(log: Mapping[Key, Record]) -> Iterator[document.Target]:
