@@ -1,0 +1,109 @@
+"""A text classifier and what it bears -> its mappings to approximate memory, shown and tried: for `eden.py`.
+
+MiniLM with a classifier of Reuters R8, as `train/text.py` makes it in `build/text` and logs it in `train/text.jsonl`,
+FP32 and INT8. One point of accuracy may be lost. A module is judged on 50 texts, so it keeps the point only where it
+answers none less; the texts that prove a mapping, those that try it again and those that found its rates are others.
+What lies in reliable memory is said in every row: the table of embeddings is no layer with weights, of which one
+inference reads a row for each token; and of a product of two activations only the first is read from memory here. The
+weights are those published, of one training: there is one seed.
+
+`python bench/eden_text.py` fills what is missing and prints all rows; what is done is kept in `build/eden`.
+"""
+
+from __future__ import annotations
+
+import document
+
+document.on_one_core()
+
+import hashlib  # noqa: E402  after the threads are set
+import json  # noqa: E402
+import math  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+from eden_mappings import KEPT, MAX_LOSS, ROOT, Judge, Record, Shelf, keep, mapped  # noqa: E402
+from onnx import numpy_helper  # noqa: E402
+
+from amble import jobs  # noqa: E402
+from amble.jobs.approximating import Faulty  # noqa: E402
+from amble.measure.accuracy import Examples  # noqa: E402
+from amble.runtimes.faulty_onnx import FaultyOnnx  # noqa: E402
+
+TEXT = ROOT / "build" / "text"
+LOG = ROOT / "train" / "text.jsonl"
+PRECISIONS = ("fp32", "int8")
+NUM_WATCHED, NUM_SHOWN = 100, 50  # texts that show the range of clean values; that judge a module
+
+
+def path(precision: str) -> Path:
+    return TEXT / f"minilm-{precision}.onnx"
+
+
+def replayed(log: Path = LOG) -> dict[str, Record]:
+    """What the log says by precision; the last line counts."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return {row["precision"]: row for row in rows}
+
+
+def kept(precision: str, row: Record, *, deadline_s: float) -> list[Record]:
+    """Return the mappings of a precision, made before or now; none without its file, or where the time is up."""
+    if not path(precision).exists():
+        return []
+    chosen = json.dumps([row["tolerable_ber"], row["tokens_sha256"], MAX_LOSS, NUM_WATCHED, NUM_SHOWN])
+    digest = hashlib.sha256(path(precision).read_bytes() + chosen.encode()).hexdigest()[:16]
+    file = KEPT / f"minilm-1-{precision}-none-{digest}.json"
+    if not file.exists():
+        if time.monotonic() > deadline_s:
+            return []
+        keep(file, list(mapped_network(precision, row, Shelf(file.with_suffix(".shown")))))
+    found: list[Record] = json.loads(file.read_text())
+    return found
+
+
+def mapped_network(precision: str, row: Record, shelf: Shelf) -> Iterator[Record]:
+    head: Record = {"network": "minilm", "precision": precision, "seed": 1, "recipe": "none"}
+    rate = float(row["tolerable_ber"])
+    if rate == 0.0:
+        yield {**head, "system": None, "note": "no rate is borne: nothing to map"}
+        return
+    judge = judged(precision, rate, shelf)
+    more = {"tolerable_ber": rate, "reliable_share": reliable_share(judge.faulty.network)}
+    yield from mapped(judge, {**head, "vendor": "B", "limits": "one", **more}, "B")
+
+
+def judged(precision: str, rate: float, shelf: Shelf) -> Judge:
+    graph = jobs.load(path(precision))
+    faulty = Faulty.of(FaultyOnnx(path(precision)), texts("held_out", 0, NUM_WATCHED))
+    proving, trying = (faulty.on(texts("test", first, NUM_SHOWN)) for first in (1_000, 1_500))
+    flops = sum(each.flops for each in graph.operators)
+    return Judge(shelf, faulty, proving, trying, dict.fromkeys(faulty.types, rate), MAX_LOSS, flops)
+
+
+def texts(part: str, first: int, count: int) -> Examples:
+    with np.load(TEXT / "r8.npz") as stored:
+        names = ("input_ids", "attention_mask")
+        inputs = {name: stored[f"{part}_{name}"][first : first + count] for name in names}
+        return Examples(inputs, stored[f"{part}_labels"][first : first + count])
+
+
+def reliable_share(network: FaultyOnnx) -> float:
+    """Share of the bytes of all constants that no layer reads as weights, and that no error reaches."""
+    every = sum(numpy_helper.to_array(tensor).nbytes for tensor in network.model.graph.initializer)
+    weights = sum(each.nbytes for each in network.weights.values())
+    return 1.0 - float(weights / every)
+
+
+def main() -> None:
+    log = replayed()
+    for precision in sys.argv[1:] or PRECISIONS:
+        rows = kept(precision, log[precision], deadline_s=math.inf) if precision in log else []
+        for row in rows:
+            print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
