@@ -56,3 +56,13 @@ def test_every_layer_s_weights_and_input_are_read() -> None:
     layers = sum(isinstance(each, torch.nn.Conv2d | torch.nn.Linear) for each in network.module.modules())
     assert len(network._weights) == len(network._inputs) == layers
     assert network.num_flips > 4_000
+
+
+def test_the_exact_selector_is_compared_beside_the_usual_one() -> None:
+    ours = injection.Cost("torch", "uniform, transient", 8, 0.1, 0.001, 0.001)
+    theirs = [
+        injection.Cost("MRFI", model, 8, 0.1, own_s, own_s) for model, own_s in (("sparse", 4e-3), ("classic", 0.02))
+    ]
+    exact, usual = injection.beside(ours, theirs)
+    assert (exact.value, usual.value) == (pytest.approx(20.0), pytest.approx(4.0))
+    assert [each.met for each in injection.beside(ours, [])] == [None, None]
