@@ -11,6 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +36,7 @@ DATA = Path(os.environ.get("AMBLE_DATA") or Path(__file__).parents[2] / "shared"
 NUM_TRIALS, NUM_EXAMPLES = 40, 75  # of the curve of losses, at each rate: weights are read anew in every trial
 NUM_TESTED = 500  # in a trial on a module
 RATES = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3, 1.28e-2)  # of the curve of losses
+LOW_RATES = tuple(10.0**decade for decade in range(-9, -3))  # where implausible values stay
 HOPELESS = 0.08  # a mean loss above which higher rates are not tried
 LEAST_ERROR, FORM_ERROR = 0.001, 0.15  # of a mean loss; of the fitted form, as a share of the loss
 AT = (1e-3, 3e-3)  # rates of the comparison on seen and unseen modules
@@ -65,13 +67,20 @@ def clean(path: Path, network: str, split: str) -> float:
     return Faulty(FaultyOnnx(path), every, {}, 0.0).on(every).clean
 
 
-def curve(path: Path, network: str) -> dict[float, list[float]]:
-    """Losses of all trials at each rate, fresh uniform errors in all tensors, every trial on examples of its own."""
+def curve(
+    path: Path, network: str, rates: Sequence[float] = RATES, *, corrected: bool = True
+) -> dict[float, list[float]]:
+    """Losses of all trials at each rate, fresh uniform errors in all tensors, every trial on examples of its own.
+
+    ``corrected``: implausible values become 0. Rates above a hopeless one are not tried.
+    """
     faulty = Faulty.of(FaultyOnnx(path), examples(network, "held_out", slice(NUM_TESTED)))
+    if not corrected:
+        faulty = replace(faulty, bounds={})
     slices = [slice(at * NUM_EXAMPLES, (at + 1) * NUM_EXAMPLES) for at in range(NUM_TRIALS)]
     parts = [faulty.on(examples(network, "held_out", each)) for each in slices]
     losses: dict[float, list[float]] = {}
-    for rate in RATES:
+    for rate in rates:
         losses[rate] = [part.at_rates(dict.fromkeys(part.types, rate), at) for at, part in enumerate(parts)]
         if np.mean(losses[rate]) > HOPELESS:
             break

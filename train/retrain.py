@@ -180,9 +180,15 @@ def judged(case: Case) -> dict[str, object]:
         "lost_clean": before,
         "tolerable_ber": judging.tolerable(losses, MAX_LOSS - max(0.0, before)),
         "within_a_point_ber": judging.tolerable(losses, MAX_LOSS - before),
+        "uncorrected_ber": uncorrected(path, case) if case.recipe == "none" else None,
         "losses": {str(at): float(torch.tensor(each).mean()) for at, each in losses.items()},
         **{kind: {name: lost + loss for name, loss in each.items()} for kind, each in on_modules.items()},
     }
+
+
+def uncorrected(path: Path, case: Case) -> float:
+    """The rate that a network bears where implausible values are left as they are."""
+    return judging.tolerable(judging.curve(path, case.network, judging.LOW_RATES, corrected=False), MAX_LOSS)
 
 
 class Dimms:
