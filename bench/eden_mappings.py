@@ -148,7 +148,7 @@ def examples(network: str, split: str, first: int, count: int) -> Examples:
     """Inputs and labels of a network's data set: held_out, or test."""
     part = slice(first, first + count)
     if network == "keywords":
-        from keywords import spoken  # of `train`: clips are made once, and need torch
+        from keywords import spoken  # type: ignore[import-not-found]  # of `train`, as it needs torch
 
         found, labels = spoken(split)
     else:

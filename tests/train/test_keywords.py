@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import warnings
+from collections.abc import Callable
 from itertools import chain, combinations
 from pathlib import Path
 from types import ModuleType
@@ -14,26 +13,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+Script = Callable[[str], ModuleType]
+
 speaks = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not here")
 
 
 @pytest.fixture
-def keywords(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "train")
-    import keywords as module
-
-    return module
+def keywords(script: Script) -> ModuleType:
+    return script("keywords")
 
 
 @pytest.fixture
-def hardened(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    pytest.importorskip("onnxscript")
-    root = Path(__file__).parents[2]
-    monkeypatch.setattr(sys, "path", [str(root / "train"), str(root / "bench"), *sys.path])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch warns of what it imports itself
-        import hardened as module
-    return module
+def hardened(script: Script) -> ModuleType:
+    return script("hardened")
 
 
 @speaks

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,19 +15,13 @@ DATA = Path(__file__).parents[3] / "shared" / "data" / "chang2016_dram_latency"
 
 @pytest.fixture
 def judging(retrain: ModuleType) -> ModuleType:
-    module: ModuleType = retrain.judging
-    return module
+    found: ModuleType = retrain.judging
+    return found
 
 
 @pytest.fixture
-def retrain(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    pytest.importorskip("onnxscript")
-    root = Path(__file__).parents[2]
-    monkeypatch.setattr(sys, "path", [str(root / "train"), str(root / "bench"), *sys.path])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch warns of what it imports itself
-        import retrain as module
-    return module
+def retrain(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("retrain")
 
 
 def test_a_rate_is_borne_until_the_loss_takes_all_that_is_left(judging: ModuleType) -> None:

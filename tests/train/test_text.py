@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,14 +15,8 @@ TABLE = "Category\tText\nd\tstring\nclass\t\nearn\tprofit rose \nacq\tfirm buys 
 
 
 @pytest.fixture
-def text(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    pytest.importorskip("onnxscript")
-    root = Path(__file__).parents[2]
-    monkeypatch.setattr(sys, "path", [str(root / "train"), str(root / "bench"), *sys.path])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch warns of what it imports itself
-        import text as module
-    return module
+def text(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("text")
 
 
 def test_lines_below_the_head_are_topics_and_texts(text: ModuleType) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -12,13 +12,9 @@ torch = pytest.importorskip("torch")
 
 
 @pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    pytest.importorskip("onnxscript")
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "train")
+def train(script: Callable[[str], ModuleType]) -> ModuleType:
     torch.set_num_threads(1)
-    import train as module
-
-    return module
+    return script("train")
 
 
 def noise(train: ModuleType, count: int = 256) -> object:
