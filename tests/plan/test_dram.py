@@ -120,6 +120,16 @@ def test_energy_is_counted_beside_the_ratings() -> None:
     assert plan.method == "exact"
 
 
+def test_of_mappings_that_need_the_same_one_serves_whatever_is_read_how_often() -> None:
+    alike = [Partition(f"p{p}", 40, (setting(0.0, 1.0), setting(1e-5, 0.6), setting(1e-3, 0.5))) for p in range(8)]
+    for seed in range(6):
+        reads = np.random.default_rng(seed).uniform(1.0, 50.0, 9)
+        plan = assign([Stored(f"t{at}", 4, 1e-4, float(read)) for at, read in enumerate(reads)], alike)
+        assert {each.partition for each in plan.placed} == {"p0"}
+        assert plan.method == "exact"
+        assert plan.energy_j == pytest.approx(0.6 * (5.0 + reads.sum()))
+
+
 def test_partitions_without_a_tenant_count_nowhere() -> None:
     pair = [Partition(name, 10, (setting(0.0, 1.0), setting(1e-3, 0.5))) for name in ("one", "other")]
     plan = assign([Stored("t", 4, 1e-2, 100.0)], pair)
