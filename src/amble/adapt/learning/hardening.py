@@ -8,6 +8,7 @@ enough to learn to live with them; where there are not, the limits are wide, and
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +24,12 @@ from amble.adapt.learning.retrain import Averaged, robust, weight_limits
 from amble.adapt.learning.training import Distillation, Epoch, Labelled, Prepare, Recipe, as_stored
 from amble.adapt.learning.unreliable import FreshErrors, Precision, Unreliable, ranges, stores
 
-__all__ = ["ENOUGH_STEPS", "Lesson", "as_tensors", "cut_inputs", "harden", "relearn", "top_rate"]
+__all__ = ["BELOW_TWO", "ENOUGH_STEPS", "Lesson", "as_tensors", "cut_inputs", "harden", "relearn", "top_rate"]
 
 ENOUGH_STEPS = 1_000  # to learn to live with tight limits
 _TOP_RATE, _GENTLE_RATE = 0.01, 0.004  # of learning
-_BELOW_TWO = float(np.nextafter(np.float32(2), np.float32(0)))
-"""What FP32 inputs are cut to: a flip of its highest exponent bit makes 2 of a zero, which is then not plausible."""
+BELOW_TWO = float(np.nextafter(np.float32(2), np.float32(0)))
+"""Flipping the highest exponent bit of an FP32 zero makes 2: not plausible where inputs are cut below it."""
 _RISE = 16.0  # of the bit error rate while retraining
 _NUM_WATCHED = 1_000  # inputs, for the ranges
 
@@ -38,14 +39,15 @@ class Lesson:
     """What a network is retrained for, and how: its bit error rate, and the values that are left.
 
     ``tail``: the share of a layer's inputs, on either side, that is cut. ``spreads``: where weights are clipped, in
-    root mean squares. ``taught``: the share of the loss that compares with the network as it was. A checkpoint is
-    continued.
+    root mean squares. ``ceiling``: where FP32 inputs are cut at the latest. ``taught``: the share of the loss that
+    compares with the network as it was. A checkpoint is continued.
     """
 
     ber: float
     precision: Precision = "fp32"
     tail: float = 0.003
     spreads: float = 2.0
+    ceiling: float = BELOW_TWO
     taught: float = 0.0
     prepare: Prepare = as_stored
     checkpoint: Path | None = None
@@ -77,7 +79,7 @@ def harden(
     """
     lesson = Lesson(ber, precision)
     if recipe.epochs * (len(data) // recipe.batch) < ENOUGH_STEPS:
-        lesson = replace(lesson, tail=1e-3, spreads=4.0, taught=0.8)
+        lesson = replace(lesson, tail=1e-3, spreads=4.0, ceiling=math.inf, taught=0.8)
     return cut_inputs(network, relearn(network, data, recipe, lesson=lesson, held_out=held_out, on_epoch=on_epoch))
 
 
@@ -95,7 +97,8 @@ def relearn(
     batches = (prepare(part, None) for part in data.inputs[:_NUM_WATCHED].split(recipe.batch))
     limits = ranges(network, batches, tail=lesson.tail)
     if lesson.precision == "fp32":
-        limits = {name: (max(low, -_BELOW_TWO), min(high, _BELOW_TWO)) for name, (low, high) in limits.items()}
+        most = lesson.ceiling
+        limits = {name: (max(low, -most), min(high, most)) for name, (low, high) in limits.items()}
     how = stores(network, limits, lesson.precision, cut=True, asymmetric=True)
     rising = Averaged(lesson.ber / _RISE, lesson.ber, weight_limits(network, spreads=lesson.spreads))
     if lesson.taught:
