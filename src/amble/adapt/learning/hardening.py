@@ -24,7 +24,7 @@ from amble.adapt.learning.retrain import Averaged, robust, weight_limits
 from amble.adapt.learning.training import Distillation, Epoch, Labelled, Prepare, Recipe, as_stored
 from amble.adapt.learning.unreliable import FreshErrors, Precision, Unreliable, ranges, stores
 
-__all__ = ["BELOW_TWO", "ENOUGH_STEPS", "Lesson", "as_tensors", "cut_inputs", "harden", "relearn", "top_rate"]
+__all__ = ["BELOW_TWO", "ENOUGH_STEPS", "Lesson", "as_tensors", "cut_inputs", "gentle", "harden", "relearn", "top_rate"]
 
 ENOUGH_STEPS = 1_000  # to learn to live with tight limits
 _TOP_RATE, _GENTLE_RATE = 0.01, 0.004  # of learning
@@ -58,6 +58,11 @@ class Lesson:
             raise ValueError(f"a bit error rate to retrain for lies between 0 and 0.5, not {self.ber}")
 
 
+def gentle(lesson: Lesson) -> Lesson:
+    """Return a lesson that leaves a network more as it is, for few steps or few examples."""
+    return replace(lesson, tail=1e-3, spreads=4.0, ceiling=math.inf, taught=0.8)
+
+
 def top_rate(num_steps: int) -> float:
     """Return the highest rate of learning in a run of so many steps."""
     return _TOP_RATE if num_steps >= ENOUGH_STEPS else _GENTLE_RATE
@@ -79,7 +84,7 @@ def harden(
     """
     lesson = Lesson(ber, precision)
     if recipe.epochs * (len(data) // recipe.batch) < ENOUGH_STEPS:
-        lesson = replace(lesson, tail=1e-3, spreads=4.0, ceiling=math.inf, taught=0.8)
+        lesson = gentle(lesson)
     return cut_inputs(network, relearn(network, data, recipe, lesson=lesson, held_out=held_out, on_epoch=on_epoch))
 
 
