@@ -2,11 +2,11 @@
 
 MiniLM with a classifier of Reuters R8, as `train/text.py` makes it in `build/text` and logs it in `train/text.jsonl`,
 FP32 and INT8. One point of accuracy may be lost. A module is judged on 100 texts, so it keeps the point where it
-answers at most one less. (On 50, where a single text at the border decides, mappings that were proven kept the point in
-62 and 80 % of trials on texts 1,500 to 1,550; those from 1,700 on try them since.) The texts that prove a mapping, those
-that try it again and those that found its rates are others. What lies in reliable memory is said in every row: the
-table of embeddings is no layer with weights, of which one inference reads a row for each token; and of a product of two
-activations only the first is read from memory here. The weights are those published, of one training: there is one
+answers at most one less. (On 50, where a single text at the border decides, mappings that were proven kept the point
+in 62 and 80 % of trials on texts 1,500 to 1,550; those from 1,700 on try them since.) The texts that prove a mapping,
+those that try it again and those that found its rates are others. What lies in reliable memory is said in every row:
+the table of embeddings is no layer with weights, of which one inference reads a row for each token; and of a product of
+two activations only the first is read from memory here. The weights are those published, of one training: there is one
 seed.
 
 `python bench/eden_text.py` fills what is missing and prints all rows; what is done is kept in `build/eden`.
