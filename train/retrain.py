@@ -24,7 +24,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import argparse
 import hashlib
 import json
-import math
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -61,7 +60,6 @@ TARGETS: dict[Precision, dict[str, float]] = {  # bit error rates to train for: 
 EPOCHS = {"lenet": 5, "vgg": 6, "resnet": 6, "mobilenet": 2, "keywords": 16}  # in all, of whatever recipe
 TOP_RATE = 0.004  # of the one cycle of the curriculum: steps as long as those of the better recipe unlearn
 SLOW_IN_BFLOAT16 = ("lenet", "mobilenet")  # small dense layers, depth-wise convolutions
-UNCUT = "mobilenet"  # its inputs reach 6: to cut them at 2 cost 0.5 points in FP32
 GENTLY = "keywords"  # few examples: in 16 epochs of the other networks' recipe it lost 0.8 points without errors
 MOST_STEPS = 6  # of the curriculum
 MAX_LOSS = 0.01
@@ -137,8 +135,6 @@ def better(case: Case, network: nn.Module) -> tuple[nn.Module, Limits]:
 def lesson_of(case: Case) -> Lesson:
     prepare = data_of(case.network).prepare
     lesson = Lesson(case.target, case.precision, prepare=prepare, checkpoint=case.path(".part"))
-    if case.network == UNCUT:
-        return replace(lesson, ceiling=math.inf)
     return hardening.gentle(lesson) if case.network == GENTLY else lesson
 
 

@@ -170,6 +170,19 @@ def test_a_mapping_that_fails_on_data_is_tightened_and_then_refused() -> None:
         verified(lambda each: assign(each, [only]), tensors, lambda plan: (False, "lost 5 points"))
 
 
+def test_a_mapping_far_within_its_limits_is_tightened_below_the_rates_that_it_had() -> None:
+    only = Partition("only", 10, (setting(0.0, 1.0), setting(1e-7, 0.8), setting(1e-6, 0.5)))
+    seen: list[float] = []
+
+    def verify(plan: DramPlan) -> tuple[bool, str]:
+        seen.append(plan.placed[0].ber)
+        return plan.placed[0].ber == 0.0, ""
+
+    plan = verified(lambda each: assign(each, [only]), [Stored("t", 4, 1e-2, 10.0)], verify)
+    assert seen == [1e-6, 1e-7, 0.0]
+    assert plan.limits["t"] <= 3e-8
+
+
 def test_too_little_room_and_wrong_numbers_are_refused() -> None:
     small = Partition("small", 3, (setting(0.0, 1.0),))
     with pytest.raises(Refused, match="larger partitions"):

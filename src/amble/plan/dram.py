@@ -86,18 +86,19 @@ def verified(
     shrink: float = 0.3,
     rounds: int = 4,
 ) -> DramPlan:
-    """Plan, and show the mapping on data; where that fails, plan again with all limits times ``shrink``.
+    """Plan, and show the mapping on data; where that fails, plan again within ``shrink`` of the rates it had.
 
     ``verify`` tells whether the mapping keeps its accuracy, and how that was seen. Refused when no round passes: what
     cannot be shown is not delivered.
     """
-    said = ""
-    for attempt in range(rounds):
-        tighter = [replace(each, most_ber=each.most_ber * shrink**attempt) for each in tensors]
+    said, tighter = "", list(tensors)
+    for _ in range(rounds):
         made = plan(tighter)
         passed, said = verify(made)
         if passed:
             return replace(made, verified=said, limits={each.name: each.most_ber for each in tighter})
+        had = {each.tensor: each.ber for each in made.placed}
+        tighter = [replace(each, most_ber=shrink * min(each.most_ber, had[each.name])) for each in tighter]
     raise Refused(f"no mapping kept its accuracy on data in {rounds} rounds ({said}); allow more loss, or retrain")
 
 
