@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from amble.core.errors import Refused
-from amble.measure.tolerance import Judged, Rule, coarse, fine, judge, verify
+from amble.measure.tolerance import Judged, Rule, coarse, fine, judge, on_others, verify
 
 RULE = Rule(max_loss=0.01, resolution=0.001)
 DECADES = (-9.0, -0.3, 0.25)
@@ -110,3 +110,21 @@ def test_impossible_rules_are_wrong_arguments() -> None:
             Rule(**{"max_loss": 0.01, "resolution": 0.001, **wrong})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="above 1"):
         fine(Network({"w": 1.0}), {"w": 0.1}, RULE, known={}, seed=0, factor=1.0)
+
+
+def test_trials_that_lose_nothing_keep_the_target_on_any_examples() -> None:
+    assert on_others(np.zeros((59, 100), dtype=np.int8), max_loss=0.0, seed=0) == 1.0
+
+
+def test_one_example_that_is_often_lost_may_be_several_among_others() -> None:
+    lost = np.zeros((60, 100), dtype=np.int8)
+    lost[::2, 7] = 1  # half of the trials lose it: none is beyond one in a hundred
+    assert lost.mean(axis=1).max() <= 0.01
+    shown = on_others(lost, max_loss=0.01, seed=0)
+    assert shown == pytest.approx(1.0 - 0.5 * (1.0 - 2.0 / np.e), abs=0.03)  # half times P(Poisson(1) > 1)
+
+
+def test_what_is_won_makes_up_for_what_is_lost() -> None:
+    lost = np.zeros((20, 200), dtype=np.int8)
+    lost[:, :2], lost[:, 2:6] = 1, -1
+    assert on_others(lost, max_loss=0.01, seed=0) > 0.95
