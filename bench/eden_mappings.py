@@ -1,7 +1,7 @@
 """A retrained network and what it bears -> its mappings to approximate memory, shown and tried: for `eden.py`.
 
-All that takes long is kept in `build/eden`, as soon as it is there, under a digest of the network, of what was found out
-about it and of this file: change a word here when mappings are proven in another way.
+All that takes long is kept in `build/eden`, as soon as it is there, under a digest of the network, of what was found
+out about it and of this file: change a word here when mappings are proven in another way.
 """
 
 from __future__ import annotations
