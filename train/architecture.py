@@ -19,12 +19,8 @@ PIXEL_MEAN, PIXEL_STD = 0.2860, 0.3530  # of the 60,000 training images, scaled 
 class Normalise(nn.Module):
     """[0, 1] pixels -> zero mean, unit variance over the training set."""
 
-    def __init__(self, mean: float = PIXEL_MEAN, std: float = PIXEL_STD) -> None:
-        super().__init__()
-        self.mean, self.std = mean, std
-
     def forward(self, image: Tensor) -> Tensor:
-        return (image - self.mean) * (1.0 / self.std)
+        return (image - PIXEL_MEAN) * (1.0 / PIXEL_STD)
 
 
 def convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:

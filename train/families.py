@@ -86,6 +86,17 @@ def mobilenet() -> nn.Sequential:
     )
 
 
+class Standardise(nn.Module):
+    """[0, 1] pictures -> zero mean and unit variance, where these are the mean and deviation of their set."""
+
+    def __init__(self, mean: float, std: float) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return (picture - self.mean) * (1.0 / self.std)
+
+
 def keywords() -> nn.Sequential:
     """A convolution of 10 x 4 and four depth-wise separable ones, 64 channels: 5.3 M multiply-adds, 0.02 M parameters.
 
@@ -93,7 +104,7 @@ def keywords() -> nn.Sequential:
     """
     first = nn.Conv2d(1, 64, (10, 4), 2, (5, 1), bias=False)
     return nn.Sequential(
-        Normalise(BAND_MEAN, BAND_STD),
+        Standardise(BAND_MEAN, BAND_STD),
         *(nn.Sequential(first, nn.BatchNorm2d(64)), nn.ReLU()),
         *(layer for _ in range(4) for layer in _separable(64)),
         *_head(64),
