@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,13 +62,17 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One promised number beside what was found; `met` is None where it was not measured, which counts as missed."""
+    """One promised number beside what was found; `met` is None where it was not measured, which counts as missed.
+
+    `cause`: why it was missed and what was tried, where that is known; empty where it was met.
+    """
 
     target: str
     unit: str
     want: str
     value: float | None
     met: bool | None
+    cause: str = ""
 
 
 def options(name: str, description: str | None, argv: Sequence[str] | None = None) -> Options:
@@ -83,10 +88,10 @@ def options(name: str, description: str | None, argv: Sequence[str] | None = Non
     return Options(name=name, quick=given.quick, json=given.json, out=given.out, data=data)
 
 
-def target(name: str, *, want: str, value: SupportsFloat | None, unit: str) -> Target:
+def target(name: str, *, want: str, value: SupportsFloat | None, unit: str, cause: str = "") -> Target:
     """Compare `value` with a `want` such as "<= 0.001"; a value of None or not finite was not measured.
 
-    Raises ValueError for a `want` that is not a comparison and a number.
+    `cause` is told where the target is missed. Raises ValueError for a `want` that is not a comparison and a number.
     """
     sign, _, bound = want.partition(" ")
     if sign not in _COMPARE or not bound:
@@ -94,7 +99,8 @@ def target(name: str, *, want: str, value: SupportsFloat | None, unit: str) -> T
     number = None if value is None else float(value)
     if number is None or not math.isfinite(number):
         return Target(target=name, unit=unit, want=want, value=None, met=None)
-    return Target(target=name, unit=unit, want=want, value=number, met=_COMPARE[sign](number, float(bound)))
+    met = _COMPARE[sign](number, float(bound))
+    return Target(target=name, unit=unit, want=want, value=number, met=met, cause="" if met else cause)
 
 
 def document(options: Options, results: Iterable[Record], targets: Iterable[Target]) -> dict[str, object]:
@@ -105,9 +111,14 @@ def document(options: Options, results: Iterable[Record], targets: Iterable[Targ
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "gpu": _gpu()},
         "quick": options.quick,
         "results": [dict(record) for record in results],
-        "targets": [asdict(one) for one in targets],
+        "targets": [_told(one) for one in targets],
     }
     return cast("dict[str, object]", _plain(found))
+
+
+def _told(one: Target) -> Record:
+    """Return a target as a record, without a cause where there is none."""
+    return {name: value for name, value in asdict(one).items() if name != "cause" or value}
 
 
 def finish(options: Options, results: Iterable[Record], targets: Iterable[Target]) -> None:
@@ -217,8 +228,14 @@ def _table(made: Record) -> str:
     head = f"{made['name']}{' (quick)' if made['quick'] else ''} on {machine['cpu']}, {machine['cores']} cores"
     blocks = [_columns(group) for group in _same_columns(results)]
     marks = {True: "met", False: "MISSED", None: "not measured"}
-    goals = [{**one, "met": marks[cast("bool | None", one["met"])]} for one in targets]
-    return "\n\n".join([head, *blocks, *([_columns(goals)] if goals else [])])
+    goals = [
+        {name: value for name, value in one.items() if name != "cause"}
+        | {"met": marks[cast("bool | None", one["met"])]}
+        for one in targets
+    ]
+    causes = Counter(str(one["cause"]) for one in targets if "cause" in one)
+    told = [f"{count} missed: {cause}" for cause, count in causes.items()]
+    return "\n\n".join([head, *blocks, *([_columns(goals)] if goals else []), *told])
 
 
 def _same_columns(records: Iterable[dict[str, object]]) -> list[list[dict[str, object]]]:

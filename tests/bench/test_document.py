@@ -27,6 +27,14 @@ def test_what_was_not_measured_is_not_met(value: float | None) -> None:
     assert found.value is None
 
 
+def test_why_a_target_is_missed_is_told_where_it_is_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    goals = [document.target("gap", want="<= 1", value=value, unit="1", cause="too few") for value in (0.5, 2.0, 3.0)]
+    document.finish(asked(tmp_path), [{"operators": 3}], goals)
+    assert "2 missed: too few" in capsys.readouterr().out
+    written = json.loads((tmp_path / "made" / "search.json").read_text(encoding="utf-8"))
+    assert [one.get("cause") for one in written["targets"]] == [None, "too few", "too few"]
+
+
 @pytest.mark.parametrize("want", ["0.001", "about 3", "<=", "<= few"])
 def test_a_want_that_is_no_comparison_is_refused(want: str) -> None:
     with pytest.raises(ValueError, match=r"want must read|could not convert"):

@@ -121,10 +121,11 @@ def test_one_example_that_is_often_lost_may_be_several_among_others() -> None:
     lost[::2, 7] = 1  # half of the trials lose it: none is beyond one in a hundred
     assert lost.mean(axis=1).max() <= 0.01
     shown = on_others(lost, max_loss=0.01, seed=0)
-    assert shown == pytest.approx(1.0 - 0.5 * (1.0 - 2.0 / np.e), abs=0.03)  # half times P(Poisson(1) > 1)
+    none = np.exp(np.exp(-1.0) - 1.0)  # P(Poisson(Poisson(1)) = 0); of 1 it is this over e
+    assert shown == pytest.approx(1.0 - 0.5 * (1.0 - none * (1.0 + 1.0 / np.e)), abs=0.03)
 
 
 def test_what_is_won_makes_up_for_what_is_lost() -> None:
     lost = np.zeros((20, 200), dtype=np.int8)
     lost[:, :2], lost[:, 2:6] = 1, -1
-    assert on_others(lost, max_loss=0.01, seed=0) > 0.95
+    assert on_others(lost, max_loss=0.01, seed=0) > 0.9

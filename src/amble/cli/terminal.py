@@ -95,7 +95,7 @@ def reporting(terminal: Terminal) -> Iterator[None]:
     except (amble.AmbleError, ValueError) as error:
         _fail(terminal, error, 2)
     except KeyboardInterrupt:
-        terminal.note("amble: interrupted; clocks were put back, and what was measured is kept")
+        terminal.note("amble: interrupted; clocks are as they were found, and what was measured is kept")
         sys.exit(130)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -27,6 +27,7 @@ __all__ = ["Faulty", "halves", "on_module", "proof", "proven", "trials"]
 
 _MARGIN = 0.25  # of the range of clean values, on either side
 _SHOWN_SHARE, _CONFIDENCE = 0.95, 0.95
+_OTHERS_SHARE = 0.97  # an estimate, without a confidence: of 40 modules 38 or more should keep the target
 
 Bools = NDArray[np.bool_]
 Answers = NDArray[np.int8]
@@ -135,7 +136,7 @@ def proven(
     """Do as ``proof`` does, and return what every module lost, too.
 
     Beside the modules, the examples are a sample: the share of fresh modules that keep the target on as many others is
-    estimated from the same trials, and must be as high.
+    estimated from the same trials, and must be a little higher.
     """
     answers: list[Answers] = []
 
@@ -155,7 +156,7 @@ def proven(
         f"on as many examples drawn again {others:.1%} do"
     )
     shown = Proof(network.clean, len(network.examples), max_loss, found.losses)
-    return min(found.share_low, others) >= _SHOWN_SHARE - 1e-9, said, shown
+    return found.share_low >= _SHOWN_SHARE - 1e-9 and others >= _OTHERS_SHARE, said, shown
 
 
 def trials(plan: DramPlan, *, network: Faulty, profile: MemoryProfile, num: int, seed: int) -> list[float]:

@@ -167,13 +167,16 @@ def verify(trial: Trial, rates: Rates, *, max_loss: float, share: float, confide
 
 
 def on_others(lost: NDArray[np.int8], *, max_loss: float, seed: int, draws: int = 1_000) -> float:
-    """Estimate the share of trials that keep the target on as many other examples, by drawing examples again.
+    """Estimate the share of trials that keep the target on as many other examples, by drawing examples again, twice.
 
     ``lost`` [trial, example] is 1 where a right answer was lost, -1 where one was won, and 0. Where the few examples at
     the border of two classes are answered wrong now and then, other sets hold more of them, or fewer (Efron, 1979).
+    These are such a set themselves: the first draw is of sets they may stand for, the second of others like those.
     """
     num = lost.shape[1]
-    counts = np.random.default_rng(seed).multinomial(num, np.full(num, 1.0 / num), size=draws)
+    generator = np.random.default_rng(seed)
+    like_these = generator.multinomial(num, np.full(num, 1.0 / num), size=draws) / num
+    counts = generator.multinomial(num, like_these)
     return float(np.mean(lost.astype(np.float64) @ counts.T / num <= max_loss + 1e-9))
 
 

@@ -62,12 +62,12 @@ def assign(
     programme = _Programme.of(tensors, partitions, least_saved_s)
     found = programme.solve(time_limit_s)
     plans = [] if found.choice is None else [_plan(tensors, partitions, found.choice, found.bound_j, found.method)]
-    refused = Refused(f"no mapping saves {least_saved_s:g} s within the error rates borne; ask for less time")
+    refused = Refused(f"no mapping within the room and the rates borne saves {least_saved_s:g} s; ask for less time")
     for simple in (greedy, algorithm_1):
         try:
             plan = simple(tensors, partitions)
         except Refused as error:
-            refused = error
+            refused = refused if least_saved_s else error
             continue
         if plan.saved_s >= least_saved_s:
             plans.append(replace(plan, lower_bound_j=min(found.bound_j, plan.energy_j)))
@@ -75,7 +75,7 @@ def assign(
         raise refused
     least_j = min(plan.energy_j for plan in plans)
     alike = [plan for plan in plans if plan.energy_j <= least_j * (1.0 + _ROUNDING)]
-    return replace(alike[-1], method=alike[0].method)
+    return replace(alike[-1], method=alike[0].method)  # the programme's, since it showed that none needs less
 
 
 def verified(
