@@ -58,7 +58,7 @@ def test_what_no_layer_reads_as_weights_is_in_reliable_memory(tmp_path: Path) ->
 
 @pytest.mark.skipif(not (eden_text.TEXT / "r8.npz").exists(), reason="the texts are not here")
 def test_texts_that_prove_try_and_find_are_others() -> None:
-    parts = [("held_out", 0, 600), ("test", 1_000, eden_text.NUM_SHOWN), ("test", 1_500, eden_text.NUM_SHOWN)]
+    parts = [("held_out", 0, 600), ("test", *eden_text.PROVING), ("test", *eden_text.TRYING)]
     seen = [{row.tobytes() for row in eden_text.texts(*part).inputs["input_ids"]} for part in parts]
     assert all(seen)
     assert all(not one & other for at, one in enumerate(seen) for other in seen[:at])

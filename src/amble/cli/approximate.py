@@ -28,7 +28,13 @@ __all__ = ["dram"]
     show_default=True,
     help="Bit errors at low voltage over the lower bound that is known: 1, 10 or 100.",
 )
-@click.option("--examples", type=click.IntRange(min=50), default=200, show_default=True, help="Most, in each half.")
+@click.option(
+    "--examples",
+    type=click.IntRange(min=50),
+    default=200,
+    show_default=True,
+    help="Most that find rates; three times as many verify.",
+)
 @click.option("--fine", is_flag=True, help="Find a rate for each tensor; takes long.")
 @click.option(
     "--retrain",

@@ -91,12 +91,12 @@ def dram(
 
     ``dram`` names the chips whose currents count, ``module`` the modules whose errors do, ``system`` what is around
     them. ``factor``: bit errors over the lower bound that voltage data give (1, 10 or 100). ``fine`` finds a rate for
-    each tensor, and takes long. One half of the examples (at most so many each) finds the rates, the other verifies:
-    59 trials with fresh errors clustered on bitlines must all keep the target. ``keep`` is a file in which a stopped
-    search goes on; ``hardened`` one for the network that checks the bounds of its feature maps itself. ``retrain``: so
-    many epochs on examples of which neither half makes use (needs ``hardened`` and the extra ``torch``); what that
-    costs of the accuracy counts as lost. Refused where no mapping can be shown to keep the target, and for data without
-    labels.
+    each tensor, and takes long. One half of the examples (at most so many) finds the rates, the other (at most three
+    times as many) verifies: 59 trials with fresh errors clustered on bitlines must all keep the target. ``keep`` is a
+    file in which a stopped search goes on; ``hardened`` one for the network that checks the bounds of its feature maps
+    itself. ``retrain``: so many epochs on examples of which neither half makes use (needs ``hardened`` and the extra
+    ``torch``); what that costs of the accuracy counts as lost. Refused where no mapping can be shown to keep the
+    target, and for data without labels.
     """
     if not 1.0 <= factor < math.inf:
         raise ValueError(f"--factor is 1 or more, usually 1, 10 or 100, not {factor}")

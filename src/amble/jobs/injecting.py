@@ -18,6 +18,7 @@ from amble.core.memories import MemoryProfile, line_rates
 from amble.core.partitions import DramPlan, Proof
 from amble.measure import tolerance
 from amble.measure.accuracy import Examples
+from amble.measure.tolerance import CONFIDENCE, KEPT_ON_OTHERS, KEPT_SHARE
 from amble.runtimes import hardening
 from amble.runtimes.faults import Bounds, Home, bounds_of
 from amble.runtimes.faulty_onnx import FaultyOnnx
@@ -26,8 +27,7 @@ from amble.runtimes.stored import cut_to
 __all__ = ["Faulty", "halves", "on_module", "proof", "proven", "trials"]
 
 _MARGIN = 0.25  # of the range of clean values, on either side
-_SHOWN_SHARE, _CONFIDENCE = 0.95, 0.95
-_OTHERS_SHARE = 0.97  # an estimate, without a confidence: of 40 modules 38 or more should keep the target
+_VERIFYING = 3  # examples that verify, for each that finds rates: few say little of others
 
 Bools = NDArray[np.bool_]
 Answers = NDArray[np.int8]
@@ -106,18 +106,18 @@ def _right(network: FaultyOnnx, examples: Examples, seed: int) -> Bools:
 
 
 def halves(data: str | Path, name: str, count: int, read: Callable[[], Examples]) -> tuple[Examples, Examples]:
-    """Return examples to find rates with, and others to verify on."""
+    """Return at most ``count`` examples to find rates with, and three times as many others to verify on."""
     if str(data) == "bundled":
         images, labels = bundled.fashion_mnist("held_out")
         first = Examples({name: bundled.model_input(images[:count])}, labels[:count].astype(np.int64))
-        return first, read().rows(0, count)
+        return first, read().rows(0, _VERIFYING * count)
     every = read()
     if every.labels is None:
         raise Refused(f"{data} has no labels, without which no accuracy can be kept; add the array labels")
     half = len(every) // 2
     if half < 50:
         raise Refused(f"{data} has {len(every)} examples; at least 100 are needed, half to find rates, half to verify")
-    return every.rows(0, min(half, count)), every.rows(half, half + min(half, count))
+    return every.rows(0, min(half, count)), every.rows(half, half + min(half, _VERIFYING * count))
 
 
 def proof(
@@ -146,17 +146,17 @@ def proven(
         return float(answers[-1].sum()) / len(network.examples)
 
     found = tolerance.verify(
-        trial, {}, max_loss=max_loss, share=_SHOWN_SHARE, confidence=_CONFIDENCE, seed=seed + 1_000_000
+        trial, {}, max_loss=max_loss, share=KEPT_SHARE, confidence=CONFIDENCE, seed=seed + 1_000_000
     )
     others = tolerance.on_others(np.array(answers), max_loss=max_loss, seed=seed)
     said = (
         f"{found.num_kept} of {found.num_trials} fresh modules keep {max_loss * 100:.3g} points on "
         f"{len(network.examples)} other examples, worst loss {found.worst_loss * 100:.3g} points: "
-        f"at least {found.share_low:.1%} do, with {_CONFIDENCE:.0%} confidence; "
+        f"at least {found.share_low:.1%} do, with {CONFIDENCE:.0%} confidence; "
         f"on as many examples drawn again {others:.1%} do"
     )
     shown = Proof(network.clean, len(network.examples), max_loss, found.losses)
-    return found.share_low >= _SHOWN_SHARE - 1e-9 and others >= _OTHERS_SHARE, said, shown
+    return found.share_low >= KEPT_SHARE - 1e-9 and others >= KEPT_ON_OTHERS, said, shown
 
 
 def trials(plan: DramPlan, *, network: Faulty, profile: MemoryProfile, num: int, seed: int) -> list[float]:

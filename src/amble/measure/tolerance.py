@@ -18,7 +18,26 @@ from scipy.special import betaincinv, stdtrit
 
 from amble.core.errors import Refused
 
-__all__ = ["Judged", "Rule", "Tolerance", "Trial", "Verified", "coarse", "fine", "judge", "on_others", "verify"]
+__all__ = [
+    "CONFIDENCE",
+    "KEPT_ON_OTHERS",
+    "KEPT_SHARE",
+    "Judged",
+    "Rule",
+    "Tolerance",
+    "Trial",
+    "Verified",
+    "coarse",
+    "fine",
+    "judge",
+    "on_others",
+    "verify",
+]
+
+KEPT_SHARE, CONFIDENCE = 0.95, 0.95
+"""Of modules, that keep the target of a mapping to be delivered; and how sure that is."""
+KEPT_ON_OTHERS = 0.97
+"""The same on other examples. An estimate without a confidence: of 40 modules 38 or more should keep the target."""
 
 Trial = Callable[[Mapping[str, float], int], float]
 """Bit error rate of each data type, seed → accuracy lost against the clean network, same examples (0.01: a point)."""
