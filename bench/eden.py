@@ -47,14 +47,14 @@ CAUSES = {  # of what is missed, and what was tried
     "fp32": "correcting implausible values counts as before and is nearly all of it; both formats end where about "
     "0.7 % of values are hit. Tried: cuts below 2, other rates to train for and of learning, distillation, more epochs",
     "int8": "base networks of different seeds bear rates up to 2.3 times apart, retrained ones are nearer together; "
-    "strictly, what longer learning gains does not count. Tried: other rates to train for, tighter limits, other errors",
+    "strictly, what longer learning gains does not count. Tried: other rates to train for, tighter limits",
     "keywords": "12,000 clips teach too little: retraining by itself costs 0.2 to 0.8 points of the one there is. "
     "Tried: gentle limits, distillation, averaged weights, other rates to train for and of learning",
     "curriculum": "the curriculum keeps clean accuracy better, and stops where a step costs too much",
     "saving": "half of a transfer's current is the interface's, which a lowered array supply leaves alone, and no "
     "lower voltage was tested: bench/dram_ceiling.py has the most that could be saved",
     "time": "the system computes or transfers nearly all of the time: shorter waits for rows hardly count",
-    "trials": "examples at the border of two classes: those that prove are a sample. Tried: more of them, bench/proof.py",
+    "trials": "examples at the border of two classes: those that prove are a sample. Tried: more (bench/proof.py)",
 }
 SHORT = ("lenet", 1, "int8", "better")
 LIVE_LIMIT_S = 280.0
