@@ -80,18 +80,22 @@ def kept(key: Key, row: Record, *, deadline_s: float) -> list[Record]:
 
 
 class Shelf:
-    """Numbers that took long to find, kept in a file as soon as they are there."""
+    """What took long to find, kept in a file as soon as it is there."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+        self._known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
 
-    def get(self, key: str, find: Callable[[], float]) -> float:
+    def get(self, key: str, find: Callable[[], Any]) -> Any:
         """Return what is known, or find it."""
         if key not in self._known:
-            self._known[key] = float(find())
+            self._known[key] = find()
             keep(self._file, self._known)
         return self._known[key]
+
+    def count(self, beginning: str) -> int:
+        """Return how many keys begin like this."""
+        return sum(key.startswith(beginning) for key in self._known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +164,22 @@ def mapped(judge: Judge, head: Record, vendor: str) -> Iterator[Record]:
     """Plan for every system and factor; a mapping is shown and tried once, whatever the system, if it is the same."""
     profile = memory.profile(f"vendor{vendor}")
 
-    def proof(plan: DramPlan) -> tuple[bool, str]:
-        def anew() -> float:
-            return approximating.proof(
-                plan, network=judge.proving, profile=profile, max_loss=judge.left, seed=0, on_progress=lambda *_: None
-            )[0]
+    def proof(plan: DramPlan) -> tuple[bool, str | None]:
+        def anew() -> tuple[bool, str | None]:
+            seed = approximating.SEEDS_APART * judge.shelf.count(f"proven {vendor}")
+            proving = approximating.Proving(judge.proving, profile, judge.left, seed)
+            passed, _ = proving(plan)
+            return passed, None if passed else proving.blame(plan)
 
-        return bool(judge.shelf.get(f"proven {vendor} {tenants(plan)}", anew)), ""
+        passed, guilty = judge.shelf.get(f"proven {vendor} {tenants(plan)}", anew)
+        return passed, guilty
 
     def tried(plan: DramPlan) -> float:
         def anew() -> float:
             losses = approximating.trials(plan, network=judge.trying, profile=profile, num=NUM_TRIALS, seed=0)
             return float(np.mean([loss <= judge.left + 1e-9 for loss in losses]))
 
-        return judge.shelf.get(f"tried {vendor} {tenants(plan)}", anew)
+        return float(judge.shelf.get(f"tried {vendor} {tenants(plan)}", anew))
 
     for system in SYSTEMS:
         made = memory.module(CHIP, system)
@@ -207,12 +213,22 @@ def tenants(plan: DramPlan) -> str:
 
 
 def shown(
-    tensors: Sequence[Stored], partitions: Sequence[Partition], plan: DramPlan, proof: Any
+    tensors: Sequence[Stored],
+    partitions: Sequence[Partition],
+    plan: DramPlan,
+    proof: Callable[[DramPlan], tuple[bool, str | None]],
 ) -> tuple[DramPlan, str]:
+    """Return the mapping that was proven, tightened where it had to be; ``plan`` where none was."""
     try:
-        return planning.verified(lambda tighter: planning.assign(tighter, partitions), tensors, proof), "yes"
+        found = planning.verified(
+            lambda tighter: planning.assign(tighter, partitions),
+            tensors,
+            lambda plan: (proof(plan)[0], ""),
+            blame=lambda plan: proof(plan)[1],
+        )
     except Refused:
         return plan, "no"
+    return found, "yes"
 
 
 def figures(plan: DramPlan, duration_s: float) -> Record:

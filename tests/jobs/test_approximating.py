@@ -18,7 +18,7 @@ from amble.cli import main
 from amble.core.errors import Refused
 from amble.core.partitions import DramPlan
 from amble.devices import memory
-from amble.jobs.approximating import Faulty, dram, trials
+from amble.jobs.approximating import Faulty, Proving, dram, trials
 from amble.measure.accuracy import Examples
 from amble.runtimes.faulty_onnx import FaultyOnnx
 
@@ -134,6 +134,19 @@ def test_trials_tell_a_mapping_that_keeps_nothing(model: Path, found: tuple[Dram
     assert min(losses) > 0.05
     clean = replace(found[0], placed=tuple(replace(each, ber=0.0) for each in found[0].placed))
     assert trials(clean, network=unseen(model), profile=memory.profile("vendorB"), num=2, seed=0) == [0.0, 0.0]
+
+
+def test_the_tensor_that_a_proof_fails_by_is_found(model: Path, found: tuple[DramPlan, list[str]]) -> None:
+    for guilty in ("w", "x"):
+        rates = {"w": 1e-7, "x": 1e-7, guilty: 0.4}
+        wrong = replace(found[0], placed=tuple(replace(each, ber=rates[each.tensor]) for each in found[0].placed))
+        proving = Proving(unseen(model), memory.profile("vendorB"), 0.05, 0)
+        passed, said = proving(wrong)
+        assert (passed, said[:7]) == (False, "0 of 1 ")
+        assert proving.blame(wrong) == guilty
+    clean = replace(found[0], placed=tuple(replace(each, ber=0.0) for each in found[0].placed))
+    assert proving(clean)[0]
+    assert proving.blame(clean) is None
 
 
 def test_a_mapping_is_read_back_from_its_file_and_shown(tmp_path: Path, found: tuple[DramPlan, list[str]]) -> None:

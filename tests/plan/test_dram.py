@@ -198,3 +198,21 @@ def test_too_little_room_and_wrong_numbers_are_refused() -> None:
         Partition("p", 4, (setting(1e-6, 1.0),))
     with pytest.raises(ValueError, match="names of their own"):
         assign([Stored("t", 1, 0.1, 1.0)] * 2, [small])
+
+
+def test_the_tensor_to_blame_is_held_to_less_first_and_then_all() -> None:
+    banks = [Partition(name, 10, (setting(0.0, 1.0), setting(1e-6, 0.8), setting(1e-4, 0.5))) for name in "ab"]
+    tensors = [Stored("guilty", 4, 1e-3, 10.0), Stored("good", 4, 1e-3, 10.0)]
+    seen: list[dict[str, float]] = []
+
+    def verify(plan: DramPlan) -> tuple[bool, str]:
+        seen.append({each.tensor: each.ber for each in plan.placed})
+        return seen[-1]["guilty"] == 0.0, ""
+
+    plan = verified(lambda each: assign(each, banks), tensors, verify, blame=lambda plan: "guilty")
+    assert [each["guilty"] for each in seen] == [1e-4, 1e-6, 0.0]
+    assert {each["good"] for each in seen} == {1e-4}
+    assert plan.limits["good"] == 1e-3
+    seen.clear()
+    verified(lambda each: assign(each, banks), tensors, verify, blame=lambda plan: "good", rounds=4)
+    assert [each["guilty"] for each in seen] == [1e-4, 1e-4, 1e-4, 0.0]  # where "good" lives by then

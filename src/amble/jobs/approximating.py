@@ -10,7 +10,7 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from amble.core.dram_energy import Module
 from amble.core.errors import Refused
 from amble.core.files import Format
 from amble.core.memories import MemoryProfile
-from amble.core.partitions import BandEnergy, DramPlan, LayerMemory, Partition, Proof, Setting, Stored
+from amble.core.partitions import BandEnergy, DramPlan, LayerMemory, Partition, Setting, Stored
 from amble.core.variants import Allowance
 from amble.devices import memory
-from amble.jobs.injecting import Faulty, halves, on_module, proof, proven, trials
+from amble.jobs.injecting import SEEDS_APART, Faulty, Proving, halves, on_module, trials
 from amble.jobs.retraining import lesson, retrained
 from amble.measure import tolerance
 from amble.measure.accuracy import Examples
@@ -36,7 +36,9 @@ from amble.runtimes.faulty_onnx import FaultyOnnx
 
 __all__ = [
     "FACTORS",
+    "SEEDS_APART",
     "Faulty",
+    "Proving",
     "band",
     "borne",
     "by_layer",
@@ -44,8 +46,6 @@ __all__ = [
     "halves",
     "on_module",
     "partitions_of",
-    "proof",
-    "proven",
     "stored",
     "trials",
 ]
@@ -115,7 +115,7 @@ def dram(
         keep = None if keep is None else keep.with_name(f"{keep.name}.{retrain}")
     rule = Rule(max_loss=most, resolution=1.0 / len(found))
     bears = borne(network, rule, fine=fine, seed=seed, keep=keep, on_progress=on_progress)
-    proving = _Proving(network.on(judged), profile, most, seed, on_progress)
+    proving = Proving(network.on(judged), profile, most, seed, on_progress)
     plan = _mapped(
         network, bears.rates, made, proving, flops=sum(each.flops for each in graph.operators), factor=factor
     )
@@ -137,38 +137,13 @@ def _after(network: Faulty, learn: Callable[[Path], Path], most: float, judged: 
     return after, most - cost
 
 
-@dataclass(frozen=True, slots=True)
-class _Proving:
-    """Does as ``proof`` does, and keeps what was found."""
-
-    network: Faulty
-    profile: MemoryProfile
-    max_loss: float
-    seed: int
-    on_progress: OnProgress
-    proofs: list[Proof] = field(default_factory=list)
-
-    def __call__(self, plan: DramPlan) -> tuple[bool, str]:
-        """Tell whether a mapping keeps its accuracy, and how that was seen."""
-        passed, said, shown = proven(
-            plan,
-            network=self.network,
-            profile=self.profile,
-            max_loss=self.max_loss,
-            seed=self.seed,
-            on_progress=self.on_progress,
-        )
-        self.proofs.append(shown)
-        return passed, said
-
-
 def _mapped(
-    network: Faulty, rates: Mapping[str, float], made: Module, proving: _Proving, *, flops: float, factor: float
+    network: Faulty, rates: Mapping[str, float], made: Module, proving: Proving, *, flops: float, factor: float
 ) -> DramPlan:
     """Map within these rates, prove it, and say all that a mapping says but the precision."""
     duration_s, tensors = stored(network, rates, made, flops)
     partitions = partitions_of(made, proving.profile, duration_s, factor)
-    plan = planning.verified(lambda each: planning.assign(each, partitions), tensors, proving)
+    plan = planning.verified(lambda each: planning.assign(each, partitions), tensors, proving, blame=proving.blame)
     limited = [replace(each, most_ber=plan.limits[each.name]) for each in tensors]
     return replace(
         by_layer(plan, network, made, duration_s),

@@ -24,9 +24,12 @@ from amble.runtimes.faults import Bounds, Home, bounds_of
 from amble.runtimes.faulty_onnx import FaultyOnnx
 from amble.runtimes.stored import cut_to
 
-__all__ = ["Faulty", "halves", "on_module", "proof", "proven", "trials"]
+__all__ = ["SEEDS_APART", "Faulty", "Proving", "halves", "on_module", "trials"]
 
 _MARGIN = 0.25  # of the range of clean values, on either side
+SEEDS_APART = 100
+"""Between the seeds of two mappings that are proven, so that each is shown on modules of its own."""
+_PROVING, _TRYING = 1_000_000, 2_000_000  # first modules of proofs and of trials, above a seed
 _VERIFYING = 3  # examples that verify, for each that finds rates: few say little of others
 
 Bools = NDArray[np.bool_]
@@ -120,52 +123,70 @@ def halves(data: str | Path, name: str, count: int, read: Callable[[], Examples]
     return every.rows(0, min(half, count)), every.rows(half, half + min(half, _VERIFYING * count))
 
 
-def proof(
-    plan: DramPlan, *, network: Faulty, profile: MemoryProfile, max_loss: float, seed: int, on_progress: OnProgress
-) -> tuple[bool, str]:
-    """Run the mapping on modules that nobody has seen, their errors clustered on bitlines as measured."""
-    passed, said, _ = proven(
-        plan, network=network, profile=profile, max_loss=max_loss, seed=seed, on_progress=on_progress
-    )
-    return passed, said
+@dataclass(frozen=True, slots=True)
+class Proving:
+    """Runs each mapping on modules that nobody has seen, their errors clustered on bitlines as measured.
 
-
-def proven(
-    plan: DramPlan, *, network: Faulty, profile: MemoryProfile, max_loss: float, seed: int, on_progress: OnProgress
-) -> tuple[bool, str, Proof]:
-    """Do as ``proof`` does, and return what every module lost, too.
-
-    Beside the modules, the examples are a sample: the share of fresh modules that keep the target on as many others is
-    estimated from the same trials, and must be a little higher.
+    ``max_loss`` is what may be lost, 0.01 being a point. Beside the modules, the examples are a sample: the share of
+    modules that keep the target on as many others is estimated from the same trials, and must be a little higher.
+    Each mapping has modules of its own. ``proofs`` are kept in their order.
     """
-    answers: list[Answers] = []
 
-    def trial(_: Mapping[str, float], fresh: int) -> float:
-        answers.append(_on_module(plan, network, profile, fresh))
-        on_progress("verifying", len(answers), 59)
-        return float(answers[-1].sum()) / len(network.examples)
+    network: Faulty
+    profile: MemoryProfile
+    max_loss: float
+    first_seed: int
+    on_progress: OnProgress = lambda what, done, total: None
+    proofs: list[Proof] = field(default_factory=list)
 
-    found = tolerance.verify(
-        trial, {}, max_loss=max_loss, share=KEPT_SHARE, confidence=CONFIDENCE, seed=seed + 1_000_000
-    )
-    others = tolerance.on_others(np.array(answers), max_loss=max_loss, seed=seed)
-    said = (
-        f"{found.num_kept} of {found.num_trials} fresh modules keep {max_loss * 100:.3g} points on "
-        f"{len(network.examples)} other examples, worst loss {found.worst_loss * 100:.3g} points: "
-        f"at least {found.share_low:.1%} do, with {CONFIDENCE:.0%} confidence; "
-        f"on as many examples drawn again {others:.1%} do"
-    )
-    shown = Proof(network.clean, len(network.examples), max_loss, found.losses)
-    return found.share_low >= KEPT_SHARE - 1e-9 and others >= KEPT_ON_OTHERS, said, shown
+    def __call__(self, plan: DramPlan) -> tuple[bool, str]:
+        """Tell whether a mapping keeps its accuracy, and how that was seen."""
+        answers: list[Answers] = []
+
+        def trial(_: Mapping[str, float], module: int) -> float:
+            answers.append(_on_module(plan, self.network, self.profile, module))
+            self.on_progress("verifying", len(answers), 59)
+            return float(answers[-1].sum()) / len(self.network.examples)
+
+        seed = self._first_module(len(self.proofs))
+        found = tolerance.verify(trial, {}, max_loss=self.max_loss, share=KEPT_SHARE, confidence=CONFIDENCE, seed=seed)
+        others = tolerance.on_others(np.array(answers), max_loss=self.max_loss, seed=self.first_seed)
+        self.proofs.append(Proof(self.network.clean, len(self.network.examples), self.max_loss, found.losses))
+        said = (
+            f"{found.num_kept} of {found.num_trials} fresh modules keep {self.max_loss * 100:.3g} points on "
+            f"{len(self.network.examples)} other examples, worst loss {found.worst_loss * 100:.3g} points: "
+            f"at least {found.share_low:.1%} do, with {CONFIDENCE:.0%} confidence; "
+            f"on as many examples drawn again {others:.1%} do"
+        )
+        return found.share_low >= KEPT_SHARE - 1e-9 and others >= KEPT_ON_OTHERS, said
+
+    def blame(self, plan: DramPlan) -> str | None:
+        """Return the tensor whose errors cost the last plan most, on the module that lost most; None if none did.
+
+        It is found by halving: the half of the tensors goes on whose errors alone lose more.
+        """
+        module = self._first_module(len(self.proofs) - 1) + int(np.argmax(self.proofs[-1].losses))
+        left = [each for each in plan.placed if each.ber > 0.0]
+        while len(left) > 1:
+            parts = left[: len(left) // 2], left[len(left) // 2 :]
+            plans = [replace(plan, placed=tuple(part)) for part in parts]
+            lost = [int(_on_module(each, self.network, self.profile, module).sum()) for each in plans]
+            if max(lost) <= 0:
+                return None
+            left = parts[int(np.argmax(lost))]
+        return left[0].tensor if left else None
+
+    def _first_module(self, number: int) -> int:
+        return self.first_seed + _PROVING + SEEDS_APART * number
 
 
 def trials(plan: DramPlan, *, network: Faulty, profile: MemoryProfile, num: int, seed: int) -> list[float]:
     """Return the accuracy lost on ``num`` fresh modules [trial], on the examples that ``network`` holds.
 
     Give examples that neither the rates nor the proof have seen (``network.on(examples)``), and a seed whose modules
-    they have not seen: those of `proof` start at its seed plus 1,000,000.
+    they have not seen: those of `Proving` start at its seed plus 1,000,000.
     """
-    return [on_module(plan, network, profile, seed + 2_000_000 + trial) for trial in range(num)]
+    return [on_module(plan, network, profile, seed + _TRYING + trial) for trial in range(num)]
 
 
 def on_module(plan: DramPlan, network: Faulty, profile: MemoryProfile, module: int) -> float:

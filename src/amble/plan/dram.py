@@ -83,22 +83,28 @@ def verified(
     tensors: Sequence[Stored],
     verify: Callable[[DramPlan], tuple[bool, str]],
     *,
+    blame: Callable[[DramPlan], str | None] = lambda plan: None,
     shrink: float = 0.3,
-    rounds: int = 4,
+    rounds: int = 8,
 ) -> DramPlan:
     """Plan, and show the mapping on data; where that fails, plan again within ``shrink`` of the rates it had.
 
-    ``verify`` tells whether the mapping keeps its accuracy, and how that was seen. Refused when no round passes: what
-    cannot be shown is not delivered.
+    ``verify`` tells whether the mapping keeps its accuracy, and how that was seen. In the first half of the rounds only
+    the tensor to ``blame`` for a failure is held to less, then (or where none is) all of them. Refused when no round
+    passes: what cannot be shown is not delivered.
     """
     said, tighter = "", list(tensors)
-    for _ in range(rounds):
+    for turn in range(rounds):
         made = plan(tighter)
         passed, said = verify(made)
         if passed:
             return replace(made, verified=said, limits={each.name: each.most_ber for each in tighter})
         had = {each.tensor: each.ber for each in made.placed}
-        tighter = [replace(each, most_ber=shrink * min(each.most_ber, had[each.name])) for each in tighter]
+        guilty = blame(made) if turn < rounds // 2 else None
+        tighter = [
+            replace(each, most_ber=shrink * min(each.most_ber, had[each.name])) if guilty in (None, each.name) else each
+            for each in tighter
+        ]
     raise Refused(f"no mapping kept its accuracy on data in {rounds} rounds ({said}); allow more loss, or retrain")
 
 
