@@ -25,6 +25,7 @@ import time  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import eden_mappings  # noqa: E402
 import numpy as np  # noqa: E402
 from eden_mappings import KEPT, MAX_LOSS, ROOT, Judge, Record, Shelf, keep, mapped  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
@@ -38,7 +39,7 @@ TEXT = ROOT / "build" / "text"
 LOG = ROOT / "train" / "text.jsonl"
 PRECISIONS = ("fp32", "int8")
 NUM_WATCHED = 100  # texts that show the range of clean values
-PROVING, TRYING = (1_000, 600), (1_700, 300)  # the first text and how many: that prove a mapping, that try it again
+PROVING, TRYING = (1_000, 600), (1_850, 300)  # the first text and how many: that prove a mapping, that try it again
 
 
 def path(precision: str) -> Path:
@@ -56,7 +57,8 @@ def kept(precision: str, row: Record, *, deadline_s: float) -> list[Record]:
     if not path(precision).exists():
         return []
     chosen = json.dumps([row["tolerable_ber"], row["tokens_sha256"], MAX_LOSS, NUM_WATCHED, PROVING, TRYING])
-    digest = hashlib.sha256(path(precision).read_bytes() + chosen.encode()).hexdigest()[:16]
+    how = Path(eden_mappings.__file__).read_bytes()
+    digest = hashlib.sha256(path(precision).read_bytes() + how + chosen.encode()).hexdigest()[:16]
     file = KEPT / f"minilm-1-{precision}-none-{digest}.json"
     if not file.exists():
         if time.monotonic() > deadline_s:

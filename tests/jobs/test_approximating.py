@@ -71,7 +71,7 @@ def test_a_mapping_saves_energy_is_shown_on_data_and_says_what_it_rests_on(found
     plan, _ = found
     assert 0.1 < plan.saving < 0.5
     assert plan.energy_j == pytest.approx(plan.lower_bound_j, rel=1e-3)
-    assert plan.verified.startswith("59 of 59 fresh modules keep 5 points on 200 other examples")
+    assert plan.verified.startswith("72 of 72 fresh modules of typical error rates keep 5 points on 200 ")
     words = " ".join(plan.labels)
     for needed in ("predicted", "ddr3-vendorB", "10 times the lower bound", "DDR4", "assumed"):
         assert needed in words
@@ -171,7 +171,7 @@ def test_the_command_maps_saves_and_shows(model: Path, data: Path, tmp_path: Pat
     given = ["dram", str(model), "--data", str(data), "--max-loss", "5pt", "--system", "tpu"]
     done = CliRunner().invoke(main, [*given, "-o", str(tmp_path / "plan.json"), "--json"])
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["verified"].startswith("59 of 59")
+    assert json.loads(done.stdout)["verified"].startswith("72 of 72")
     shown = CliRunner().invoke(main, ["show", str(tmp_path / "plan.json")])
     assert "Mapping to approximate memory" in shown.stdout
     assert (tmp_path / "plan.json.part").exists()
@@ -190,7 +190,7 @@ def test_what_the_plan_says_of_layers_adds_up(found: tuple[DramPlan, list[str]])
     assert plan.band[1].energy_j == pytest.approx(plan.energy_j, rel=1e-6)
     assert plan.band[0].energy_j <= plan.band[1].energy_j <= plan.band[2].energy_j
     assert plan.proof is not None
-    assert len(plan.proof.losses) == 59
+    assert len(plan.proof.losses) == 72
     assert max(plan.proof.losses) <= plan.proof.max_loss == 0.05
     assert set(plan.limits) == {"w", "x"}
     assert all(each.ber <= plan.limits[each.tensor] for each in plan.placed)

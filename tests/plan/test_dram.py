@@ -171,7 +171,7 @@ def test_a_mapping_that_fails_on_data_is_tightened_and_then_refused() -> None:
 
 
 def test_a_mapping_far_within_its_limits_is_tightened_below_the_rates_that_it_had() -> None:
-    only = Partition("only", 10, (setting(0.0, 1.0), setting(1e-7, 0.8), setting(1e-6, 0.5)))
+    only = Partition("only", 10, (setting(0.0, 1.0), setting(0.0, 0.9), setting(1e-7, 0.8), setting(1e-6, 0.5)))
     seen: list[float] = []
 
     def verify(plan: DramPlan) -> tuple[bool, str]:
@@ -201,7 +201,8 @@ def test_too_little_room_and_wrong_numbers_are_refused() -> None:
 
 
 def test_the_tensor_to_blame_is_held_to_less_first_and_then_all() -> None:
-    banks = [Partition(name, 10, (setting(0.0, 1.0), setting(1e-6, 0.8), setting(1e-4, 0.5))) for name in "ab"]
+    safe = (setting(0.0, 1.0), setting(0.0, 0.9))
+    banks = [Partition(name, 10, (*safe, setting(1e-6, 0.8), setting(1e-4, 0.5))) for name in "ab"]
     tensors = [Stored("guilty", 4, 1e-3, 10.0), Stored("good", 4, 1e-3, 10.0)]
     seen: list[dict[str, float]] = []
 
@@ -216,3 +217,9 @@ def test_the_tensor_to_blame_is_held_to_less_first_and_then_all() -> None:
     seen.clear()
     verified(lambda each: assign(each, banks), tensors, verify, blame=lambda plan: "good", rounds=4)
     assert [each["guilty"] for each in seen] == [1e-4, 1e-4, 1e-4, 0.0]  # where "good" lives by then
+
+
+def test_a_mapping_that_saves_nothing_is_not_delivered() -> None:
+    only = Partition("only", 10, (setting(0.0, 1.0), setting(1e-6, 0.8)))
+    with pytest.raises(Refused, match="no mapping saves energy"):
+        verified(lambda each: assign(each, [only]), [Stored("t", 4, 1e-9, 10.0)], lambda plan: (True, ""))

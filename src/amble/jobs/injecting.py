@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,7 +28,7 @@ from amble.runtimes.stored import cut_to
 __all__ = ["SEEDS_APART", "Faulty", "Proving", "halves", "on_module", "trials"]
 
 _MARGIN = 0.25  # of the range of clean values, on either side
-SEEDS_APART = 100
+SEEDS_APART = 1_000
 """Between the seeds of two mappings that are proven, so that each is shown on modules of its own."""
 _PROVING, _TRYING = 1_000_000, 2_000_000  # first modules of proofs and of trials, above a seed
 _VERIFYING = 3  # examples that verify, for each that finds rates: few say little of others
@@ -53,12 +54,11 @@ class Faulty:
     @classmethod
     def of(cls, network: FaultyOnnx, examples: Examples) -> Faulty:
         """Watch the clean network: floating-point tensors get bounds from what it does, or are cut to by itself."""
-        values = {**network.observe(examples.inputs), **network.weights}
         limits = cut_to(network.model)
         bounds = {
             name: Bounds(*limits[name], "zero") if name in limits else bounds_of(each, margin=_MARGIN, mode="zero")
-            for name, each in values.items()
-            if np.issubdtype(each.dtype, np.floating)
+            for name, each in {**network.extremes(examples.inputs), **network.weights}.items()
+            if _floating(each.dtype)
         }
         return cls(network, examples, bounds, 0.0).on(examples)
 
@@ -102,10 +102,20 @@ class Faulty:
         return self.loss({name: (DramErrors(Uniform(1.0, rate)), 0) for name, rate in rates.items()}, seed)
 
 
+def _floating(dtype: np.dtype[Any]) -> bool:
+    return np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16"  # which is none of numpy's own
+
+
 def _right(network: FaultyOnnx, examples: Examples, seed: int) -> Bools:
+    """Answer as many examples at once as memory is meant to hold → which answers are right [example]."""
     assert examples.labels is not None
-    scores = next(iter(network.run(examples.inputs, seed).values()))
-    return np.asarray(scores.reshape(len(examples), -1).argmax(axis=1) == examples.labels)
+    once = network.examples_at_once(examples.inputs)
+    found = []
+    for read, start in enumerate(range(0, len(examples), once)):
+        part = examples.rows(start, start + once)
+        scores = next(iter(network.run(part.inputs, seed, read=read).values()))
+        found.append(scores.reshape(len(part), -1).argmax(axis=1) == part.labels)
+    return np.concatenate(found)
 
 
 def halves(data: str | Path, name: str, count: int, read: Callable[[], Examples]) -> tuple[Examples, Examples]:
@@ -129,7 +139,8 @@ class Proving:
 
     ``max_loss`` is what may be lost, 0.01 being a point. Beside the modules, the examples are a sample: the share of
     modules that keep the target on as many others is estimated from the same trials, and must be a little higher.
-    Each mapping has modules of its own. ``proofs`` are kept in their order.
+    Each mapping has modules of its own, of the typical error rates of their vendor, and more of them the more mappings
+    failed before: one that passes by chance is as rare as if there had been one attempt. ``proofs`` are kept in order.
     """
 
     network: Faulty
@@ -137,6 +148,7 @@ class Proving:
     max_loss: float
     first_seed: int
     on_progress: OnProgress = lambda what, done, total: None
+    failed_before: int = 0
     proofs: list[Proof] = field(default_factory=list)
 
     def __call__(self, plan: DramPlan) -> tuple[bool, str]:
@@ -145,18 +157,20 @@ class Proving:
 
         def trial(_: Mapping[str, float], module: int) -> float:
             answers.append(_on_module(plan, self.network, self.profile, module))
-            self.on_progress("verifying", len(answers), 59)
+            self.on_progress("verifying", len(answers), needed)
             return float(answers[-1].sum()) / len(self.network.examples)
 
         seed = self._first_module(len(self.proofs))
-        found = tolerance.verify(trial, {}, max_loss=self.max_loss, share=KEPT_SHARE, confidence=CONFIDENCE, seed=seed)
+        confidence = tolerance.confidence_of(self.failed_before + len(self.proofs))
+        needed = tolerance.num_needed(KEPT_SHARE, confidence)
+        found = tolerance.verify(trial, {}, max_loss=self.max_loss, share=KEPT_SHARE, confidence=confidence, seed=seed)
         others = tolerance.on_others(np.array(answers), max_loss=self.max_loss, seed=self.first_seed)
         self.proofs.append(Proof(self.network.clean, len(self.network.examples), self.max_loss, found.losses))
         said = (
-            f"{found.num_kept} of {found.num_trials} fresh modules keep {self.max_loss * 100:.3g} points on "
-            f"{len(self.network.examples)} other examples, worst loss {found.worst_loss * 100:.3g} points: "
-            f"at least {found.share_low:.1%} do, with {CONFIDENCE:.0%} confidence; "
-            f"on as many examples drawn again {others:.1%} do"
+            f"{found.num_kept} of {found.num_trials} fresh modules of typical error rates keep "
+            f"{self.max_loss * 100:.3g} points on {len(self.network.examples)} other examples, "
+            f"worst loss {found.worst_loss * 100:.3g} points: at least {found.share_low:.1%} do, "
+            f"with {CONFIDENCE:.0%} confidence; on as many examples drawn again {others:.1%} do"
         )
         return found.share_low >= KEPT_SHARE - 1e-9 and others >= KEPT_ON_OTHERS, said
 

@@ -28,8 +28,10 @@ __all__ = [
     "Trial",
     "Verified",
     "coarse",
+    "confidence_of",
     "fine",
     "judge",
+    "num_needed",
     "on_others",
     "verify",
 ]
@@ -170,19 +172,38 @@ def fine(
 def verify(trial: Trial, rates: Rates, *, max_loss: float, share: float, confidence: float, seed: int) -> Verified:
     """Run as many fresh trials as it takes to show that this share of them keeps the target; stop at the first miss.
 
-    Without a miss in n trials the share is at least (1 - confidence)^(1/n): 59 trials for 95 % at 95 %.
+    Without a miss in n trials the share is at least (1 - confidence)^(1/n).
     """
-    if not 0.0 < share < 1.0 or not 0.0 < confidence < 1.0:
-        raise ValueError("share and confidence lie between 0 and 1")
-    wanted = math.ceil(math.log1p(-confidence) / math.log(share))
     losses: list[float] = []
-    for number in range(wanted):
+    for number in range(num_needed(share, confidence)):
         losses.append(trial(rates, seed + number))
         if losses[-1] > max_loss:
             break
     kept = sum(loss <= max_loss for loss in losses)
     low = float(betaincinv(kept, len(losses) - kept + 1, 1.0 - confidence)) if kept else 0.0
     return Verified(len(losses), kept, low, max(losses), tuple(losses))
+
+
+def num_needed(share: float, confidence: float) -> int:
+    """Return how many trials must all keep the target to show that this share does.
+
+    >>> num_needed(0.95, 0.95)
+    59
+    """
+    if not 0.0 < share < 1.0 or not 0.0 < confidence < 1.0:
+        raise ValueError("share and confidence lie between 0 and 1")
+    return math.ceil(math.log1p(-confidence) / math.log(share))
+
+
+def confidence_of(attempt: int) -> float:
+    """Return how sure each of several attempts must be, so that all of them together are as sure as ``CONFIDENCE``.
+
+    Half of what is left of the risk goes to each.
+
+    >>> round(confidence_of(0), 4), round(confidence_of(1), 4)
+    (0.975, 0.9875)
+    """
+    return 1.0 - (1.0 - CONFIDENCE) / 2.0 ** (attempt + 1)
 
 
 def on_others(lost: NDArray[np.int8], *, max_loss: float, seed: int, draws: int = 1_000) -> float:

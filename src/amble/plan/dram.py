@@ -91,11 +91,13 @@ def verified(
 
     ``verify`` tells whether the mapping keeps its accuracy, and how that was seen. In the first half of the rounds only
     the tensor to ``blame`` for a failure is held to less, then (or where none is) all of them. Refused when no round
-    passes: what cannot be shown is not delivered.
+    passes, or what is left saves nothing: what cannot be shown is not delivered.
     """
     said, tighter = "", list(tensors)
     for turn in range(rounds):
         made = plan(tighter)
+        if made.saving <= _ROUNDING:
+            break  # all at its ratings, which needs no proof and is no mapping to deliver
         passed, said = verify(made)
         if passed:
             return replace(made, verified=said, limits={each.name: each.most_ber for each in tighter})
@@ -105,7 +107,8 @@ def verified(
             replace(each, most_ber=shrink * min(each.most_ber, had[each.name])) if guilty in (None, each.name) else each
             for each in tighter
         ]
-    raise Refused(f"no mapping kept its accuracy on data in {rounds} rounds ({said}); allow more loss, or retrain")
+    why = f"kept its accuracy on data in {turn + 1} rounds ({said})" if said else "saves energy within the rates borne"
+    raise Refused(f"no mapping {why}; allow more loss, or retrain")
 
 
 @dataclass(frozen=True, slots=True)

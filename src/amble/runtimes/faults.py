@@ -42,8 +42,8 @@ class Home:
     """Where a tensor lives: its memory's errors, its first bit address there, and what a load finds implausible.
 
     ``every_value`` says that values without an error are checked too, as hardware does. Where the clean values are
-    known to lie within the bounds (weights), checking those hit gives the same, sooner. ``each_example``: examples
-    (the first axis) go through the same addresses one after the other, as they do when requests are answered singly.
+    known to lie within the bounds (weights), checking those hit gives the same, sooner. ``each_example``: examples go
+    through the same addresses one after the other, as they do when requests are answered singly.
     """
 
     errors: DramErrors
@@ -169,17 +169,27 @@ class Injector:
         return _Prepared(wanted, fixed, tuple(made))
 
     def corrupt(
-        self, array: Array, name: str, home: Home, seed: int, *, read: int = 0, flips: Flips | None = None
+        self,
+        array: Array,
+        name: str,
+        home: Home,
+        seed: int,
+        *,
+        read: int = 0,
+        num_examples: int | None = None,
+        flips: Flips | None = None,
     ) -> Changed:
         """Change one C-contiguous array in place into what a read of it finds → how to undo that.
 
-        ``flips``: what this seed and read flip, where ``ahead`` has drawn it.
+        ``num_examples`` is how many it holds one after the other, its first axis if that is not given. ``flips``: what
+        this seed and read flip, where ``ahead`` has drawn it.
         """
         if not array.flags.c_contiguous:
             raise ValueError(f"{name} must be C-contiguous to have its bits flipped in place")
         flat = array.reshape(-1)
         if flips is None:
-            weak = self.weak_cells(home, 8 * flat.nbytes, len(array) if home.each_example else 1)
+            repeats = (num_examples or len(array)) if home.each_example else 1
+            weak = self.weak_cells(home, 8 * flat.nbytes, repeats)
             positions = home.errors.flips(weak, flat.view(np.uint8), key_of(seed, name, read))
             flips = Flips.of(positions, flat.itemsize)
         words, hit = flat.view(flips.masks.dtype), flips.words

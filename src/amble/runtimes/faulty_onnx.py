@@ -30,17 +30,22 @@ __all__ = ["FaultyOnnx"]
 
 Array = npt.NDArray[Any]
 
+_MEMORY_BYTES = 2**30  # of feature maps, that examples answered together may take
 _PACKED = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """Nodes from one cut to the next: what it takes and gives, and which given tensors are then read from memory."""
+    """Nodes from one cut to the next: what it takes and gives, which given tensors are then read from memory.
+
+    ``later`` are all that its successors need.
+    """
 
     model: onnx.ModelProto
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     cut: tuple[str, ...]
+    later: frozenset[str]
 
 
 class FaultyOnnx:
@@ -56,6 +61,7 @@ class FaultyOnnx:
         self.layers: tuple[Layer, ...] = layers(self.model)
         self.injector = Injector()
         self.num_flips = 0
+        self._at_once: int | None = None
         self._cuts: tuple[str, ...] = ()
         self._segments = _segments(self.model, ())
         self._sessions: list[onnxruntime.InferenceSession | None] = []
@@ -95,6 +101,7 @@ class FaultyOnnx:
     def run(self, inputs: Mapping[str, Array], seed: int, *, read: int = 0) -> dict[str, Array]:
         """Compute the outputs of one batch, its feature maps read with the errors of this seed and read."""
         known: dict[str, Array] = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+        num_examples = len(next(iter(known.values())))
         self.num_flips = 0
         self._sessions = self._sessions or self._open({})
         for segment, session in zip(self._segments, self._sessions, strict=True):
@@ -102,10 +109,13 @@ class FaultyOnnx:
                 given = {name: known[name] for name in segment.inputs}
                 with refusing(self._name, "run on these inputs"):
                     known |= zip(segment.outputs, session.run(list(segment.outputs), given), strict=True)
+                known = {name: value for name, value in known.items() if name in segment.later}
             for name in segment.cut:
                 known[name] = np.array(known[name], order="C") if name in inputs else np.ascontiguousarray(known[name])
                 home = self._feature_homes[name]
-                self.num_flips += self.injector.corrupt(known[name], name, home, seed, read=read).num_flips
+                self.num_flips += self.injector.corrupt(
+                    known[name], name, home, seed, read=read, num_examples=num_examples
+                ).num_flips
         return {value.name: known[value.name] for value in self.model.graph.output}
 
     def observe(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -118,6 +128,26 @@ class FaultyOnnx:
         session = self._session(model)
         found = dict(zip([value.name for value in session.get_outputs()], session.run(None, dict(inputs)), strict=True))
         return {name: found[name] if name in found else np.asarray(inputs[name]) for name in wanted}
+
+    def examples_at_once(self, inputs: Mapping[str, Array]) -> int:
+        """Return how many examples may be answered together: as the network's input says, else as memory allows."""
+        if self._at_once is None:
+            dims = self.model.graph.input[0].type.tensor_type.shape.dim
+            if dims and dims[0].HasField("dim_value"):
+                self._at_once = max(1, int(dims[0].dim_value))
+            else:
+                one = self.observe({name: value[:1] for name, value in inputs.items()})
+                self._at_once = max(1, _MEMORY_BYTES // max(sum(value.nbytes for value in one.values()), 1))
+        return self._at_once
+
+    def extremes(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the least and the greatest clean value of the feature map of every layer [2], for bounds."""
+        once, found = self.examples_at_once(inputs), dict[str, Array]()
+        for start in range(0, len(next(iter(inputs.values()))), once):
+            for name, value in self.observe({n: each[start : start + once] for n, each in inputs.items()}).items():
+                ends = [value.min(), value.max(), *found.get(name, ())]
+                found[name] = np.array([min(ends), max(ends)], value.dtype)
+        return found
 
     def hardened(self, weights: Mapping[str, Array]) -> onnx.ModelProto:
         """Return the model with these weights in place of its own."""
@@ -208,7 +238,7 @@ def _segment(
     )
     part = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     part.functions.extend(model.functions)
-    return _Segment(part, inputs, outputs, cut)
+    return _Segment(part, inputs, outputs, cut, frozenset(needed | set(cut)))
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
