@@ -186,7 +186,7 @@ def mapped(judge: Judge, head: Record, vendor: str) -> Iterator[Record]:
         made = memory.module(CHIP, system)
         duration_s, tensors = approximating.stored(judge.faulty, judge.rates, made, judge.flops)
         for factor in FACTORS:
-            partitions = approximating.partitions_of(made, profile, duration_s, factor)
+            partitions = approximating.Memories(made, profile, factor).partitions(duration_s)
             plan, verified, share = planning.assign(tensors, partitions), "not asked", None
             simple = planning.algorithm_1(tensors, partitions).energy_j, planning.greedy(tensors, partitions).energy_j
             ratios = [plan.energy_j / energy_j for energy_j in simple]

@@ -18,7 +18,7 @@ from amble.cli import main
 from amble.core.errors import Refused
 from amble.core.partitions import DramPlan
 from amble.devices import memory
-from amble.jobs.approximating import Faulty, Proving, dram, trials
+from amble.jobs.approximating import Faulty, Memories, Proving, dram, halves, trials
 from amble.measure.accuracy import Examples
 from amble.runtimes.faulty_onnx import FaultyOnnx
 
@@ -237,3 +237,33 @@ def test_a_negative_seed_is_a_wrong_argument(model: Path, data: Path) -> None:
     done = CliRunner().invoke(main, ["dram", str(model), "--data", str(data), "--seed", "-1", "--dry-run"])
     assert done.exit_code == 2
     assert "--seed" in done.output
+
+
+def test_worse_modules_have_more_errors_and_save_no_more() -> None:
+    made, profile = memory.module("ddr4-2400", "cpu"), memory.profile("vendorB")
+    typical, worse = (Memories(made, profile, 10.0, spreads).partitions(1e-3)[0].settings for spreads in (0.0, 2.0))
+    assert worse[0] == typical[0]
+    rates = {each.point: each.ber for each in typical}
+    assert all(each.ber >= rates[each.point] for each in worse)
+    assert any(each.ber > 5.0 * rates[each.point] for each in worse)
+    assert "2 standard deviations worse than typical" in " ".join(Memories(made, profile, 10.0, 2.0).labels(1e-3))
+
+
+def test_a_file_that_is_sorted_by_label_finds_and_verifies_with_all_labels(data: Path, tmp_path: Path) -> None:
+    with np.load(data) as arrays:
+        order = np.argsort(arrays["labels"], kind="stable")
+        every = Examples({"x": arrays["x"][order]}, arrays["labels"][order])
+    found, judged = halves(tmp_path / "sorted.npz", "x", 100, lambda: every)
+    assert len(found) == 100
+    assert {*found.labels.tolist()} == {*judged.labels.tolist()} == {0, 1, 2, 3}  # type: ignore[union-attr]
+    assert not {row.tobytes() for row in found.inputs["x"]} & {row.tobytes() for row in judged.inputs["x"]}
+
+
+def test_a_mapping_says_what_loads_must_take_for_implausible(found: tuple[DramPlan, list[str]]) -> None:
+    assert {*found[0].bounds} == {"w", "x"}
+    assert all(low < high for low, high in found[0].bounds.values())
+
+
+def test_nothing_to_lose_is_refused(model: Path, data: Path) -> None:
+    with pytest.raises(Refused, match="allow a little"):
+        mapped(model, data, max_loss="0pt")

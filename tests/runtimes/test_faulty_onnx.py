@@ -222,3 +222,79 @@ def test_torch_flips_the_same_bits_and_is_clean_afterwards(network: Path) -> Non
     np.testing.assert_allclose(faulty.module(torch.from_numpy(IMAGES)).detach(), plain(network), rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="no layers third"):
         FaultyTorch(Small(), weights={"third": home(0.1)}, inputs={})
+
+
+def saved(path: Path, nodes: list[onnx.NodeProto], shape: list[object], weights: dict[str, tuple[int, ...]]) -> Path:
+    """A network from "x" to "y" with random weights."""
+    stored = [
+        numpy_helper.from_array(RANDOM.normal(0, 0.5, each).astype(np.float32), name) for name, each in weights.items()
+    ]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    graph = helper.make_graph(
+        nodes, "made", [given], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], stored
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+def test_extremes_are_those_of_all_examples_also_one_at_a_time(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = FaultyOnnx(network).observe({"image": IMAGES})
+    for most_bytes in (2**30, 1):
+        monkeypatch.setattr("amble.runtimes.faulty_onnx._MEMORY_BYTES", most_bytes)
+        faulty = FaultyOnnx(network)
+        assert faulty.examples_at_once({"image": IMAGES}) == max(1, most_bytes // (4 * (2 * 64 + 2 * 256)))
+        for name, ends in faulty.extremes({"image": IMAGES}).items():
+            assert ends.tolist() == [seen[name].min(), seen[name].max()]
+
+
+def test_a_network_for_one_example_answers_one_at_a_time(tmp_path: Path) -> None:
+    path = saved(tmp_path / "one.onnx", [helper.make_node("Gemm", ["x", "w"], ["y"])], [1, 6], {"w": (6, 3)})
+    assert FaultyOnnx(path).examples_at_once({"x": np.zeros((40, 6), np.float32)}) == 1
+
+
+def test_every_example_of_a_reshaped_tensor_goes_through_the_same_addresses(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["rows"], value_ints=[-1, 4]),
+        helper.make_node("Reshape", ["x", "rows"], ["tokens"]),
+        helper.make_node("Gemm", ["tokens", "w"], ["y"]),
+    ]
+    path = saved(tmp_path / "tokens.onnx", nodes, ["n", 6, 4], {"w": (4, 3)})
+    place = Home(DramErrors(Uniform(0.004, 1.0), module=3), each_example=True)
+    x = np.repeat(RANDOM.normal(0, 1, (1, 6, 4)), 20, axis=0).astype(np.float32)
+    scores = FaultyOnnx(path, {"tokens": place}).run({"x": x}, 0)["y"].reshape(20, 6, 3)
+    clean = FaultyOnnx(path).run({"x": x}, 0)["y"].reshape(20, 6, 3)
+    np.testing.assert_array_equal(scores, np.repeat(scores[:1], 20, axis=0))  # the same of every example
+    changed = np.abs(scores[0] - clean[0]).max(axis=1) > 1e-6
+    assert 0 < changed.sum() < 6  # tokens have addresses of their own
+
+
+def test_an_operator_that_onnx_does_not_know_is_refused_in_words(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["a"]),
+        helper.make_node("FastGelu", ["a"], ["b"], domain="com.microsoft"),
+        helper.make_node("Gemm", ["b", "w"], ["y"]),
+    ]
+    path = saved(tmp_path / "own.onnx", nodes, ["n", 4], {"w": (4, 4)})
+    with pytest.raises(Refused, match="operators of ONNX alone"):
+        FaultyOnnx(path, {"x": home(0.0), "b": home(0.0)})
+
+
+def test_what_a_branch_makes_itself_is_not_asked_of_segments_before(tmp_path: Path) -> None:
+    def branch(name: str, kind: str) -> onnx.GraphProto:
+        nodes = [helper.make_node(kind, ["b"], [f"{name}_inner"]), helper.make_node("Neg", [f"{name}_inner"], [name])]
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
+
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Gemm", ["b", "w"], ["c"]),
+        helper.make_node("Constant", [], ["yes"], value=numpy_helper.from_array(np.array(True))),
+        helper.make_node("If", ["yes"], ["d"], then_branch=branch("t", "Abs"), else_branch=branch("e", "Exp")),
+        helper.make_node("Add", ["c", "d"], ["y"]),
+    ]
+    path = saved(tmp_path / "branches.onnx", nodes, ["n", 4], {"w": (4, 4)})
+    x = RANDOM.normal(0, 1, (5, 4)).astype(np.float32)
+    (wanted,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    found = FaultyOnnx(path, {"x": home(0.0), "b": home(0.0)}).run({"x": x}, 0)["y"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)

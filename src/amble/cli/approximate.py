@@ -29,6 +29,13 @@ __all__ = ["dram"]
     help="Bit errors at low voltage over the lower bound that is known: 1, 10 or 100.",
 )
 @click.option(
+    "--spreads",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Map for a module so many standard deviations worse than the vendor's typical one.",
+)
+@click.option(
     "--examples",
     type=click.IntRange(min=50),
     default=200,
@@ -57,6 +64,7 @@ def dram(
     system: str,
     max_loss: str,
     factor: float,
+    spreads: float,
     examples: int,
     fine: bool,
     retrain: int,
@@ -67,8 +75,8 @@ def dram(
     """Find which tensors of MODEL may live in approximate DRAM, and what energy that would save.
 
     Bit errors are injected for real, and the mapping is shown to keep its accuracy on examples and modules it was not
-    made with, or refused. Energy and time are predicted: nothing changes this machine's memory. An interrupted search
-    goes on where it stopped when it is called again with the same -o.
+    made with, or refused. Energy and time are predicted: nothing changes this machine's memory. The rates that an
+    interrupted search has found are used again when it is called with the same -o.
     """
     if terminal.dry_run:
         terminal.would(f"inject errors into {model} and map it to {chips} with errors of {module}")
@@ -83,6 +91,7 @@ def dram(
             system=system,
             max_loss=max_loss,
             factor=factor,
+            spreads=spreads,
             examples=examples,
             fine=fine,
             retrain=retrain,

@@ -107,9 +107,10 @@ class DramPlan:
 
     ``lower_bound_j``: no mapping within the limits needs less. ``verified`` says how the mapping was shown to keep
     its accuracy ("" where nobody looked); ``labels`` name every source of errors, currents and assumptions. ``limits``
-    are the highest bit error rates that tensors were found to bear, ``layers`` what each moves, at ``precision``;
-    ``held_w`` and ``nominal_held_w`` [W] hold the partitions in use. ``band`` has the energies of the mappings that
-    other factors of bit errors over their lower bound would give.
+    are the highest bit error rates that tensors are held to, ``bounds`` what loads of them must make 0 (values outside
+    low to high, and NaN), ``layers`` what each moves, at ``precision``; ``held_w`` and ``nominal_held_w`` [W] hold the
+    partitions in use. ``band`` has the energies of the mappings that other factors of bit errors over their lower bound
+    would give, which were not shown on data.
     """
 
     placed: tuple[Placed, ...]
@@ -128,6 +129,7 @@ class DramPlan:
     nominal_held_w: float = 0.0
     band: tuple[BandEnergy, ...] = ()
     proof: Proof | None = None
+    bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def saving(self) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,14 +38,13 @@ __all__ = [
     "FACTORS",
     "SEEDS_APART",
     "Faulty",
+    "Memories",
     "Proving",
-    "band",
     "borne",
     "by_layer",
     "dram",
     "halves",
     "on_module",
-    "partitions_of",
     "stored",
     "trials",
 ]
@@ -79,6 +78,7 @@ def dram(
     system: str = "cpu",
     max_loss: str = "1pt",
     factor: float = 10.0,
+    spreads: float = 0.0,
     examples: int = 200,
     fine: bool = False,
     retrain: int = 0,
@@ -90,16 +90,19 @@ def dram(
     """Find the error rates a network bears, map its tensors to partitions, and show the mapping on other data.
 
     ``dram`` names the chips whose currents count, ``module`` the modules whose errors do, ``system`` what is around
-    them. ``factor``: bit errors over the lower bound that voltage data give (1, 10 or 100). ``fine`` finds a rate for
-    each tensor, and takes long. One half of the examples (at most so many) finds the rates, the other (at most three
-    times as many) verifies: 59 trials with fresh errors clustered on bitlines must all keep the target. ``keep`` is a
-    file in which a stopped search goes on; ``hardened`` one for the network that checks the bounds of its feature maps
-    itself. ``retrain``: so many epochs on examples of which neither half makes use (needs ``hardened`` and the extra
-    ``torch``); what that costs of the accuracy counts as lost. Refused where no mapping can be shown to keep the
+    them. ``factor``: bit errors over the lower bound that voltage data give (1, 10 or 100); ``spreads``: standard
+    deviations by which a module is worse than the vendor's typical one. ``fine`` finds a rate for each tensor, and
+    takes long. One half of the examples (at most so many) finds the rates, the other (at most three times as many)
+    verifies: 72 modules or more, their errors clustered on bitlines, must all keep the target. ``keep`` is a file for
+    the rates that a stopped search has found; ``hardened`` one for the network that checks the bounds of its feature
+    maps itself. ``retrain``: so many epochs on examples of which neither half makes use (needs ``hardened`` and the
+    extra ``torch``); what that costs of the accuracy counts as lost. Refused where no mapping can be shown to keep the
     target, and for data without labels.
     """
     if not 1.0 <= factor < math.inf:
         raise ValueError(f"--factor is 1 or more, usually 1, 10 or 100, not {factor}")
+    if not 0.0 <= spreads < math.inf:
+        raise ValueError(f"--spreads is 0 or more standard deviations, not {spreads}")
     if retrain and hardened is None:
         raise Refused("a retrained network needs a file to be written to: name one with --hardened")
     keep = None if keep is None else Path(keep)
@@ -113,12 +116,15 @@ def dram(
         learn = partial(retrained, Path(graph.source), given, epochs=retrain, seed=seed, on_progress=on_progress)
         network, most = _after(network, learn, most, judged)
         keep = None if keep is None else keep.with_name(f"{keep.name}.{retrain}")
+    if most <= 0.0:
+        raise Refused(
+            f"a loss of {max_loss} allows nothing, which no number of examples shows; allow a little, as 0.1pt"
+        )
     rule = Rule(max_loss=most, resolution=1.0 / len(found))
     bears = borne(network, rule, fine=fine, seed=seed, keep=keep, on_progress=on_progress)
     proving = Proving(network.on(judged), profile, most, seed, on_progress)
-    plan = _mapped(
-        network, bears.rates, made, proving, flops=sum(each.flops for each in graph.operators), factor=factor
-    )
+    memories = Memories(made, profile, factor, spreads)
+    plan = _mapped(network, bears.rates, memories, proving, flops=sum(each.flops for each in graph.operators))
     if hardened is not None:
         files.write_bytes(hardened, network.hardened().SerializeToString())
     return replace(plan, precision=graph.precision)
@@ -138,18 +144,19 @@ def _after(network: Faulty, learn: Callable[[Path], Path], most: float, judged: 
 
 
 def _mapped(
-    network: Faulty, rates: Mapping[str, float], made: Module, proving: Proving, *, flops: float, factor: float
+    network: Faulty, rates: Mapping[str, float], memories: Memories, proving: Proving, *, flops: float
 ) -> DramPlan:
     """Map within these rates, prove it, and say all that a mapping says but the precision."""
-    duration_s, tensors = stored(network, rates, made, flops)
-    partitions = partitions_of(made, proving.profile, duration_s, factor)
+    duration_s, tensors = stored(network, rates, memories.made, flops)
+    partitions = memories.partitions(duration_s)
     plan = planning.verified(lambda each: planning.assign(each, partitions), tensors, proving, blame=proving.blame)
     limited = [replace(each, most_ber=plan.limits[each.name]) for each in tensors]
     return replace(
-        by_layer(plan, network, made, duration_s),
+        by_layer(plan, network, memories.made, duration_s),
         proof=proving.proofs[-1],
-        band=band(limited, made, proving.profile, duration_s),
-        labels=_labels(made, proving.profile, factor, duration_s),
+        band=memories.band(limited, duration_s),
+        labels=memories.labels(duration_s),
+        bounds={name: (each.low, each.high) for name, each in network.bounds.items()},
     )
 
 
@@ -208,38 +215,63 @@ def stored(network: Faulty, rates: Mapping[str, float], made: Module, flops: flo
     return max(flops / system.flops_hz, num_bytes / system.bandwidth_bytes_hz), tensors
 
 
-def partitions_of(made: Module, profile: MemoryProfile, duration_s: float, factor: float) -> list[Partition]:
-    """Offer every bank at every point that was measured and has errors few enough."""
-    size = made.size_bytes // _NUM_PARTITIONS
-    partitions = []
-    for bank in range(_NUM_PARTITIONS):
-        settings: list[Setting] = []
-        for point in profile.points():
-            rate = profile.ber(point, bank, ones=0.5, factor=factor)
-            if rate > _MOST_BER or (settings and point == settings[0].point):
-                continue
-            ratio = point.voltage_ratio
-            settings.append(
-                Setting(
+@dataclass(frozen=True, slots=True)
+class Memories:
+    """A module of chips with their currents, and the modules whose errors it is taken to have.
+
+    ``factor``: bit errors at low voltage over their lower bound; ``spreads``: standard deviations worse than typical.
+    """
+
+    made: Module
+    profile: MemoryProfile
+    factor: float = 10.0
+    spreads: float = 0.0
+
+    def partitions(self, duration_s: float) -> list[Partition]:
+        """Offer every bank at every point that was measured and has errors few enough, for so long an inference."""
+        return [
+            Partition(f"bank{bank}", self.made.size_bytes // _NUM_PARTITIONS, tuple(self._settings(bank, duration_s)))
+            for bank in range(_NUM_PARTITIONS)
+        ]
+
+    def _settings(self, bank: int, duration_s: float) -> Iterator[Setting]:
+        """Yield nominal operation first."""
+        nominal, *others = self.profile.points()
+        for point in (nominal, *(each for each in others if each != nominal)):
+            rate = self.profile.ber(point, bank, ones=0.5, factor=self.factor, spreads=self.spreads)
+            if rate <= _MOST_BER:
+                ratio = point.voltage_ratio
+                yield Setting(
                     point=point,
                     ber=rate,
-                    held_j=made.held_w(ratio, point.refresh_s) * duration_s / _NUM_PARTITIONS,
-                    read_j=made.read_j(ratio),
-                    written_j=made.written_j(ratio),
-                    read_s=made.read_s(point.trcd_s, point.trp_s),
+                    held_j=self.made.held_w(ratio, point.refresh_s) * duration_s / _NUM_PARTITIONS,
+                    read_j=self.made.read_j(ratio),
+                    written_j=self.made.written_j(ratio),
+                    read_s=self.made.read_s(point.trcd_s, point.trp_s),
                 )
-            )
-        partitions.append(Partition(f"bank{bank}", size, tuple(settings)))
-    return partitions
 
+    def band(self, tensors: Sequence[Stored], duration_s: float) -> tuple[BandEnergy, ...]:
+        """Map the same tensors with bit errors at low voltage at 1, 10 and 100 times their lower bound."""
+        found = []
+        for factor in FACTORS if self.profile.voltage is not None else ():
+            partitions = replace(self, factor=factor).partitions(duration_s)
+            found.append(BandEnergy(factor, planning.assign(tensors, partitions).energy_j))
+        return tuple(found)
 
-def band(tensors: Sequence[Stored], made: Module, profile: MemoryProfile, duration_s: float) -> tuple[BandEnergy, ...]:
-    """Map the same tensors with bit errors at low voltage at 1, 10 and 100 times their lower bound."""
-    found = []
-    for factor in FACTORS if profile.voltage is not None else ():
-        plan = planning.assign(tensors, partitions_of(made, profile, duration_s, factor))
-        found.append(BandEnergy(factor, plan.energy_j))
-    return tuple(found)
+    def labels(self, duration_s: float) -> tuple[str, ...]:
+        """Say what a mapping rests on."""
+        made, profile = self.made, self.profile
+        voltage = profile.voltage is not None and profile.voltage.counted == "lines"
+        bound = f"; at low voltage {self.factor:g} times the lower bound that is known" if voltage else ""
+        which = f"{self.spreads:g} standard deviations worse than typical" if self.spreads else "typical ones"
+        return (
+            "energy and time are predicted: no memory was run outside its ratings",
+            f"errors: {profile.name}, {profile.kind.upper()} modules, {which}{bound}",
+            f"currents: {made.chip.source}, {made.chip.standard}, of the array supply {made.shares.transfer:.0%} of "
+            f"transfers and {made.shares.background:.0%} of background (assumed); voltages carry over relative to "
+            "nominal",
+            f"system: {made.system.name} ({made.system.note}), {duration_s * 1e3:.3g} ms an inference (predicted)",
+        )
 
 
 def by_layer(plan: DramPlan, network: Faulty, made: Module, duration_s: float) -> DramPlan:
@@ -273,15 +305,4 @@ def by_layer(plan: DramPlan, network: Faulty, made: Module, duration_s: float) -
         layers=tuple(layers),
         held_w=(plan.energy_j - sum(each.moved_j for each in layers)) / duration_s,
         nominal_held_w=(plan.nominal_j - sum(each.nominal_j for each in layers)) / duration_s,
-    )
-
-
-def _labels(made: Module, profile: MemoryProfile, factor: float, duration_s: float) -> tuple[str, ...]:
-    return (
-        "energy and time are predicted: no memory was run outside its ratings",
-        f"errors: {profile.name}, {profile.kind.upper()} modules; "
-        f"at low voltage {factor:g} times the lower bound that is known",
-        f"currents: {made.chip.source}, {made.chip.standard}, of the array supply {made.shares.transfer:.0%} of "
-        f"transfers and {made.shares.background:.0%} of background (assumed); voltages carry over relative to nominal",
-        f"system: {made.system.name} ({made.system.note}), {duration_s * 1e3:.3g} ms an inference (predicted)",
     )

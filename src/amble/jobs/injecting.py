@@ -130,6 +130,7 @@ def halves(data: str | Path, name: str, count: int, read: Callable[[], Examples]
     half = len(every) // 2
     if half < 50:
         raise Refused(f"{data} has {len(every)} examples; at least 100 are needed, half to find rates, half to verify")
+    every = every.shuffled()
     return every.rows(0, min(half, count)), every.rows(half, half + min(half, _VERIFYING * count))
 
 

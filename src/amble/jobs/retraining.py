@@ -42,7 +42,7 @@ def lesson(data: str | Path, name: str, used: int, read: Callable[[], Examples])
         seen = len(images) - len(bundled.fashion_mnist("held_out")[0])
         every = Examples({name: bundled.model_input(images[:seen])}, labels[:seen].astype(np.int64))
     else:
-        whole = read()
+        whole = read().shuffled()  # as the halves are
         every = whole.rows(used, len(whole) // 2)
     if every.labels is None or len(every) < _LEAST:
         raise Refused(

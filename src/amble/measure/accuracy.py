@@ -77,6 +77,12 @@ class Examples:
         inputs = {name: values[start:stop] for name, values in self.inputs.items()}
         return Examples(inputs, None if self.labels is None else self.labels[start:stop])
 
+    def shuffled(self) -> Examples:
+        """Return the examples in an order of chance, always the same: files often are sorted by label."""
+        order = np.random.default_rng(0).permutation(len(self))
+        inputs = {name: values[order] for name, values in self.inputs.items()}
+        return Examples(inputs, None if self.labels is None else self.labels[order])
+
     def judge(self, index: int, outputs: Tensors) -> bool | None:
         """Tell whether the highest score of the first output is the label's; None without an answer or a label."""
         scores = next(iter(outputs.values()), None)

@@ -126,7 +126,9 @@ class FaultyOnnx:
         shown = [name for name in wanted if name not in given | results]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in shown)
         session = self._session(model)
-        found = dict(zip([value.name for value in session.get_outputs()], session.run(None, dict(inputs)), strict=True))
+        with refusing(self._name, "run on these inputs"):
+            values = session.run(None, dict(inputs))
+        found = dict(zip([value.name for value in session.get_outputs()], values, strict=True))
         return {name: found[name] if name in found else np.asarray(inputs[name]) for name in wanted}
 
     def examples_at_once(self, inputs: Mapping[str, Array]) -> int:
@@ -232,7 +234,7 @@ def _segment(
     graph = onnx.helper.make_graph(
         nodes,
         f"{model.graph.name}_{start}",
-        [types[name] for name in inputs],
+        [_typed(name, types) for name in inputs],
         [types.get(name, onnx.ValueInfoProto(name=name)) for name in outputs],
         [stored[name] for name in used if name in stored],
     )
@@ -241,10 +243,24 @@ def _segment(
     return _Segment(part, inputs, outputs, cut, frozenset(needed | set(cut)))
 
 
+def _typed(name: str, types: Mapping[str, onnx.ValueInfoProto]) -> onnx.ValueInfoProto:
+    if name not in types:
+        raise Refused(
+            f"the type of tensor {name} is unknown, since ONNX does not know the operator that makes it: "
+            "export the network with operators of ONNX alone"
+        )
+    return types[name]
+
+
 def _reads(node: onnx.NodeProto) -> list[str]:
-    """Return the names that a node reads, also inside its branches and loop bodies."""
-    inner = [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
-    return [*node.input, *(name for graph in inner for each in graph.node for name in _reads(each))]
+    """Return the names that a node reads, also inside its branches and loop bodies, where these do not make them."""
+    read = list(node.input)
+    for graph in [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]:
+        own = {value.name for value in [*graph.input, *graph.initializer]}
+        own |= {name for each in graph.node for name in each.output}
+        read += [name for each in graph.node for name in _reads(each) if name not in own]
+        read += [value.name for value in graph.output if value.name not in own]
+    return read
 
 
 def _types(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
