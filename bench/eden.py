@@ -46,7 +46,7 @@ LIMIT_S = float(os.environ.get("AMBLE_EDEN_LIMIT_S", "1500"))  # after which no 
 CAUSES = {  # of what is missed, and what was tried
     "fp32": "correcting implausible values counts as before and is nearly all of it; both formats end where about "
     "0.7 % of values are hit. Tried: cuts below 2, other rates to train for and of learning, distillation, more epochs",
-    "int8": "base networks of different seeds bear rates up to 2.3 times apart, retrained ones are nearer together; "
+    "int8": "base networks of different seeds bear rates up to 2.7 times apart, retrained ones are nearer together; "
     "strictly, what longer learning gains does not count. Tried: other rates to train for, tighter limits",
     "keywords": "12,000 clips teach too little: retraining by itself costs 0.2 to 0.8 points of the one there is. "
     "Tried: gentle limits, distillation, averaged weights, other rates to train for and of learning",
