@@ -139,7 +139,8 @@ class FaultyOnnx:
                 self._at_once = max(1, int(dims[0].dim_value))
             else:
                 one = self.observe({name: value[:1] for name, value in inputs.items()})
-                self._at_once = max(1, _MEMORY_BYTES // max(sum(value.nbytes for value in one.values()), 1))
+                num_bytes = sum(value.size * max(value.itemsize, 4) for value in one.values())  # computed in FP32
+                self._at_once = max(1, _MEMORY_BYTES // max(num_bytes, 1))
         return self._at_once
 
     def extremes(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -177,10 +178,10 @@ class FaultyOnnx:
         return self._clean[at]
 
     def _session(self, model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+        chosen = options(self._threads, optimised=False)
+        chosen.enable_cpu_mem_arena = False  # every segment would keep the most that it ever took
         with refusing(self._name, "opened"):
-            return onnxruntime.InferenceSession(
-                model.SerializeToString(), options(self._threads, optimised=False), providers=["CPUExecutionProvider"]
-            )
+            return onnxruntime.InferenceSession(model.SerializeToString(), chosen, providers=["CPUExecutionProvider"])
 
 
 def _content(tensor: onnx.TensorProto) -> Array:
