@@ -246,6 +246,9 @@ def test_extremes_are_those_of_all_examples_also_one_at_a_time(network: Path, mo
         assert faulty.examples_at_once({"image": IMAGES}) == max(1, most_bytes // (4 * (2 * 64 + 2 * 256)))
         for name, ends in faulty.extremes({"image": IMAGES}).items():
             assert ends.tolist() == [seen[name].min(), seen[name].max()]
+    wrong = IMAGES.copy()
+    wrong[0, 0, 0, 0] = np.nan
+    assert np.isnan(faulty.extremes({"image": wrong})["image"]).all()
 
 
 def test_a_network_for_one_example_answers_one_at_a_time(tmp_path: Path) -> None:

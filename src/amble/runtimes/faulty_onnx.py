@@ -148,8 +148,8 @@ class FaultyOnnx:
         once, found = self.examples_at_once(inputs), dict[str, Array]()
         for start in range(0, len(next(iter(inputs.values()))), once):
             for name, value in self.observe({n: each[start : start + once] for n, each in inputs.items()}).items():
-                ends = [value.min(), value.max(), *found.get(name, ())]
-                found[name] = np.array([min(ends), max(ends)], value.dtype)
+                ends = np.array([value.min(), value.max(), *found.get(name, ())], value.dtype)
+                found[name] = np.array([ends.min(), ends.max()], value.dtype)  # NaN stays NaN
         return found
 
     def hardened(self, weights: Mapping[str, Array]) -> onnx.ModelProto:
