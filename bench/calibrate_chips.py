@@ -22,9 +22,9 @@ from scipy.optimize import least_squares, nnls
 from amble.core.point import Clocks
 from amble.core.ports import FloatArray
 from amble.core.table import read_table
-from amble.devices import chip as catalogue
-from amble.devices.chip import Chip
-from amble.devices.physics import Physics, Points
+from amble.devices.simulated import chip as catalogue
+from amble.devices.simulated.chip import Chip
+from amble.devices.simulated.physics import Physics, Points
 
 DATA = Path(os.environ.get("AMBLE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 Found = dict[str, float | list[float]]

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from amble.core.point import Clocks
 from amble.core.ports import FloatArray
 from amble.core.table import read_table
-from amble.devices import chip as catalogue
-from amble.devices.chip import Chip
-from amble.devices.physics import Physics, Points
+from amble.devices.simulated import chip as catalogue
+from amble.devices.simulated.chip import Chip
+from amble.devices.simulated.physics import Physics, Points
 
 FITTED_INTENSITIES = (0, 2, 8, 16, 32, 128, 256)
 P40_BUSY = (82.5, 29.6)  # fits to the run logs of batchdvfs_p40: watts = a + b (GHz)^3

@@ -15,8 +15,8 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 from virtual import served  # noqa: E402
 
-from amble.check.arrivals import parse_load  # noqa: E402
 from amble.core.ports import FloatArray  # noqa: E402
+from amble.stages.check.arrivals import parse_load  # noqa: E402
 
 DAY_S = 86_400.0
 

@@ -17,11 +17,11 @@ from dataclasses import replace  # noqa: E402  after the threads are set
 from pathlib import Path  # noqa: E402
 
 from amble import jobs  # noqa: E402
-from amble.core.dram_energy import ArrayShares, Module  # noqa: E402
-from amble.core.partitions import Stored  # noqa: E402
-from amble.devices import memory  # noqa: E402
-from amble.jobs import approximating  # noqa: E402
-from amble.runtimes.faulty_onnx import FaultyOnnx  # noqa: E402
+from amble.levers.memory import approximating  # noqa: E402
+from amble.levers.memory import modules as memory  # noqa: E402
+from amble.levers.memory.energy import ArrayShares, Module  # noqa: E402
+from amble.levers.memory.partitions import Stored  # noqa: E402
+from amble.runtimes.onnx.faulty import FaultyOnnx  # noqa: E402
 
 PUBLISHED = {"cpu": 0.21, "gpu": 0.37, "eyeriss": 0.31, "tpu": 0.32}
 VENDORS = ("A", "B", "C")

@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402  after the threads are set
 from dram_tables import FLOOR, Timings, timings  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from amble.fit.banks import Measured, fit_banks  # noqa: E402
+from amble.stages.fit.banks import Measured, fit_banks  # noqa: E402
 
 Floats = NDArray[np.float64]
 LEFT_OUT = ("module", "bank")

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from amble.fit.banks import Measured
-from amble.fit.voltage import AtVoltage
+from amble.levers.memory.voltage import AtVoltage
+from amble.stages.fit.banks import Measured
 
 FLOOR = -10.0  # of a mean over repeats; one wrong bit of a bank is 10^-9.03
 PATTERNS = {

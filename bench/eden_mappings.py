@@ -20,14 +20,13 @@ import numpy as np
 
 from amble import bundled, jobs
 from amble.core.errors import Refused
-from amble.core.partitions import DramPlan, Partition, Stored
-from amble.devices import memory
-from amble.jobs import approximating
-from amble.measure import tolerance
-from amble.measure.accuracy import Examples
-from amble.measure.tolerance import Rule
-from amble.plan import dram as planning
-from amble.runtimes.faulty_onnx import FaultyOnnx
+from amble.levers.memory import approximating, tolerance
+from amble.levers.memory import mapping as planning
+from amble.levers.memory import modules as memory
+from amble.levers.memory.partitions import DramPlan, Partition, Stored
+from amble.levers.memory.tolerance import Rule
+from amble.runtimes.onnx.faulty import FaultyOnnx
+from amble.stages.measure.accuracy import Examples
 
 ROOT = Path(__file__).resolve().parent.parent
 HARDENED = ROOT / "build" / "train" / "hardened"

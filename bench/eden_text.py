@@ -31,9 +31,9 @@ from eden_mappings import KEPT, MAX_LOSS, ROOT, Judge, Record, Shelf, keep, mapp
 from onnx import numpy_helper  # noqa: E402
 
 from amble import jobs  # noqa: E402
-from amble.jobs.approximating import Faulty  # noqa: E402
-from amble.measure.accuracy import Examples  # noqa: E402
-from amble.runtimes.faulty_onnx import FaultyOnnx  # noqa: E402
+from amble.levers.memory.approximating import Faulty  # noqa: E402
+from amble.runtimes.onnx.faulty import FaultyOnnx  # noqa: E402
+from amble.stages.measure.accuracy import Examples  # noqa: E402
 
 TEXT = ROOT / "build" / "text"
 LOG = ROOT / "train" / "text.jsonl"

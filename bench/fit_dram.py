@@ -20,9 +20,9 @@ from dram_tables import FLOOR, NOMINAL_V, Timings, rows, timings, voltages
 from numpy.typing import NDArray
 
 from amble.core.files import save
-from amble.core.memories import FORMAT, BankRates, MemoryProfile, RetentionCurve, Source, VoltageCurve
-from amble.fit.banks import BankModel, Measured, fit_banks
-from amble.fit.voltage import AtVoltage, fit_onsets
+from amble.levers.memory.profiles import FORMAT, BankRates, MemoryProfile, RetentionCurve, Source, VoltageCurve
+from amble.levers.memory.voltage import AtVoltage, fit_onsets
+from amble.stages.fit.banks import BankModel, Measured, fit_banks
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "src" / "amble" / "devices" / "memories"

@@ -28,10 +28,10 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from amble.core.dram import Bitline, DramErrors, ErrorModel, Uniform  # noqa: E402
-from amble.core.memories import line_rates  # noqa: E402
+from amble.levers.memory.profiles import line_rates  # noqa: E402
 from amble.runtimes.faults import Home  # noqa: E402
-from amble.runtimes.faulty_onnx import FaultyOnnx  # noqa: E402
-from amble.runtimes.faulty_torch import FaultyTorch  # noqa: E402
+from amble.runtimes.onnx.faulty import FaultyOnnx  # noqa: E402
+from amble.runtimes.torch.faulty import FaultyTorch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / ".venv-peer-mrfi" / "bin" / "python"

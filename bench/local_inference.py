@@ -30,9 +30,9 @@ from prediction import Record
 
 from amble.core.errors import Infeasible
 from amble.core.table import Table, read_table
-from amble.fit.models import Measured, predict
-from amble.fit.sweep import Sweep, farthest_points, sweep_of
-from amble.plan.single_clock import choose_by_budget, choose_by_deadline, choose_by_weight
+from amble.stages.fit.models import Measured, predict
+from amble.stages.fit.sweep import Sweep, farthest_points, sweep_of
+from amble.stages.plan.single_clock import choose_by_budget, choose_by_deadline, choose_by_weight
 
 Floats = NDArray[np.floating[Any]]
 

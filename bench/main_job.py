@@ -21,9 +21,9 @@ import networks  # noqa: E402
 import amble  # noqa: E402
 from amble.core.graph import Graph  # noqa: E402
 from amble.core.report import Report  # noqa: E402
-from amble.devices import chip as catalogue  # noqa: E402
 from amble.devices import simulated  # noqa: E402
-from amble.fit.costs import Costs  # noqa: E402
+from amble.devices.simulated import chip as catalogue  # noqa: E402
+from amble.stages.fit.costs import Costs  # noqa: E402
 
 Record = dict[str, object]
 

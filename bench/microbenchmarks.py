@@ -17,8 +17,8 @@ import numpy as np
 from amble.core.graph import Gemm, Graph, Operator
 from amble.core.ports import FloatArray
 from amble.core.table import read_table
-from amble.devices.chip import Chip
-from amble.devices.kernels import Launches
+from amble.devices.simulated.chip import Chip
+from amble.devices.simulated.kernels import Launches
 
 __all__ = [
     "A100_FMA",

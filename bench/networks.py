@@ -14,7 +14,7 @@ from pathlib import Path
 import amble
 from amble.core import files
 from amble.core.graph import Graph
-from amble.fit.costs import COSTS, Costs
+from amble.stages.fit.costs import COSTS, Costs
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "build" / "models"

@@ -18,18 +18,18 @@ document.on_one_core()
 import networks  # noqa: E402
 import numpy as np  # noqa: E402
 
-from amble.control.loop import Requests, serve  # noqa: E402
-from amble.control.punctual import punctual  # noqa: E402
 from amble.core.graph import Graph  # noqa: E402
 from amble.core.log import Log  # noqa: E402
 from amble.core.schedule import Deadline, Schedule  # noqa: E402
-from amble.devices import chip as catalogue  # noqa: E402
 from amble.devices import simulated  # noqa: E402
 from amble.devices.simulated import Background, Scenario  # noqa: E402
-from amble.fit.costs import Costs  # noqa: E402
-from amble.plan import clocks, neurobalancer, punctuality  # noqa: E402
-from amble.plan.problem import Task  # noqa: E402
-from amble.plan.worth import break_even_s, worth  # noqa: E402
+from amble.devices.simulated import chip as catalogue  # noqa: E402
+from amble.stages.control.loop import Requests, serve  # noqa: E402
+from amble.stages.control.punctual import punctual  # noqa: E402
+from amble.stages.fit.costs import Costs  # noqa: E402
+from amble.stages.plan import clocks, neurobalancer, punctuality  # noqa: E402
+from amble.stages.plan.problem import Task  # noqa: E402
+from amble.stages.plan.worth import break_even_s, worth  # noqa: E402
 
 Records = list[dict[str, object]]
 

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from amble.control.governors import Budget
-from amble.control.governors.gears import Gear, gears
-from amble.control.governors.policy import Load, Process
 from amble.core.ladder import Ladder
 from amble.core.ports import FloatArray
+from amble.stages.control.governors import Budget
+from amble.stages.control.governors.gears import Gear, gears
+from amble.stages.control.governors.policy import Load, Process
 
 __all__ = ["Piece", "least_j", "pieces", "settled_at_once"]
 

@@ -45,10 +45,10 @@ from reproduced import SHAPED, replayed, reproduced, shaped  # noqa: E402
 from scipy.stats import t as student  # noqa: E402
 from traffic import BURST, TRACES, Outcome, chip_menu, ladder, published_menu, run, trace, with_int8  # noqa: E402
 
-from amble.control.governor import Governor  # noqa: E402
-from amble.control.governors import Amble, Dvfs, Pit, best_fixed, int8_max, max_clocks  # noqa: E402
 from amble.core.ladder import Ladder, Rung  # noqa: E402
 from amble.core.schedule import Deadline  # noqa: E402
+from amble.stages.control.governor import Governor  # noqa: E402
+from amble.stages.control.governors import Amble, Dvfs, Pit, best_fixed, int8_max, max_clocks  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = 0.995  # of FP32's accuracy

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from amble.fit.models import DEFAULT
+from amble.stages.fit.models import DEFAULT
 
 _ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = _ROOT / "bench" / "results" / "prediction@cpu.json"

@@ -35,10 +35,6 @@ import numpy as np  # noqa: E402
 
 import amble  # noqa: E402
 from amble import bundled  # noqa: E402
-from amble.control.batcher import Refusal, Request  # noqa: E402
-from amble.control.engine import Batch, Engine, Lane  # noqa: E402
-from amble.control.governor import Governor  # noqa: E402
-from amble.control.governors import Amble, Budget, Pit, max_clocks  # noqa: E402
 from amble.core import files  # noqa: E402
 from amble.core.graph import Graph  # noqa: E402
 from amble.core.ladder import Ladder, Rung  # noqa: E402
@@ -47,11 +43,16 @@ from amble.core.ports import Clock, Device  # noqa: E402
 from amble.core.schedule import Deadline  # noqa: E402
 from amble.core.variants import Variant, Variants  # noqa: E402
 from amble.devices.host import MonotonicClock, Unmetered  # noqa: E402
-from amble.jobs import VARIANTS, quantizing  # noqa: E402
-from amble.measure.accuracy import Examples  # noqa: E402
-from amble.measure.rounds import rounds  # noqa: E402
-from amble.plan.ladder import build  # noqa: E402
+from amble.jobs import VARIANTS  # noqa: E402
+from amble.levers.precision import quantizing  # noqa: E402
 from amble.runtimes.onnx import OnnxRunner  # noqa: E402
+from amble.stages.control.batcher import Refusal, Request  # noqa: E402
+from amble.stages.control.engine import Batch, Engine, Lane  # noqa: E402
+from amble.stages.control.governor import Governor  # noqa: E402
+from amble.stages.control.governors import Amble, Budget, Pit, max_clocks  # noqa: E402
+from amble.stages.measure.accuracy import Examples  # noqa: E402
+from amble.stages.measure.rounds import rounds  # noqa: E402
+from amble.stages.plan.ladder import build  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 20_261_121

@@ -32,9 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amble.core.table import Table, read_table
-from amble.fit.models import DEFAULT, MODELS, Prediction
-from amble.fit.sweep import Sweep, farthest_points, points_needed, sweep_of
-from amble.fit.tables import fit_table, predict_table
+from amble.stages.fit.models import DEFAULT, MODELS, Prediction
+from amble.stages.fit.sweep import Sweep, farthest_points, points_needed, sweep_of
+from amble.stages.fit.tables import fit_table, predict_table
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]

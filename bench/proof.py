@@ -20,14 +20,7 @@ from dataclasses import dataclass  # noqa: E402
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from amble.measure.tolerance import (  # noqa: E402
-    CONFIDENCE,
-    KEPT_ON_OTHERS,
-    KEPT_SHARE,
-    confidence_of,
-    num_needed,
-    on_others,
-)
+from amble.levers.memory.tolerance import CONFIDENCE, KEPT_ON_OTHERS, KEPT_SHARE, confidence_of, num_needed, on_others  # noqa: E402
 
 MAX_LOSS = 0.01
 BORDER, CHANCE = 0.05, (0.4, 1.6)  # share of examples near a border; Beta distribution of their chances

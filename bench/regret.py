@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from prediction import DESIGNED_ON, FILES, Record, Split, sampled_rows
 
 from amble.core.table import Table, read_table
-from amble.fit.models import DEFAULT
-from amble.fit.sweep import points_needed, sweep_of
-from amble.fit.tables import fit_table, predict_table
-from amble.plan.single_clock import choose_by_risk
+from amble.stages.fit.models import DEFAULT
+from amble.stages.fit.sweep import points_needed, sweep_of
+from amble.stages.fit.tables import fit_table, predict_table
+from amble.stages.plan.single_clock import choose_by_risk
 
 Floats = NDArray[np.floating[Any]]
 

@@ -9,12 +9,12 @@ from typing import Any
 import document
 from traffic import Outcome, ladder, published_menu, run, trace, with_int8
 
-from amble.control.batcher import Pace
-from amble.control.governor import Decision, Observation
-from amble.control.governors import Pit, max_clocks
 from amble.core.cost import Cost
 from amble.core.ladder import Rung
 from amble.core.profile import SwitchCost
+from amble.stages.control.batcher import Pace
+from amble.stages.control.governor import Decision, Observation
+from amble.stages.control.governors import Pit, max_clocks
 
 __all__ = ["SHAPED", "replayed", "reproduced", "shaped"]
 

@@ -22,9 +22,9 @@ import numpy as np  # noqa: E402
 import scipy.optimize  # noqa: E402
 import scipy.sparse  # noqa: E402
 
-from amble.plan.replan import cost_to_go  # noqa: E402
-from amble.plan.search import DenseSwitch, DomainSwitch, Trellis, Wait, solve, totals  # noqa: E402
-from amble.plan.trellis import Floats  # noqa: E402
+from amble.stages.plan.replan import cost_to_go  # noqa: E402
+from amble.stages.plan.search import DenseSwitch, DomainSwitch, Trellis, Wait, solve, totals  # noqa: E402
+from amble.stages.plan.trellis import Floats  # noqa: E402
 
 Records = list[dict[str, object]]
 

@@ -12,7 +12,7 @@ import onnxruntime
 import uvloop
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from amble.control.server.process import tuned
+from amble.services.serve.process import tuned
 
 
 class Bare(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]

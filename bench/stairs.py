@@ -22,12 +22,12 @@ import numpy as np  # noqa: E402
 
 from amble import jobs  # noqa: E402
 from amble.bundled import fashion_mnist, model_input  # noqa: E402
-from amble.core.staircase import Point, Shape, Staircase, StaircaseTable, Stairs, shape_of  # noqa: E402
-from amble.core.widths import Group, Layer, Network  # noqa: E402
-from amble.fit.waves import Products, fit, matched  # noqa: E402
-from amble.jobs.staircases import Work, opened, priced, table_of  # noqa: E402
-from amble.plan.width import Pricing, candidates, choose, problem  # noqa: E402
-from amble.runtimes.layers import Precision  # noqa: E402
+from amble.levers.widths.choosing import Pricing, candidates, choose, problem  # noqa: E402
+from amble.levers.widths.network import Group, Layer, Network  # noqa: E402
+from amble.levers.widths.staircase import Point, Shape, Staircase, StaircaseTable, Stairs, shape_of  # noqa: E402
+from amble.levers.widths.staircases import Work, opened, priced, table_of  # noqa: E402
+from amble.levers.widths.waves import Products, fit, matched  # noqa: E402
+from amble.runtimes.onnx.layers import Precision  # noqa: E402
 
 _A100_UNITS = 108
 _FP16_BYTES = 2

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from prediction import DESIGNED_ON, FIGURES, best_of_baselines
 
-from amble.fit.models import DEFAULT
+from amble.stages.fit.models import DEFAULT
 
 _ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = _ROOT / "bench" / "results"

@@ -15,11 +15,6 @@ from typing import Any
 import models
 import numpy as np
 
-from amble.check.arrivals import parse_load
-from amble.control.batcher import Refusal, Request
-from amble.control.engine import Batch, Engine, Lane
-from amble.control.governor import Governor
-from amble.control.source import Replay
 from amble.core.cost import Cost
 from amble.core.graph import Graph
 from amble.core.ladder import Ladder, Rung
@@ -27,9 +22,14 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, FloatArray
 from amble.core.profile import SwitchCost
 from amble.devices import simulated
-from amble.devices.tabled import Behaviour, open_table, whole
-from amble.plan.ladder import build
+from amble.devices.recorded.tabled import Behaviour, open_table, whole
 from amble.runtimes import onnx
+from amble.stages.check.arrivals import parse_load
+from amble.stages.control.batcher import Refusal, Request
+from amble.stages.control.engine import Batch, Engine, Lane
+from amble.stages.control.governor import Governor
+from amble.stages.control.source import Replay
+from amble.stages.plan.ladder import build
 
 __all__ = [
     "BURST",

@@ -17,8 +17,8 @@ from amble.core.graph import Graph
 from amble.core.point import Clocks
 from amble.core.ports import FloatArray
 from amble.core.table import Table, write_table
-from amble.devices import chip as catalogue
-from amble.devices.physics import Physics
+from amble.devices.simulated import chip as catalogue
+from amble.devices.simulated.physics import Physics
 from amble.runtimes import onnx
 
 CHIP = "jetson-tx2"

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from traffic import SETTLE_S, STALL_S, Tally, ladder, published_menu, with_int8
 
-from amble.control.batcher import Request
-from amble.control.engine import Engine, Lane
-from amble.control.governors import Amble
 from amble.core.ladder import Rung
 from amble.core.ports import Clock, FloatArray
 from amble.core.schedule import Deadline
-from amble.devices.tabled import Behaviour, open_table, whole
+from amble.devices.recorded.tabled import Behaviour, open_table, whole
+from amble.stages.control.batcher import Request
+from amble.stages.control.engine import Engine, Lane
+from amble.stages.control.governors import Amble
 
 __all__ = ["CARDS", "poisson", "served"]
 

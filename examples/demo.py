@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 import amble
-from amble.check.compare import comparison, comparison_table
-from amble.check.tables import Table
+from amble.stages.check.compare import comparison, comparison_table
+from amble.stages.check.tables import Table
 
 DEVICE = "sim:jetson-tx2"
 OUT = Path("build/demo")

@@ -33,8 +33,8 @@ def test_an_extra_is_imported_in_one_module_only(extra: str) -> None:
 def test_torch_is_imported_only_where_gradients_or_its_own_tensors_are_needed() -> None:
     users = {str(path.relative_to(SOURCE)) for path in MODULES if "torch" in _imports(path)}
     assert {user for user in users if not user.startswith("adapt/learning/")} <= {
-        "runtimes/cuda_layers.py",
-        "runtimes/faulty_torch.py",
+        "runtimes/torch/cuda_layers.py",
+        "runtimes/torch/faulty.py",
     }
 
 

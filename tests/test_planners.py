@@ -7,7 +7,7 @@ import pytest
 import amble
 from amble.core.graph import Graph
 from amble.core.schedule import Deadline
-from amble.fit.costs import Costs
+from amble.stages.fit.costs import Costs
 
 DEVICE = "sim:jetson-tx2"
 

@@ -21,7 +21,8 @@ from export import accuracy
 from prune import NUM_RANKING, Cell, _first, logged, tuned
 from timing import Times
 
-from amble.adapt.learning import exporting, surgery, training
+from amble.levers.widths import surgery
+from amble.runtimes.torch import exporting, training
 
 _NUM_TEST = 10_000
 

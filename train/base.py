@@ -26,8 +26,8 @@ from data import NUM_HELD_OUT, Images, augment, digest, original, to_input
 from families import NETWORKS
 from torch import Tensor, nn
 
-from amble.adapt.learning import training
-from amble.adapt.learning.training import CrossEntropy, Epoch, Labelled, Prepare, Recipe
+from amble.runtimes.torch import training
+from amble.runtimes.torch.training import CrossEntropy, Epoch, Labelled, Prepare, Recipe
 
 HERE = Path(__file__).parent
 LOG = HERE / "base.jsonl"

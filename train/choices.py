@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from amble.core.staircase import StaircaseTable, worth
-from amble.core.widths import Group, Layer, Network, Widths
-from amble.plan.width import Pricing, choose, problem
-from amble.plan.width_adjust import filled, traded, trimmed
+from amble.levers.widths.adjusting import filled, traded, trimmed
+from amble.levers.widths.choosing import Pricing, choose, problem
+from amble.levers.widths.network import Group, Layer, Network, Widths
+from amble.levers.widths.staircase import StaircaseTable, worth
 
 __all__ = ["Edges", "LayerTime", "Timed", "blind", "edges", "latency_s", "moved", "planned", "rounded", "uniform"]
 

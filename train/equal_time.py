@@ -15,7 +15,7 @@ import torch
 from measure import EXAMPLE, resized, session, skeleton, timed
 from prune import PRUNED, RATIOS, Cell, cell, done, keep, measured, provenance
 
-from amble.core.widths import Widths
+from amble.levers.widths.network import Widths
 
 LEVEL = "harsh"
 WAYS: dict[str, Callable[[Cell, Widths, float], Widths]] = {

@@ -15,7 +15,7 @@ from data import original
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from amble.adapt.learning.exporting import OPSET, tidy
+from amble.runtimes.torch.exporting import OPSET, tidy
 
 MODEL = Path(__file__).parents[1] / "src" / "amble" / "bundled" / "fashion-resnet.onnx"
 NUM_BUNDLED_TEST = 5_000  # the first test images are bundled with amble

@@ -23,14 +23,15 @@ from base import KEPT
 from measure import resized, session, timed
 from torch import nn
 
-from amble.adapt.learning import exporting, surgery
 from amble.core.errors import Infeasible, Refused
-from amble.core.staircase import shape_of
-from amble.core.widths import Group, Network, Widths
-from amble.measure.staircase import Effort, empty, staircases
-from amble.plan.width import Pricing, choose, problem
-from amble.plan.width_adjust import blind, rounded
-from amble.runtimes.layers import OnnxLayers
+from amble.levers.widths import surgery
+from amble.levers.widths.adjusting import blind, rounded
+from amble.levers.widths.choosing import Pricing, choose, problem
+from amble.levers.widths.measuring import Effort, empty, staircases
+from amble.levers.widths.network import Group, Network, Widths
+from amble.levers.widths.staircase import shape_of
+from amble.runtimes.onnx.layers import OnnxLayers
+from amble.runtimes.torch import exporting
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"resnet50": resnet50, "vgg16": vgg16, "mobilenetv2": mobilenetv2}
 KEEP, BLOCK = 0.5, 16

@@ -18,8 +18,8 @@ from onnx import helper, numpy_helper
 from onnxruntime import quantization
 from torch import Tensor, nn
 
-from amble.adapt.quantize import refusing
-from amble.runtimes.stored import layers
+from amble.runtimes.onnx.quantizing import refusing
+from amble.runtimes.onnx.stored import layers
 
 Limits = Mapping[str, tuple[float, float]]
 

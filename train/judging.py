@@ -19,13 +19,13 @@ import numpy as np
 from base import data_of
 from scipy.optimize import brentq, nnls
 
-from amble.adapt.learning.training import Labelled
 from amble.core.dram import Bitline, DramErrors, Uniform
-from amble.core.memories import line_rates
-from amble.devices import memory
-from amble.jobs.approximating import Faulty
-from amble.measure.accuracy import Examples
-from amble.runtimes.faulty_onnx import FaultyOnnx
+from amble.levers.memory import modules as memory
+from amble.levers.memory.approximating import Faulty
+from amble.levers.memory.profiles import line_rates
+from amble.runtimes.onnx.faulty import FaultyOnnx
+from amble.runtimes.torch.training import Labelled
+from amble.stages.measure.accuracy import Examples
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 

@@ -25,13 +25,14 @@ from prune import PRUNED, logged
 from timing import Times
 from torch import nn
 
-from amble.adapt.learning import exporting, surgery
-from amble.core.staircase import StaircaseTable
-from amble.core.widths import Layer, Network, Widths
-from amble.jobs.staircases import anchored
-from amble.plan.width import Pricing
-from amble.runtimes.layers import profiled, undisturbed
-from amble.runtimes.overhead import overhead
+from amble.levers.widths import surgery
+from amble.levers.widths.choosing import Pricing
+from amble.levers.widths.network import Layer, Network, Widths
+from amble.levers.widths.staircase import StaircaseTable
+from amble.levers.widths.staircases import anchored
+from amble.runtimes.onnx.layers import profiled, undisturbed
+from amble.runtimes.onnx.overhead import overhead
+from amble.runtimes.torch import exporting
 
 BATCHES = (1, 8)
 PERCENT = 10

@@ -26,11 +26,13 @@ from data import digest, original
 from timing import Times
 from torch import nn
 
-from amble.adapt.learning import search, surgery, training
-from amble.adapt.learning.surgery import Coupling
-from amble.adapt.learning.training import CrossEntropy, Labelled, Recipe
-from amble.core.widths import Widths
-from amble.plan import width, width_adjust
+from amble.levers.widths import adjusting as width_adjust
+from amble.levers.widths import choosing as width
+from amble.levers.widths import search, surgery
+from amble.levers.widths.network import Widths
+from amble.levers.widths.surgery import Coupling
+from amble.runtimes.torch import training
+from amble.runtimes.torch.training import CrossEntropy, Labelled, Recipe
 
 LOG = HERE / "prune.jsonl"
 PRUNED = ("vgg", "resnet", "mobilenet")

@@ -38,12 +38,21 @@ from hardened import Limits, base_path, write_fp32, write_int8
 from judging import FLIP, OWN_MODULE, banks_of, choosing, clean, half_of_dimms, measured
 from torch import Tensor, nn
 
-from amble.adapt.learning import hardening, reads, retrain, training, unreliable
-from amble.adapt.learning.hardening import Lesson, relearn
-from amble.adapt.learning.retrain import Climb, curricular
-from amble.adapt.learning.training import CrossEntropy, Recipe
-from amble.adapt.learning.unreliable import Errors, FreshErrors, ModuleErrors, Precision, Unreliable, ranges, stores
 from amble.core.dram import DramErrors, Uniform
+from amble.levers.memory.learning import hardening, reads, retrain, unreliable
+from amble.levers.memory.learning.hardening import Lesson, relearn
+from amble.levers.memory.learning.retrain import Climb, curricular
+from amble.levers.memory.learning.unreliable import (
+    Errors,
+    FreshErrors,
+    ModuleErrors,
+    Precision,
+    Unreliable,
+    ranges,
+    stores,
+)
+from amble.runtimes.torch import training
+from amble.runtimes.torch.training import CrossEntropy, Recipe
 
 HERE = Path(__file__).parent
 LOG = HERE / "retrain.jsonl"

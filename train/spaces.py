@@ -20,8 +20,8 @@ from base import held_out, prepare
 from measure import EXAMPLE, resized, session, skeleton, timed
 from prune import NUM_JUDGING, PRUNED, Cell, _first, cell, done, keep, measured, provenance
 
-from amble.adapt.learning import search
-from amble.core.widths import Network, Widths
+from amble.levers.widths import search
+from amble.levers.widths.network import Network, Widths
 
 LEVEL = "tight"
 SHARES = {"vgg": 0.2, "resnet": 0.2, "mobilenet": 0.35}  # of the time of the whole network

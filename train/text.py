@@ -41,10 +41,10 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
-from amble.adapt.quantize import refusing
-from amble.jobs.approximating import Faulty
-from amble.measure.accuracy import Examples
-from amble.runtimes.faulty_onnx import FaultyOnnx
+from amble.levers.memory.approximating import Faulty
+from amble.runtimes.onnx.faulty import FaultyOnnx
+from amble.runtimes.onnx.quantizing import refusing
+from amble.stages.measure.accuracy import Examples
 
 HERE = Path(__file__).parent
 LOG = HERE / "text.jsonl"

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from amble.core.staircase import shape_of
-from amble.core.widths import Layer, Network
-from amble.runtimes.layers import OnnxLayers
+from amble.levers.widths.network import Layer, Network
+from amble.levers.widths.staircase import shape_of
+from amble.runtimes.onnx.layers import OnnxLayers
 
 __all__ = ["Times"]
 

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
         save,
         show,
     )
-    from amble.jobs.approximating import dram
-    from amble.jobs.pruning import prune
-    from amble.jobs.quantizing import quantize
-    from amble.jobs.serving import serve
+    from amble.levers.memory.approximating import dram
+    from amble.levers.precision.quantizing import quantize
+    from amble.levers.widths.pruning import prune
+    from amble.services.serve.serving import serve
 
 _HOMES = {
     "amble.jobs": (
@@ -63,10 +63,10 @@ _HOMES = {
         "save",
         "show",
     ),
-    "amble.jobs.approximating": ("dram",),
-    "amble.jobs.pruning": ("prune",),
-    "amble.jobs.quantizing": ("quantize",),
-    "amble.jobs.serving": ("serve",),
+    "amble.levers.memory.approximating": ("dram",),
+    "amble.levers.widths.pruning": ("prune",),
+    "amble.levers.precision.quantizing": ("quantize",),
+    "amble.services.serve.serving": ("serve",),
     "amble.core.errors": ("AmbleError", "Infeasible", "Refused"),
     "amble.core.point": ("Clocks", "OperatingPoint"),
     "amble.core.schedule": ("Deadline", "Schedule"),
@@ -106,7 +106,7 @@ __all__ = [
 class _Doors(ModuleType):
     """This package as users see it: verbs are functions, also where a stage's folder has the same name.
 
-    Importing ``amble.plan.search`` would set ``amble.plan`` to the folder; the folder stays importable without that.
+    Importing ``amble.stages.plan`` sets nothing here; the folder stays importable without that.
     """
 
     def __getattr__(self, name: str) -> Any:

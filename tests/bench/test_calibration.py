@@ -10,7 +10,7 @@ import microbenchmarks as micro
 import numpy as np
 import pytest
 
-from amble.devices import chip as catalogue
+from amble.devices.simulated import chip as catalogue
 
 DATA = Path(os.environ.get("AMBLE_DATA") or Path(__file__).parents[3] / "shared" / "data")
 

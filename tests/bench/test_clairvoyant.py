@@ -7,9 +7,9 @@ import pytest
 from clairvoyant import Case, exact_j, lower_bound
 from relaxed import Prices, priced_j
 
-from amble.control.governors import Amble, Tuning, max_clocks
 from amble.core.schedule import Deadline
-from tests.control.ladders import ladder, menu, open_device, poisson, serve
+from amble.stages.control.governors import Amble, Tuning, max_clocks
+from tests.stages.control.ladders import ladder, menu, open_device, poisson, serve
 
 SLO_S = 0.1
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dram_ceiling
 import pytest
 
-from amble.core.partitions import Stored
-from amble.devices import memory
+from amble.levers.memory import modules as memory
+from amble.levers.memory.partitions import Stored
 
 TENSORS = [Stored("w", 1_000_000, 1e-4, 1e6), Stored("x", 500_000, 1e-4, 5e5, 5e5)]
 

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from amble.runtimes.faulty_onnx import FaultyOnnx
+from amble.runtimes.onnx.faulty import FaultyOnnx
 
 ROW = {"precision": "fp32", "tolerable_ber": 1e-4, "tokens_sha256": "t"}
 

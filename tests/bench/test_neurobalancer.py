@@ -4,9 +4,9 @@ import neurobalancer as bench
 import pytest
 
 from amble.core.schedule import Deadline
-from amble.devices.chip import chips
-from amble.plan import clocks
-from tests.plan.test_clocks import made_up
+from amble.devices.simulated.chip import chips
+from amble.stages.plan import clocks
+from tests.stages.plan.test_clocks import made_up
 
 
 def row(policy: str, saves: float, **fields: object) -> dict[str, object]:

@@ -9,7 +9,7 @@ import pytest
 import tx2_cnns
 
 from amble.core.table import Table, read_table
-from amble.devices import chip as catalogue
+from amble.devices.simulated import chip as catalogue
 
 CHIP = catalogue.load(tx2_cnns.CHIP)
 

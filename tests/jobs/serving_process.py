@@ -24,10 +24,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from amble.control.server import front
-from amble.devices import guard, host
-from amble.jobs.serving import Kitchen, Options
-from amble.runtimes.batched import BatchedRunner
+from amble.devices import host
+from amble.devices import lease as guard
+from amble.runtimes.onnx.batched import BatchedRunner
+from amble.services.serve import front
+from amble.services.serve.serving import Kitchen, Options
 
 __all__ = ["WIDTH", "Process", "free_port", "script", "slow_network", "started"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import amble
-from amble.fit.costs import Costs
-from amble.fit.tables import FittedTable
+from amble.stages.fit.costs import Costs
+from amble.stages.fit.tables import FittedTable
 
 ROWS = [f"net,{clock}e6,{2 / clock + 0.001},{clock / 50}" for clock in (500, 800, 1200)]
 

@@ -18,7 +18,7 @@ from amble.core.quantity import parse_time_s
 if TYPE_CHECKING:
     from amble.core.graph import Graph
     from amble.core.schedule import Deadline
-    from amble.fit.costs import Costs
+    from amble.stages.fit.costs import Costs
 
 __all__ = [
     "PLACE",

@@ -14,12 +14,12 @@ from amble.cli.terminal import Terminal
 from amble.cli.verbs import main
 
 if TYPE_CHECKING:
-    from amble.core.pruning import Pruning
-    from amble.core.staircase import StaircaseTable
-    from amble.core.widths import Network
-    from amble.jobs.pruning import Wanted
-    from amble.jobs.staircases import Worth
-    from amble.runtimes.layers import Precision
+    from amble.levers.widths.network import Network
+    from amble.levers.widths.pruning import Wanted
+    from amble.levers.widths.results import Pruning
+    from amble.levers.widths.staircase import StaircaseTable
+    from amble.levers.widths.staircases import Worth
+    from amble.runtimes.onnx.layers import Precision
 
 __all__ = ["prune"]
 
@@ -146,7 +146,7 @@ def _alone(may_lose: float | None, energy: str | None, widths: tuple[str, ...]) 
 
 def _rehearsed(terminal: Terminal, model: str, wanted: Wanted, asked: _Asked) -> None:
     """Tell what would be done."""
-    from amble.jobs.rehearsing import rehearse
+    from amble.levers.widths.rehearsing import rehearse
 
     for line in rehearse(model, wanted, **asked).lines:
         terminal.note(line)
@@ -155,7 +155,7 @@ def _rehearsed(terminal: Terminal, model: str, wanted: Wanted, asked: _Asked) ->
 def _wanted(
     latency: str | None, energy: str | None, *, max_loss: str, widths: tuple[str, ...], epochs: int, rounds: int
 ) -> Wanted:
-    from amble.jobs.pruning import Wanted
+    from amble.levers.widths.pruning import Wanted
 
     if (latency is None) == (energy is None):
         raise click.UsageError("give one budget: --latency 0.7x, --latency 20ms or --energy 0.7x")

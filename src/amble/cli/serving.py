@@ -19,7 +19,7 @@ from amble.cli.terminal import Terminal
 from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
-    from amble.control.server.front import Addresses
+    from amble.services.serve.front import Addresses
 
 __all__ = ["Serving", "serving_options"]
 
@@ -42,8 +42,8 @@ class Serving:
 
     def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
-        from amble.control.server.front import Doors
-        from amble.jobs.serving import Options
+        from amble.services.serve.front import Doors
+        from amble.services.serve.serving import Options
 
         _configure(self.log)
         http, grpc, metrics = self.ports

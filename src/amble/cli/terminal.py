@@ -15,7 +15,7 @@ import click
 import amble
 
 if TYPE_CHECKING:
-    from amble.check.tables import Table
+    from amble.stages.check.tables import Table
 
 __all__ = ["Terminal", "reporting"]
 

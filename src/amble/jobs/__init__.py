@@ -3,10 +3,10 @@
 Every function takes and gives artefacts; none prints. The command line calls these functions and nothing else.
 """
 
+from amble.inputs import BUNDLED, devices, labelled, load, open, restore  # noqa: A004
 from amble.jobs.artefacts import LOG, PROFILE, REPORT, SCHEDULE, VARIANTS, Artefact, export_files, read, save, show
 from amble.jobs.checking import check, plan
 from amble.jobs.costing import OnProgress, again, costs_for, fit, import_layers, measure, predict
-from amble.jobs.opening import BUNDLED, devices, labelled, load, open, restore  # noqa: A004
 
 __all__ = [
     "BUNDLED",

@@ -9,33 +9,33 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from amble.check import mapping as _mapping  # noqa: F401  registers the tables and the page of a mapping
-from amble.check import stairs as _stairs  # noqa: F401  registers the tables and pages of pruning
-from amble.check import tables
-from amble.check.evidence import Evidence
-from amble.check.show import show_html
-from amble.check.tables import Table
-from amble.check.trace import trace_json
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.files import Format
 from amble.core.log import Log
-from amble.core.partitions import FORMAT as DRAM
-from amble.core.partitions import DramPlan
 from amble.core.profile import Profile
-from amble.core.pruning import FORMAT as PRUNING
-from amble.core.pruning import SPACE, DesignSpace, Pruning
 from amble.core.report import Report
 from amble.core.schedule import Schedule
-from amble.core.staircase import FORMAT as STAIRCASES
-from amble.core.staircase import StaircaseTable
 from amble.core.variants import Variants
 from amble.devices.facts import Description
-from amble.devices.guard import Restored
-from amble.fit.costs import COSTS, Costs
-from amble.fit.models import Prediction
-from amble.fit.tables import FITTED, FittedTable
-from amble.plan import export
+from amble.devices.lease import Restored
+from amble.levers.memory import page as _mapping  # noqa: F401  registers the tables and the page of a mapping
+from amble.levers.memory.partitions import FORMAT as DRAM
+from amble.levers.memory.partitions import DramPlan
+from amble.levers.widths import page as _stairs  # noqa: F401  registers the tables and pages of pruning
+from amble.levers.widths.results import FORMAT as PRUNING
+from amble.levers.widths.results import SPACE, DesignSpace, Pruning
+from amble.levers.widths.staircase import FORMAT as STAIRCASES
+from amble.levers.widths.staircase import StaircaseTable
+from amble.stages.check import tables
+from amble.stages.check.evidence import Evidence
+from amble.stages.check.show import show_html
+from amble.stages.check.tables import Table
+from amble.stages.check.trace import trace_json
+from amble.stages.fit.costs import COSTS, Costs
+from amble.stages.fit.models import Prediction
+from amble.stages.fit.tables import FITTED, FittedTable
+from amble.stages.plan import export
 
 __all__ = ["LOG", "PROFILE", "REPORT", "SCHEDULE", "VARIANTS", "Artefact", "export_files", "read", "save", "show"]
 

@@ -6,24 +6,25 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from amble.check.arrivals import parse_load
-from amble.check.evidence import Evidence, Pair
-from amble.check.report import assess
-from amble.control import loop
+from amble import inputs as opening
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.graph import Graph
-from amble.core.partitions import FORMAT as DRAM
-from amble.core.partitions import DramPlan
 from amble.core.ports import CostModel, Device
 from amble.core.schedule import Deadline, Schedule, Step
-from amble.devices import chip
-from amble.jobs import opening
+from amble.devices.simulated import chip
 from amble.jobs.artefacts import SCHEDULE
 from amble.jobs.costing import OnProgress, again
-from amble.measure import platform
-from amble.measure.accuracy import Examples
-from amble.plan import clocks, joint, neurobalancer, punctuality
+from amble.levers.memory import joint
+from amble.levers.memory.partitions import FORMAT as DRAM
+from amble.levers.memory.partitions import DramPlan
+from amble.stages.check.arrivals import parse_load
+from amble.stages.check.evidence import Evidence, Pair
+from amble.stages.check.report import assess
+from amble.stages.control import loop
+from amble.stages.measure import platform
+from amble.stages.measure.accuracy import Examples
+from amble.stages.plan import clocks, neurobalancer, punctuality
 
 __all__ = ["check", "plan"]
 

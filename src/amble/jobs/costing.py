@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import overload
 
+from amble import inputs as opening
 from amble.core import files
 from amble.core.errors import Infeasible, Refused
 from amble.core.graph import Graph
@@ -20,16 +21,15 @@ from amble.core.ports import Device
 from amble.core.profile import IdlePower, Profile
 from amble.core.schedule import Deadline, Schedule
 from amble.core.table import read_table
-from amble.fit import profiles
-from amble.fit.costs import COSTS, Costs, read_off
-from amble.fit.costs import costs as costs_of
-from amble.fit.models import Prediction
-from amble.fit.tables import FittedTable, fit_table, predict_table, write_predictions
-from amble.jobs import opening
 from amble.jobs.artefacts import PROFILE, read
-from amble.measure import design, operators, platform
-from amble.plan import clocks
 from amble.runtimes import trtexec
+from amble.stages.fit import profiles
+from amble.stages.fit.costs import COSTS, Costs, read_off
+from amble.stages.fit.costs import costs as costs_of
+from amble.stages.fit.models import Prediction
+from amble.stages.fit.tables import FittedTable, fit_table, predict_table, write_predictions
+from amble.stages.measure import design, operators, platform
+from amble.stages.plan import clocks
 
 __all__ = ["OnProgress", "again", "costs_for", "fit", "import_layers", "measure", "predict"]
 

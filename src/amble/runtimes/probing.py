@@ -9,7 +9,7 @@ from math import prod
 from amble.core.graph import Gemm, Graph, Operator, Port
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Timing
-from amble.core.staircase import Shape
+from amble.levers.widths.staircase import Shape
 
 __all__ = ["DeviceLayers", "operator_of"]
 

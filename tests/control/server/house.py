@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from amble.control.engine import Totals
-from amble.control.governors import Fixed
-from amble.control.server.desk import Listener
-from amble.control.server.front import Addresses, Doors, serve
-from amble.control.server.model import Found, Loaded
-from amble.control.server.pulse import Do
 from amble.core.cost import Reading
 from amble.core.errors import Refused
 from amble.core.graph import Graph, Operator, Port
 from amble.core.ladder import Ladder, Level, Rung
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Tensors, Timings
+from amble.services.serve.desk import Listener
+from amble.services.serve.front import Addresses, Doors, serve
+from amble.services.serve.model import Found, Loaded
+from amble.services.serve.pulse import Do
+from amble.stages.control.engine import Totals
+from amble.stages.control.governors import Fixed
 
 LOW, HIGH = Clocks(core_hz=1e9), Clocks(core_hz=2e9)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amble.control.server.front import Doors
+from amble.services.serve.front import Doors
 from tests.control.server.house import Doubler, House, binary, house
 
 grpc = pytest.importorskip("grpc")

@@ -12,7 +12,8 @@ import pytest
 from amble.core.errors import Refused
 from amble.core.point import DOMAINS, Clocks
 from amble.core.ports import Device
-from amble.devices import guard, host, nvml, recorded, simulated, sysfs
+from amble.devices import host, nvml, recorded, simulated, sysfs
+from amble.devices import lease as guard
 from tests.devices import fake_sys
 from tests.devices.over_fake_nvml.fake_gpu import HOPPER, FakeGpu
 

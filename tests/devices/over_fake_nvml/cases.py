@@ -11,10 +11,11 @@ import pytest
 
 from amble.core.errors import Refused
 from amble.core.point import Clocks
-from amble.devices import guard, nvml
-from amble.devices.board import Board, Unsupported
+from amble.devices import lease as guard
+from amble.devices import nvml
 from amble.devices.host import MonotonicClock, Unmetered
 from amble.devices.nvml import NvmlMeter, PowerMeter
+from amble.devices.nvml.board import Board, Unsupported
 from tests.devices.over_fake_nvml.fake_gpu import HOPPER, PASCAL, FakeGpu
 
 LOW = Clocks(510e6, 1593e6)

@@ -1,1 +1,0 @@
-"""What needs gradients: reading an ONNX network into torch, surgery, training, retraining. Needs `amble[torch]`."""

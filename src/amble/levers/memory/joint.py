@@ -1,0 +1,168 @@
+"""A mapping to memory partitions, a graph, a cost model → costs and schedules in which the memory's energy counts.
+
+A path cannot see capacities, so the mapping fixes where tensors live before the clocks are chosen. What an operator
+moves then costs what its partitions take, and holding them costs power for as long as the schedule lasts. Times stay
+those of the cost model: a deadline rests on nothing that was only predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from amble.core.cost import Cost
+from amble.core.errors import Refused
+from amble.core.graph import Graph, Operator
+from amble.core.point import Clocks, OperatingPoint
+from amble.core.ports import CostModel, CostTable
+from amble.core.profile import SwitchCost
+from amble.core.quantity import format_energy, format_time
+from amble.core.schedule import Baseline, Schedule, Step
+from amble.levers.memory.partitions import DramPlan, LayerMemory
+
+__all__ = ["AT_RATINGS", "WithMemory", "layers_of", "with_memory"]
+
+AT_RATINGS = "memory at its ratings"
+
+
+@dataclass(frozen=True, slots=True)
+class WithMemory:
+    """A cost model whose operators also take the energy [J] of what they move in memory, by name."""
+
+    costs: CostModel
+    moved_j: Mapping[str, float]
+
+    @property
+    def device(self) -> str:
+        """Return the name of the device."""
+        return self.costs.device
+
+    @property
+    def calibration(self) -> str:
+        """Return how real the device is."""
+        return self.costs.calibration
+
+    @property
+    def switches(self) -> tuple[SwitchCost, ...]:
+        """Return what changing each clock domain costs."""
+        return self.costs.switches
+
+    def table(self, graph: Graph) -> CostTable:
+        """Return the costs of all operators at all candidate points."""
+        table = self.costs.table(graph)
+        moved_j = np.array([self.moved_j.get(operator.name, 0.0) for operator in graph.operators])
+        return replace(table, energy_j=table.energy_j + moved_j[:, None])
+
+    def cost(self, operator: Operator, point: OperatingPoint) -> Cost:
+        """Return the cost of one operator at one point."""
+        found = self.costs.cost(operator, point)
+        energy_j = None if found.energy_j is None else found.energy_j + self.moved_j.get(operator.name, 0.0)
+        return replace(found, energy_j=energy_j)
+
+    def switch(self, before: Step, after: Step) -> Cost:
+        """Return the cost of going from one step to the next."""
+        return self.costs.switch(before, after)
+
+    def idle_w(self, clocks: Clocks) -> float | None:
+        """Return the power [W] of doing nothing at these clocks, without the memory's."""
+        return self.costs.idle_w(clocks)
+
+    def margin(self, percentile: float) -> float:
+        """Return the ratio of this percentile of the latency to the predicted one."""
+        return self.costs.margin(percentile)
+
+
+def with_memory(graph: Graph, costs: CostModel, mapping: DramPlan, plan: Callable[[CostModel], Schedule]) -> Schedule:
+    """Plan with the memory's energy in the costs; every step then says where its tensors live.
+
+    Refused for a mapping of another network or precision, and for one that says nothing of layers.
+    """
+    layers = layers_of(graph, mapping)
+    made = plan(WithMemory(costs, {name: layer.moved_j for name, layer in layers.items()}))
+    wrong = sorted({step.point.precision for step in made.steps} - {mapping.precision})
+    if wrong:
+        raise Refused(
+            f"the mapping is of {mapping.precision}, the plan runs {', '.join(wrong)}; map that network instead"
+        )
+    steps = tuple(
+        replace(step, point=replace(step.point, dram="+".join(layers[step.operator].partitions)))
+        if step.operator in layers
+        else step
+        for step in made.steps
+    )
+    return _held(replace(made, steps=steps), mapping, layers)
+
+
+def layers_of(graph: Graph, mapping: DramPlan) -> dict[str, LayerMemory]:
+    """Return the layer of each operator that moves weights, in order, by the number of weights.
+
+    An operator of which no weights are known is taken only where none has as many as the layer. Refused where
+    the graph has no operator for a layer.
+    """
+    if not mapping.layers:
+        raise Refused("the mapping does not say what each layer moves; make it anew with amble dram")
+    products = [operator for operator in graph.operators if operator.gemm is not None]
+    found: dict[str, LayerMemory] = {}
+    for layer in mapping.layers:
+        free = [each for each in products if each.name not in found]
+        fitting = (each for num in (layer.num_weights, 0) for each in free if _num_weights(each) == num)
+        operator = next(fitting, None)
+        if operator is None:
+            raise Refused(f"the mapping is of another network: {graph.name} has no operator for its layer {layer.name}")
+        found[operator.name] = layer
+    return found
+
+
+def _num_weights(operator: Operator) -> int:
+    """Return how many weights an operator reads; 0 for a product of activations."""
+    gemm = operator.gemm
+    return gemm.n * gemm.k * gemm.groups if gemm is not None and operator.weight_bytes > 0 else 0
+
+
+def _held(schedule: Schedule, mapping: DramPlan, layers: Mapping[str, LayerMemory]) -> Schedule:
+    """Add what holding the memory costs, the baseline at ratings, and what all of that rests on.
+
+    Over a period that is the same whatever runs; without one each plan holds the memory for as long as it runs, and
+    the lower bound, which knows no time, is that of the rest.
+    """
+
+    def held_s(latency_s: float) -> float:
+        return {"period": schedule.period_s, "above_idle": 0.0, "gross": latency_s}[schedule.accounting]
+
+    def held(cost: Cost) -> Cost:
+        return _more(cost, mapping.held_w * held_s(cost.latency_s))
+
+    least_j = mapping.held_w * held_s(0.0)
+    saved_j = sum(layer.nominal_j - layer.moved_j for layer in layers.values())
+    saved_j += (mapping.nominal_held_w - mapping.held_w) * held_s(schedule.predicted.latency_s)
+    moved_j = sum(layer.moved_j for layer in layers.values())
+    predicted = held(schedule.predicted)
+    ratings = Baseline(AT_RATINGS, _more(predicted, saved_j), meets=True, idle_power_w=schedule.idle_power_w)
+    held_j = mapping.held_w * held_s(schedule.predicted.latency_s)
+    return replace(
+        schedule,
+        predicted=predicted,
+        lower_bound_j=None if schedule.lower_bound_j is None else schedule.lower_bound_j + least_j,
+        baselines=(*(replace(each, predicted=held(each.predicted)) for each in schedule.baselines), ratings),
+        frontier=tuple(
+            replace(
+                each,
+                energy_j=each.energy_j + mapping.held_w * held_s(each.latency_s),
+                lower_bound_j=None if each.lower_bound_j is None else each.lower_bound_j + least_j,
+            )
+            for each in schedule.frontier
+        ),
+        notes=(
+            *schedule.notes,
+            f"energies include {format_energy(moved_j + held_j)} of memory an inference, predicted and not measured: "
+            "a meter that covers the memory counts it again",
+            f"{format_time(mapping.saved_s)} less waiting for rows is predicted, and not counted on",
+            *mapping.labels,
+        ),
+    )
+
+
+def _more(cost: Cost, energy_j: float) -> Cost:
+    return cost if cost.energy_j is None else replace(cost, energy_j=cost.energy_j + energy_j)

@@ -1,0 +1,332 @@
+"""The verb ``quantize``: a network and examples → its cheaper variants, chosen by measurement on a device.
+
+A door like `jobs`, in a file of its own. Nothing is printed here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from amble import bundled, jobs
+from amble.core import files
+from amble.core.errors import Refused
+from amble.core.graph import Graph
+from amble.core.point import OperatingPoint
+from amble.core.ports import Device, FloatArray
+from amble.core.variants import Allowance, Variant, Variants
+from amble.levers.precision import mixing as precision
+from amble.levers.precision import sensitivity
+from amble.levers.precision.candidates import Workshop
+from amble.levers.precision.choose import Candidate, Tried, measured, tried
+from amble.levers.precision.sensitivity import Sensitivity
+from amble.runtimes.onnx import attribution
+from amble.runtimes.onnx.quantizing import layers
+from amble.runtimes.onnx.sessions import Sessions
+from amble.stages.check.intervals import quantile, wilson
+from amble.stages.measure import accuracy
+from amble.stages.measure.accuracy import Examples
+from amble.stages.measure.comparison import Comparison, Statistics
+
+__all__ = ["FILE", "graphs", "quantize"]
+
+FILE = "variants.json"
+
+_MOST_CALIBRATION = 128
+_STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
+
+_WORTH = 1.1  # times as fast, for a variant to make mixes of
+_KEPT = "sensitivity.json"
+_SAMPLE = 64  # examples for the sensitivity of layers
+_PROFILED = 30  # runs of each profile
+_SHARES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # of the allowance, that mixes are planned with
+
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """Examples by what they are for; ``final`` chooses nothing."""
+
+    name: str
+    calibration: Examples
+    judged: Examples
+    final: Examples | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What every attempt is held to; ``points`` is the accuracy that may be lost.
+
+    Networks are made in ``folder``, which goes in the end; what is known of layers is kept in ``output``.
+    """
+
+    graph: Graph
+    bench: Comparison
+    folder: Path
+    output: Path
+    points: float
+
+
+def quantize(
+    model: str | Path,
+    *,
+    data: str | Path | None,
+    device: str,
+    output: Path | str,
+    max_loss: str = "1pt",
+    batch: int = 1,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    examples: int = 2000,
+    mixed: bool = False,
+    alike: float = accuracy.ALIKE,
+    rounds: int = 15,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> Variants:
+    """Try every cheaper variant of a network on a device; keep, in the folder ``output``, those worth having.
+
+    ``data`` is an ``.npz`` file (an array for each input, and ``labels`` if there are any) or ``bundled``. At most
+    ``examples`` of it are answered by each variant; others calibrate. ``max_loss`` is in points (``1pt``) or relative
+    (``0.5%``). With ``mixed`` single operators may stay in floating point where the planner finds that worth it.
+    ``alike`` is the least cosine to the network's own answer that counts as agreement where answers are no scores.
+    Times are compared in so many ``rounds``.
+    Refused without data, and whenever the network itself cannot be read.
+    """
+    allowed, output = Allowance.parse(max_loss), Path(output)
+    found = _read(model, data, examples, batch, shapes)
+    graph = jobs.load(model, batch=batch, shapes=shapes or accuracy.shapes_of(found.judged, batch))
+    fit = _fitting(found, graph)
+    opened = jobs.open(device)
+    bench = replace(_bench(opened, device, graph, fit.judged), alike=alike, num_rounds=rounds, on_progress=on_progress)
+    with _kept(output), tempfile.TemporaryDirectory(prefix="amble-") as folder:
+        workshop = Workshop(Path(graph.source), Path(folder), _feeds(fit.calibration, graph))
+        points = allowed.points(bench.quality(graph).share.ratio.value)
+        trial = _Trial(graph, bench, Path(folder), output, points)
+        attempts = [tried(each, trial.folder, bench) for each in workshop.candidates()]
+        if mixed:
+            attempts += _mixed(trial, workshop, attempts, fit.judged)
+        made = _verdicts(trial, attempts)
+        _keep(made, trial)
+    variants = _with_final(_described(made, graph, opened, allowed, fit, bench), fit, bench, output)
+    files.save(variants, output / FILE, jobs.VARIANTS)
+    return variants
+
+
+@contextmanager
+def _kept(output: Path) -> Iterator[None]:
+    """Make the folder for what is kept, and take it away again if nothing was, as after a refusal."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"cannot save in {output}: {error.strerror or error}; choose another folder with -o") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # not empty
+            output.rmdir()
+
+
+def graphs(path: Path, *, batch: int | None = None) -> dict[str, Graph]:
+    """Read the variants that were kept, from their file → for each precision the network that is fastest there.
+
+    The graphs are labelled with their precision, so that a runner serves each one at that point and no other.
+    """
+    variants = files.load(path, jobs.VARIANTS)
+    size = batch or variants.batch
+    shapes = {name: (size, *shape[1:]) for name, shape in variants.shapes.items()}
+    found = {}
+    for name in dict.fromkeys(each.precision for each in variants.kept):
+        chosen = variants.fastest(name)
+        source = path.parent / chosen.file
+        found[name] = replace(jobs.load(source, batch=size, shapes=shapes), precision=name)
+    return found
+
+
+def _read(
+    model: str | Path, data: str | Path | None, examples: int, batch: int, shapes: Mapping[str, tuple[int, ...]] | None
+) -> _Data:
+    if data is None:
+        graph = jobs.load(model, batch=batch, shapes=shapes)
+        needed = ", ".join(
+            f"{port.name} [examples{''.join(f', {n}' for n in port.shape[1:])}]" for port in graph.inputs
+        )
+        raise Refused(
+            f"INT8 needs examples to set its ranges, and every variant some to be judged by: give --data FILE.npz with "
+            f"the arrays {needed}, and labels [examples] if there are any"
+        )
+    if data != "bundled":
+        return _parted(accuracy.read_arrays(Path(data)), str(data), examples)
+    held_out, final = (_fashion(split) for split in ("held_out", "test"))
+    return replace(_parted(held_out, "bundled", examples), final=final)
+
+
+def _fashion(split: str) -> Examples:
+    images, labels = bundled.fashion_mnist("test" if split == "test" else "held_out")
+    return Examples({"image": bundled.model_input(images)}, labels.astype(np.int64))
+
+
+def _parted(found: Examples, name: str, examples: int) -> _Data:
+    """Take the first examples for calibration, others to judge by: never the same."""
+    num = min(_MOST_CALIBRATION, len(found) // 4)
+    if not num:
+        raise Refused(f"{name} has {len(found)} examples; give at least 4, and some hundreds to judge by")
+    return _Data(name, found.rows(0, num), found.rows(num, min(len(found), num + examples)))
+
+
+def _fitting(found: _Data, graph: Graph) -> _Data:
+    fit = partial(accuracy.fitting, graph=graph, name=found.name)
+    final = None if found.final is None else fit(found.final)
+    return _Data(found.name, fit(found.calibration), fit(found.judged), final)
+
+
+def _feeds(calibration: Examples, graph: Graph) -> list[Mapping[str, np.ndarray]]:
+    return [calibration.batch(first, graph.batch) for first in range(0, len(calibration), graph.batch)]
+
+
+def _bench(opened: Device, uri: str, graph: Graph, judged: Examples) -> Comparison:
+    """On this machine the thread's own CPU time counts, which other load does not lengthen."""
+    read = partial(jobs.load, batch=graph.batch, shapes=graph.shapes)
+    now_s = time.thread_time if uri.partition(":")[0] == "host" else opened.clock.now_s
+    return Comparison(opened, graph, judged, _STATISTICS, read, now_s)
+
+
+def _verdicts(trial: _Trial, attempts: list[Tried | Variant]) -> list[Variant]:
+    """Time what runs side by side → the reference and the verdicts, in the order of the attempts."""
+    running = [each for each in attempts if isinstance(each, Tried)]
+    reference, *verdicts = measured(trial.graph, running, trial.bench, trial.points)
+    by_name = {each.name: each for each in (*verdicts, *(a for a in attempts if isinstance(a, Variant)))}
+    names = [each.candidate.name if isinstance(each, Tried) else each.name for each in attempts]
+    return [replace(reference, quality=trial.bench.quality(trial.graph).share), *(by_name[name] for name in names)]
+
+
+def _keep(made: list[Variant], trial: _Trial) -> None:
+    """Move the networks that are kept to where they were asked for; those of an earlier call are replaced."""
+    for each in made[1:]:
+        (trial.output / f"{each.name}.onnx").unlink(missing_ok=True)
+        if each.file:
+            shutil.move(trial.folder / each.file, trial.output / each.file)
+
+
+def _mixed(trial: _Trial, workshop: Workshop, attempts: list[Tried | Variant], judged: Examples) -> list[Tried]:
+    """Try the mixes that the planner proposes, for ever smaller budgets of estimated loss until one is kept."""
+    whole = _base(trial, attempts)
+    if whole is None:
+        return []
+    kind, groups = whole.candidate.name, layers(workshop.prepared)
+    names = attribution.layer_of_names(workshop.prepared.path, groups)
+    latency_s, cast_s = _layer_times(trial, whole.graph, names, len(groups))
+    order = np.argsort(-latency_s[:, precision.FLOAT]).tolist()
+    known = _sensitivity(trial, partial(workshop.int8, kind), groups, judged.rows(0, _SAMPLE), order)
+    loss = precision.share_out(whole.quality.loss.value, sensitivity.squared_errors(known))
+    budgets = [np.inf, *(trial.points * share for share in _SHARES)]
+    found: list[Tried] = []
+    for mix in precision.mixes(latency_s, loss, cast_s, budgets=budgets):
+        if not mix.left:
+            continue
+        candidate = workshop.int8(kind, [name for at in mix.left for name in groups[at]], f"mixed-{len(found) + 1}")
+        about = f"{candidate.about}, planned {mix.latency_s * 1e3:.3g} ms and {mix.loss:.2g} points of loss"
+        made = tried(replace(candidate, about=about), trial.folder, trial.bench)
+        if isinstance(made, Tried):
+            found.append(made)
+            if (made.quality.loss.high or 0.0) <= trial.points:
+                break
+    return found
+
+
+def _base(trial: _Trial, attempts: list[Tried | Variant]) -> Tried | None:
+    """Return the INT8 variant to make mixes of: of those that are faster, the one with the least error."""
+    whole = [each for each in attempts if isinstance(each, Tried) and each.candidate.precision == "int8"]
+    times_s = trial.bench.times_s([trial.graph, *(each.graph for each in whole)])
+    ratios = np.median(times_s[:, [0]] / times_s, axis=0)[1:]
+    faster = [each for each, ratio in zip(whole, ratios, strict=True) if ratio > _WORTH]
+    return min(faster, key=lambda each: each.quality.squared_error, default=None)
+
+
+def _layer_times(trial: _Trial, whole: Graph, names: Mapping[str, int], num: int) -> tuple[FloatArray, FloatArray]:
+    """Profile the network in FP32 and in INT8 → the times of its layers [layer, 2] and of casts between [layer + 1]."""
+    device, sessions = trial.bench.device, Sessions()
+    latency_s, cast_s = np.zeros((num, 2)), np.zeros(num + 1)
+    for column, each in ((precision.FLOAT, trial.graph), (precision.INT8, whole)):
+        point = OperatingPoint(device.actuator.current(), each.precision)
+        times_s = [timing.latency_s for timing in device.runner.profile(each, point, _PROFILED).operators]
+        layer_of = attribution.layer_of_operators(each, sessions, names)
+        np.add.at(latency_s[:, column], layer_of, times_s)
+        if column == precision.FLOAT:
+            cast_s = attribution.widths(each, layer_of, num)
+        else:
+            cast_s *= attribution.cast_rate_s(each, times_s)
+    return latency_s, cast_s
+
+
+def _sensitivity(
+    trial: _Trial,
+    int8: Callable[[list[str]], Candidate],
+    groups: tuple[tuple[str, ...], ...],
+    sample: Examples,
+    order: list[int],
+) -> Sensitivity:
+    """Measure what each layer's INT8 alone does to the scores of a few examples."""
+    theirs = trial.bench.answers(trial.graph, sample)
+    path = trial.folder / "layer.onnx"
+
+    def error_of(layer: int) -> float:
+        leave = [name for index, group in enumerate(groups) if index != layer for name in group]
+        int8(leave).make(path)
+        return accuracy.squared_error(trial.bench.answers(trial.bench.load(path), sample), theirs)
+
+    empty = Sensitivity(f"{trial.graph.digest} {int8([]).name}", len(groups), len(sample))
+    return sensitivity.measure(
+        empty,
+        error_of,
+        order=order,
+        keep=trial.output / _KEPT,
+        on_progress=partial(trial.bench.on_progress, "one layer at a time"),
+    )
+
+
+def _described(
+    made: list[Variant], graph: Graph, opened: Device, allowed: Allowance, data: _Data, bench: Comparison
+) -> Variants:
+    reference = made[0]
+    assert reference.quality is not None
+    kept = [each for each in made if each.verdict == "kept" and each.speedup is not None]
+    chosen = max(kept, key=lambda each: each.speedup.value if each.speedup else 0.0, default=reference)
+    return Variants(
+        graph=graph.name,
+        source=graph.source,
+        digest=graph.digest,
+        device=opened.name,
+        calibration=opened.calibration,
+        batch=graph.batch,
+        shapes=graph.shapes,
+        allowed=allowed,
+        allowed_points=allowed.points(reference.quality.ratio.value),
+        metric=bench.metric,
+        data=data.name,
+        num_calibration=len(data.calibration),
+        num_judged=len(data.judged),
+        clock="CPU time of the thread" if bench.now_s is time.thread_time else "the device's own time",
+        variants=tuple(made),
+        chosen=chosen.name,
+    )
+
+
+def _with_final(variants: Variants, data: _Data, bench: Comparison, output: Path) -> Variants:
+    """Let the chosen variant and the reference answer examples that chose nothing, where there are any."""
+    if data.final is None or variants.chosen == variants.reference.name:
+        return variants
+    graph = bench.load(output / variants.variant(variants.chosen).file)
+    theirs = bench.answers(bench.reference, data.final)
+    return replace(
+        variants,
+        final=bench.share(graph, data.final, theirs),
+        final_reference=bench.share(bench.reference, data.final, theirs),
+    )

@@ -1,0 +1,40 @@
+"""An ONNX file in FP32 → the file that a device really runs: the same, or the network in INT8."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from amble.runtimes.onnx.layers import Precision
+from amble.runtimes.onnx.quantizing import calibrate, prepare, static
+from amble.stages.measure.accuracy import Examples
+
+__all__ = ["Form"]
+
+_MOST_CALIBRATION = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How networks are run. INT8 is static: weights per channel, unsigned activations, ranges from ``examples``.
+
+    Files in INT8 are written to ``folder``.
+    """
+
+    precision: Precision
+    folder: Path
+    examples: Examples
+    batch: int
+
+    def of(self, path: Path) -> Path:
+        """Return the file that runs; Refused where the runtime cannot quantise the network."""
+        if self.precision == "fp32":
+            return path
+        output = self.folder / f"{path.stem}-{self.precision}.onnx"
+        with tempfile.TemporaryDirectory(prefix="amble-") as scratch:
+            prepared = prepare(path, Path(scratch))
+            num = min(_MOST_CALIBRATION, len(self.examples))
+            feeds = [self.examples.batch(first, self.batch) for first in range(0, num, self.batch)]
+            static(prepared, calibrate(prepared, feeds), output, activations="u8")
+        return output

@@ -1,0 +1,366 @@
+"""The verb ``prune``: a network, examples and a budget → a narrower network whose widths fit the device.
+
+A door like `jobs`, in a file of its own. Nothing is printed here. Staircases come first; what they promise is measured
+with networks that were really cut, before anything is trained.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from amble.core import files
+from amble.core.draws import key_of
+from amble.core.errors import Infeasible, Refused
+from amble.core.quantity import format_energy, format_time, parse_time_s
+from amble.core.report import Estimate
+from amble.core.variants import Allowance, Quality
+from amble.levers.widths import choosing as width
+from amble.levers.widths import judging
+from amble.levers.widths.choosing import Chosen, Pricing, Resource
+from amble.levers.widths.clocked import least_energy, settled
+from amble.levers.widths.network import Network, Widths
+from amble.levers.widths.results import FORMAT, SPACE, Pruning
+from amble.levers.widths.staircase import StaircaseTable
+from amble.levers.widths.staircases import (
+    STATISTICS,
+    Narrower,
+    OnProgress,
+    Opened,
+    Work,
+    Worth,
+    opened,
+    priced,
+    space_of,
+    table_of,
+)
+from amble.runtimes.onnx.layers import Precision
+
+__all__ = ["FILE", "NETWORK", "NETWORK_INT8", "Narrower", "Wanted", "asked", "known", "prune", "unpaid"]
+
+FILE = "pruning.json"
+NETWORK = "pruned.onnx"
+NETWORK_INT8 = "pruned-int8.onnx"
+_TRIAL = "trial.onnx"  # what is judged; it becomes the network when it is kept
+
+_TRIES = 4  # of cutting and measuring, before training
+_OVER, _UNDER = 1.01, 0.97  # of the budget, where a measured time is as wanted
+
+Edges = Mapping[str, tuple[int, ...]]
+OnStairs = Callable[[StaircaseTable, Network], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A budget, and what may be done to keep it.
+
+    ``budget``: ``20ms``, or ``0.7x`` of what the network takes today (for energies only that). ``widths`` of groups
+    that the user chose; at least ``least_share`` of every group stays. ``rounds`` of timing each point.
+    """
+
+    budget: str
+    resource: Resource = "latency"
+    max_loss: str = "1pt"
+    widths: Mapping[str, int] = field(default_factory=dict)
+    least_share: float = 0.1
+    epochs: int = 3
+    rounds: int = 5
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that cannot be read, before anything is measured for it."""
+        self.limit(1.0)
+
+    def limit(self, today: float) -> float:
+        """Return the budget [s, or J] of a network that takes this today. ValueError for one that cannot be read."""
+        text = self.budget.strip()
+        if text.endswith("x") and text[:-1].replace(".", "", 1).isdigit():
+            return float(text[:-1]) * today
+        if self.resource == "energy":
+            raise ValueError(f"--energy {text!r} is no budget of energy; write it as a share of today's, as in 0.7x")
+        try:
+            return parse_time_s(text)
+        except ValueError as error:
+            raise ValueError(f"--latency: {error}, or a share of today's, as in 0.7x") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Widths that were chosen, cut and measured: the file, seconds before and after in the same rounds.
+
+    ``ratio`` is the time after over that before, round by round; ``corrected`` the target that the widths were chosen
+    for over the budget.
+    """
+
+    chosen: Chosen
+    file: Path
+    before_s: float
+    after_s: float
+    ratio: Estimate
+    corrected: float = 1.0
+
+
+def prune(
+    model: str | Path,
+    wanted: Wanted,
+    *,
+    data: str | Path,
+    device: str,
+    output: Path,
+    batch: int = 1,
+    labels: bool = True,
+    importance: Worth = "taylor",
+    precision: Precision = "fp32",
+    may_lose: float | None = None,
+    design_space: Path | None = None,
+    narrow: Opened | None = None,
+    on_stairs: OnStairs = lambda table, network: None,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> Pruning:
+    """Prune a network to widths that the device runs fast; keep it, in the folder ``output``, if it is good enough.
+
+    ``data`` is an ``.npz`` file (an array for the input, and ``labels`` if there are any) or ``bundled``. Without
+    labels, or with ``labels`` false, the network as it was is the teacher and the judge. What was measured and trained
+    before in the same folder is used again. In ``int8`` staircases, times and accuracy are those of the network in
+    INT8, which is kept beside the other. With ``may_lose``, a share of all importance, clocks are chosen together with
+    widths, for the least energy within the latency. Infeasible with the least that is possible where the budget is
+    below that; Refused for a network that cannot be read or cut, and for widths that pay nothing.
+    """
+    allowed = Allowance.parse(wanted.max_loss)
+    with tempfile.TemporaryDirectory(prefix="amble-") as folder:
+        work = opened(
+            model,
+            data=data,
+            device=device,
+            output=output,
+            batch=batch,
+            labels=labels,
+            worth=importance,
+            precision=precision,
+            scratch=Path(folder),
+            narrow=narrow,
+            on_progress=on_progress,
+        )
+        known(work.network, wanted.widths)
+        told = _Told(on_stairs, design_space)
+        if may_lose is None:
+            asked(work, wanted)
+            made = _narrowed(work, wanted, allowed, told)
+        else:
+            made = _clocked(work, wanted, allowed, told, may_lose)
+    files.save(made, output / FILE, FORMAT)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Who is told of staircases, and where the design space goes."""
+
+    on_stairs: OnStairs
+    design_space: Path | None
+
+
+def _narrowed(work: Work, wanted: Wanted, allowed: Allowance, told: _Told, fixed: Widths | None = None) -> Pruning:
+    """Prune at the clocks that run now; ``fixed`` widths were chosen before."""
+    table = table_of(work, wanted.rounds)
+    told.on_stairs(table, work.network)
+    pricing = priced(work, table, wanted.resource)
+    edges = width.candidates(pricing, least_share=wanted.least_share)
+    if told.design_space is not None:
+        files.save(space_of(pricing, edges, work.source), told.design_space, SPACE)
+    if fixed is not None:
+        edges = {name: (each,) for name, each in fixed.items()}
+    return _Pruner(work, wanted, allowed, pricing, edges).run()
+
+
+def _clocked(work: Work, wanted: Wanted, allowed: Allowance, told: _Told, may_lose: float) -> Pruning:
+    """Prune to widths, and at clocks, that are chosen together; there is no bound on what had to go."""
+    budget_s = wanted.limit(work.today_s())
+    saved = least_energy(work, budget_s, may_lose, wanted.rounds)
+    found, path = saved.together, work.form.folder / "clocked.onnx"
+    with settled(work, found.clocks):
+        made = _narrowed(work, replace(wanted, budget=f"{1e3 * budget_s:.6f}ms"), allowed, told, found.widths)
+        work.narrower.write(found.widths, path)
+        energy_j = work.profile(work.load(path)).whole.energy_j
+    note = (
+        f"clocks and widths were chosen together: {found.clocks}; a run needs {format_energy(energy_j)} as measured "
+        f"({format_energy(found.energy_j)} predicted), {format_energy(saved.today_j)} before at the clocks of today; "
+        "all times here are at the new ones"
+    )
+    return replace(made, bound=0.0, notes=(*made.notes, note))
+
+
+def asked(work: Work, wanted: Wanted) -> None:
+    """Refuse a budget that the network keeps already."""
+    today_s = work.today_s()
+    if wanted.limit(today_s) >= today_s:
+        raise Refused(
+            f"{work.source.name} takes {format_time(today_s)} on {work.device.name} as it is, which keeps "
+            f"--{wanted.resource} {wanted.budget}; ask for less"
+        )
+
+
+def known(network: Network, widths: Widths) -> None:
+    """Refuse widths of groups that the network does not have."""
+    for name in widths:
+        if name not in network.by_name:
+            raise Refused(f"--width: {network.name} has no group {name!r}; its groups are {', '.join(network.today)}")
+
+
+def unpaid(pricing: Pricing, edges: Edges, widths: Widths) -> None:
+    """Refuse widths that pay nothing: those inside a stair, which take as long as its end; and unknown groups."""
+    known(pricing.network, widths)
+    for name, asked in widths.items():
+        if asked in edges[name]:
+            continue
+        above = [each for each in edges[name] if each > asked]
+        below = [each for each in edges[name] if each < asked]
+        near = " or ".join(str(each) for each in (*below[-1:], *above[:1]))
+        raise Refused(f"{name} with {asked} channels pays nothing: its stairs end elsewhere; ask for {near}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pruner:
+    """One pruning, step by step."""
+
+    work: Work
+    wanted: Wanted
+    allowed: Allowance
+    pricing: Pricing
+    edges: Edges
+
+    def run(self) -> Pruning:
+        """Choose, cut and measure, tune, judge."""
+        unpaid(self.pricing, self.edges, self.wanted.widths)
+        plan = self._plan(self.work.form.folder)
+        self._tune(plan)
+        return self._described(plan)
+
+    @property
+    def budget(self) -> float:
+        """Return the budget [s, or J]."""
+        return self.wanted.limit(self.pricing.total({}))
+
+    def _plan(self, folder: Path) -> _Plan:
+        """Choose widths; measure the network cut to them; correct the target by what was found, and choose again."""
+        edges = {**self.edges, **{name: (each,) for name, each in self.wanted.widths.items()}}
+        problem = width.problem(self.pricing, edges)
+        target = self.budget
+        tried: list[_Plan] = []
+        for number in range(_TRIES):
+            self.work.on_progress("cutting and measuring", number, _TRIES)
+            try:
+                chosen = width.choose(problem, target, resource=self.wanted.resource)
+            except Infeasible:
+                if not tried:
+                    raise
+                break
+            path = folder / f"cut-{number}.onnx"
+            self.work.narrower.write(chosen.widths, path)
+            tried.append(replace(self._measured(chosen, path), corrected=target / self.budget))
+            share = self._share(tried[-1])
+            if _UNDER <= share <= _OVER or chosen.widths == self.work.network.today:
+                break
+            target *= 1.0 / share
+        return min(tried, key=lambda each: (max(self._share(each), _OVER), each.chosen.lost))
+
+    def _share(self, plan: _Plan) -> float:
+        """Return what was measured over the budget; energies are taken as predicted."""
+        if self.wanted.resource == "energy":
+            return plan.chosen.cost / self.budget
+        return plan.after_s / self.budget
+
+    def _measured(self, chosen: Chosen, path: Path) -> _Plan:
+        times_s = self.work.times_s([self.work.graph, self.work.load(path)])
+        before_s, after_s = (float(each) for each in np.median(times_s, axis=0))
+        return _Plan(chosen, path, before_s, after_s, STATISTICS.median(times_s[:, 1] / times_s[:, 0]))
+
+    def _tune(self, plan: _Plan) -> None:
+        epochs, widths = self.wanted.epochs, plan.chosen.widths
+        path = self.work.output / _TRIAL
+        if not epochs:
+            shutil.copy(plan.file, path)
+            return
+        way = key_of(self.work.source.digest, self.work.taught, epochs, str(sorted(widths.items())))
+        own = self.work.output / f"tuning-{way:032x}.pt"
+        self.work.narrower.tune(
+            widths,
+            path,
+            epochs=epochs,
+            checkpoint=own,
+            on_epoch=lambda done, loss: self.work.on_progress(f"tuning, loss {loss:.3g}", done, epochs),
+        )
+        own.unlink(missing_ok=True)
+
+    def _described(self, plan: _Plan) -> Pruning:
+        work, pricing, chosen = self.work, self.pricing, plan.chosen
+        bench = work.bench()
+        trial = work.output / _TRIAL
+        final = self._measured(chosen, trial)
+        before = bench.quality(work.graph)
+        after = bench.quality(work.load(trial))
+        allowed = self.allowed.points(before.share.ratio.value)
+        verdict, reason = judging.verdict(final.ratio, after.loss, allowed)
+        if verdict == "kept":
+            if work.form.precision != "fp32":
+                shutil.copy(work.form.of(trial), work.output / NETWORK_INT8)
+            trial.replace(work.output / NETWORK)
+        else:
+            trial.unlink()
+        whole = sum(sum(each.importance) for each in work.network.groups)
+        latency = pricing if self.wanted.resource == "latency" else priced(work, pricing.table)
+        return Pruning(
+            graph=work.source.name,
+            source=work.source.source,
+            digest=work.source.digest,
+            device=work.device.name,
+            calibration=work.device.calibration,
+            batch=work.graph.batch,
+            clock="CPU time of the thread" if work.on_host else "the device's own time",
+            resource=self.wanted.resource,
+            budget=self.budget,
+            before_s=final.before_s,
+            predicted_s=latency.total(chosen.widths),
+            after_s=final.after_s,
+            ratio=final.ratio,
+            widths=chosen.widths,
+            widths_before=work.network.today,
+            layers=tuple(judging.narrowed(latency, each, chosen.widths) for each in work.network.layers),
+            rivals=tuple(judging.rivals(latency, latency.total(chosen.widths))),
+            lost=chosen.lost / max(whole, 1e-30),
+            bound=chosen.bound / max(whole, 1e-30),
+            allowed=self.allowed,
+            metric=bench.metric,
+            before=before.share,
+            cut=bench.quality(work.load(plan.file)),
+            after=after,
+            verdict=verdict,
+            reason=reason,
+            file=NETWORK if verdict == "kept" else "",
+            table=pricing.table,
+            notes=tuple(self._notes(plan, final, allowed, after)),
+        )
+
+    def _notes(self, plan: _Plan, final: _Plan, allowed: float, after: Quality) -> Iterator[str]:
+        if self.work.final.labels is None:
+            yield "no labels: tuned to the answers of the network as it was, and judged by agreement with them"
+        if judging.leaves_open(after.loss, allowed):
+            yield (
+                f"{after.share.out_of} examples leave open whether {allowed:.3g} points are lost or fewer; "
+                "give more of them to be certain"
+            )
+        share = self._share(final)
+        if share > _OVER:
+            say = format_time if self.wanted.resource == "latency" else format_energy
+            yield f"the budget of {say(self.budget)} is missed by {share - 1:.1%}, as measured"
+        if self.wanted.resource == "energy":
+            yield "the energy after pruning is predicted by the staircases; the time is measured"
+        elif plan.corrected != 1.0:
+            yield (
+                f"times by the staircases were taken {1.0 / plan.corrected - 1.0:+.1%}, as a network that was cut by "
+                "them was measured; the least importance to be lost is by these times"
+            )

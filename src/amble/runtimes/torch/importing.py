@@ -1,0 +1,68 @@
+"""An ONNX file → a torch.fx module that answers alike, and can be cut, trained and written as ONNX again.
+
+Layers keep the names of their nodes. Constants that are no layer's weights become parameters, so that they are cut
+with the channels they belong to. The first dimension of inputs is the batch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import shape_inference
+from torch import fx
+
+from amble.core.errors import Refused
+from amble.runtimes.torch.counterparts import SUPPORTED
+from amble.runtimes.torch.reading import Call, Reader, plain
+
+__all__ = ["to_torch"]
+
+
+def to_torch(path: Path) -> fx.GraphModule:
+    """Read the network, in evaluation mode.
+
+    Raises Refused for a file that is no ONNX network, and for an operator that has no counterpart, with its node.
+    """
+    model = _loaded(path)
+    reader = Reader(path.name, _sizes(model), _opset(model))
+    reader.constants(model.graph)
+    for port in model.graph.input:
+        if port.name not in reader.values:
+            reader.values[port.name] = reader.graph.placeholder(plain(port.name))
+    for node in model.graph.node:
+        _append(reader, node)
+    answers = [reader.tensor(port.name) for port in model.graph.output]
+    reader.graph.output(answers[0] if len(answers) == 1 else tuple(answers))
+    return fx.GraphModule(reader.root, reader.graph).eval()
+
+
+def _loaded(path: Path) -> onnx.ModelProto:
+    if not path.exists():
+        raise Refused(f"there is no file {path}")
+    try:
+        return onnx.load(path)
+    except Exception as error:  # protobuf's own errors have no public name
+        raise Refused(f"{path} cannot be read as an ONNX network ({error}): export it again") from error
+
+
+def _sizes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """Return the dimensions of every tensor by name; None where they are open."""
+    graph = shape_inference.infer_shapes(model).graph
+    found: dict[str, tuple[int | None, ...]] = {}
+    for port in (*graph.input, *graph.value_info, *graph.output):
+        dims = port.type.tensor_type.shape.dim
+        found[port.name] = tuple(each.dim_value if each.HasField("dim_value") else None for each in dims)
+    return found
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=1)
+
+
+def _append(reader: Reader, node: onnx.NodeProto) -> None:
+    call = Call(reader, node, {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute})
+    convert = SUPPORTED.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if convert is None:
+        raise call.refused("it has no counterpart here: take it out of the network, or prune what comes before it")
+    reader.values[node.output[0]] = convert(call)

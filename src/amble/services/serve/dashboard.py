@@ -1,0 +1,144 @@
+"""The metrics' door: ``/metrics`` for Prometheus, ``/dashboard`` for people, both from the same counters.
+
+The page asks for nothing but its own files and ``/dashboard/data``, so it works where there is no other network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from amble.services.serve import metrics
+from amble.services.serve.desk import Desk
+from amble.services.serve.history import History
+from amble.services.serve.http import Receive, Response, Scope, Send, respond
+from amble.services.serve.model import Model
+from amble.services.serve.pulse import Sample
+
+__all__ = ["Panel"]
+
+_FILES = {
+    "/dashboard": ("dashboard.html", b"text/html; charset=utf-8"),
+    "/dashboard/page.css": ("dashboard.css", b"text/css; charset=utf-8"),
+    "/dashboard/page.js": ("dashboard.js", b"text/javascript; charset=utf-8"),
+}
+_ONLY_OURS = (
+    (b"content-security-policy", b"default-src 'self'; style-src 'self' 'unsafe-inline'"),
+    (b"cache-control", b"no-store"),
+)
+_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class Panel:
+    """The application, and the second hand that keeps its history."""
+
+    def __init__(self, desk: Desk, version: str) -> None:
+        self.history = History()
+        self.models: Callable[[], tuple[Model, ...]] = tuple
+        self._desk = desk
+        device = desk.device
+        self._seen = metrics.Seen(device.name, version, device.calibration)
+        self._ticks: tuple[int, int] | None = None
+        self._before: tuple[Sample | None, float] = (None, 0.0)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path = scope["path"].rstrip("/") or "/"
+        if path == "/metrics":
+            await respond(send, Response(200, self.text().encode(), _TEXT))
+        elif path == "/dashboard/data":
+            await respond(send, Response(200, msgspec.json.encode(self._data()), headers=_ONLY_OURS))
+        elif path in _FILES:
+            name, kind = _FILES[path]
+            await respond(send, Response(200, (files(__package__) / name).read_bytes(), kind, _ONLY_OURS))
+        elif path == "/":
+            await respond(send, Response(307, b"{}", headers=((b"location", b"/dashboard"),)))
+        else:
+            await respond(send, Response(404, b'{"error":"no such path: /metrics and /dashboard are here"}'))
+
+    def text(self) -> str:
+        """Return the metrics as text."""
+        return metrics.text(self._desk.ledger, self._desk.engine.totals, self._seen)
+
+    def start(self, closing: AsyncExitStack) -> None:
+        """Begin to count seconds, until the stack closes."""
+        task = asyncio.create_task(self._count())
+        closing.callback(task.cancel)
+
+    def tick(self) -> None:
+        """Close a second."""
+        sample = self._desk.pulse.last
+        self.history.tick(time.time(), sample, self._desk.pending, self.models())
+        host, self._ticks = metrics.host(self._ticks)
+        self._seen = replace(self._seen, host=host, **self._device(sample))
+
+    async def _count(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        while True:
+            self.tick()
+            due_s = max(due_s + 1.0, loop.time())
+            await asyncio.sleep(due_s - loop.time())
+
+    def _device(self, sample: Sample | None) -> dict[str, Any]:
+        """Return what is known of the device from its newest sample and the one before."""
+        before, busy_s = self._before
+        self._before = (sample, self._desk.ledger.busy_s)
+        if sample is None:
+            return {}
+        known: dict[str, Any] = {"ran_at": sample.ran_at, "energy_j": None}
+        first = self._desk.pulse.first
+        if first is not None:
+            known["energy_j"] = (sample.reading - first.reading).energy_j
+        if before is not None and sample is not before:
+            passed = sample.reading - before.reading
+            known["utilization"] = min(1.0, (self._desk.ledger.busy_s - busy_s) / passed.latency_s)
+            known["power_w"] = None if passed.energy_j is None else passed.energy_j / passed.latency_s
+        return known
+
+    def _data(self) -> dict[str, Any]:
+        """Return what the page draws."""
+        totals, history, desk = self._desk.engine.totals, self.history, self._desk
+        return {
+            "device": desk.device.name,
+            "calibration": desk.device.calibration,
+            "version": self._seen.version,
+            "metered": history.energy_j is not None,
+            "draining": desk.draining,
+            "models": [self._model(model) for model in self.models()],
+            "series": list(history.series),
+            "energy_j": history.energy_j,
+            "baseline_j": history.baseline_j if history.energy_j is not None else None,
+            "saved_j": history.saved_j,
+            "clock_changes": totals.changes,
+        }
+
+    def _model(self, model: Model) -> dict[str, Any]:
+        book, ladder = self._desk.ledger.book(model.name, model.version), model.loaded.ladder
+        return {
+            "name": model.name,
+            "version": model.version,
+            "governor": model.loaded.governor.name,
+            "objective_s": model.timeout_s,
+            "max_batch": ladder.max_batch,
+            "rungs": [
+                {
+                    "precision": rung.variant,
+                    "clocks": str(rung.clocks),
+                    "latency_s": rung.latency_s[0],
+                    "accuracy": rung.accuracy,
+                }
+                for rung in ladder.rungs
+            ],
+            "answered": book.success,
+            "late": book.late,
+            "refused": dict(book.refused),
+            "energy_j": book.energy.total if book.energy.count else None,
+        }

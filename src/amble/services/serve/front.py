@@ -1,0 +1,268 @@
+"""A device and models → a server: listens, loads, answers until it is told to stop, drains, puts the clocks back.
+
+Three doors (HTTP, gRPC, metrics with the dashboard) in one event loop; the engine in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from amble.core.errors import Refused
+from amble.core.ports import Device
+from amble.services.serve.dashboard import Panel
+from amble.services.serve.desk import Desk, Listener, Room
+from amble.services.serve.fault import Fault
+from amble.services.serve.http import Http
+from amble.services.serve.model import Loader
+from amble.services.serve.process import set_niceness, tuned
+from amble.services.serve.repository import Repository
+from amble.stages.control.engine import Totals
+
+__all__ = ["Addresses", "Doors", "OnReady", "serve"]
+
+_LOG = logging.getLogger(__name__)
+_MISSING = "serving needs {}: pip install 'amble[serve]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where to listen, and how much to let in. Port 0 takes a free one, None leaves the door out.
+
+    ``headers_s`` and ``body_s`` are the times [s] a client may take to send its headers and its body over HTTP.
+    """
+
+    host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int | None = 8001
+    metrics_port: int | None = 8002
+    max_bytes: int = 64 << 20
+    room_bytes: int = 256 << 20
+    drain_s: float = 30.0
+    headers_s: float = 10.0
+    body_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a server listens."""
+
+    http: str
+    grpc: str | None
+    metrics: str | None
+    dashboard: str | None
+    models: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Stop:
+    """Set once by a signal to drain, twice to refuse what still waits."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    insisted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __call__(self) -> None:
+        (self.insisted if self.asked.is_set() else self.asked).set()
+
+
+OnReady = Callable[[Addresses, Callable[[], object]], None]
+"""Is told where a server listens, and how to stop it from any thread."""
+
+
+def serve(
+    device: Device,
+    load: Loader,
+    doors: Doors,
+    *,
+    named: Mapping[str, Path],
+    folder: Path | None = None,
+    on_ready: OnReady = lambda addresses, stop: None,
+    listeners: tuple[Listener, ...] = (),
+) -> Totals:
+    """Serve until SIGTERM or Ctrl-C, then answer what was accepted and return. Refused when it cannot start.
+
+    Models in ``folder`` that cannot be loaded are reported by the repository; those in ``named`` must load.
+    """
+    web = _extra("amble.services.serve.web")
+    with tuned() as niceness, asyncio.Runner(loop_factory=web.new_loop) as runner:
+        computing = ThreadPoolExecutor(thread_name_prefix="amble", initializer=set_niceness, initargs=(niceness,))
+        runner.get_loop().set_default_executor(computing)
+        return runner.run(_Front(device, load, doors, named, folder, listeners).run(on_ready))
+
+
+def _extra(name: str) -> Any:
+    """Import a module that needs an extra; Refused where it is not installed."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise Refused(_MISSING.format(error.name)) from error
+
+
+class _Front:
+    """One run of a server."""
+
+    def __init__(
+        self,
+        device: Device,
+        load: Loader,
+        doors: Doors,
+        named: Mapping[str, Path],
+        folder: Path | None,
+        listeners: tuple[Listener, ...],
+    ) -> None:
+        self._doors = doors
+        self._version = version("amble")
+        self._desk = Desk(device, room=Room(doors.room_bytes))
+        self._panel = Panel(self._desk, self._version)
+        self._desk.listeners = (self._panel.history, *listeners)
+        grpc = _extra("amble.services.serve.grpc") if doors.grpc_port is not None else None
+        read_text = grpc.read_text if grpc else None
+        self._repository = Repository(self._desk, load, folder, named, read_text)
+        self._panel.models = lambda: self._repository.models
+        self._grpc = grpc
+
+    async def run(self, on_ready: OnReady) -> Totals:
+        """Open the doors, load, wait for the end, and close up in order."""
+        stop, loop = _Stop(), asyncio.get_running_loop()
+        async with AsyncExitStack() as closing:
+            closing.enter_context(_signals(loop, stop))
+            self._desk.post.open()
+            closing.callback(self._desk.post.close)
+            addresses = await self._open(closing)
+            working = loop.run_in_executor(None, self._desk.engine.run, self._desk.pulse)
+            try:
+                asked = asyncio.create_task(stop.asked.wait())
+                await _first(asked, working, beside=self._load())
+                if not asked.done():
+                    self._desk.starting = False
+                    on_ready(addresses(), lambda: loop.call_soon_threadsafe(stop))
+                    await _first(asked, working)
+                    await self._drain(stop, working)
+            finally:
+                await self._end(working)
+        return self._desk.engine.totals
+
+    async def _open(self, closing: AsyncExitStack) -> Callable[[], Addresses]:
+        """Open every door that is wanted; nothing is opened when one cannot be."""
+        web, doors = _extra("amble.services.serve.web"), self._doors
+        http_socket = web.listen(doors.host, doors.http_port, "http")
+        closing.callback(http_socket.close)
+        metrics_socket = None
+        if doors.metrics_port is not None:
+            metrics_socket = web.listen(doors.host, doors.metrics_port, "metrics")
+            closing.callback(metrics_socket.close)
+        grpc_port = None
+        if self._grpc is not None and doors.grpc_port is not None:
+            grpc = self._grpc.Grpc(self._desk, self._repository, version=self._version, max_bytes=doors.max_bytes)
+            grpc_port = await grpc.start(doors.host, doors.grpc_port)
+            closing.push_async_callback(grpc.stop)
+        http = Http(self._desk, self._repository, self._version, doors.max_bytes, doors.body_s)
+        await _run(closing, web.Web(http, http_socket, headers_s=doors.headers_s))
+        if metrics_socket is not None:
+            await _run(closing, web.Web(self._panel, metrics_socket, headers_s=doors.headers_s))
+            self._panel.start(closing)
+
+        def addresses() -> Addresses:
+            http_url = _url(doors.host, http_socket.getsockname()[1])
+            metrics = None if metrics_socket is None else _url(doors.host, metrics_socket.getsockname()[1])
+            return Addresses(
+                http=http_url,
+                grpc=None if grpc_port is None else f"{doors.host}:{grpc_port}",
+                metrics=metrics and f"{metrics}/metrics",
+                dashboard=metrics and f"{metrics}/dashboard",
+                models=tuple(f"{model.name} {model.version}" for model in self._repository.models),
+            )
+
+        return addresses
+
+    async def _load(self) -> None:
+        """Load everything there is; the engine must be running, since it is in its thread that models are measured."""
+        for name in self._repository.names():
+            try:
+                await self._repository.start(name)
+            except Fault as fault:
+                if name in self._repository.named:
+                    raise Refused(fault.text) from fault
+                _LOG.warning("%s", fault.text)
+
+    async def _drain(self, stop: _Stop, working: asyncio.Future[Totals]) -> None:
+        """Take nothing more, answer what was accepted, for some time at most."""
+        self._desk.draining = True
+        _LOG.info("draining %d requests", self._desk.pending)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._doors.drain_s):
+                while self._desk.pending and not stop.insisted.is_set() and not working.done():
+                    await asyncio.sleep(0.01)
+
+    async def _end(self, working: asyncio.Future[Totals]) -> None:
+        """Stop the engine, which puts the clocks back; what it could not answer is refused."""
+        self._desk.draining = True
+        if self._desk.pending:
+            self._desk.engine.stop()
+        self._desk.pulse.close()
+        try:
+            await working
+        finally:
+            self._desk.pulse.abandon()
+            self._desk.post.deliver()
+            self._desk.lost()
+            assert self._desk.ledger, "all is counted"
+            for listener in self._desk.listeners:
+                listener.close()
+            await asyncio.sleep(0)
+
+
+@contextmanager
+def _signals(loop: asyncio.AbstractEventLoop, stop: _Stop) -> Iterator[None]:
+    """Let SIGTERM and SIGINT ask for the end; only a main thread has signals."""
+    caught = []
+    with suppress(RuntimeError, ValueError):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before = signal.getsignal(number)
+            loop.add_signal_handler(number, stop)
+            caught.append((number, before))
+    try:
+        yield
+    finally:
+        for number, before in caught:
+            loop.remove_signal_handler(number)
+            signal.signal(number, before)
+
+
+async def _first(
+    asked: asyncio.Task[Any], working: asyncio.Future[Totals], *, beside: Coroutine[Any, Any, None] | None = None
+) -> None:
+    """Wait for the end to be asked for, the engine to end, or what is done beside; raise what the latter two raised."""
+    doing = asyncio.create_task(beside) if beside is not None else None
+    await asyncio.wait({each for each in (asked, working, doing) if each}, return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+        working.result()
+    if doing is not None:
+        if doing.done():
+            doing.result()
+        doing.cancel()
+
+
+async def _run(closing: AsyncExitStack, web: Any) -> None:
+    """Serve in the background until the stack closes."""
+    task = asyncio.create_task(web.run())
+
+    async def end() -> None:
+        web.stop()
+        await task
+
+    closing.push_async_callback(end)
+    await asyncio.sleep(0)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

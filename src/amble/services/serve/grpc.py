@@ -1,0 +1,287 @@
+"""The Open Inference Protocol over gRPC, on the same desk and repository as HTTP.
+
+The one module that knows grpcio and the protocol's stubs, which are tritonclient's (extra ``serve``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+from google.protobuf import json_format, text_format
+from google.protobuf.message import DecodeError
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+from amble.core.errors import Refused
+from amble.services.serve.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
+from amble.services.serve.desk import Desk
+from amble.services.serve.fault import Fault
+from amble.services.serve.http import EXTENSIONS, statistics
+from amble.services.serve.model import Model
+from amble.services.serve.protocol import Answer, Asked, Tensor, refuse_unoffered
+from amble.services.serve.repository import Repository
+from amble.services.serve.wire import cut
+
+__all__ = ["Grpc", "read_text"]
+
+_LOG = logging.getLogger(__name__)
+_FOREVER_S = 1e9  # grpcio's word for no deadline is 9.2e18 s
+_DRAIN_S = 5.0
+_STATUS = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    404: grpc.StatusCode.NOT_FOUND,
+    499: grpc.StatusCode.CANCELLED,
+    503: grpc.StatusCode.UNAVAILABLE,
+}
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    **{f"INT{bits}": "int_contents" for bits in (8, 16, 32)},
+    **{f"UINT{bits}": "uint_contents" for bits in (8, 16, 32)},
+    "INT64": "int64_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+
+_SERVICE = "inference.GRPCInferenceService"
+_RESPONSE = service_pb2.ModelInferResponse
+
+Context = Any  # grpcio has no types
+T = TypeVar("T")
+
+
+class Grpc:
+    """The service on an address of its own."""
+
+    def __init__(self, desk: Desk, repository: Repository, *, version: str, max_bytes: int = 64 << 20) -> None:
+        self._servicer = _Servicer(desk, repository, version)
+        self._options = [
+            ("grpc.max_receive_message_length", max_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+        ]
+        self._server: Any = None
+
+    async def start(self, host: str, port: int, *, most_calls: int = 4096) -> int:
+        """Begin to serve → the port; 0 takes a free one. Refused when it is taken or not allowed."""
+        self._server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=most_calls)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
+        lean = grpc.unary_unary_rpc_method_handler(
+            self._servicer.infer, response_serializer=_RESPONSE.SerializeToString
+        )
+        self._server.add_registered_method_handlers(_SERVICE, {"ModelInfer": lean})
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            bound = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise Refused(f"cannot listen on {address} for grpc; choose another with --grpc-port") from error
+        await self._server.start()
+        return int(bound)
+
+    async def stop(self) -> None:
+        """Take no more calls, and give those that run a moment."""
+        if self._server is not None:
+            await self._server.stop(_DRAIN_S)
+
+
+def read_text(text: str) -> dict[str, Any]:
+    """Read protobuf's text form of a model configuration → the same as JSON; ValueError when it is none."""
+    try:
+        read = text_format.Parse(text, model_config_pb2.ModelConfig(), allow_unknown_field=True)
+    except text_format.ParseError as error:
+        raise ValueError(f"config.pbtxt: {error}") from error
+    return dict(json_format.MessageToDict(read, preserving_proto_field_name=True))
+
+
+class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """Calls → the desk and the repository, and what they say back."""
+
+    def __init__(self, desk: Desk, repository: Repository, version: str) -> None:
+        self._desk = desk
+        self._repository = repository
+        self._version = version
+
+    async def ServerLive(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Tell that the server runs."""
+        return service_pb2.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Tell whether requests are taken."""
+        return service_pb2.ServerReadyResponse(ready=self._desk.open_for_all)
+
+    async def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Tell whether a model is served."""
+        try:
+            self._repository.model(request.name, request.version)
+        except Fault:
+            return service_pb2.ModelReadyResponse(ready=False)
+        return service_pb2.ModelReadyResponse(ready=True)
+
+    async def ServerMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Tell what this server is."""
+        return service_pb2.ServerMetadataResponse(name="amble", version=self._version, extensions=EXTENSIONS)
+
+    async def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Describe a model."""
+        model = await _or_abort(context, lambda: self._repository.model(request.name, request.version))
+        return json_format.ParseDict(model.metadata(), service_pb2.ModelMetadataResponse())
+
+    async def ModelConfig(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Give a model's configuration."""
+        model = await _or_abort(context, lambda: self._repository.model(request.name, request.version))
+        return json_format.ParseDict({"config": model.config()}, service_pb2.ModelConfigResponse())
+
+    async def ModelStatistics(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Give counters of one model, or of all."""
+        if request.name:
+            models = [await _or_abort(context, lambda: self._repository.model(request.name, request.version))]
+        else:
+            models = list(self._repository.models)
+        return json_format.ParseDict(statistics(self._desk, models), service_pb2.ModelStatisticsResponse())
+
+    async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """List what can be served."""
+        listed = [each for each in self._repository.index() if not request.ready or each["state"] == "READY"]
+        return json_format.ParseDict({"models": listed}, service_pb2.RepositoryIndexResponse())
+
+    async def RepositoryModelLoad(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Load a model."""
+        config = request.parameters["config"].string_param if "config" in request.parameters else None
+        await _or_abort_after(context, self._repository.start(request.model_name, config))
+        return service_pb2.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Unload a model."""
+        await _or_abort_after(context, self._repository.stop(request.model_name))
+        return service_pb2.RepositoryModelUnloadResponse()
+
+    async def infer(self, message: bytes, context: Context) -> Any:
+        """Answer a request, given as it came over the wire: this is ModelInfer."""
+        arrival_s = self._desk.now_s()
+        return await _or_abort_after(context, self._inferred(message, context, arrival_s))
+
+    async def _inferred(self, message: bytes, context: Context, arrival_s: float) -> Any:
+        with self._desk.holding() as hold:
+            hold.grow(len(message))
+            request, raw = _read(message)
+            model = self._repository.model(request.model_name, request.model_version)
+            asked = _asked(request, raw)
+            left_s = context.time_remaining()
+            limit_s = math.inf if left_s is None or left_s > _FOREVER_S else left_s
+            reply = await self._desk.infer(
+                model, asked, arrival_s=arrival_s, limit_s=limit_s, context=_described(context, asked.id)
+            )
+            return _response(reply.answer, asked, model)
+
+
+async def _or_abort(context: Context, call: Callable[[], T]) -> T:
+    """Return what a call gives, or end the call with the status of its fault."""
+    try:
+        return call()
+    except Fault as fault:
+        await context.abort(_STATUS.get(fault.status, grpc.StatusCode.INTERNAL), fault.text)
+        raise
+
+
+async def _or_abort_after(context: Context, answering: Awaitable[T]) -> T:
+    """Return what comes, or end the call with the status of its fault."""
+    try:
+        return await answering
+    except Fault as fault:
+        with suppress(asyncio.CancelledError):
+            await context.abort(_STATUS.get(fault.status, grpc.StatusCode.INTERNAL), fault.text)
+        raise
+
+
+def _read(message: bytes) -> tuple[Any, list[memoryview]]:
+    """Parse a request, all but its raw tensors, which stay where they are."""
+    try:
+        small, raw = cut(message)
+        return service_pb2.ModelInferRequest.FromString(small), raw
+    except (ValueError, DecodeError) as error:
+        raise Fault(400, f"request is no ModelInferRequest: {error}") from error
+
+
+def _asked(request: Any, raw: Sequence[memoryview]) -> Asked:
+    """Make a request of it; binary tensors come in the order of the inputs, or each brings its own contents."""
+    if raw and len(raw) != len(request.inputs):
+        raise Fault(400, f"raw_input_contents: {len(raw)} tensors for {len(request.inputs)} inputs")
+    if not request.inputs:
+        raise Fault(400, "inputs: the request has none")
+    tensors = []
+    for index, each in enumerate(request.inputs):
+        shape = tuple(each.shape)
+        if any(size < 0 for size in shape):
+            raise Fault(400, f"input {each.name!r}: shape {list(shape)} has a negative size")
+        refuse_unoffered(f"input {each.name!r}", each.parameters)
+        value = from_bytes(each.name, each.datatype, shape, raw[index]) if raw else _contents(each, shape)
+        tensors.append(Tensor(each.name, each.datatype, shape, value))
+    for each in request.outputs:
+        refuse_unoffered(f"output {each.name!r}", each.parameters)
+    outputs = {each.name: True for each in request.outputs} or None
+    return Asked(tuple(tensors), request.id, outputs, True, _parameters(request.parameters))
+
+
+def _contents(tensor: Any, shape: tuple[int, ...]) -> Array:
+    """Read a tensor from the field of its datatype."""
+    kind = tensor.datatype
+    if kind not in _CONTENTS:
+        raise Fault(400, f"input {tensor.name!r}: {kind!r} can only come as raw_input_contents")
+    values = getattr(tensor.contents, _CONTENTS[kind])
+    if len(values) != math.prod(shape):
+        raise Fault(400, f"input {tensor.name!r}: {len(values)} elements, not {math.prod(shape)} as in {list(shape)}")
+    try:
+        if kind == "BYTES":
+            found = np.empty(len(values), dtype=np.object_)
+            found[:] = [each.decode() for each in values]
+            return found.reshape(shape)
+        return np.array(values, dtype=DATATYPES[kind]).reshape(shape)
+    except (OverflowError, UnicodeDecodeError) as error:
+        raise Fault(400, f"input {tensor.name!r}: elements that are no {kind}") from error
+
+
+def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Read parameters of whatever kind."""
+    found = {}
+    for name, value in given.items():
+        kind = value.WhichOneof("parameter_choice")
+        found[name] = getattr(value, kind) if kind else None
+    return found
+
+
+def _described(context: Context, identity: str) -> dict[str, str]:
+    """Return what a client says of its trace."""
+    found = {"id": identity}
+    for name, value in context.invocation_metadata() or ():
+        if name in ("traceparent", "tracestate"):
+            found[name] = str(value)
+    return found
+
+
+def _response(answer: Answer, asked: Asked, model: Model) -> Any:
+    """Write a response, its tensors as raw bytes."""
+    made = service_pb2.ModelInferResponse(model_name=answer.model, model_version=answer.version, id=answer.id)
+    for name in asked.outputs or answer.outputs:
+        value = answer.outputs[name]
+        kind = name_of(value)
+        made.outputs.add(name=name, datatype=kind, shape=value.shape)
+        made.raw_output_contents.append(to_bytes(value, kind))
+    for name, each in answer.parameters.items():
+        parameter = made.parameters[name]
+        match each:
+            case bool():
+                parameter.bool_param = each
+            case int():
+                parameter.int64_param = each
+            case float():
+                parameter.double_param = each
+            case str():
+                parameter.string_param = each
+    return made

@@ -1,0 +1,370 @@
+"""The Open Inference Protocol over HTTP: an ASGI application over a desk and a repository.
+
+Every body that goes out is JSON, or JSON with binary tensors behind it; every error is ``{"error": "text"}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, cast
+
+import msgspec
+
+from amble.services.serve import openapi
+from amble.services.serve.desk import Desk, Hold, Reply
+from amble.services.serve.fault import Fault
+from amble.services.serve.ledger import Book
+from amble.services.serve.model import Model
+from amble.services.serve.protocol import decode, encode
+from amble.services.serve.repository import Repository
+
+__all__ = [
+    "ALIGNED_BYTES",
+    "AT_ONCE",
+    "EXTENSIONS",
+    "GONE",
+    "LENGTH",
+    "WHOLE",
+    "App",
+    "Http",
+    "Response",
+    "Scope",
+    "described",
+    "respond",
+    "statistics",
+]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Body = bytes | memoryview
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+EXTENSIONS = (
+    "binary_tensor_data",
+    "model_configuration",
+    "statistics",
+    "model_repository",
+    "schedule_policy",
+    "parameters",
+)
+GONE = "amble.gone"
+"""Key of a scope: what the connection is to call when its client has gone."""
+AT_ONCE = "amble.at_once"
+"""Key of a scope: takes status, headers and body and sends them in one go; False when it cannot now."""
+WHOLE = "amble.whole"
+"""Key of a scope: the whole body, where the connection has it in one piece already."""
+ALIGNED_BYTES = 8
+LENGTH = b"inference-header-content-length"
+
+_LOG = logging.getLogger(__name__)
+_WORTH_ZIPPING = 512
+_JSON = b"application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What goes back: status, body, and headers beyond type and length."""
+
+    status: int
+    body: bytes
+    kind: bytes = _JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """The application. ``max_bytes`` bounds a body, as sent and unpacked; ``body_s`` is the time [s] it may take."""
+
+    desk: Desk
+    repository: Repository
+    version: str
+    max_bytes: int = 64 << 20
+    body_s: float = 30.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        arrival_s = self.desk.now_s()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        try:
+            response = await self._routed(scope, receive, headers, arrival_s)
+        except Fault as fault:
+            response = _error(fault.status, fault.text)
+        except Exception as error:
+            _LOG.exception("%s %s failed", scope["method"], scope["path"])
+            await respond(send, _error(500, f"{type(error).__name__}: {error}"), scope)
+            raise
+        await respond(send, _zipped(response, headers.get(b"accept-encoding", b"")), scope)
+
+    async def _routed(
+        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], arrival_s: float
+    ) -> Response:
+        method, path = scope["method"], tuple(scope["path"].strip("/").split("/"))
+        if path[0] == "v2" and path[-1] in ("infer", "index", "load", "unload") and method != "POST":
+            raise Fault(405, f"{method} {scope['path']}: use POST")
+        match method, path:
+            case "POST", ("v2", "models", name, "infer"):
+                return await self._infer(scope, receive, headers, self.repository.model(name), arrival_s)
+            case "POST", ("v2", "models", name, "versions", version, "infer"):
+                return await self._infer(scope, receive, headers, self.repository.model(name, version), arrival_s)
+            case "POST", ("v2", "repository", *rest):
+                with self.desk.holding() as hold:
+                    body = await self._body(scope, receive, headers, hold)
+                    return await self._changed(tuple(rest), body)
+            case "GET", ("v2", *rest):
+                return self._read(tuple(rest))
+        raise Fault(404, f"{method} {scope['path']}: no such path; the protocol's begin with /v2")
+
+    def _read(self, path: tuple[str, ...]) -> Response:
+        """Answer what changes nothing."""
+        match path:
+            case ():
+                return _json({"name": "amble", "version": self.version, "extensions": EXTENSIONS})
+            case ("openapi.json",):
+                return _json(
+                    openapi.document(self.version, {each.name: each.versions for each in self.repository.models})
+                )
+            case ("health", "live"):
+                return _json({"live": True})
+            case ("health", "ready"):
+                ready = self.desk.open_for_all
+                return _json({"ready": ready}, 200 if ready else 503)
+            case ("models", "stats"):
+                return _json(statistics(self.desk, self.repository.models))
+            case ("models", name, *rest):
+                version = ""
+                match rest:
+                    case ("versions", version, *rest):
+                        pass
+                return self._told(name, version, tuple(rest))
+        raise Fault(404, f"/v2/{'/'.join(path)}: no such path")
+
+    def _told(self, name: str, version: str, rest: tuple[str, ...]) -> Response:
+        """Answer what asks about one model."""
+        if rest == ("ready",):
+            try:
+                found = self.repository.model(name, version)
+            except Fault as fault:
+                return _json({"name": name, "ready": False, "error": fault.text}, 503)
+            return _json({"name": found.name, "ready": True})
+        model = self.repository.model(name, version)
+        match rest:
+            case ():
+                return _json(model.metadata())
+            case ("config",):
+                return _json(model.config())
+            case ("stats",):
+                return _json(statistics(self.desk, [model]))
+        raise Fault(404, f"/v2/models/{name}/{'/'.join(rest)}: no such path")
+
+    async def _infer(
+        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], model: Model, arrival_s: float
+    ) -> Response:
+        header_length = _length(headers, LENGTH)
+        with self.desk.holding() as hold:
+            body = await self._body(scope, receive, headers, hold)
+            asked = decode(body, header_length)
+            context = described(headers, asked.id)
+            reply = await _unless_gone(scope, self.desk.infer(model, asked, arrival_s=arrival_s, context=context))
+        began_s = self.desk.now_s()
+        text, json_length = encode(reply.answer, asked)
+        self.desk.wrote(model, self.desk.now_s() - began_s)
+        extra = tuple((name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers)
+        if json_length is None:
+            return Response(200, text, headers=extra)
+        return Response(200, text, b"application/octet-stream", (*extra, (LENGTH, b"%d" % json_length)))
+
+    async def _changed(self, path: tuple[str, ...], body: Body) -> Response:
+        """Answer what concerns the repository."""
+        match path:
+            case ("index",):
+                ready = _object(body).get("ready", False)
+                listed = self.repository.index()
+                return _json([each for each in listed if not ready or each["state"] == "READY"])
+            case ("models", name, "load"):
+                parameters = _object(body).get("parameters", {})
+                config = parameters.get("config") if isinstance(parameters, dict) else None
+                if config is not None and not isinstance(config, str):
+                    raise Fault(400, "parameters.config: a model configuration as a text of JSON is expected")
+                await self.repository.start(name, config)
+                return _json({})
+            case ("models", name, "unload"):
+                _object(body)
+                await self.repository.stop(name)
+                return _json({})
+        raise Fault(404, f"/v2/repository/{'/'.join(path)}: no such path")
+
+    async def _body(self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], hold: Hold) -> Body:
+        """Read a body, unpacked; Fault when it is too large or does not come in time."""
+        length = _length(headers, b"content-length") or 0
+        if length > self.max_bytes:
+            raise Fault(413, f"the body is larger than {self.max_bytes} bytes")
+        hold.grow(length)
+        body: Body = scope.pop(WHOLE, None) or await self._awaited(scope, receive, hold)
+        coding = headers.get(b"content-encoding", b"identity")
+        if coding == b"identity":
+            return body
+        plain = _unzipped(body, coding, self.max_bytes)
+        hold.grow(len(plain))
+        return plain
+
+    async def _awaited(self, scope: Scope, receive: Receive, hold: Hold) -> Body:
+        try:
+            async with asyncio.timeout(self.body_s):
+                return await self._received(scope, receive, hold)
+        except TimeoutError as error:
+            raise Fault(408, f"the body did not come within {self.body_s:g} s") from error
+
+    async def _received(self, scope: Scope, receive: Receive, hold: Hold) -> Body:
+        chunks: list[memoryview] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Fault(400, "the body was cut off")
+            if (whole := scope.pop(WHOLE, None)) is not None:
+                return cast(Body, whole)
+            chunk = memoryview(message.get("body", b""))
+            size += len(chunk)
+            hold.grow(max(0, size - hold.num_bytes))
+            if size > self.max_bytes:
+                raise Fault(413, f"the body is larger than {self.max_bytes} bytes")
+            if not message.get("more_body", False):
+                return b"".join([*chunks, chunk]) if chunks else chunk
+            chunks.append(chunk)
+
+
+async def respond(send: Send, response: Response, scope: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Send a response; a client that has gone is nobody's error."""
+    headers = [
+        (b"content-type", response.kind),
+        (b"content-length", b"%d" % len(response.body)),
+        *response.headers,
+    ]
+    at_once = scope.get(AT_ONCE)
+    if at_once is not None and at_once(response.status, headers, response.body):
+        return
+    with suppress(OSError):
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+
+async def _unless_gone(scope: Scope, answering: Coroutine[Any, Any, Reply]) -> Reply:
+    """Await an answer unless the client goes: then whoever holds the connection calls what is in the scope."""
+    task = asyncio.current_task()
+    assert task is not None, "applications run in tasks"
+    scope[GONE] = task.cancel
+    try:
+        return await answering
+    except asyncio.CancelledError as error:
+        task.uncancel()
+        raise Fault(499, "the client has gone") from error
+    finally:
+        scope[GONE] = None
+
+
+def statistics(desk: Desk, models: tuple[Model, ...] | list[Model]) -> dict[str, Any]:
+    """Return models' counters in the form of the statistics extension."""
+    return {"model_stats": [_stats(model, desk.ledger.book(model.name, model.version)) for model in models]}
+
+
+def described(headers: Mapping[bytes, bytes], identity: str) -> dict[str, str]:
+    """Return what a client says of its trace."""
+    found = {"id": identity}
+    for name in (b"traceparent", b"tracestate"):
+        if name in headers:
+            found[name.decode()] = headers[name].decode("latin-1")
+    return found
+
+
+def _stats(model: Model, book: Book) -> dict[str, Any]:
+    def duration(count: int, ns: int) -> dict[str, int]:
+        return {"count": count, "ns": ns}
+
+    return {
+        "name": model.name,
+        "version": model.version,
+        "last_inference": book.last_ms,
+        "inference_count": book.rows,
+        "execution_count": book.batches,
+        "inference_stats": {
+            "success": duration(book.success, book.success_ns),
+            "fail": duration(sum(book.failures.values()), book.failed_ns),
+            "queue": duration(book.success, book.queue_ns),
+            "compute_input": duration(book.success, book.input_ns),
+            "compute_infer": duration(book.success, book.infer_ns),
+            "compute_output": duration(book.success, book.output_ns),
+            "cache_hit": duration(0, 0),
+            "cache_miss": duration(0, 0),
+        },
+        "batch_stats": [
+            {
+                "batch_size": size,
+                "compute_input": duration(count, 0),
+                "compute_infer": duration(count, book.batch_ns[size]),
+                "compute_output": duration(count, 0),
+            }
+            for size, count in sorted(book.batch_sizes.items())
+        ],
+    }
+
+
+def _json(document: object, status: int = 200) -> Response:
+    return Response(status, msgspec.json.encode(document))
+
+
+def _error(status: int, text: str) -> Response:
+    return _json({"error": text}, status)
+
+
+def _object(body: Body) -> dict[str, Any]:
+    """Read a body that may be empty as a JSON object."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any]) if bytes(body).strip() else {}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Fault(400, f"request is no JSON object: {error}") from error
+
+
+def _length(headers: Mapping[bytes, bytes], name: bytes) -> int | None:
+    text = headers.get(name)
+    if text is None:
+        return None
+    if not text.isdigit():
+        raise Fault(400, f"{name.decode()}: {text.decode('latin-1')!r} is not a number of bytes")
+    return int(text)
+
+
+def _unzipped(body: Body, coding: bytes, most: int) -> bytes:
+    """Unpack a body, but not beyond a size."""
+    if coding not in (b"gzip", b"deflate"):
+        raise Fault(415, f"Content-Encoding {coding.decode('latin-1')!r}: use gzip, deflate or none")
+    unpacker = zlib.decompressobj(wbits=47 if coding == b"gzip" or body[:1] == b"x" else -15)
+    try:
+        plain = unpacker.decompress(body, most + 1)
+    except zlib.error as error:
+        raise Fault(400, f"the body is not {coding.decode()}: {error}") from error
+    if len(plain) > most:
+        raise Fault(413, f"the body is larger than {most} bytes when unpacked")
+    if not unpacker.eof:
+        raise Fault(400, f"the body is {coding.decode()} that was cut off")
+    return plain
+
+
+def _zipped(response: Response, accepted: bytes) -> Response:
+    """Pack a response where the client takes it and it pays."""
+    if len(response.body) < _WORTH_ZIPPING:
+        return response
+    for coding, wbits in ((b"gzip", 31), (b"deflate", 15)):
+        if coding in accepted:
+            packer = zlib.compressobj(1, wbits=wbits)
+            body = packer.compress(response.body) + packer.flush()
+            return Response(response.status, body, response.kind, (*response.headers, (b"content-encoding", coding)))
+    return response

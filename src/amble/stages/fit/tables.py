@@ -1,0 +1,373 @@
+"""A measured table → a fitted table (an artefact) → predictions for the rows of another table.
+
+A fitted table is its measured points: predicting conditions the model on them again, which takes seconds and is
+exact, so that the file stays small, readable and free of anything that could disagree with what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amble.core.files import Format
+from amble.core.table import KNOBS, Table, write_table
+from amble.stages.fit.ceiling import implied_limit
+from amble.stages.fit.checks import checked, checked_points
+from amble.stages.fit.clocks import AskedToRan, learn
+from amble.stages.fit.models import DEFAULT, MODELS, Measured, Prediction, fields_of, forms_used, predict
+from amble.stages.fit.strangers import completed, elsewhere
+from amble.stages.fit.sweep import Sweep, asked_of, farthest_points, numbered, points_needed, refuse_unplaced, sweep_of
+
+__all__ = [
+    "FITTED",
+    "FittedTable",
+    "HeldOut",
+    "fit_table",
+    "interpolation_share",
+    "predict_table",
+    "write_predictions",
+]
+
+Floats = NDArray[np.floating[Any]]
+
+_FOLDS = 5
+_HELD_OUT_WORKLOADS = 16
+_FEWEST_TO_STRETCH, _MOST_STRETCH = 20, 4.0  # values left out from which, and how far, intervals are stretched
+_SHARES, _CLEARLY = (0.0, 0.25, 0.5, 0.75, 1.0), 0.9  # of interpolation; of the error it must be below to get any
+_SAME = 1e-3  # relative difference up to which a fixed knob is the one that was measured
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Relative errors at measured points left out of the fit in turn, and how often the interval held them."""
+
+    time_median: float | None
+    time_p95: float | None
+    time_covered: float | None
+    power_median: float | None
+    power_p95: float | None
+    power_covered: float | None
+    time_wider: float = 1.0  # what intervals (in logarithms) had to be stretched by to hold 90 % of the left out
+    power_wider: float = 1.0
+    time_lines: float = 0.0  # share of plain interpolation that predicted what was left out best
+    power_lines: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FittedTable:
+    """What was measured, by workload and setting, and how the model did on points held out; plain numbers only.
+
+    latency_s, power_w: [workload][point], None where not measured. points: [point][knob] as asked, Hz or W.
+    """
+
+    model: str
+    source: str
+    workloads: tuple[tuple[str, ...], ...]  # (device, workload, kernel, precision, batch)
+    knobs: tuple[str, ...]
+    fixed: dict[str, float]  # knobs that never varied
+    points: tuple[tuple[float, ...], ...]
+    latency_s: tuple[tuple[float | None, ...], ...]
+    power_w: tuple[tuple[float | None, ...], ...]
+    clocks: AskedToRan
+    held_out: HeldOut | None
+    notes: tuple[str, ...]
+
+    def summary(self) -> tuple[tuple[str, str], ...]:
+        """Return the fit in words: what was fitted, and the errors on points that were left out."""
+        left_out = self.held_out
+        lines = [
+            ("model", self.model),
+            ("workloads", str(len(self.workloads))),
+            ("settings", f"{len(self.points)} of {', '.join(self.knobs) or 'nothing that varies'}"),
+        ]
+        if left_out is None:
+            return (*lines, ("error on points left out", "unknown: too few points to leave any out"))
+        for what, middle, high, wider, share in (
+            ("time", left_out.time_median, left_out.time_p95, left_out.time_wider, left_out.time_lines),
+            ("power", left_out.power_median, left_out.power_p95, left_out.power_wider, left_out.power_lines),
+        ):
+            if middle is not None and high is not None:
+                lines.append((f"error of {what} on points left out", f"median {middle:.2%}, p95 {high:.2%}"))
+            if wider > 1 or share > 0:
+                lines.append((f"{what}, as they asked for", f"interval x {wider:.2f}, {share:.0%} straight lines"))
+        return tuple(lines)
+
+    def measured(self) -> Measured:
+        """Return what was measured as arrays, with the core clock that ran in place of the one asked for."""
+        points = np.array(self.points, dtype=float).reshape(len(self.points), len(self.knobs))
+        ran = _ran(points, self.knobs, self.clocks)
+        return Measured(self.knobs, ran, _numbers(self.latency_s), _numbers(self.power_w))
+
+
+FITTED = Format("fitted table", 1, FittedTable)
+
+
+def fit_table(table: Table, *, model: str = DEFAULT, hold_out: int = _FOLDS) -> FittedTable:
+    """Fit every workload of a table, and again with a fifth of the points left out in turn (hold_out folds, 0 for
+    none).
+
+    Raises Refused for a table that cannot be right, ValueError for a model that is not one.
+    """
+    if model not in MODELS:
+        raise ValueError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
+    table, notes = checked(table)
+    sweep = sweep_of(table)
+    clocks = AskedToRan()
+    if "core_hz" in sweep.knobs:
+        clocks = learn(sweep.points[:, sweep.knobs.index("core_hz")], sweep.ran_core_hz)
+    points = _ran(sweep.points, sweep.knobs, clocks)
+    return FittedTable(
+        model=model,
+        source=table.source,
+        workloads=sweep.workloads,
+        knobs=sweep.knobs,
+        fixed=_fixed(table, sweep.knobs),
+        points=tuple(map(tuple, sweep.points.tolist())),
+        latency_s=_plain(sweep.latency_s),
+        power_w=_plain(sweep.power_w),
+        clocks=clocks,
+        held_out=_held_out(model, sweep, points, hold_out) if hold_out else None,
+        notes=(*notes, *_notes(model, sweep, points, clocks)),
+    )
+
+
+def predict_table(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[str, ...]]:
+    """Predict the rows of a table → one number a row, and notes on what could hardly be said.
+
+    Of a workload that was not fitted the middle of those most like it is given, and of a knob that never varied and is
+    set elsewhere the middle between all and nothing, each within a wide interval. What no workload has is NaN. Times
+    and powers of the table are not looked at, nor is the clock that ran where a request is given. Refused where a row
+    leaves a knob empty that varied.
+    """
+    checked_points(table)
+    refuse_unplaced(table, fitted.knobs, why="although it varied where the fit was measured; fill it in")
+    names, row_of = numbered((*fitted.workloads, *table.workloads()))
+    workload, strangers = row_of[len(fitted.workloads) :], names[len(fitted.workloads) :]
+    asked = asked_of(table, fitted.knobs)
+    ratio = _fixed_ratio(fitted, table)
+    notes = _prediction_notes(fitted, asked, workload, ratio)
+    at, which = np.unique(asked, axis=0, return_inverse=True)
+    ran = _ran(at, fitted.knobs, fitted.clocks)
+    lacking = bool(strangers) or _lacks(fitted.latency_s, workload) or _lacks(fitted.power_w, workload)
+    wanted = np.arange(len(fitted.workloads)) if lacking else np.unique(workload)
+    found = _stretched(_stacked(predict(fitted.model, fitted.measured(), at=ran, rows=wanted), fitted, ran), fitted, at)
+    if lacking:
+        found = completed(found, fitted.workloads, strangers)
+    chosen = (workload, which.reshape(-1))
+    return elsewhere(Prediction(*(values[chosen] for values in fields_of(found))), ratio), notes
+
+
+def _lacks(values: tuple[tuple[float | None, ...], ...], wanted: NDArray[np.int64]) -> bool:
+    """Whether one of the wanted workloads never showed what others did."""
+    shown = np.array([any(value is not None for value in row) for row in values])
+    return bool(shown.any() and not shown[wanted].all())
+
+
+def _stacked(found: Prediction, fitted: FittedTable, at: Floats) -> Prediction:
+    """Average the logarithms with those of plain interpolation in the shares that points left out asked for."""
+    left_out = fitted.held_out
+    if left_out is None or left_out.time_lines == left_out.power_lines == 0:
+        return found
+    lines = predict("interpolate", fitted.measured(), at=at)
+    time = (lines.latency_s / found.latency_s) ** left_out.time_lines
+    power = (lines.power_w / found.power_w) ** left_out.power_lines
+    return Prediction(*(one * by for one, by in zip(fields_of(found), (time,) * 3 + (power,) * 3, strict=True)))
+
+
+def _stretched(found: Prediction, fitted: FittedTable, asked: Floats) -> Prediction:
+    """Stretch intervals [w, q] by what points left out asked for (split conformal, Lei et al. 2018), but for
+    measured points.
+    """
+    if fitted.held_out is None:
+        return found
+    place = {point: column for column, point in enumerate(fitted.points)}
+    column = np.array([place.get(tuple(point), -1) for point in asked.tolist()], dtype=np.int64)
+    fields = []
+    for centre, low, high, values, wider in (
+        (found.latency_s, found.latency_lo_s, found.latency_hi_s, fitted.latency_s, fitted.held_out.time_wider),
+        (found.power_w, found.power_lo_w, found.power_hi_w, fitted.power_w, fitted.held_out.power_wider),
+    ):
+        measured = ~np.isnan(_numbers(values))[:, column] & (column >= 0)
+        by = np.where(measured, 1.0, wider)
+        fields += [centre, centre * (low / centre) ** by, centre * (high / centre) ** by]
+    return Prediction(*fields)
+
+
+def write_predictions(table: Table, prediction: Prediction, path: Path | str) -> None:
+    """Write the same rows with predicted times and powers, and the ends of the intervals as further columns."""
+    names = ("latency_s", "latency_lo_s", "latency_hi_s", "power_w", "power_lo_w", "power_hi_w")
+    columns = {name: values.astype(np.float64) for name, values in zip(names, fields_of(prediction), strict=True)}
+    filled = table.with_values(latency_s=columns.pop("latency_s"), power_w=columns.pop("power_w"))
+    write_table(filled, path, extra=list(columns.items()))
+
+
+def _ran(points: Floats, knobs: tuple[str, ...], clocks: AskedToRan) -> Floats:
+    """Points with the core clock that runs in place of the one asked for."""
+    if "core_hz" not in knobs:
+        return points
+    index = knobs.index("core_hz")
+    ran = points.copy()
+    ran[:, index] = clocks.at(points[:, index])
+    return ran
+
+
+def _fixed(table: Table, knobs: tuple[str, ...]) -> dict[str, float]:
+    known = {name: table.knob(name) for name in KNOBS if name not in knobs}
+    return {name: float(np.nanmax(values)) for name, values in known.items() if not np.isnan(values).all()}
+
+
+def _fixed_ratio(fitted: FittedTable, table: Table) -> Floats:
+    """Product [row] of what knobs that never varied are set to, over what they were; 1 where as measured or empty."""
+    found = np.ones(table.num_rows)
+    for name, value in fitted.fixed.items():
+        ratio = table.knob(name) / value
+        found *= np.where(np.isnan(ratio) | (np.abs(ratio - 1) <= _SAME), 1.0, ratio)
+    return found
+
+
+def _held_out(model: str, sweep: Sweep, points: Floats, folds: int) -> HeldOut | None:
+    """Leave out every folds-th point in turn; the highest and lowest stay in. Of many workloads some stand for all."""
+    order = farthest_points(points, len(points))
+    rest = order[2:] if len(order) > 3 else order
+    if len(points) < 3:
+        return None
+    some = np.arange(0, sweep.num_workloads, -(-sweep.num_workloads // _HELD_OUT_WORKLOADS))
+    latency_s, power_w = sweep.latency_s[some], sweep.power_w[some]
+    parts: dict[int, list[_LeftOut]] = {0: [], 1: []}
+    for fold in range(min(folds, len(rest))):
+        out = rest[fold::folds]
+        kept = np.setdiff1d(np.arange(len(points)), out)
+        measured = Measured(sweep.knobs, points[kept], latency_s[:, kept], power_w[:, kept])
+        found, lines = (predict(name, measured, at=points[out]) for name in (model, "interpolate"))
+        for output, (centre, high, line, true) in enumerate(
+            (
+                (found.latency_s, found.latency_hi_s, lines.latency_s, latency_s),
+                (found.power_w, found.power_hi_w, lines.power_w, power_w),
+            )
+        ):
+            known = ~np.isnan(true[:, out]) & ~np.isnan(centre)
+            log = np.log(true[:, out][known])
+            left = (np.log(centre[known]) - log, np.log(line[known]) - log, np.log(high[known] / centre[known]))
+            parts[output].append(_LeftOut(*left))
+    enough = len(points) >= 2 * points_needed(sweep.knobs)  # of fewer, the rest is not like what is to be predicted
+    time, power = (_summary(parts[output], stack=model == DEFAULT and enough) for output in (0, 1))
+    return HeldOut(*time[:3], *power[:3], time[3], power[3], time[4], power[4])
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """Logarithms at points left out [n]: errors of the model and of interpolation, and half the interval."""
+
+    model: Floats
+    lines: Floats
+    half: Floats
+
+
+def _summary(
+    parts: Sequence[_LeftOut], *, stack: bool
+) -> tuple[float | None, float | None, float | None, float, float]:
+    """Median and 95th percentile of the error, share inside the interval, its stretch, interpolation's share."""
+    own, lines, half = (np.concatenate([getattr(part, name) for part in parts]) for name in ("model", "lines", "half"))
+    if not len(own):
+        return None, None, None, 1.0, 0.0
+    share = interpolation_share(own, lines) if stack and len(own) >= _FEWEST_TO_STRETCH else 0.0
+    left = np.abs((1 - share) * own + share * lines)
+    wider = 1.0
+    if len(left) >= _FEWEST_TO_STRETCH and not np.isnan(half).any():
+        rank = min(1.0, 0.9 * (len(left) + 1) / len(left))
+        wider = float(np.clip(np.quantile(left / half, rank, method="higher"), 1.0, _MOST_STRETCH))
+    error = np.expm1(left)
+    covered = float(np.mean(left <= wider * half))
+    return float(np.median(error)), float(np.percentile(error, 95)), covered, wider, share
+
+
+def interpolation_share(own: Floats, lines: Floats) -> float:
+    """Share of interpolation of least mean error, 0 unless the model alone is clearly worse (Wolpert 1992)."""
+    errors = [float(np.mean(np.abs((1 - share) * own + share * lines))) for share in _SHARES]
+    best = int(np.argmin(errors))
+    return _SHARES[best] if errors[best] < _CLEARLY * errors[0] else 0.0
+
+
+def _notes(model: str, sweep: Sweep, points: Floats, clocks: AskedToRan) -> list[str]:
+    """Say which workloads have fewer points than the model needs, and which to add."""
+    notes = []
+    needed = points_needed(sweep.knobs)
+    count = (~np.isnan(sweep.latency_s) | ~np.isnan(sweep.power_w)).sum(axis=1)
+    few = np.flatnonzero(count < needed)
+    if sweep.knobs and len(few):
+        name = " ".join(part for part in sweep.workloads[few[0]][1:] if part) or "the workload"
+        notes.append(
+            f"{len(few)} of {sweep.num_workloads} workloads have fewer than {needed} points (first: {name}, "
+            f"{count[few[0]]}); add {_to_add(sweep, int(few[0]), needed)}"
+        )
+    measured = Measured(sweep.knobs, points, sweep.latency_s, sweep.power_w)
+    simpler = forms_used(model, measured) - {model}
+    fallen = sorted(
+        form for form in simpler if form.endswith(("-b1", "-no-constant", "-2", "-0.7")) or form == "nearest"
+    )
+    if fallen:
+        notes.append(f"too few points for the whole law; simpler forms were fitted: {', '.join(fallen)}")
+    limit = implied_limit(sweep.knobs, points, np.log(sweep.latency_s), np.log(sweep.power_w))
+    if model == DEFAULT and limit is not None:
+        notes.append(f"powers end at {np.exp(limit):.3g} W, which is taken for a power limit that the device keeps")
+    if not sweep.knobs:
+        notes.append("no knob varies; every prediction is the measured value")
+    lost = [asked for asked, ran in zip(clocks.asked_hz, clocks.ran_hz, strict=True) if ran < 0.995 * asked]
+    if lost:
+        notes.append(
+            f"{len(lost)} requested core clocks did not run as asked; the lowest of them is {min(lost) / 1e6:g} MHz"
+        )
+    return notes
+
+
+def _to_add(sweep: Sweep, row: int, needed: int) -> str:
+    """Name the settings that would complete the usual choice for a workload."""
+    known = ~np.isnan(sweep.latency_s[row]) | ~np.isnan(sweep.power_w[row])
+    wanted = farthest_points(sweep.points, needed)
+    missing = [point for point in wanted.tolist() if not known[point]][: needed - int(known.sum())]
+    if not missing:
+        return "clocks between those measured"
+    scale = [1.0 if name == "power_limit_w" else 1e6 for name in sweep.knobs]
+    unit = ["W" if name == "power_limit_w" else f"MHz {name[:-3]}" for name in sweep.knobs]
+    words = [
+        " / ".join(f"{value / by:g} {what}" for value, by, what in zip(sweep.points[point], scale, unit, strict=True))
+        for point in missing
+    ]
+    return "; ".join(words)
+
+
+def _prediction_notes(
+    fitted: FittedTable, asked: Floats, workload: NDArray[np.int64], ratio: Floats
+) -> tuple[str, ...]:
+    notes = []
+    unknown = int((workload >= len(fitted.workloads)).sum())
+    if unknown:
+        notes.append(
+            f"{unknown} rows are of workloads that were not fitted: the middle of others; measure each at two points"
+        )
+    if (ratio != 1).any():
+        fixed = ", ".join(sorted(fitted.fixed))
+        notes.append(f"{int((ratio != 1).sum())} rows set {fixed} to what was never measured; measure one point there")
+    if fitted.knobs:
+        measured = np.array(fitted.points)
+        outside = ((asked > measured.max(axis=0) * (1 + _SAME)) | (asked < measured.min(axis=0) * (1 - _SAME))).any(
+            axis=1
+        )
+        if outside.any():
+            notes.append(
+                f"{int(outside.sum())} rows lie outside the measured clocks; measure the ends before trusting them"
+            )
+    return tuple(notes)
+
+
+def _plain(values: Floats) -> tuple[tuple[float | None, ...], ...]:
+    return tuple(tuple(None if np.isnan(value) else value for value in row) for row in values.tolist())
+
+
+def _numbers(values: tuple[tuple[float | None, ...], ...]) -> Floats:
+    return np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)

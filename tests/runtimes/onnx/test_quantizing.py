@@ -1,0 +1,196 @@
+"""The INT8 network does the same job, and what is to be left alone is left alone."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto
+
+from amble.core.errors import Refused
+from amble.runtimes.onnx.quantizing import Prepared, Ranges, calibrate, dynamic, layers, prepare, static
+from tests.runtimes import models
+
+
+def feeds(num: int = 8, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    return [{"x": rng.standard_normal((1, 16, 8, 8)).astype(np.float32)} for _ in range(num)]
+
+
+def outputs(path: Path, given: list[dict[str, np.ndarray]]) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, feed)[0] for feed in given])
+
+
+def kinds(path: Path) -> list[str]:
+    return [node.op_type for node in onnx.load(str(path)).graph.node]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return models.saved(tmp_path, models.cnn())
+
+
+@pytest.fixture
+def prepared(source: Path, tmp_path: Path) -> Prepared:
+    return prepare(source, tmp_path)
+
+
+@pytest.fixture
+def ranges(prepared: Prepared) -> Ranges:
+    return calibrate(prepared, feeds())
+
+
+def test_ranges_cut_at_a_percentile_are_not_widened_by_an_outlier(
+    prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = feeds()
+    given[0]["x"][0, 0, 0, 0] = 1000.0
+    whole, cut = (calibrate(prepared, given, percentile=each).tensors["x"].range_value for each in (None, 99.9))
+    assert whole[1].item() == 1000.0
+    assert 2.0 < cut[1].item() < 10.0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_network_whose_ranges_were_cut_does_the_same_job(prepared: Prepared, tmp_path: Path) -> None:
+    static(prepared, calibrate(prepared, feeds(), percentile=99.99), tmp_path / "int8.onnx", activations="u8")
+    unseen = feeds(seed=1)
+    found, wanted = outputs(tmp_path / "int8.onnx", unseen), outputs(prepared.path, unseen)
+    assert float(np.corrcoef(found.ravel(), wanted.ravel())[0, 1]) > 0.99
+
+
+def test_preparing_keeps_the_function_and_names_every_node(source: Path, prepared: Prepared) -> None:
+    np.testing.assert_allclose(outputs(prepared.path, feeds()), outputs(source, feeds()), rtol=1e-4, atol=1e-4)
+    names = [node.name for node in onnx.load(str(prepared.path)).graph.node]
+    assert all(names)
+    assert len(set(names)) == len(names)
+
+
+def test_shapes_that_contradict_the_network_do_not_stop_it(tmp_path: Path) -> None:
+    model = models.cnn()
+    model.graph.value_info.append(models.value("r1", [1, 99, 8, 8]))
+    made = prepare(models.saved(tmp_path, model), tmp_path)
+    static(made, calibrate(made, feeds()), tmp_path / "int8.onnx", activations="u8")
+    assert outputs(tmp_path / "int8.onnx", feeds()).shape == (8, 10)
+
+
+def test_nodes_without_names_get_one_each(tmp_path: Path) -> None:
+    model = models.cnn()
+    for node in model.graph.node:
+        node.name = "" if node.op_type == "Relu" else "same"
+    names = [node.name for node in onnx.load(str(prepare(models.saved(tmp_path, model), tmp_path).path)).graph.node]
+    assert all(names)
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("activations", "zero_point"), [("u8", TensorProto.UINT8), ("s8", TensorProto.INT8)])
+def test_the_calibrated_network_answers_almost_the_same(
+    source: Path, prepared: Prepared, ranges: Ranges, tmp_path: Path, activations: str, zero_point: int
+) -> None:
+    path = tmp_path / "int8.onnx"
+    static(prepared, ranges, path, activations=activations)  # type: ignore[arg-type]
+    theirs, ours = outputs(source, feeds(seed=1)), outputs(path, feeds(seed=1))
+    assert 0 < np.abs(ours - theirs).mean() < 0.05 * np.abs(theirs).mean()
+    graph = onnx.load(str(path)).graph
+    quantised = {node.input[2] for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert {each.data_type for each in graph.initializer if each.name in quantised} == {zero_point}
+
+
+def test_weights_have_a_scale_for_every_channel(prepared: Prepared, ranges: Ranges, tmp_path: Path) -> None:
+    static(prepared, ranges, tmp_path / "int8.onnx", activations="u8")
+    scales = [each for each in onnx.load(str(tmp_path / "int8.onnx")).graph.initializer if each.name.endswith("_scale")]
+    assert [32] in [list(each.dims) for each in scales]
+
+
+def test_the_batch_stays_open(prepared: Prepared, ranges: Ranges, tmp_path: Path) -> None:
+    static(prepared, ranges, tmp_path / "int8.onnx", activations="u8")
+    many = [{"x": np.concatenate([feed["x"] for feed in feeds()])}]
+    assert outputs(tmp_path / "int8.onnx", many).shape == (8, 10)
+
+
+def test_nodes_that_are_left_are_not_quantised(prepared: Prepared, ranges: Ranges, tmp_path: Path) -> None:
+    every = [node.name for node in onnx.load(str(prepared.path)).graph.node]
+    static(prepared, ranges, tmp_path / "none.onnx", activations="u8", leave=every)
+    assert kinds(tmp_path / "none.onnx") == kinds(prepared.path)
+    static(prepared, ranges, tmp_path / "some.onnx", activations="u8", leave=every[2:])
+    some = onnx.load(str(tmp_path / "some.onnx")).graph
+    int8 = [each.name for each in some.initializer if each.data_type == TensorProto.INT8 and len(each.dims) > 1]
+    assert [name.removesuffix("_quantized") for name in int8] == ["w1"]
+
+
+def test_with_everything_left_nothing_changes(source: Path, prepared: Prepared, ranges: Ranges, tmp_path: Path) -> None:
+    groups, theirs, errors = layers(prepared), outputs(source, feeds(seed=1)), []
+    for count in range(len(groups) + 1):
+        leave = [name for group in groups[:count] for name in group]
+        static(prepared, ranges, tmp_path / "mix.onnx", activations="u8", leave=leave)
+        errors.append(float(np.square(outputs(tmp_path / "mix.onnx", feeds(seed=1)) - theirs).mean()))
+    assert errors[0] > errors[-2] > 1e-3 * errors[0]
+    assert errors[-1] < 1e-9 * errors[0]
+
+
+def test_dynamic_quantisation_needs_no_examples(tmp_path: Path) -> None:
+    source = models.saved(tmp_path, models.mlp((16, 64, 8)))
+    made = prepare(source, tmp_path)
+    dynamic(made, tmp_path / "dynamic.onnx")
+    given = [{"x": np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)}]
+    theirs, ours = outputs(source, given), outputs(tmp_path / "dynamic.onnx", given)
+    assert 0 < np.abs(ours - theirs).max() < 0.2
+    assert "MatMulInteger" in kinds(tmp_path / "dynamic.onnx")
+
+
+def test_dynamic_quantisation_leaves_what_it_is_told_to(tmp_path: Path) -> None:
+    made = prepare(models.saved(tmp_path, models.mlp((16, 64, 8))), tmp_path)
+    (first, *_), *_ = layers(made)
+    dynamic(made, tmp_path / "dynamic.onnx", leave=[first])
+    assert kinds(tmp_path / "dynamic.onnx").count("MatMulInteger") == 1
+    assert kinds(tmp_path / "dynamic.onnx").count("MatMul") == 1
+
+
+def test_a_layer_is_a_product_and_what_follows_it(prepared: Prepared) -> None:
+    kind_of = {node.name: node.op_type for node in onnx.load(str(prepared.path)).graph.node}
+    found = [[kind_of[name] for name in group] for group in layers(prepared)]
+    assert [group[0] for group in found] == ["Conv", "Conv", "Gemm"]
+    assert sum(map(len, found)) == len(kind_of)
+
+
+def test_calibration_counts_its_examples_and_needs_one(prepared: Prepared) -> None:
+    assert calibrate(prepared, feeds(5)).num_examples == 5
+    with pytest.raises(ValueError, match="at least one"):
+        calibrate(prepared, [])
+
+
+@pytest.mark.parametrize("wrong", [{"y": np.zeros((1, 16, 8, 8), np.float32)}, {"x": np.zeros((1, 3), np.float32)}])
+def test_examples_that_do_not_fit_are_refused(prepared: Prepared, wrong: dict[str, np.ndarray]) -> None:
+    with pytest.raises(Refused, match="model cannot be calibrated"):
+        calibrate(prepared, [wrong])
+
+
+def test_the_root_logger_is_left_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    handlers, filters = list(logging.root.handlers), list(logging.root.filters)
+    made = prepare(models.saved(tmp_path, models.cnn()), tmp_path)
+    with pytest.raises(Refused):
+        calibrate(made, [{}])
+    assert (logging.root.handlers, logging.root.filters) == (handlers, filters)
+
+
+def test_remarks_of_the_quantiser_are_not_passed_on(
+    prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture, loud: Callable[[], Ranges]
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        loud()
+    assert not [record for record in caplog.records if record.name == "root"]
+
+
+@pytest.fixture
+def loud(prepared: Prepared) -> Callable[[], Ranges]:
+    """A calibration whose examples log a warning to the root logger, as the quantiser does."""
+
+    class Loud(dict[str, np.ndarray]):
+        def keys(self):  # type: ignore[no-untyped-def]
+            logging.warning("a remark")
+            return super().keys()
+
+    return lambda: calibrate(prepared, [Loud(feeds(1)[0])])

@@ -1,0 +1,106 @@
+"""Beginning and end of a server: doors that are taken, models that do not load, draining, and clocks put back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from amble.core.errors import Refused
+from amble.services.serve.front import Doors
+from tests.control.server.house import LOW, Doubler, house
+
+
+def test_what_was_accepted_is_answered_and_what_comes_later_is_refused() -> None:
+    doubler = Doubler()
+    with house("plain", doubler=doubler) as found, ThreadPoolExecutor(2) as pool:
+        doubler.gate.clear()
+        running = pool.submit(found.infer, [1.0, 2.0])
+        assert doubler.begun.wait(20.0)
+        waiting = pool.submit(found.infer, [3.0, 4.0])
+        found.wait_for_pending(2)
+        found.stop()
+        while found.call("GET", "/v2/health/ready")[0] != 503:
+            time.sleep(0.01)
+        status, message, _ = found.infer([0.0, 0.0])
+        assert status == 503
+        assert "shutting down" in message["error"]
+        doubler.gate.set()
+        assert running.result()[1]["outputs"][0]["data"] == [2.0, 4.0]
+        assert waiting.result()[1]["outputs"][0]["data"] == [6.0, 8.0]
+        found.thread.join(20)
+    assert found.totals[0].answered == 2  # type: ignore[union-attr]
+
+
+def test_who_insists_gets_a_refusal_instead_of_an_answer() -> None:
+    doubler = Doubler()
+    with house("plain", doubler=doubler) as found, ThreadPoolExecutor(2) as pool:
+        doubler.gate.clear()
+        running = pool.submit(found.infer, [1.0, 2.0])
+        assert doubler.begun.wait(20.0)
+        waiting = pool.submit(found.infer, [3.0, 4.0])
+        found.wait_for_pending(2)
+        found.stop()
+        found.stop()
+        time.sleep(0.1)
+        doubler.gate.set()
+        assert running.result()[0] == 200
+        assert waiting.result()[0] == 503
+
+
+def test_clocks_are_put_back_at_the_end() -> None:
+    doubler = Doubler()
+    with house("plain", doubler=doubler) as found:
+        found.infer([1.0, 1.0])
+        assert doubler.asked != LOW
+    assert doubler.asked == LOW
+
+
+def test_a_loop_that_breaks_ends_the_server_with_its_error_and_nobody_waits_for_ever() -> None:
+    class Broken(Doubler):
+        def run(self, graph: object, point: object, inputs: object) -> object:  # type: ignore[override]
+            raise AssertionError("a mistake of ours")
+
+    doubler = Broken()
+    with house("plain", doubler=doubler) as found:
+        assert found.infer([1.0, 1.0])[0] == 500
+        found.thread.join(20)
+        assert isinstance(found.totals[0], AssertionError)
+    assert doubler.asked == LOW
+
+
+def test_a_port_that_is_taken_is_refused_with_a_way_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for door in ("http", "metrics"):
+            ports = {"http_port": 0, "grpc_port": None, "metrics_port": None, f"{door}_port": port}
+            with pytest.raises(Refused, match=f"--{door}-port"), house("plain", doors=Doors(**ports)):
+                pass
+
+
+def test_a_model_that_was_named_must_load() -> None:
+    with pytest.raises(Refused, match="is no network"), house("plain", "broken"):
+        pass
+
+
+@pytest.mark.parametrize("insist", [1, 2])
+def test_sigterm_ends_the_command_in_order_whenever_it_comes(tmp_path: Path, insist: int) -> None:
+    command = [Path(sys.executable).parent / "amble", "serve", "fashion-resnet", "--log", "json"]
+    ports = [f"--{door}-port=0" for door in ("http", "grpc", "metrics")]
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    running = subprocess.Popen([*command, *ports, "--json"], stdout=-1, stderr=-1, text=True, env=environment)
+    assert running.stderr is not None
+    until = '"ready"' if insist == 1 else "loading"
+    while until not in running.stderr.readline():
+        assert running.poll() is None
+    running.send_signal(signal.SIGTERM)
+    out, _ = running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert '"answered":0' in out

@@ -1,0 +1,63 @@
+"""Calls of other threads reach the loop's thread, in order, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from amble.services.serve.post import Post
+
+
+def test_calls_of_another_thread_are_made_in_the_loops_thread_and_in_order() -> None:
+    seen: list[tuple[int, int]] = []
+
+    async def run() -> None:
+        post, done = Post(), asyncio.Event()
+        post.open()
+
+        def work() -> None:
+            for number in range(10_000):  # more than a socket holds
+                post.send(lambda number: seen.append((number, threading.get_ident())), number)
+            post.send(done.set)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        async with asyncio.timeout(20):
+            await done.wait()
+        thread.join()
+        post.close()
+
+    asyncio.run(run())
+    assert seen == [(number, threading.get_ident()) for number in range(10_000)]
+
+
+def test_what_is_left_is_delivered_at_the_end() -> None:
+    seen: list[int] = []
+
+    async def run() -> None:
+        post = Post()
+        post.open()
+        post.send(seen.append, 1)
+        post.send(seen.append, 2)
+        assert seen == []
+        post.close()
+
+    asyncio.run(run())
+    assert seen == [1, 2]
+
+
+def test_only_the_loops_thread_is_here() -> None:
+    found: list[bool] = []
+
+    async def run() -> None:
+        post = Post()
+        assert not post.here
+        post.open()
+        thread = threading.Thread(target=lambda: found.append(post.here))
+        thread.start()
+        thread.join()
+        found.append(post.here)
+        post.close()
+
+    asyncio.run(run())
+    assert found == [False, True]

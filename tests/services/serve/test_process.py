@@ -1,0 +1,48 @@
+"""What a server sets for its process while it runs, and puts back."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+
+from amble.services.serve.process import set_niceness, tuned
+
+
+def niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def test_the_interpreter_changes_hands_quickly_only_while_a_server_runs() -> None:
+    before_s = sys.getswitchinterval()
+    with tuned():
+        assert sys.getswitchinterval() < before_s
+    assert sys.getswitchinterval() == before_s
+
+
+def test_who_talks_to_clients_is_at_least_as_prompt_as_who_computes_and_all_is_put_back() -> None:
+    found = []
+
+    def serve() -> None:
+        before = niceness()
+        with tuned() as computing:
+            worker = threading.Thread(target=lambda: (set_niceness(computing), found.append(niceness())))
+            worker.start()
+            worker.join()
+            found.append(niceness())
+        found.append(niceness())
+        found.append(before)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    computes, talks, after, before = found
+    assert talks <= computes == before == after
+
+
+def test_garbage_is_looked_for_more_rarely_only_while_a_server_runs() -> None:
+    before = gc.get_threshold()
+    with tuned():
+        assert gc.get_threshold()[0] > before[0]
+    assert gc.get_threshold() == before
