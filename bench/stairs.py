@@ -22,9 +22,10 @@ import numpy as np  # noqa: E402
 
 from amble import jobs  # noqa: E402
 from amble.bundled import fashion_mnist, model_input  # noqa: E402
+from amble.core.layers import Shape  # noqa: E402
 from amble.levers.widths.choosing import Pricing, candidates, choose, problem  # noqa: E402
 from amble.levers.widths.network import Group, Layer, Network  # noqa: E402
-from amble.levers.widths.staircase import Point, Shape, Staircase, StaircaseTable, Stairs, shape_of  # noqa: E402
+from amble.levers.widths.staircase import Point, Staircase, StaircaseTable, Stairs, shape_of  # noqa: E402
 from amble.levers.widths.staircases import Work, opened, priced, table_of  # noqa: E402
 from amble.levers.widths.waves import Products, fit, matched  # noqa: E402
 from amble.runtimes.onnx.layers import Precision  # noqa: E402

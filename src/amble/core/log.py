@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from amble.core.files import Format
 from amble.core.point import Clocks
 
-__all__ = ["ClockChange", "Log", "PowerSample", "Served", "Slice"]
+__all__ = ["FORMAT", "ClockChange", "Log", "PowerSample", "Served", "Slice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +94,6 @@ class Log:
     power: tuple[PowerSample, ...] = ()
     traced: int = 0
     num_changes: int = 0
+
+
+FORMAT = Format("log", 1, Log)

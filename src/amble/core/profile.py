@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from amble.core.cost import Cost
+from amble.core.files import Format
 from amble.core.point import Clocks, Domain, OperatingPoint
 
-__all__ = ["IdlePower", "Profile", "Sample", "SwitchCost"]
+__all__ = ["FORMAT", "IdlePower", "Profile", "Sample", "SwitchCost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +77,6 @@ class Profile:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ratios: tuple[float, ...] = ()
     overhead_ratio: float = 0.0
+
+
+FORMAT = Format("profile", 1, Profile)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from amble.core.files import Format
 from amble.core.schedule import Accounting, Deadline
 
-__all__ = ["Estimate", "Percentile", "PolicyReport", "Prediction", "Report", "Saving", "Share", "Verdict"]
+__all__ = ["FORMAT", "Estimate", "Percentile", "PolicyReport", "Prediction", "Report", "Saving", "Share", "Verdict"]
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
@@ -171,3 +172,6 @@ class Report:
             if each.baseline == baseline and each.accounting == accounting:
                 return each
         raise KeyError(baseline)
+
+
+FORMAT = Format("report", 1, Report)

@@ -8,11 +8,23 @@ from itertools import groupby
 from typing import Literal
 
 from amble.core.cost import Cost
+from amble.core.files import Format
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.profile import SwitchCost
 from amble.core.quantity import format_energy, format_time, parse_time_s
 
-__all__ = ["Accounting", "Baseline", "Choice", "Deadline", "FrontierPoint", "Rest", "Schedule", "Segment", "Step"]
+__all__ = [
+    "FORMAT",
+    "Accounting",
+    "Baseline",
+    "Choice",
+    "Deadline",
+    "FrontierPoint",
+    "Rest",
+    "Schedule",
+    "Segment",
+    "Step",
+]
 
 Accounting = Literal["period", "above_idle", "gross"]
 """``period``: busy, switches and idle until the next request is due. ``above_idle``: ``period`` less the idle power
@@ -187,3 +199,6 @@ class Schedule:
             if each.name == name:
                 return each
         raise KeyError(name)
+
+
+FORMAT = Format("schedule", 1, Schedule)

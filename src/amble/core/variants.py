@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from amble.core.files import Format
 from amble.core.report import Estimate, Share
 
-__all__ = ["Allowance", "Metric", "Quality", "Variant", "Variants", "Verdict"]
+__all__ = ["FORMAT", "Allowance", "Metric", "Quality", "Variant", "Variants", "Verdict"]
 
 Metric = Literal["accuracy", "agreement"]
 """``accuracy``: share of right answers. ``agreement``: share of answers that are the reference's, without labels."""
@@ -137,3 +138,6 @@ class Variants:
         if variant.loss is None or self.reference.quality is None:
             return 1.0
         return 1.0 - variant.loss.value / 100.0 / self.reference.quality.ratio.value
+
+
+FORMAT = Format("variants", 1, Variants)

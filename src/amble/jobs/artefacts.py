@@ -12,10 +12,15 @@ import numpy as np
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.files import Format
+from amble.core.log import FORMAT as LOG
 from amble.core.log import Log
+from amble.core.profile import FORMAT as PROFILE
 from amble.core.profile import Profile
+from amble.core.report import FORMAT as REPORT
 from amble.core.report import Report
+from amble.core.schedule import FORMAT as SCHEDULE
 from amble.core.schedule import Schedule
+from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Variants
 from amble.devices.facts import Description
 from amble.devices.lease import Restored
@@ -53,11 +58,6 @@ Artefact = (
     | Pruning
 )
 T = TypeVar("T")
-PROFILE = Format("profile", 1, Profile)
-SCHEDULE = Format("schedule", 1, Schedule)
-REPORT = Format("report", 1, Report)
-LOG = Format("log", 1, Log)
-VARIANTS = Format("variants", 1, Variants)
 _FORMATS: Mapping[str, Format[Any]] = {
     each.kind: each
     for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG, VARIANTS, DRAM, STAIRCASES, SPACE, PRUNING)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import prod
 
 from amble.core.graph import Gemm, Graph, Operator, Port
+from amble.core.layers import Shape
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Timing
-from amble.levers.widths.staircase import Shape
 
 __all__ = ["DeviceLayers", "operator_of"]
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from amble.core.errors import Infeasible
+from amble.core.layers import Shape
 from amble.levers.widths.adjusting import blind, filled, rounded, scaled, traded, trimmed
 from amble.levers.widths.choosing import Pricing, Problem, candidates, choose, problem
 from amble.levers.widths.network import Group, Layer, Network
-from amble.levers.widths.staircase import Point, Shape, Staircase, StaircaseTable, Stairs, shape_of
+from amble.levers.widths.staircase import Point, Staircase, StaircaseTable, Stairs, shape_of
 
 
 def law_s(inputs: int, outputs: int, scale: float = 1.0) -> float:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from amble.core.errors import Refused
+from amble.core.layers import Shape
 from amble.core.ports import Timing
 from amble.levers.widths.measuring import Effort, empty, staircases
-from amble.levers.widths.staircase import Shape, StaircaseTable, worth
+from amble.levers.widths.staircase import StaircaseTable, worth
 
 CONV = Shape("conv", 64, 128, kernel=(3, 3), padding=(1, 1), size=(14, 14))
 DENSE = Shape("gemm", 64, 10, vary_outputs=False)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from amble.core import files
-from amble.levers.widths.staircase import FORMAT, Point, Shape, Staircase, StaircaseTable, Stairs, worth
+from amble.core.layers import Shape
+from amble.levers.widths.staircase import FORMAT, Point, Staircase, StaircaseTable, Stairs, worth
 
 SHAPE = Shape("conv", 32, 64, kernel=(3, 3), stride=(2, 2), size=(14, 14))
 

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 
 from amble import jobs
-from amble.levers.widths.staircase import Shape
+from amble.core.layers import Shape
 from amble.runtimes.onnx.layers import OnnxLayers, profiled, sandwich, undisturbed
 from amble.runtimes.onnx.overhead import overhead
 from amble.runtimes.probing import DeviceLayers, operator_of

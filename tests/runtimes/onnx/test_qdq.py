@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from amble.levers.widths.staircase import Shape
+from amble.core.layers import Shape
 from amble.runtimes.onnx.layers import OnnxLayers, profiled, sandwich
 from amble.runtimes.onnx.qdq import in_int8
 

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from amble.core.errors import Refused  # noqa: E402
-from amble.levers.widths.staircase import Shape  # noqa: E402
+from amble.core.layers import Shape  # noqa: E402
 from amble.runtimes.torch.cuda_layers import CudaLayers, layer_of  # noqa: E402
 
 

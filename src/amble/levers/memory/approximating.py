@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amble import jobs
+from amble import inputs
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.files import Format
@@ -107,12 +107,12 @@ def dram(
         raise Refused("a retrained network needs a file to be written to: name one with --hardened")
     keep = None if keep is None else Path(keep)
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
-    graph = jobs.load(model)
-    found, judged = halves(data, graph.inputs[0].name, examples, lambda: jobs.labelled(str(data), graph))
+    graph = inputs.load(model)
+    found, judged = halves(data, graph.inputs[0].name, examples, lambda: inputs.labelled(str(data), graph))
     network = Faulty.of(FaultyOnnx(Path(graph.source)), found)
     most = allowed.points(network.clean) / 100.0
     if retrain:
-        given = lesson(data, graph.inputs[0].name, len(found), lambda: jobs.labelled(str(data), graph))
+        given = lesson(data, graph.inputs[0].name, len(found), lambda: inputs.labelled(str(data), graph))
         learn = partial(retrained, Path(graph.source), given, epochs=retrain, seed=seed, on_progress=on_progress)
         network, most = _after(network, learn, most, judged)
         keep = None if keep is None else keep.with_name(f"{keep.name}.{retrain}")

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from amble import bundled, jobs
+from amble import bundled, inputs
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device, FloatArray
+from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Allowance, Variant, Variants
 from amble.levers.precision import mixing as precision
 from amble.levers.precision import sensitivity
@@ -102,9 +103,9 @@ def quantize(
     """
     allowed, output = Allowance.parse(max_loss), Path(output)
     found = _read(model, data, examples, batch, shapes)
-    graph = jobs.load(model, batch=batch, shapes=shapes or accuracy.shapes_of(found.judged, batch))
+    graph = inputs.load(model, batch=batch, shapes=shapes or accuracy.shapes_of(found.judged, batch))
     fit = _fitting(found, graph)
-    opened = jobs.open(device)
+    opened = inputs.open(device)
     bench = replace(_bench(opened, device, graph, fit.judged), alike=alike, num_rounds=rounds, on_progress=on_progress)
     with _kept(output), tempfile.TemporaryDirectory(prefix="amble-") as folder:
         workshop = Workshop(Path(graph.source), Path(folder), _feeds(fit.calibration, graph))
@@ -116,7 +117,7 @@ def quantize(
         made = _verdicts(trial, attempts)
         _keep(made, trial)
     variants = _with_final(_described(made, graph, opened, allowed, fit, bench), fit, bench, output)
-    files.save(variants, output / FILE, jobs.VARIANTS)
+    files.save(variants, output / FILE, VARIANTS)
     return variants
 
 
@@ -139,14 +140,14 @@ def graphs(path: Path, *, batch: int | None = None) -> dict[str, Graph]:
 
     The graphs are labelled with their precision, so that a runner serves each one at that point and no other.
     """
-    variants = files.load(path, jobs.VARIANTS)
+    variants = files.load(path, VARIANTS)
     size = batch or variants.batch
     shapes = {name: (size, *shape[1:]) for name, shape in variants.shapes.items()}
     found = {}
     for name in dict.fromkeys(each.precision for each in variants.kept):
         chosen = variants.fastest(name)
         source = path.parent / chosen.file
-        found[name] = replace(jobs.load(source, batch=size, shapes=shapes), precision=name)
+        found[name] = replace(inputs.load(source, batch=size, shapes=shapes), precision=name)
     return found
 
 
@@ -154,7 +155,7 @@ def _read(
     model: str | Path, data: str | Path | None, examples: int, batch: int, shapes: Mapping[str, tuple[int, ...]] | None
 ) -> _Data:
     if data is None:
-        graph = jobs.load(model, batch=batch, shapes=shapes)
+        graph = inputs.load(model, batch=batch, shapes=shapes)
         needed = ", ".join(
             f"{port.name} [examples{''.join(f', {n}' for n in port.shape[1:])}]" for port in graph.inputs
         )
@@ -193,7 +194,7 @@ def _feeds(calibration: Examples, graph: Graph) -> list[Mapping[str, np.ndarray]
 
 def _bench(opened: Device, uri: str, graph: Graph, judged: Examples) -> Comparison:
     """On this machine the thread's own CPU time counts, which other load does not lengthen."""
-    read = partial(jobs.load, batch=graph.batch, shapes=graph.shapes)
+    read = partial(inputs.load, batch=graph.batch, shapes=graph.shapes)
     now_s = time.thread_time if uri.partition(":")[0] == "host" else opened.clock.now_s
     return Comparison(opened, graph, judged, _STATISTICS, read, now_s)
 

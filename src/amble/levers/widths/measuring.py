@@ -19,8 +19,9 @@ from math import ceil, sqrt
 import numpy as np
 
 from amble.core.errors import Refused
+from amble.core.layers import Probe, Shape
 from amble.core.ports import Timing
-from amble.levers.widths.staircase import Axis, Point, Probe, Shape, Staircase, StaircaseTable, Stairs
+from amble.levers.widths.staircase import Axis, Point, Staircase, StaircaseTable, Stairs
 
 __all__ = ["Effort", "empty", "staircases"]
 

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
 
-__all__ = ["Group", "Kind", "Layer", "Network", "Widths"]
+from amble.core.layers import Kind
 
-Kind = Literal["conv", "depthwise", "gemm"]
-"""``conv`` may have groups of its own; ``depthwise`` has as many groups as channels; ``gemm`` is a dense layer."""
+__all__ = ["Group", "Layer", "Network", "Widths"]
 
 Widths = Mapping[str, int]
 """How many channels of each group stay, by the group's name; a group that is not named keeps all."""

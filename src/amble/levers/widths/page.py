@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from amble.core.layers import Shape
 from amble.core.quantity import format_energy, format_time
 from amble.core.variants import Quality
 from amble.levers.widths.results import DesignSpace, Narrowed, Pruning
-from amble.levers.widths.staircase import Axis, Shape, Staircase, StaircaseTable, Stairs
+from amble.levers.widths.staircase import Axis, Staircase, StaircaseTable, Stairs
 from amble.stages.check.cells import Table, percent, share, signed
 from amble.stages.check.html import Plot, Section, Tile, document
 from amble.stages.check.page import banner

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amble.core.errors import Refused
+from amble.core.layers import Shape
 from amble.core.quantity import format_time
 from amble.core.variants import Allowance
 from amble.levers.widths.pruning import Wanted, asked, known
-from amble.levers.widths.staircase import Shape, shape_of
+from amble.levers.widths.staircase import shape_of
 from amble.levers.widths.staircases import Opened, Work, Worth, opened, probe_of, table_so_far
 from amble.runtimes.onnx.layers import Precision
 

@@ -10,46 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from amble.core.files import Format
-from amble.core.ports import FloatArray, Timing
-from amble.levers.widths.network import Kind, Layer, Network
+from amble.core.layers import Shape
+from amble.core.ports import FloatArray
+from amble.levers.widths.network import Layer, Network
 
-__all__ = ["FORMAT", "Axis", "Point", "Probe", "Shape", "Staircase", "StaircaseTable", "Stairs", "shape_of", "worth"]
+__all__ = ["FORMAT", "Axis", "Point", "Staircase", "StaircaseTable", "Stairs", "shape_of", "worth"]
 
 
 Axis = Literal["outputs", "inputs"]
 
 _LEAST_SHARE = 0.01
 _VECTOR = 4  # channels: kernels on CPUs dislike widths that are no multiple
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A layer as a kernel sees it, at its full widths; ``vary_…`` tells which of its widths may change."""
-
-    kind: Kind
-    inputs: int
-    outputs: int
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-    size: tuple[int, int] = (1, 1)
-    vary_inputs: bool = True
-    vary_outputs: bool = True
-
-    def __str__(self) -> str:
-        """Write it short: ``conv 3x3 64->128 at 28x28``."""
-        extra = f"/{self.stride[0]}" if self.stride != (1, 1) else ""
-        kernel = "" if self.kind == "gemm" else f" {self.kernel[0]}x{self.kernel[1]}{extra}"
-        place = "" if self.kind == "gemm" else f" at {self.size[0]}x{self.size[1]}"
-        return f"{self.kind}{kernel} {self.inputs}->{self.outputs}{place}"
 
 
 def shape_of(layer: Layer, network: Network) -> Shape:
@@ -68,24 +45,6 @@ def shape_of(layer: Layer, network: Network) -> Shape:
         vary_inputs=bool(layer.inputs),
         vary_outputs=layer.outputs is not None,
     )
-
-
-class Probe(Protocol):
-    """Times one layer on a device. What is timed is the layer inside a network, not a network of one layer."""
-
-    @property
-    def device(self) -> str:
-        """Return the device's name."""
-        ...
-
-    @property
-    def library(self) -> str:
-        """Return what runs the layers, with its version."""
-        ...
-
-    def time(self, shape: Shape, inputs: int, outputs: int, runs: int) -> Timing:
-        """Run the layer at these widths so many times."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

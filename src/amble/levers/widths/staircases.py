@@ -12,10 +12,11 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from amble import bundled, jobs
+from amble import bundled, inputs
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.graph import Graph
+from amble.core.layers import Probe
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device, FloatArray, Timings
 from amble.levers.widths.choosing import Pricing, Resource
@@ -23,7 +24,7 @@ from amble.levers.widths.forms import Form
 from amble.levers.widths.measuring import Effort, empty, staircases
 from amble.levers.widths.network import Network, Widths
 from amble.levers.widths.results import DesignSpace, Searched
-from amble.levers.widths.staircase import FORMAT, Probe, StaircaseTable, shape_of
+from amble.levers.widths.staircase import FORMAT, StaircaseTable, shape_of
 from amble.runtimes.onnx.layers import OnnxLayers, Precision
 from amble.runtimes.onnx.overhead import overhead
 from amble.runtimes.probing import DeviceLayers
@@ -119,7 +120,7 @@ class Work:
 
     def load(self, path: Path) -> Graph:
         """Read a narrower network with the same inputs, as it will run."""
-        return jobs.load(self.form.of(path), batch=self.graph.batch, shapes=self.graph.shapes)
+        return inputs.load(self.form.of(path), batch=self.graph.batch, shapes=self.graph.shapes)
 
     def times_s(self, graphs: Sequence[Graph]) -> FloatArray:
         """Time networks side by side, on inputs that the runner makes up [round, graph]."""
@@ -170,21 +171,21 @@ def opened(
     Networks in INT8 are kept in ``scratch``, or in ``output`` where none is given. Refused without the extra ``torch``,
     for a network that cannot be read with the operator's name, and on devices where no layers can be timed.
     """
-    graph = jobs.load(model, batch=batch)
+    graph = inputs.load(model, batch=batch)
     learning, final = (accuracy.fitting(each, graph, str(data)) for each in _parted(data, labels))
-    target = jobs.open(device)
+    target = inputs.open(device)
     kind = device.partition(":")[0]
     if kind not in ("host", "sim"):
         raise Refused(f"layers cannot be timed on {device}; prune on host or sim:CHIP (amble devices lists them)")
     if precision == "int8" and kind != "host":
         raise Refused(f"layers in INT8 are timed on host only; leave --precision out for {device}")
-    (inputs,) = learning.inputs.values() if len(learning.inputs) == 1 else (None,)
-    if inputs is None:
+    (images,) = learning.inputs.values() if len(learning.inputs) == 1 else (None,)
+    if images is None:
         raise Refused(f"{graph.name} has {len(learning.inputs)} inputs; only networks with one can be pruned")
     on_progress("ranking channels", 0, 1)
-    narrower = (narrow or _narrowing)(Path(graph.source), inputs, learning.labels, worth)
+    narrower = (narrow or _narrowing)(Path(graph.source), images, learning.labels, worth)
     form = Form(precision, scratch or output, learning, graph.batch)
-    runs = graph if precision == "fp32" else jobs.load(form.of(Path(graph.source)), batch=batch, shapes=graph.shapes)
+    runs = graph if precision == "fp32" else inputs.load(form.of(Path(graph.source)), batch=batch, shapes=graph.shapes)
     return Work(graph, runs, target, device, narrower, final, form, output, on_progress, f"{data} {labels} {worth}")
 
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from amble.core.errors import Refused
-from amble.levers.widths.network import Group, Kind, Layer, Network, Widths
+from amble.core.layers import Kind
+from amble.levers.widths.network import Group, Layer, Network, Widths
 from amble.runtimes.torch.training import Labelled, Prepare, as_stored
 
 __all__ = ["Coupling", "Part", "Worth", "coupling", "importance", "pruned", "recalibrated"]

@@ -22,8 +22,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from amble.core.layers import Shape
 from amble.core.ports import FloatArray, Tensors, Timing
-from amble.levers.widths.staircase import Shape
 from amble.runtimes.onnx.overhead import overhead
 from amble.runtimes.onnx.preparing import options
 from amble.runtimes.onnx.qdq import in_int8

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from amble.core.errors import Refused
+from amble.core.layers import Shape
 from amble.core.ports import FloatArray, Timing
-from amble.levers.widths.staircase import Shape
 
 __all__ = ["CudaLayers", "events_s", "layer_of"]
 

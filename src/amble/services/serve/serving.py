@@ -24,12 +24,14 @@ from amble.core.graph import Graph
 from amble.core.ladder import Ladder, Rung
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Tensors
+from amble.core.schedule import FORMAT as SCHEDULE
 from amble.core.schedule import Deadline
+from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Variants
 from amble.devices import host, simulated
 from amble.devices import lease as guard
 from amble.devices.simulated.paced import paced
-from amble.jobs import BUNDLED, SCHEDULE, VARIANTS
+from amble.inputs import BUNDLED
 from amble.runtimes import onnx
 from amble.runtimes.onnx.batched import BatchedRunner
 from amble.services.serve import front
