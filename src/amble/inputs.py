@@ -13,8 +13,7 @@ from amble import bundled
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.ports import Device
-from amble.devices import host, nvml, recorded, simulated, sysfs
-from amble.devices import lease as guard
+from amble.devices import host, lease, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
 from amble.devices.lease import Restored
 from amble.runtimes import onnx, synthetic
@@ -52,7 +51,7 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
             return recorded.open(name, workload=workload, compute=onnx.OnnxRunner())
         case "host", []:
             found = host.open(onnx.OnnxRunner())
-            return guard.guarded(
+            return lease.guarded(
                 replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
             )
         case (("nvml" | "sysfs"), _):
@@ -106,4 +105,4 @@ def labelled(name: str, graph: Graph) -> Examples:
 
 def restore(*, dry_run: bool = False) -> tuple[Restored, ...]:
     """Put back every clock that a killed run left changed; with ``dry_run`` only say which."""
-    return guard.restorable() if dry_run else guard.restore()
+    return lease.restorable() if dry_run else lease.restore()

@@ -12,8 +12,7 @@ import pytest
 
 from amble.core.errors import Refused
 from amble.core.point import Clocks
-from amble.devices import host
-from amble.devices import lease as guard
+from amble.devices import host, lease
 from tests.devices import fake_sys
 
 FOUND, HELD = ("800000", "2000000"), ("1200000", "1200000")
@@ -23,9 +22,10 @@ OWNER = """
 import os, sys, time
 from pathlib import Path
 from amble.core.point import Clocks
-from amble.devices import guard, host
+from amble.devices import lease
+from amble.devices import host
 
-device = guard.guarded(host.open(None, sysfs_root=Path(sys.argv[1])), Path(sys.argv[2]))
+device = lease.guarded(host.open(None, sysfs_root=Path(sys.argv[1])), Path(sys.argv[2]))
 device.actuator.apply(Clocks(cpu_hz=1.2e9))
 print("held", flush=True)
 if sys.argv[3] == "sleep":
@@ -45,7 +45,7 @@ def policy(tmp_path):
 
 @pytest.fixture
 def device(tmp_path, policy, runner):
-    device = guard.guarded(host.open(runner, sysfs_root=tmp_path), tmp_path / "state")
+    device = lease.guarded(host.open(runner, sysfs_root=tmp_path), tmp_path / "state")
     yield device
     device.actuator.close()
 
@@ -87,13 +87,13 @@ def watchdogs(root):
 
 
 def test_a_lease_names_the_owner_and_what_was_found_while_clocks_are_held(tmp_path, policy, device):
-    assert guard.leases(tmp_path / "state") == ()
+    assert lease.leases(tmp_path / "state") == ()
     with device.held(SLOW):
-        (lease,) = guard.leases(tmp_path / "state")
-        assert lease.device == "host"
-        assert lease.owner.pid == os.getpid()
-        assert lease.owner.alive
-        assert dict(lease.found.values) == {
+        (held,) = lease.leases(tmp_path / "state")
+        assert held.device == "host"
+        assert held.owner.pid == os.getpid()
+        assert held.owner.alive
+        assert dict(held.found.values) == {
             str(policy / "scaling_max_freq"): "2000000",
             str(policy / "scaling_min_freq"): "800000",
         }
@@ -104,9 +104,9 @@ def test_a_lease_names_the_owner_and_what_was_found_while_clocks_are_held(tmp_pa
 
 def test_changes_while_holding_keep_the_first_finding(tmp_path, policy, device):
     device.actuator.apply(SLOW)
-    before = guard.leases(tmp_path / "state")
+    before = lease.leases(tmp_path / "state")
     device.actuator.apply(SLOWER)
-    assert guard.leases(tmp_path / "state") == before
+    assert lease.leases(tmp_path / "state") == before
     device.actuator.close()
     assert fake_sys.bounds(policy) == FOUND
 
@@ -142,7 +142,7 @@ def test_a_second_owner_is_refused_while_the_first_lives_and_welcome_after(tmp_p
 
 
 def test_two_devices_of_one_process_do_not_share_a_lease(tmp_path, device, runner):
-    other = guard.guarded(host.open(runner, sysfs_root=tmp_path), tmp_path / "state")
+    other = lease.guarded(host.open(runner, sysfs_root=tmp_path), tmp_path / "state")
     with device.held(SLOW), pytest.raises(Refused, match="held by process"):
         other.actuator.apply(SLOWER)
 
@@ -161,37 +161,37 @@ def test_restore_puts_back_what_is_left_when_the_watchdog_was_killed_too(tmp_pat
         kill_with_watchdog(tmp_path, owner)
     time.sleep(0.2)
     assert fake_sys.bounds(policy) == HELD
-    (would,) = guard.restorable(tmp_path / "state")
+    (would,) = lease.restorable(tmp_path / "state")
     assert (would.device, would.put_back) == ("host", False)
     assert would.note.startswith(f"would put back what process {owner.pid} found at")
     assert fake_sys.bounds(policy) == HELD
-    (done,) = guard.restore(tmp_path / "state")
+    (done,) = lease.restore(tmp_path / "state")
     assert (done.device, done.put_back) == ("host", True)
     assert fake_sys.bounds(policy) == FOUND
-    assert guard.restore(tmp_path / "state") == ()
+    assert lease.restore(tmp_path / "state") == ()
 
 
 def test_the_next_owner_puts_back_first_what_a_killed_one_left(tmp_path, policy, device, caplog):
     with an_owner(tmp_path) as owner:
         kill_with_watchdog(tmp_path, owner)
     with device.held(SLOWER):
-        (lease,) = guard.leases(tmp_path / "state")
-        assert set(dict(lease.found.values).values()) == set(FOUND)  # not the 1200 MHz that were left behind
+        (held,) = lease.leases(tmp_path / "state")
+        assert set(dict(held.found.values).values()) == set(FOUND)  # not the 1200 MHz that were left behind
     assert fake_sys.bounds(policy) == FOUND
     assert "putting back the clocks" in caplog.text
 
 
 def test_restore_leaves_the_clocks_of_living_owners_alone(tmp_path, policy):
     with an_owner(tmp_path) as owner:
-        (done,) = guard.restore(tmp_path / "state")
-        assert (done,) == guard.restorable(tmp_path / "state")
+        (done,) = lease.restore(tmp_path / "state")
+        assert (done,) == lease.restorable(tmp_path / "state")
         assert not done.put_back
         assert str(owner.pid) in done.note
         assert fake_sys.bounds(policy) == HELD
 
 
 def test_restore_without_any_lease_does_nothing(tmp_path):
-    assert guard.restore(tmp_path / "never") == guard.restorable(tmp_path / "never") == ()
+    assert lease.restore(tmp_path / "never") == lease.restorable(tmp_path / "never") == ()
     assert not (tmp_path / "never").exists()
 
 
@@ -205,7 +205,7 @@ def test_a_lease_of_an_earlier_boot_is_dropped_since_the_reboot_put_the_clocks_b
     with an_owner(tmp_path) as owner:
         kill_with_watchdog(tmp_path, owner)
     edit_lease(tmp_path, r'"boot": "[^"]*"', '"boot": "another"')
-    (done,) = guard.restore(tmp_path / "state")
+    (done,) = lease.restore(tmp_path / "state")
     assert done.put_back
     assert fake_sys.bounds(policy) == HELD  # in this test no reboot happened
     assert lease_files(tmp_path) == []
@@ -214,7 +214,7 @@ def test_a_lease_of_an_earlier_boot_is_dropped_since_the_reboot_put_the_clocks_b
 def test_a_process_that_got_the_owners_number_later_is_not_the_owner(tmp_path, policy, device):
     with device.held(SLOW):
         edit_lease(tmp_path, r'"start": "\d+"', '"start": "1"')
-        assert not guard.leases(tmp_path / "state")[0].owner.alive
+        assert not lease.leases(tmp_path / "state")[0].owner.alive
     assert fake_sys.bounds(policy) == FOUND
 
 
@@ -224,7 +224,7 @@ def test_a_damaged_lease_is_refused_by_name_and_not_overwritten(tmp_path, policy
         device.actuator.apply(SLOW)
     assert path.read_text() == "{\n"
     assert fake_sys.bounds(policy) == FOUND
-    (done,) = guard.restore(tmp_path / "state")
+    (done,) = lease.restore(tmp_path / "state")
     assert not done.put_back
     path.unlink()
 
@@ -237,7 +237,7 @@ def test_a_clock_that_is_refused_leaves_no_lease(tmp_path, device):
 
 def test_a_folder_that_cannot_hold_leases_is_refused_before_anything_changes(tmp_path, policy, runner):
     blocked = fake_sys.write(tmp_path / "file", "")
-    device = guard.guarded(host.open(runner, sysfs_root=tmp_path), blocked / "state")
+    device = lease.guarded(host.open(runner, sysfs_root=tmp_path), blocked / "state")
     with pytest.raises(Refused, match="XDG_STATE_HOME"):
         device.actuator.apply(SLOW)
     assert fake_sys.bounds(policy) == FOUND
@@ -247,7 +247,7 @@ def test_what_cannot_be_put_back_keeps_its_lease_and_says_why(tmp_path, policy):
     with an_owner(tmp_path) as owner:
         kill_with_watchdog(tmp_path, owner)
     (policy / "scaling_max_freq").unlink()
-    (done,) = guard.restore(tmp_path / "state")
+    (done,) = lease.restore(tmp_path / "state")
     assert not done.put_back
     assert "scaling_max_freq" in done.note
     assert lease_files(tmp_path) == ["lease-host.json"]
@@ -255,11 +255,11 @@ def test_what_cannot_be_put_back_keeps_its_lease_and_says_why(tmp_path, policy):
 
 def test_a_device_without_clocks_to_set_needs_no_lease(tmp_path, runner):
     device = host.open(runner, sysfs_root=tmp_path / "empty")
-    assert guard.guarded(device) is device
+    assert lease.guarded(device) is device
 
 
 def test_leases_are_kept_where_the_desktop_standard_says(tmp_path):
-    code = "from amble.devices import guard; print(guard.state_dir())"
+    code = "from amble.devices import lease; print(lease.state_dir())"
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(tmp_path / "amble")

@@ -24,8 +24,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from amble.devices import host
-from amble.devices import lease as guard
+from amble.devices import host, lease
 from amble.runtimes.onnx.batched import BatchedRunner
 from amble.services.serve import front
 from amble.services.serve.serving import Kitchen, Options
@@ -130,7 +129,7 @@ def main() -> None:
     """Serve one model on this machine, with the clock files that are under a folder; the lease is kept there too."""
     root, model, port = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     runner = BatchedRunner()
-    device = guard.guarded(host.open(runner, sysfs_root=root))
+    device = lease.guarded(host.open(runner, sysfs_root=root))
     kitchen = Kitchen(device, runner, Options(max_batch=1))
     front.serve(
         device,

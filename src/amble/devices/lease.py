@@ -7,7 +7,7 @@ true: the clocks are as found and there is no lease; the owner lives; or the wat
 When the watchdog was killed as well, the lease is still there: the next owner, or ``restore``, puts the clocks back.
 Files of this folder are only changed under its lock. Settings do not outlive a reboot, and neither does a lease.
 
-Run as ``python -m amble.devices.guard LEASE PID START`` this module is the watchdog.
+Run as ``python -m amble.devices.lease LEASE PID START`` this module is the watchdog.
 """
 
 from __future__ import annotations

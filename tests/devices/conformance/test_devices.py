@@ -12,8 +12,7 @@ import pytest
 from amble.core.errors import Refused
 from amble.core.point import DOMAINS, Clocks
 from amble.core.ports import Device
-from amble.devices import host, nvml, recorded, simulated, sysfs
-from amble.devices import lease as guard
+from amble.devices import host, lease, nvml, recorded, simulated, sysfs
 from tests.devices import fake_sys
 from tests.devices.over_fake_nvml.fake_gpu import HOPPER, FakeGpu
 
@@ -36,7 +35,7 @@ def a_board(root: Path, runner) -> Device:
 
 
 def a_guarded_host(root: Path, runner) -> Device:
-    return guard.guarded(a_host(root, runner), root / "state")
+    return lease.guarded(a_host(root, runner), root / "state")
 
 
 def a_table(root: Path, runner) -> Device:

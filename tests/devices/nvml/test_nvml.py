@@ -11,7 +11,7 @@ import pytest
 
 from tests.devices.over_fake_nvml.fake_gpu import HOPPER, FakeGpu
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 ROOT = HERE.parents[1]
 
 pytestmark = [

@@ -11,8 +11,7 @@ import pytest
 
 from amble.core.errors import Refused
 from amble.core.point import Clocks
-from amble.devices import lease as guard
-from amble.devices import nvml
+from amble.devices import lease, nvml
 from amble.devices.host import MonotonicClock, Unmetered
 from amble.devices.nvml import NvmlMeter, PowerMeter
 from amble.devices.nvml.board import Board, Unsupported
@@ -220,8 +219,9 @@ OWNER = """
 import sys, time
 from pathlib import Path
 from amble.core.point import Clocks
-from amble.devices import guard, nvml
-guard.guarded(nvml.open(0, None), Path(sys.argv[1])).actuator.apply(Clocks(510e6, 1593e6))
+from amble.devices import lease
+from amble.devices import nvml
+lease.guarded(nvml.open(0, None), Path(sys.argv[1])).actuator.apply(Clocks(510e6, 1593e6))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -237,7 +237,7 @@ def test_clocks_are_released_when_their_owner_is_killed(gpu, tmp_path, board, lo
         assert gpu.get("app_core") == app
         process.send_signal(signal.SIGKILL)
     until_s = time.monotonic() + 10
-    while guard.leases(tmp_path) and time.monotonic() < until_s:
+    while lease.leases(tmp_path) and time.monotonic() < until_s:
         time.sleep(0.02)
     assert (gpu.get("core_lock"), gpu.get("memory_lock")) == (0, 0)
     assert gpu.get("app_core") == board["app_core"]

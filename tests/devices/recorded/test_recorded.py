@@ -308,7 +308,7 @@ def test_every_shipped_table_is_named_in_the_notice_and_has_its_licence():
         assert "without warrant" in path.read_text().lower() or "as is" in path.read_text().lower()
 
 
-DATA = Path(os.environ.get("AMBLE_DATA", Path(__file__).parents[3] / "shared/data")) / "recorded"
+DATA = Path(os.environ.get("AMBLE_DATA", Path(__file__).parents[4] / "shared/data")) / "recorded"
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the recorded tables (AMBLE_DATA)")

@@ -12,7 +12,7 @@ from amble.core.errors import Refused
 from amble.core.files import load, save
 from amble.levers.memory.profiles import FORMAT, MemoryPoint, MemoryProfile, line_rates
 
-FOLDER = Path(__file__).parents[2] / "src" / "amble" / "devices" / "memories"
+FOLDER = Path(__file__).parents[3] / "src" / "amble" / "levers" / "memory" / "memories"
 NAMES = ("ddr3-vendorA", "ddr3-vendorB", "ddr3-vendorC")
 SHORT = MemoryPoint(trcd_s=7.5e-9, trp_s=12.5e-9)
 

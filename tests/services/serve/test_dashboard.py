@@ -74,7 +74,7 @@ def seconds(found: House) -> list[dict[str, Any]]:
 
 
 def test_the_page_asks_nobody_else_for_anything() -> None:
-    folder = files("amble.stages.control.server")
+    folder = files("amble.services.serve")
 
     class Links(HTMLParser):
         found: tuple[str, ...] = ()

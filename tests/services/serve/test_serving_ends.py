@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from amble.devices import lease as guard
+from amble.devices import lease
 from tests.devices import fake_sys
 from tests.devices.test_lease import watchdogs
 from tests.jobs.serving_process import Process, free_port, script, slow_network, started
@@ -90,13 +90,13 @@ def test_real_clocks_are_put_back_whatever_ends_the_server(end: signal.Signals, 
     with started(script(tmp_path, model, port), tmp_path) as first, warm(first).asked_by(8) as asked:
         until(lambda: any(each.done() for each in asked))
         assert fake_sys.bounds(policy) != found
-        (lease,) = guard.leases(tmp_path / "amble")
-        assert lease.owner.pid == first.running.pid
+        (held,) = lease.leases(tmp_path / "amble")
+        assert held.owner.pid == first.running.pid
         assert first.end(end) == (0 if end == signal.SIGTERM else -end)
         late = 503 if end == signal.SIGTERM else "broken"  # who came after the signal was refused
         assert set(outcomes(asked)) <= {200, late}
     until(lambda: fake_sys.bounds(policy) == found)
-    until(lambda: guard.leases(tmp_path / "amble") == ())
+    until(lambda: lease.leases(tmp_path / "amble") == ())
     with started(script(tmp_path, model, port), tmp_path) as second:
         assert second.ask()[0] == 200
         assert fake_sys.bounds(policy) != found
@@ -118,4 +118,4 @@ def test_a_server_killed_twice_over_leaves_clocks_that_the_next_one_puts_back(tm
         warm(second)
         assert second.end(signal.SIGTERM) == 0
     assert fake_sys.bounds(policy) == found
-    assert guard.leases(tmp_path / "amble") == ()
+    assert lease.leases(tmp_path / "amble") == ()

@@ -18,7 +18,7 @@ from amble.stages.check.report import assess
 from amble.stages.check.show import show_html
 from tests.stages.check.builders import BEST, IDLE_W, KINDS, MAX, NAMES, costs, log, profile, schedule, without_meter
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LOGS = (log(), log(MAX), log(BEST))
 REPORT = assess(LOGS, schedule(), idle_w=IDLE_W)
 
@@ -189,9 +189,9 @@ def test_an_uncalibrated_device_is_marked_as_doubtful() -> None:
 def test_without_plotly_a_page_is_refused_with_what_to_install() -> None:
     code = (
         "import sys; sys.modules['plotly'] = None\n"
-        "from amble.check.show import show_html\n"
+        "from amble.stages.check.show import show_html\n"
         "from amble.core.errors import Refused\n"
-        "from tests.check.builders import schedule\n"
+        "from tests.stages.check.builders import schedule\n"
         "try:\n    show_html(schedule())\nexcept Refused as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -199,6 +199,6 @@ def test_without_plotly_a_page_is_refused_with_what_to_install() -> None:
 
 
 def test_reading_a_report_needs_no_plotly() -> None:
-    code = "import sys, amble.check.show, amble.check.trace; print('plotly' in sys.modules)"
+    code = "import sys, amble.stages.check.show, amble.stages.check.trace; print('plotly' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"

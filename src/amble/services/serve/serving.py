@@ -28,8 +28,7 @@ from amble.core.schedule import FORMAT as SCHEDULE
 from amble.core.schedule import Deadline
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Variants
-from amble.devices import host, simulated
-from amble.devices import lease as guard
+from amble.devices import host, lease, simulated
 from amble.devices.simulated.paced import paced
 from amble.inputs import BUNDLED
 from amble.runtimes import onnx
@@ -147,7 +146,7 @@ def open_for_serving(uri: str, *, threads: int = 1) -> tuple[Device, BatchedRunn
     scheme, _, name = uri.partition(":")
     match scheme:
         case "host":
-            return guard.guarded(host.open(runner)), runner, False
+            return lease.guarded(host.open(runner)), runner, False
         case "sim":
             return paced(simulated.open(name, compute=runner.compute)), runner, True
     raise Refused(f"{uri!r} cannot serve clients; use host, or sim:CHIP for a simulated chip in real time")
