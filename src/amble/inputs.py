@@ -13,7 +13,7 @@ from amble import bundled
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.ports import Device
-from amble.devices import host, lease, nvml, recorded, simulated, sysfs
+from amble.devices import emulated, host, lease, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
 from amble.devices.lease import Restored
 from amble.runtimes import onnx, synthetic
@@ -54,11 +54,32 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
             return lease.guarded(
                 replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
             )
-        case (("nvml" | "sysfs"), _):
+        case "nvml", []:
+            return lease.guarded(_gpu(int(name) if name.isdecimal() else name or 0))
+        case "sysfs", _:
             raise Refused(
                 f"{address} cannot run networks yet: plan on a simulated chip and use --script for the clocks"
             )
     raise Refused(f"unknown device {uri!r}; write sim:CHIP, recorded:TABLE or host (amble devices lists them)")
+
+
+def _gpu(which: int | str) -> Device:
+    """Open an NVIDIA GPU with a runner: of the emulated card, where this process was told to see one."""
+    card = emulated.folder()
+    if card is None:
+        raise Refused(
+            f"nvml:{which} cannot run networks yet: plan on a simulated chip and use --script for the clocks, or try "
+            f"an emulated card: python -m amble.devices.emulated v100 FOLDER"
+        )
+    board = nvml.Board(which)
+    known = emulated.read(card)
+    compute, clock = onnx.OnnxRunner().run, emulated.CardClock(card)
+    calibration = f"emulated: {board.name}, card {known.seed}, {known.slower:g} times slower"
+    found = nvml.open(which, emulated.EmulatedRunner(card, compute), clock=clock, calibration=calibration)
+    runner = emulated.EmulatedRunner(
+        card, compute, clocks=found.actuator.current, throttled=lambda: bool(board.throttled())
+    )
+    return replace(found, runner=runner, precisions=tuple(known.true_chip().precisions))
 
 
 def load(
