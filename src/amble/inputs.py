@@ -12,7 +12,7 @@ import numpy as np
 from amble import bundled
 from amble.core.errors import Refused
 from amble.core.graph import Graph
-from amble.core.ports import Device
+from amble.core.ports import Device, Runner
 from amble.devices import emulated, host, lease, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
 from amble.devices.lease import Restored
@@ -33,14 +33,17 @@ def devices() -> tuple[Description, ...]:
 
 
 def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: A001
-    """Open a device by its URI: ``sim:CHIP``, ``recorded:TABLE`` (for one ``workload``), ``host``.
+    """Open a device by its URI: ``sim:CHIP``, ``recorded:TABLE`` (for one ``workload``), ``host``,
+    ``nvml:0``, ``sysfs:gpu``.
 
-    Options follow a question mark: ``sim:jetson-tx2?governor=schedutil&seed=3``. Real clocks are put back even after
-    the process is killed.
+    Options follow a question mark: ``sim:jetson-tx2?governor=schedutil&seed=3``, ``nvml:0?provider=tensorrt``,
+    ``host?threads=4&cpus=0-3``. Real clocks are put back even after the process is killed.
     """
     address, _, query = uri.partition("?")
-    options = dict(parse_qsl(query, strict_parsing=True)) if query else {}
+    options = _options(uri, query)
     scheme, _, name = address.partition(":")
+    if (execution := _execution(uri)) is not None:
+        return lease.guarded(_real(uri, scheme, name, execution))
     match scheme, sorted(options.keys() - {"seed"}):
         case "sim", [] | ["governor"]:
             number = int(options.get("seed", seed))
@@ -49,28 +52,78 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
             )
         case "recorded", []:
             return recorded.open(name, workload=workload, compute=onnx.OnnxRunner())
-        case "host", []:
-            found = host.open(onnx.OnnxRunner())
-            return lease.guarded(
-                replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
-            )
         case "nvml", []:
-            return lease.guarded(_gpu(int(name) if name.isdecimal() else name or 0))
-        case "sysfs", _:
-            raise Refused(
-                f"{address} cannot run networks yet: plan on a simulated chip and use --script for the clocks"
-            )
-    raise Refused(f"unknown device {uri!r}; write sim:CHIP, recorded:TABLE or host (amble devices lists them)")
+            return lease.guarded(_emulated(_which(name)))
+    raise Refused(
+        f"unknown device {uri!r}; write sim:CHIP, recorded:TABLE, host, nvml:0 or sysfs:gpu, with options such as "
+        f"?provider=openvino (amble devices lists them)"
+    )
 
 
-def _gpu(which: int | str) -> Device:
-    """Open an NVIDIA GPU with a runner: of the emulated card, where this process was told to see one."""
+def _options(uri: str, query: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(query, strict_parsing=True)) if query else {}
+    except ValueError as error:
+        raise Refused(f"cannot read the options of {uri!r} ({error}); write them as ?name=value&name=value") from error
+
+
+def _execution(uri: str) -> onnx.Execution | None:
+    """Return how networks are run on a real device; None for the others, and where the device is an emulated card."""
+    address, _, query = uri.partition("?")
+    scheme, _, name = address.partition(":")
+    options = _options(uri, query)
+    if scheme not in ("host", "nvml", "sysfs") or options.keys() - {*onnx.OPTIONS}:
+        return None
+    if scheme == "nvml" and not options and emulated.folder() is not None:
+        return None
+    onnx.refuse_mixture()
+    if scheme == "host":
+        return onnx.execution(options, "cpu")
+    return onnx.execution(options, "cuda", index=int(name) if name.isdecimal() else 0)
+
+
+def _real(uri: str, scheme: str, name: str, execution: onnx.Execution) -> Device:
+    """Open a machine's own CPU, GPU or board, with a runner that is told of its meter and its clocks."""
+    if scheme == "host":
+        found = host.open(_UNSEEN, cpus=execution.cpus, name=uri)
+    elif scheme == "nvml":
+        found = nvml.open(_which(name), _UNSEEN)
+    else:
+        clock = host.MonotonicClock()
+        found = sysfs.open(_UNSEEN, clock, host.Unmetered(clock), node=name or "gpu")
+    runner = _runner(execution, found)
+    return replace(found, name=uri, runner=runner, precisions=(execution.precision,))
+
+
+def _runner(execution: onnx.Execution, found: Device) -> Runner:
+    """Return what runs networks: one of ONNX Runtime's providers, or torch."""
+    if execution.provider is not onnx.TORCH:
+        return onnx.OnnxRunner(execution, meter=found.meter, clocks=found.actuator.current)
+    try:
+        from amble.runtimes.torch.runner import TorchRunner
+    except ImportError as error:
+        raise Refused(
+            f"{found.name} has nothing that runs networks: pip install 'amble[cuda]' (ONNX Runtime's CUDA and "
+            f"TensorRT) or 'amble[torch]' (a build of torch for CUDA); or try an emulated card: "
+            f"python -m amble.devices.emulated v100 FOLDER"
+        ) from error
+    place = f"cuda:{execution.index}"
+    return TorchRunner(execution.precision, place=place, meter=found.meter, clocks=found.actuator.current)
+
+
+_UNSEEN = onnx.OnnxRunner()
+"""Stands in until the runner is made, which is told of the device's meter and clocks."""
+
+
+def _which(name: str) -> int | str:
+    return int(name) if name.isdecimal() else name or 0
+
+
+def _emulated(which: int | str) -> Device:
+    """Open the emulated card that this process was told to see, with its runner."""
     card = emulated.folder()
     if card is None:
-        raise Refused(
-            f"nvml:{which} cannot run networks yet: plan on a simulated chip and use --script for the clocks, or try "
-            f"an emulated card: python -m amble.devices.emulated v100 FOLDER"
-        )
+        raise Refused(f"nvml:{which} has no such option; write nvml:{which}?provider=tensorrt, cuda or torch")
     board = nvml.Board(which)
     known = emulated.read(card)
     compute, clock = onnx.OnnxRunner().run, emulated.CardClock(card)
@@ -91,19 +144,20 @@ def load(
 ) -> Graph:
     """Read a network: an ONNX file, the bundled ``fashion-resnet``, ``synthetic:NUM_OPERATORS``.
 
-    On a ``recorded:`` device the name is one of its workloads, or ``all``.
+    On a ``recorded:`` device the name is one of its workloads, or ``all``. Devices that fuse operators themselves are
+    given those of the standard: name the ``device`` that it is loaded for, unless ONNX Runtime's CPU kernels run it.
     """
     name = str(model)
     if device is not None and device.startswith("recorded:"):
         return _as_it_is(recorded.graph(device.partition(":")[2], name), batch, shapes)
     if name == BUNDLED:
-        return onnx.load(bundled.model_path(), batch=batch, shapes=shapes)
+        return onnx.load(bundled.model_path(), batch=batch, shapes=shapes, execution=_execution(device or ""))
     if name.startswith("synthetic:"):
         number = name.partition(":")[2]
         if not number.isdecimal() or int(number) < 1:
             raise Refused(f"{name!r} is not like synthetic:20, a made-up network of 20 operators")
         return _as_it_is(replace(synthetic.chain(int(number), seed=0, batch=batch), source=name), batch, shapes)
-    return onnx.load(Path(model).resolve(), batch=batch, shapes=shapes)
+    return onnx.load(Path(model).resolve(), batch=batch, shapes=shapes, execution=_execution(device or ""))
 
 
 def _as_it_is(graph: Graph, batch: int, shapes: Mapping[str, tuple[int, ...]] | None) -> Graph:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -176,24 +175,10 @@ def costs_for(
         return again(costs), costs
     network, opened = graph(), opening.open(device, workload=model)
     content = repr((network.digest, opened.name, opened.calibration, deadline, version("amble")))
-    kept = _cache() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
+    kept = files.cache_folder() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
     if kept.exists():
         return network, files.load(kept, COSTS)
     part = kept.with_suffix(".part")
     costs = fit(measure(network, opened, deadline=deadline, keep=part, on_progress=on_progress))
     files.save(costs, kept, COSTS)
     return network, costs
-
-
-def _cache() -> Path:
-    """Return where costs are kept: ``AMBLE_CACHE``, else in the user's cache folder."""
-    base = os.environ.get("AMBLE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "amble"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = error.strerror or error
-        raise Refused(
-            f"cannot keep costs in {folder}: {why}; let AMBLE_CACHE name a folder that can be written"
-        ) from error
-    return folder

@@ -1,6 +1,19 @@
-"""An ONNX file → a Graph; a Graph and inputs → outputs, computed and timed by ONNX Runtime on this machine's CPU."""
+"""An ONNX file → a Graph; a Graph and inputs → outputs, computed and timed by ONNX Runtime."""
 
-from amble.runtimes.onnx.runner import (
+from amble.core.errors import Refused
+
+try:
+    import onnxruntime as _runtime
+except ImportError as error:  # which of its wheels is the user's choice
+    raise Refused(
+        "there is no ONNX Runtime here: pip install 'amble[cpu]' (or 'amble[cuda]', or 'amble[openvino]')"
+    ) from error
+del _runtime
+
+from amble.runtimes.onnx.addressing import OPTIONS, execution  # noqa: E402
+from amble.runtimes.onnx.execution import Execution  # noqa: E402
+from amble.runtimes.onnx.providers import TORCH, Provider, installed, named, refuse_mixture  # noqa: E402
+from amble.runtimes.onnx.runner import (  # noqa: E402
     OnnxRunner,
     Sessions,
     compute,
@@ -8,4 +21,18 @@ from amble.runtimes.onnx.runner import (
     load,
 )
 
-__all__ = ["OnnxRunner", "Sessions", "compute", "example_inputs", "load"]
+__all__ = [
+    "OPTIONS",
+    "TORCH",
+    "Execution",
+    "OnnxRunner",
+    "Provider",
+    "Sessions",
+    "compute",
+    "example_inputs",
+    "execution",
+    "installed",
+    "load",
+    "named",
+    "refuse_mixture",
+]

@@ -22,6 +22,7 @@ from amble.core.graph import Graph, Port
 from amble.core.point import OperatingPoint
 from amble.core.ports import Tensors, Timings
 from amble.runtimes.onnx import OnnxRunner
+from amble.runtimes.onnx.execution import Execution
 from amble.runtimes.onnx.preparing import options
 from amble.runtimes.onnx.refusals import refusing
 
@@ -43,7 +44,7 @@ class BatchedRunner:
     def __init__(self, threads: int = 1) -> None:
         self._threads = threads
         self._opened: dict[str, _Opened] = {}
-        self._bound = OnnxRunner(threads)
+        self._bound = OnnxRunner(Execution(threads=threads))
 
     def open(self, path: Path) -> Signature:
         """Open a network, or open it again when its file has changed. Refused when the file is no network."""

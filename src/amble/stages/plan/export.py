@@ -66,7 +66,7 @@ def _mhz(segment: Segment) -> int:
 
 
 def _tool(device: str) -> Tool:
-    if device == "host" or device.startswith("sysfs:") or any(board in device for board in _BOARDS):
+    if device.partition("?")[0] == "host" or device.startswith("sysfs:") or any(board in device for board in _BOARDS):
         return "sysfs"
     return "nvidia-smi"
 
