@@ -13,11 +13,11 @@ setup: .venv/.all
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
 
 .venv/.core: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) install -q -c constraints.txt -e '.[plots]'
+	$(PIP) install -q -c constraints.txt -e '.[cpu,plots]'
 	@touch $@
 
 .venv/.all: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) install -q -c constraints.txt -e '.[plots,nvidia,serve,trace,torch,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[cpu,plots,nvidia,serve,trace,torch,dev]'
 	@touch $@ .venv/.core
 
 setup-system:

@@ -3,7 +3,7 @@
 A provider that compiles what it is given, or that runs on a GPU behind a queue, tells launches or nothing. But a
 segment of the network is a network, and can be timed whole. The model: a run of operators a … b − 1 takes
 
-    entry + boundary · (bytes that cross its ends) + Σ time of each operator
+    entry + boundary · (bytes that cross where the network was cut) + Σ time of each operator
 
 with times that are not negative. Segments a little longer than a few operators tell neighbours apart and keep what the
 provider fuses together; longer ones, and the whole network, say what it all adds up to. The fit is a least squares of

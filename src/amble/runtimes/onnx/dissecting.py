@@ -183,9 +183,12 @@ def _is_tensors(network: Network, span: Span, tensors: Tensors) -> bool:
 
 
 def _crossing_bytes(network: Network, span: Span, *, tensors: Tensors) -> float:
+    """Count what only passes because the network was cut there: its own inputs and outputs pass in the whole too."""
     crossing = cut(network.model.graph, *span)
-    ports = (network.tensors[name] for name in crossing.outputs if name in network.tensors)
-    given = sum(float(np.asarray(tensors[name]).nbytes) for name in crossing.inputs)
+    results = {value.name for value in network.model.graph.output}
+    made = [name for name in crossing.outputs if name in network.tensors and name not in results]
+    ports = (network.tensors[name] for name in made)
+    given = sum(float(np.asarray(tensors[name]).nbytes) for name in crossing.inputs if name not in network.feed)
     return given + sum(
         float(prod(port.shape)) * np.dtype(_TYPES.get(port.dtype, np.float32)).itemsize for port in ports
     )

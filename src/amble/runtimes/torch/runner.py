@@ -231,8 +231,10 @@ def _array(tensor: torch.Tensor) -> Any:
 
 
 def _crossing_bytes(loaded: _Loaded, values: dict[fx.Node, Any], span: Span) -> float:
+    """Count what only passes because the network was cut there: its own inputs and outputs pass in the whole too."""
     crossing = cut(loaded.network.model.graph, *span)
-    return float(sum(_sizes(loaded, values, (*crossing.inputs, *crossing.outputs))))
+    own = {*loaded.network.feed, *(value.name for value in loaded.network.model.graph.output)}
+    return float(sum(_sizes(loaded, values, {*crossing.inputs, *crossing.outputs} - own)))
 
 
 def _sizes(loaded: _Loaded, values: dict[fx.Node, Any], names: Iterable[str]) -> Iterable[int]:
