@@ -13,7 +13,7 @@ from amble import bundled
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.ports import Device, Runner
-from amble.devices import emulated, host, lease, nvml, recorded, simulated, sysfs
+from amble.devices import board, emulated, host, lease, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
 from amble.devices.lease import Restored
 from amble.runtimes import onnx, synthetic
@@ -42,6 +42,8 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
     address, _, query = uri.partition("?")
     options = _options(uri, query)
     scheme, _, name = address.partition(":")
+    if scheme == "ssh":
+        return _board(uri, name, options)
     if (execution := _execution(uri)) is not None:
         return lease.guarded(_real(uri, scheme, name, execution))
     match scheme, sorted(options.keys() - {"seed"}):
@@ -72,6 +74,8 @@ def _execution(uri: str) -> onnx.Execution | None:
     address, _, query = uri.partition("?")
     scheme, _, name = address.partition(":")
     options = _options(uri, query)
+    if scheme == "ssh":
+        return onnx.far_form(options.get("precision", "fp32"))
     if scheme not in ("host", "nvml", "sysfs") or options.keys() - {*onnx.OPTIONS}:
         return None
     if scheme == "nvml" and not options and emulated.folder() is not None:
@@ -111,6 +115,34 @@ def _runner(execution: onnx.Execution, found: Device) -> Runner:
     return TorchRunner(execution.precision, place=place, meter=found.meter, clocks=found.actuator.current)
 
 
+def _board(uri: str, name: str, options: dict[str, str]) -> Device:
+    """Open a board over ssh: ``ssh:user@board/sysfs:gpu?provider=tensorrt``, ``ssh:user@board/host?threads=4``."""
+    address, _, part = name.partition("/")
+    unknown = options.keys() - {"provider", "precision", "threads", "python"}
+    threads = options.get("threads", "1")
+    if unknown or not threads.isdecimal() or int(threads) < 1:
+        raise Refused(f"cannot read the options of {uri!r}; a board takes provider, precision, threads=N and python")
+    link = board.over_ssh(address, python=options.get("python", "python3"))
+    gpu = part.partition(":")[0] == "sysfs"
+    try:
+        if not link.hello["runtime"] and options.get("provider") != "trtexec":
+            raise Refused(
+                f"{address} has no ONNX Runtime for its {link.hello['python']}: install it there, or use trtexec"
+            )
+        execution = onnx.far_execution(
+            options.get("provider"),
+            link.hello["providers"],
+            gpu=gpu,
+            threads=int(threads),
+            precision=options.get("precision", "fp32"),
+        )
+        found = board.open(link, "gpu" if gpu else part, _UNSEEN, name=uri, precisions=(execution.precision,))
+    except BaseException:
+        link.close()
+        raise
+    return replace(found, runner=onnx.RemoteRunner(link, execution, clocks=found.actuator.current))
+
+
 _UNSEEN = onnx.OnnxRunner()
 """Stands in until the runner is made, which is told of the device's meter and clocks."""
 
@@ -124,13 +156,13 @@ def _emulated(which: int | str) -> Device:
     card = emulated.folder()
     if card is None:
         raise Refused(f"nvml:{which} has no such option; write nvml:{which}?provider=tensorrt, cuda or torch")
-    board = nvml.Board(which)
+    gpu = nvml.Board(which)
     known = emulated.read(card)
     compute, clock = onnx.OnnxRunner().run, emulated.CardClock(card)
-    calibration = f"emulated: {board.name}, card {known.seed}, {known.slower:g} times slower"
+    calibration = f"emulated: {gpu.name}, card {known.seed}, {known.slower:g} times slower"
     found = nvml.open(which, emulated.EmulatedRunner(card, compute), clock=clock, calibration=calibration)
     runner = emulated.EmulatedRunner(
-        card, compute, clocks=found.actuator.current, throttled=lambda: bool(board.throttled())
+        card, compute, clocks=found.actuator.current, throttled=lambda: bool(gpu.throttled())
     )
     return replace(found, runner=runner, precisions=tuple(known.true_chip().precisions))
 

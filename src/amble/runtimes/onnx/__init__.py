@@ -13,6 +13,7 @@ del _runtime
 from amble.runtimes.onnx.addressing import OPTIONS, execution  # noqa: E402
 from amble.runtimes.onnx.execution import Execution  # noqa: E402
 from amble.runtimes.onnx.providers import TORCH, Provider, installed, named, refuse_mixture  # noqa: E402
+from amble.runtimes.onnx.remote import RemoteRunner, far_execution, far_form  # noqa: E402
 from amble.runtimes.onnx.runner import (  # noqa: E402
     OnnxRunner,
     Sessions,
@@ -27,10 +28,13 @@ __all__ = [
     "Execution",
     "OnnxRunner",
     "Provider",
+    "RemoteRunner",
     "Sessions",
     "compute",
     "example_inputs",
     "execution",
+    "far_execution",
+    "far_form",
     "installed",
     "load",
     "named",

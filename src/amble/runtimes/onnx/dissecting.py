@@ -35,7 +35,7 @@ from amble.runtimes.onnx.timing import typical
 from amble.runtimes.onnx.trace import kernels
 from amble.runtimes.segments import Solution, Span, solve, spans, works_s
 
-__all__ = ["Bound", "bound", "dissected", "settle"]
+__all__ = ["Bound", "WholeRuns", "apart", "bound", "dissected", "every_tensor", "settle", "timings"]
 
 _BLOCK = 5
 _SETTLED = 0.03
@@ -104,14 +104,16 @@ def dissected(
         refuse_mostly_elsewhere(graph.name, elsewhere, execution.provider)
         before = whole.runs(repeats, meter)
         ran_at = clocks()
-        solution = _solution(network, execution, before)
+        tensors = every_tensor(network)
+        span_s = partial(_segment_s, network, execution=execution, tensors=tensors)
+        solution = apart(network, before, tensors, span_s)
         after = whole.runs(max(_BLOCK, repeats // 4), None)
     notes = (whose_time(execution), *_told(elsewhere, execution), *solution.notes, *_drift(before, after))
-    return _timings(before, solution, ran_at, notes)
+    return timings(before, solution, ran_at, notes)
 
 
 @dataclass(frozen=True, slots=True)
-class _Runs:
+class WholeRuns:
     """Runs of the whole network: by the chosen clock and the wall [run] [s], and the mean energy of one."""
 
     busy_s: FloatArray
@@ -124,7 +126,7 @@ class _Whole:
     bound: Bound
     now_s: Callable[[], float]
 
-    def runs(self, repeats: int, meter: Meter | None) -> _Runs:
+    def runs(self, repeats: int, meter: Meter | None) -> WholeRuns:
         busy_s, wall_s = np.empty(repeats), np.empty(repeats)
         before = meter.read() if meter else None
         for index in range(repeats):
@@ -132,16 +134,14 @@ class _Whole:
             busy_s[index] = _timed_s(self.bound.run, self.now_s)
             wall_s[index] = time.perf_counter() - begin_s
         passed = (meter.read() - before).energy_j if meter and before else None
-        return _Runs(busy_s, wall_s, None if passed is None else passed / repeats)
+        return WholeRuns(busy_s, wall_s, None if passed is None else passed / repeats)
 
 
-def _solution(network: Network, execution: Execution, whole: _Runs) -> Solution:
-    """Time the segments, and fit."""
+def apart(network: Network, whole: WholeRuns, tensors: Tensors, span_s: Callable[[Span], float]) -> Solution:
+    """Time segments, each by ``span_s``, and fit the operators' times to them and to the whole."""
     count = len(network.graph.operators)
     fitted, kept = spans(count)
-    tensors = _tensors(network)
-    time_of = partial(_segment_s, network, execution=execution, tensors=tensors)
-    times_s = {span: time_of(span) for span in (*fitted[:-1], *kept) if _is_tensors(network, span, tensors)}
+    times_s = {span: span_s(span) for span in (*fitted[:-1], *kept) if _is_tensors(network, span, tensors)}
     times_s[0, count] = float(typical(whole.busy_s))
     operators = network.graph.operators
     return solve(
@@ -194,7 +194,7 @@ def _crossing_bytes(network: Network, span: Span, *, tensors: Tensors) -> float:
     )
 
 
-def _tensors(network: Network) -> dict[str, Any]:
+def every_tensor(network: Network) -> dict[str, Any]:
     """Compute every tensor that passes between operators, once, on the CPU."""
     model, names = onnx.ModelProto(), {value.name for value in network.model.graph.output}
     model.CopyFrom(network.model)
@@ -226,14 +226,15 @@ def _told(elsewhere: tuple[Fallback, ...], execution: Execution) -> tuple[str, .
     return (f"{ran}; these run on the CPU instead: {', '.join(map(str, elsewhere))}",)
 
 
-def _drift(before: _Runs, after: _Runs) -> tuple[str, ...]:
+def _drift(before: WholeRuns, after: WholeRuns) -> tuple[str, ...]:
     ratio = float(typical(after.busy_s) / typical(before.busy_s)) - 1.0
     return (
         (f"the whole run took {ratio:+.0%} at the end: the machine did not keep still",) if abs(ratio) > _DRIFT else ()
     )
 
 
-def _timings(whole: _Runs, solution: Solution, ran_at: Clocks, notes: tuple[str, ...]) -> Timings:
+def timings(whole: WholeRuns, solution: Solution, ran_at: Clocks, notes: tuple[str, ...]) -> Timings:
+    """Share the whole run's time and energy out by the operators' times."""
     middle_s = float(np.median(whole.busy_s))
     low_s, high_s = np.quantile(whole.busy_s, (0.1, 0.9))
     times_s = solution.operators_s + solution.entry_s / len(solution.operators_s)
