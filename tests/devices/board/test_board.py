@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -252,3 +254,59 @@ def test_an_unreachable_board_is_refused_with_what_ssh_says(tmp_path: Path, monk
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     with pytest.raises(Refused, match=r"cannot reach me@board: .*No route to host"):
         amble.open("ssh:me@board/host")
+
+
+@pytest.fixture
+def ssh_port(tmp_path: Path):
+    """A real sshd for the test's user alone, on the loopback; skipped where there is none."""
+    sshd = os.environ.get("AMBLE_SSHD") or shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if sshd is None or shutil.which("ssh-keygen") is None:
+        pytest.skip("there is no sshd here: apt install openssh-server")
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o700)
+    for name in ("host", "mine"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)], check=True)
+    (keys / "authorized").write_text((keys / "mine.pub").read_text())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {
+        "ListenAddress": f"127.0.0.1:{port}",
+        "HostKey": keys / "host",
+        "AuthorizedKeysFile": keys / "authorized",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PidFile": keys / "pid",
+    }
+    given = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    running = subprocess.Popen([sshd, "-D", "-e", "-f", "/dev/null", *given], stderr=subprocess.PIPE, text=True)
+    try:
+        assert running.stderr is not None
+        if not any("listening" in line for line in iter(running.stderr.readline, "")):
+            pytest.skip("sshd does not start here")
+        yield port, keys
+    finally:
+        running.terminate()
+        running.communicate(timeout=10)
+
+
+def test_a_board_over_a_real_ssh_connection_is_put_back_when_the_connection_is_killed(
+    root: Path, ssh_port: tuple[int, Path]
+) -> None:
+    port, keys = ssh_port
+    old = next(iter([*Path.home().glob(".pyenv/versions/3.6.*/bin/python")]), Path(sys.executable))
+    before = texts(root)
+    remote = f"{shlex.quote(str(old))} -u -c {shlex.quote(_START)} {root}"
+    options = ["-i", str(keys / "mine"), "-o", f"UserKnownHostsFile={keys / 'known'}", "-o", "StrictHostKeyChecking=no"]
+    command = ["ssh", "-T", "-F", "none", "-p", str(port), "-o", "BatchMode=yes", *options, "127.0.0.1", remote]
+    probe = Link("me@board", command)
+    assert probe.hello["knobs"]
+    probe.ask("set", clocks={"core": 114_750_000.0, "cpu": 8e8})
+    assert texts(root) != before
+    probe._process.kill()
+    probe._process.wait(timeout=10)
+    until_s = time.monotonic() + 10.0
+    while texts(root) != before and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert texts(root) == before
+    probe.close()
