@@ -67,8 +67,13 @@ def reached(start: Path, root: Path = ROOT) -> list[Path]:
     return sorted(found)
 
 
-def _next(path: Path, root: Path) -> Iterator[Path]:
-    """Yield the files that one file imports, or names."""
+@cache
+def _next(path: Path, root: Path) -> tuple[Path, ...]:
+    """Return the files that one file imports, or names."""
+    return tuple(dict.fromkeys(_mentioned(path, root)))
+
+
+def _mentioned(path: Path, root: Path) -> Iterator[Path]:
     if path.suffix != ".py" or path == root / DOORS:
         return
     for node in _executed(ast.parse(path.read_bytes())):
