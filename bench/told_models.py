@@ -102,6 +102,7 @@ NUMBERS: Numbers = {
     "local.time_own": lambda r: " and ".join(
         percent(max(_most(r, "measured", "time", own=True, problem="LOCAL-E")[k : k + 1])) for k in (0, 1)
     ),
+    "local.time_weighted": lambda r: percent(max(_most(r, "measured", "time", own=True, problem="LOCAL-W"))),
     "local.time_reference": lambda r: percent(max(_most(r, "measured", "time", own=False))),
     "local.energy_measured": lambda r: percent(
         max(_most(r, "measured", "energy", own=True) + _most(r, "measured", "energy", own=False))

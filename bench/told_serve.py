@@ -42,6 +42,22 @@ def _refused(result: Result, load: float) -> str:
     return between([1.0 - each["answered"] / each["sent"] for each in found], scale=100, unit="%")
 
 
+def _answered_in_time(result: Result, load: float) -> str:
+    """Return the share of our server's answers at a load that are within the objective."""
+    found = [result.where(network=each, server="amble", load=load)[0] for each in NETWORKS]
+    return between([each["goodput_hz"] * each["seconds"] / each["answered"] for each in found], scale=100, unit="%")
+
+
+def _over_any(result: Result) -> str:
+    """Return the goodput at overload over the highest at any lower load, held or not."""
+    found = []
+    for network in NETWORKS:
+        loads = result.where(network=network, server="amble")
+        lower = max(each["goodput_hz"] for each in loads if each.get("load", 9.0) <= 1.0)
+        found.append(result.where(network=network, server="amble", load=1.5)[0]["goodput_hz"] / lower)
+    return between(found, 2)
+
+
 def _run(result: Result, clock: str, governor: str) -> list[Record]:
     """Return the steps up to the highest that was held."""
     found = []
@@ -57,7 +73,8 @@ def _held(result: Result, clock: str, governor: str) -> str:
 
 
 def _int8(result: Result, governor: str) -> str:
-    shares = [each["int8_share"] for clock in ("cpu", "wall") for each in _run(result, clock, governor)]
+    clocks = dict.fromkeys(each["clock"] for each in result.where(governor=governor))
+    shares = [each["int8_share"] for clock in clocks for each in _run(result, clock, governor)]
     return between(shares, scale=100, unit="%")
 
 
@@ -93,6 +110,8 @@ NUMBERS: Numbers = {
     ),
     "serve.refused_at_1": partial(_refused, load=1.0),
     "serve.refused_at_35": partial(_refused, load=0.35),
+    "serve.answered_in_time": partial(_answered_in_time, load=1.0),
+    "serve.over_any": _over_any,
     "serve.ideal": lambda r: between([_sum(r, each)["ideal_overload_ratio"] for each in NETWORKS], scale=100, unit="%"),
     "serve.barest": lambda r: plain(1e3 * max(_grpc(r, each)["barest_grpc_s"] for each in NETWORKS), 1),
     "precision.amble_cpu": partial(_held, clock="cpu", governor="amble"),
@@ -103,6 +122,7 @@ NUMBERS: Numbers = {
     "precision.int8": partial(_int8, governor="amble"),
     "precision.int8_pit": partial(_int8, governor="pit"),
     "precision.int8_bound": partial(_int8, governor="amble-bound"),
+    "precision.bound_ratio": lambda r: plain(r.value("rate held over", ", amble-bound, cpu clock"), 2),
     "precision.bound_held": _bound_held,
     "precision.bound_accuracy": partial(_accuracy, governor="amble-bound"),
     "precision.speedup": lambda r: plain(r.records[0]["speedup"], 1),

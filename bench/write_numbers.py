@@ -33,7 +33,7 @@ NUMBERS: told.Numbers = {name: tell for each in _MODULES for name, tell in each.
 TABLES: told.Numbers = {name: tell for each in _MODULES for name, tell in each.TABLES.items()}
 SOURCES = {name: source for each in _MODULES for name, source in each.SOURCES.items()}
 _NUMBER = re.compile(r"(<!--([a-z0-9_]+\.[a-z0-9_.]+)-->)(.*?)(<!--/-->)", re.DOTALL)
-_TABLE = re.compile(r"(<!-- table: ([a-z0-9_.]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- table: ([a-z0-9_.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _AGES = re.compile(r"(<!--ages-->).*?(<!--/-->)", re.DOTALL)
 
 
@@ -54,7 +54,7 @@ def filled(page: str) -> str:
         return f"{found[1]}{NUMBERS[found[2]](told.read(result(found[2])))}{found[4]}"
 
     def table(found: re.Match[str]) -> str:
-        return f"{found[1]}\n{TABLES[found[2]](told.read(result(found[2])))}\n{found[3]}"
+        return f"{found[1]}\n{TABLES[found[2]](told.read(result(found[2])))}\n\n{found[3]}"
 
     return _TABLE.sub(table, _NUMBER.sub(number, page))
 
