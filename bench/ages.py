@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["NEW", "OLD", "UNKNOWN", "Age", "age", "digests", "reached"]
+__all__ = ["NEW", "OLD", "UNKNOWN", "Age", "age", "digest", "digests", "reached"]
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = "bench"
@@ -53,7 +53,7 @@ def age(result: Path, root: Path = ROOT) -> Age:
 def digests(name: str, root: Path = ROOT) -> dict[str, str]:
     """Return a short digest of every file that a bench reaches, by its path in the project."""
     start = root / HERE / f"{name}.py"
-    return {str(path.relative_to(root)): _digest(path) for path in reached(start, root)} if start.exists() else {}
+    return {str(path.relative_to(root)): digest(path) for path in reached(start, root)} if start.exists() else {}
 
 
 def reached(start: Path, root: Path = ROOT) -> list[Path]:
@@ -137,7 +137,8 @@ def _named(text: str, root: Path) -> Iterator[Path]:
 
 
 @cache
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Return a short digest of a file; of code without its comments, docstrings and empty lines."""
     content = _bare(path.read_text(encoding="utf-8")) if path.suffix == ".py" else path.read_text(encoding="utf-8")
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 

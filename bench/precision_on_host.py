@@ -200,7 +200,7 @@ def main() -> None:
         document.finish(options, results, goals(results))
 
 
-def replaced(records: list[document.Record], folder: Path) -> list[document.Record]:
+def replaced(records: Sequence[document.Record], folder: Path) -> Sequence[document.Record]:
     """Put the slices that are kept in place of the records of the same clock, if FP32 alone is among them."""
     for clock in ("cpu", "wall"):
         slices = [folder / f"{clock}-{word}.json" for word in GOVERNORS]

@@ -26,7 +26,8 @@ Record = dict[str, Any]
 def side(records: Sequence[Record], network: str, level: str, variant: str) -> tuple[float, float]:
     """Return accuracy and time [s] at batch 1, means over the seeds."""
     mine = [each for each in records if _is(each, network, level, variant)]
-    return tuple(sum(each[name] for each in mine) / len(mine) for name in ("test_accuracy", "latency_1_s"))  # type: ignore[return-value]
+    accuracy, time_s = (sum(each[name] for each in mine) / len(mine) for name in ("test_accuracy", "latency_1_s"))
+    return accuracy, time_s
 
 
 def won(records: Sequence[Record], network: str, level: str, rule: str) -> float | None:
@@ -59,7 +60,7 @@ def saved(records: Sequence[Record], network: str, variant: str, other: str) -> 
         (one,) = (each for each in mine if _is(each, network, "moderate", variant))
         (base,) = (each for each in mine if _is(each, network, "none" if other == "whole" else "moderate", other))
         found.append(1.0 - one["latency_1_s"] / base["latency_1_s"])
-    return sum(found) / len(found)
+    return float(sum(found) / len(found))
 
 
 def targets(records: Sequence[Record]) -> Iterator[document.Target]:

@@ -290,12 +290,12 @@ print(json.dumps(over[5:]))
 
 def targets(records: Sequence[Record]) -> list[Target]:
     """What is promised, for every network of the records."""
-    made = []
+    made: list[Target] = []
     for network in dict.fromkeys(str(each["network"]) for each in records):
         mine = [each for each in records if each["network"] == network]
         sums = {str(each["server"]): each for each in mine if "best_ratio" in each}
         made += _beside(network, sums)
-        ours = sums["amble"] | next((each for each in mine if "grpc_s" in each), {"grpc_s": None})
+        ours = {**sums["amble"], **next((each for each in mine if "grpc_s" in each), {"grpc_s": None})}
         for what, name in (("HTTP, beside the bare network", "overhead_bare_s"), (_GRPC, "grpc_s")):
             value = cast("float | None", ours[name])
             made.append(document.target(f"{network}: overhead at p50, {what}", want="< 0.001", value=value, unit="s"))

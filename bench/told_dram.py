@@ -120,7 +120,6 @@ NUMBERS: Numbers = {
     "eden.mappings": lambda r: str(len(_proven(r))),
     "eden.networks": lambda r: str(len({_network(each) for each in _proven(r)})),
     "eden.kept": lambda r: between([40 * each["kept_of_40"] for each in _proven(r)]),
-    "eden.least_kept": lambda r: plain(40 * min(each["kept_of_40"] for each in _proven(r))),
     "eden.one_bit": lambda r: count(each["highest_ber"] < ONE_BIT for each in _proven(r)),
     "eden.one_bit_rate": lambda r: (
         f"{max(each['highest_ber'] for each in _proven(r) if each['highest_ber'] < ONE_BIT):.0e}".replace("e-0", "e-")

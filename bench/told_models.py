@@ -54,7 +54,7 @@ def _against(result: Result, file: str, field: str, model: str = "") -> str:
 def _choices(result: Result, kept: str, **fields: Any) -> float:
     """Return the share of Han's or another's choices in LOCAL-D that kept their bound."""
     mine = result.where(problem="LOCAL-D", **fields)
-    return sum(each[kept] for each in mine) / sum(each["choices"] for each in mine)
+    return float(sum(each[kept] for each in mine) / sum(each["choices"] for each in mine))
 
 
 def _saved(result: Result, **fields: Any) -> float:

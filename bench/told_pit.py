@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import plot_pit
-from told import Numbers, Record, Result, between, count, mean, percent, plain
+from told import Numbers, Record, Result, between, count, percent, plain
 
 SOURCES = {"pit": "pit@sim"}
 _ABSURD = 0.5  # above the bound: see plot_pit
@@ -66,11 +66,8 @@ def _dearest(result: Result) -> str:
 
 
 NUMBERS: Numbers = {
-    "pit.no_more_energy": lambda r: r.met("energy over pit's"),
     "pit.no_more_energy_count": lambda r: r.met("energy over pit's").partition(" ")[0],
     "pit.cases": lambda r: r.met("energy over pit's").rpartition(" ")[2],
-    "pit.accuracy_kept": lambda r: r.met("accuracy of FP32's", "load"),
-    "pit.misses_kept": lambda r: r.met("misses more than max's"),
     "pit.near_bound": lambda r: r.met("above the lower bound"),
     "pit.paper_energy": lambda r: between([-each for each in _best(r, "energy")], scale=100, unit="%"),
     "pit.paper_response": lambda r: between([-each for each in _best(r, "response")], scale=100, unit="%"),
@@ -97,7 +94,6 @@ NUMBERS: Numbers = {
         [each["value"] for each in r.judged("keeps p95") if each["met"] is False], 1, scale=100, unit="%"
     ),
     "pit.ramp_kept": lambda r: count(each["met"] is True for each in r.judged("ramp, load 1.1", "keeps p95")),
-    "pit.mean_saving": lambda r: percent(mean([each["saving"] for each in r.where(part="sweep", governor="amble")])),
 }
 TABLES: Numbers = {
     "pit.all": lambda r: plot_pit.tables({"results": r.records, "targets": r.targets, "quick": False}),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pruned_beside as beside
-from told import Numbers, Result, between, mean, percent, signed
+from told import Numbers, Result, between, percent, signed
 
 SOURCES = {"tail": "tail@cpu"}
 _WORDS = {"vgg": "VGG-like", "resnet": "ResNet-like", "mobilenet": "MobileNetV2-like"}
@@ -172,12 +172,8 @@ NUMBERS: Numbers = {
     "tail.strongest_harsh": partial(_strongest, level="harsh"),
     "tail.strongest_rules": partial(_rules, level="moderate"),
     "tail.saved_whole": partial(_saved, variant="planned", other="whole"),
-    "tail.saved_blind": partial(_saved, variant="planned", other="blind"),
     "tail.blind_whole": partial(_saved, variant="blind", other="whole"),
     "tail.blind_slower": _slower,
     "tail.unpruned_plans": _unpruned_plans,
-    "tail.mean_strongest": lambda r: signed(
-        mean([beside.strongest(r.records, each, level)[0] for each in beside.NETWORKS for level in beside.LEVELS])
-    ),
 }
 TABLES: Numbers = {"tail.beside": _table}

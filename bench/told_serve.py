@@ -120,7 +120,6 @@ NUMBERS: Numbers = {
     "precision.pit_wall": partial(_held, clock="wall", governor="pit"),
     "precision.accuracy": partial(_accuracy, governor="amble"),
     "precision.int8": partial(_int8, governor="amble"),
-    "precision.int8_pit": partial(_int8, governor="pit"),
     "precision.int8_bound": partial(_int8, governor="amble-bound"),
     "precision.bound_ratio": lambda r: plain(r.value("rate held over", ", amble-bound, cpu clock"), 2),
     "precision.bound_held": _bound_held,

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _MODULES = (told_pit, told_serve, told_models, told_prune, told_dram, told_plans)
 NUMBERS: told.Numbers = {name: tell for each in _MODULES for name, tell in each.NUMBERS.items()}
 TABLES: told.Numbers = {name: tell for each in _MODULES for name, tell in each.TABLES.items()}
-SOURCES = {name: source for each in _MODULES for name, source in each.SOURCES.items()}
+SOURCES: dict[str, str] = {name: source for each in _MODULES for name, source in each.SOURCES.items()}
 _NUMBER = re.compile(r"(<!--([a-z0-9_]+\.[a-z0-9_.]+)-->)(.*?)(<!--/-->)", re.DOTALL)
 _TABLE = re.compile(r"(<!-- table: ([a-z0-9_.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _AGES = re.compile(r"(<!--ages-->).*?(<!--/-->)", re.DOTALL)
@@ -65,21 +65,21 @@ def used(page: str) -> list[str]:
     return sorted({result(name) for name in names})
 
 
-def dated(page: str) -> str:
+def dated(page: str, results: Path = told.RESULTS) -> str:
     """Tell at the end of a page how old the results are that it uses."""
     by_age: dict[str, list[str]] = {}
     for name in used(page):
-        by_age.setdefault(ages.age(told.RESULTS / f"{name}.json").words, []).append(name)
+        by_age.setdefault(ages.age(results / f"{name}.json").words, []).append(name)
     text = "; ".join(f"{words}: {', '.join(names)}" for words, names in sorted(by_age.items()))
     return _AGES.sub(lambda found: f"{found[1]}{text}{found[2]}", page)
 
 
-def unmarked(page: str) -> list[str]:
+def unmarked(page: str, results: Path = told.RESULTS) -> list[str]:
     """Return the results of a page that are not of this version although the page does not say so."""
     marks = _AGES.search(page)
     said = marks[0].partition(f"{ages.NEW}:")[0] if marks else ""
     old = [name for name in used(page) if name not in said]
-    return [name for name in old if ages.age(told.RESULTS / f"{name}.json").words != ages.NEW]
+    return [name for name in old if ages.age(results / f"{name}.json").words != ages.NEW]
 
 
 def main() -> int:
