@@ -27,7 +27,7 @@ HERE = "bench"
 DOORS = Path("src", "amble", "__init__.py")  # its names are resolved when they are used, so it imports nothing itself
 NEW, OLD, UNKNOWN = "of this version", "of an older version", "of unknown age"
 _NO_MEASURE = {"document", "ages"}  # how a document is written changes no number in it
-_FOLDERS = ("src", "bench", "train", "")
+_FOLDERS = ("src", "bench", "train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def age(result: Path, root: Path = ROOT) -> Age:
 
 def digests(name: str, root: Path = ROOT) -> dict[str, str]:
     """Return a short digest of every file that a bench reaches, by its path in the project."""
-    start = root / HERE / f"{name}.py"
-    return {str(path.relative_to(root)): digest(path) for path in reached(start, root)} if start.exists() else {}
+    starts = sorted((root / HERE).rglob(f"{name}.py"))
+    return {str(path.relative_to(root)): digest(path) for start in starts[:1] for path in reached(start, root)}
 
 
 def reached(start: Path, root: Path = ROOT) -> list[Path]:
@@ -78,18 +78,18 @@ def _mentioned(path: Path, root: Path) -> Iterator[Path]:
         return
     for node in _executed(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
-            yield from (each for alias in node.names for each in _module(alias.name, root))
+            yield from (each for alias in node.names for each in _module(alias.name, root, path.parent))
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level:
                 module = ".".join([_package(path, root, node.level), *([module] if module else [])])
-            yield from (each for alias in node.names for each in _module(f"{module}.{alias.name}", root))
+            yield from (each for alias in node.names for each in _module(f"{module}.{alias.name}", root, path.parent))
         elif (
             isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == DOORS.parent.name
         ):
-            yield from _module(_homes(root).get(node.attr, ""), root)
+            yield from _module(_homes(root).get(node.attr, ""), root, path.parent)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from _named(node.value, root)
+            yield from _named(node.value, root, path.parent)
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
@@ -118,21 +118,21 @@ def _package(path: Path, root: Path, level: int) -> str:
     return ".".join(parts[:-level] if path.name != "__init__.py" else parts[: len(parts) - level])
 
 
-def _module(name: str, root: Path) -> Iterator[Path]:
+def _module(name: str, root: Path, beside: Path) -> Iterator[Path]:
     """Yield the file of a module, of a module's attribute, and of the packages around it."""
     parts = name.split(".")
     for length in range(1, len(parts) + 1):
-        for folder in _FOLDERS[:3]:
-            place = root.joinpath(folder, *parts[:length])
+        for folder in (beside, *(root / each for each in _FOLDERS)):
+            place = folder.joinpath(*parts[:length])
             yield from (each for each in (place.with_suffix(".py"), place / "__init__.py") if each.is_file())
 
 
-def _named(text: str, root: Path) -> Iterator[Path]:
+def _named(text: str, root: Path, beside: Path) -> Iterator[Path]:
     """Yield the script, log or module that a string names, if it is one of the project."""
     if text.startswith(f"{DOORS.parent.name}.") and text.replace(".", "").replace("_", "").isalnum():
-        yield from _module(text, root)
+        yield from _module(text, root, beside)
     if text.endswith((".py", ".jsonl")) and len(text) < 80 and "\n" not in text:
-        places = (root / folder / text for folder in ("", "bench", "train"))
+        places = (folder / text for folder in (beside, root, *(root / each for each in _FOLDERS)))
         yield from (place.resolve() for place in places if place.is_file())
 
 

@@ -1,7 +1,7 @@
 """Run every bench and write its last result to bench/results: what ``make bench`` does.
 
 A bench is a script beside this one that prints a JSON document. Each runs in a process of its own; one that fails is
-said at the end, with exit code 1. ``--quick`` runs their smaller forms and writes to build/bench instead. At the end the
+said at the end, with exit code 1. ``--quick`` runs their smaller forms and writes to build/bench instead. Last, those
 results are listed that are older than the code they measure (``make stale`` lists them without running anything).
 """
 
