@@ -243,8 +243,8 @@ def ideal(load: float, patience: float, count: int = 200_000) -> float:
     return answered / passed
 
 
-def grpc_overhead_s(case: Case, count: int, *, barest: bool = False) -> float | None:
-    """Median of a gRPC call's time less what the server says the network took [s]; None without the client.
+def grpc_s(case: Case, count: int, *, barest: bool = False) -> tuple[float, float] | None:
+    """Median of a gRPC call's time, and of that less what the server says the network took [s]; None if none starts.
 
     ``barest``: of the least that grpcio can do (`serve_grpc.py`) in our place.
     """
@@ -256,7 +256,7 @@ import grpc
 x = np.random.default_rng(0).random([int(n) for n in sys.argv[2].split(",")], dtype=np.float32)
 made = triton.service_pb2.ModelInferRequest(model_name="model", raw_input_contents=[x.tobytes()])
 made.inputs.add(name=sys.argv[3], datatype="FP32", shape=x.shape)
-body, over = made.SerializeToString(), []
+body, both = made.SerializeToString(), []
 channel = grpc.insecure_channel(sys.argv[1])
 infer = channel.unary_unary(
     "/inference.GRPCInferenceService/ModelInfer",
@@ -265,8 +265,9 @@ infer = channel.unary_unary(
 for _ in range(int(sys.argv[4])):
     start = time.perf_counter()
     found = infer(body)
-    over.append(time.perf_counter() - start - found.parameters["service_s"].double_param)
-print(json.dumps(over[5:]))
+    took_s = time.perf_counter() - start
+    both.append((took_s, took_s - found.parameters["service_s"].double_param))
+print(json.dumps(both[5:]))
 """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -282,7 +283,8 @@ print(json.dumps(over[5:]))
                 return None
         told = [sys.executable, "-c", code, f"127.0.0.1:{port}", case.shape, case.name, str(count), str(LOAD_CORE)]
         done = subprocess.run(told, capture_output=True, text=True, check=True, env={**os.environ, **KEEPS_MEMORY})
-        return document.percentile(json.loads(done.stdout), 50)
+        took_s, over_s = zip(*json.loads(done.stdout), strict=True)
+        return document.percentile(took_s, 50), document.percentile(over_s, 50)
     finally:
         running.terminate()
         running.communicate(timeout=30)
@@ -296,7 +298,8 @@ def targets(records: Sequence[Record]) -> list[Target]:
         sums = {str(each["server"]): each for each in mine if "best_ratio" in each}
         made += _beside(network, sums)
         ours = {**sums["amble"], **next((each for each in mine if "grpc_s" in each), {"grpc_s": None})}
-        for what, name in (("HTTP, beside the bare network", "overhead_bare_s"), (_GRPC, "grpc_s")):
+        grpc = ("gRPC, beside the bare network", "grpc_bare_s") if "grpc_bare_s" in ours else (_GRPC, "grpc_s")
+        for what, name in (("HTTP, beside the bare network", "overhead_bare_s"), grpc):
             value = cast("float | None", ours[name])
             made.append(document.target(f"{network}: overhead at p50, {what}", want="< 0.001", value=value, unit="s"))
         value = number(ours, "overload_ratio")
@@ -335,8 +338,13 @@ def sliced(kind: str, network: str, *, quick: bool) -> list[Record]:
     records = measure(kind, case, LOADS[::3] if quick else LOADS)
     if kind == "amble":
         count = 100 if quick else 500
-        both_s = {"grpc_s": grpc_overhead_s(case, count), "barest_grpc_s": grpc_overhead_s(case, count, barest=True)}
-        records.append({"network": network, "server": kind, **both_s})
+        ours_s, barest_s, bare_s = grpc_s(case, count), grpc_s(case, count, barest=True), bare(path, shape, 2.0)[1]
+        over_s = {
+            "grpc_bare_s": None if ours_s is None else ours_s[0] - bare_s,
+            "grpc_s": None if ours_s is None else ours_s[1],
+            "barest_grpc_s": None if barest_s is None else barest_s[1],
+        }
+        records.append({"network": network, "server": kind, **over_s})
     return records
 
 

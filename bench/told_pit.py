@@ -87,6 +87,7 @@ NUMBERS: Numbers = {
     "pit.own_steady": lambda r: count(each < 5.0 for each in _own(r, ("poisson", "twitter", "azure"))),
     "pit.own_bursts": lambda r: between(_own(r, ("bursts",))),
     "pit.own_ramp": lambda r: plain(max(_own(r, ("ramp",)))),
+    "pit.loose": lambda r: between([each["loose"] for each in r.where(part="looseness")], 1, scale=100, unit="%"),
     "pit.dearest": _dearest,
     "pit.refused": lambda r: plain(min(_refused(r)), 1),
     "pit.accuracy_at_95": lambda r: percent(_shape(r, 0.95)["accuracy"], 2),

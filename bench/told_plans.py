@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from functools import partial
 
-from told import Numbers, Result, count, percent, plain
+from told import Numbers, Result, between, count, percent, plain
 
 SOURCES = {
     "main_job": "main_job@sim",
@@ -33,6 +33,24 @@ def _error(result: Result, figure: str, chip: str, what: str) -> str:
     return f"{found:.1f} %"
 
 
+def _peak(result: Result) -> str:
+    """Return the deadlines at which most is saved against `schedutil` on the phone, by network."""
+    energy_j = {
+        (each["network"], each["factor"], each["policy"]): each["energy_j"]
+        for each in result.where(kind="energy", chip="snapdragon-phone-cpu")
+    }
+    saved: dict[str, dict[float, float]] = {}
+    for (network, factor, policy), value in energy_j.items():
+        if policy == "amble":
+            saved.setdefault(network, {})[factor] = 1.0 - value / energy_j[network, factor, "schedutil"]
+    return between([max(each, key=each.__getitem__) for each in saved.values()], 2)
+
+
+def _one_clock(result: Result) -> str:
+    plans = result.where(kind="energy", chip="jetson-orin-nano", factor=3.0, policy="amble")
+    return count(each["segments"] == 1 for each in plans)
+
+
 _CURVE = "against its own curve: power heavy networks"
 _WATTS = "power heavy networks, table of watts"
 NUMBERS: Numbers = {
@@ -56,6 +74,8 @@ NUMBERS: Numbers = {
     "neurobalancer.phone_schedutil_best": partial(_optimum, chip="snapdragon-phone-cpu", policy="schedutil"),
     "neurobalancer.phone_sysscale_best": partial(_optimum, chip="snapdragon-phone-cpu", policy="sysscale"),
     "neurobalancer.orin_ondemand_best": partial(_optimum, chip="jetson-orin-nano", policy="simple_ondemand"),
+    "neurobalancer.peak": _peak,
+    "neurobalancer.orin_single": _one_clock,
     "neurobalancer.from_optimum": lambda r: plain(100 * max(_distances(r)), 1),
 }
 TABLES: Numbers = {}
