@@ -5,8 +5,9 @@
     targets = [document.target("time of 1000 x 150", want="< 0.150", value=0.12, unit="s")]
     document.finish(options, results, targets)
 
-Targets are a function of the records, so that they can be judged anew without measuring (`--judge FILE`):
+Where targets are a function of the records they can be judged anew without measuring (`--judge FILE`):
 
+    options = document.options("serve", __doc__, judges=True)
     if options.judge:
         records = document.stored(options.judge)
         document.judged(options, records, targets(records))
@@ -96,8 +97,8 @@ class Target:
     cause: str = ""
 
 
-def options(name: str, description: str | None, argv: Sequence[str] | None = None) -> Options:
-    """Parse `--json --quick --out FILE --judge FILE`.
+def options(name: str, description: str | None, argv: Sequence[str] | None = None, *, judges: bool = False) -> Options:
+    """Parse `--json --quick --out FILE`, and `--judge FILE` of a bench that judges stored records.
 
     The data folder is `AMBLE_DATA`, else `../shared/data` beside the project.
     """
@@ -107,7 +108,10 @@ def options(name: str, description: str | None, argv: Sequence[str] | None = Non
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout, nothing else there")
     parser.add_argument("--quick", action="store_true", help="a smaller run of the same, in under a minute")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON document to FILE")
-    parser.add_argument("--judge", type=Path, metavar="FILE", help="measure nothing: judge FILE's records, rewrite it")
+    parser.set_defaults(judge=None)
+    if judges:
+        told = "measure nothing: judge the records of FILE, and rewrite it"
+        parser.add_argument("--judge", type=Path, metavar="FILE", help=told)
     given = parser.parse_args(argv)
     data = Path(os.environ.get("AMBLE_DATA") or _ROOT.parent / "shared" / "data")
     return Options(name=name, quick=given.quick, json=given.json, out=given.out, data=data, judge=given.judge)

@@ -204,7 +204,7 @@ def targets_of(found: list[Record]) -> list[document.Target]:
 
 def main() -> None:
     """Run the bench."""
-    options = document.options("local_inference", __doc__)
+    options = document.options("local_inference", __doc__, judges=True)
     if options.judge:
         records = document.stored(options.judge)
         document.judged(options, records, targets_of([each for each in records if "most" in each]))

@@ -123,7 +123,7 @@ class Setting:
 
 def main() -> None:
     slices, others = _slices()
-    options = document.options("pit", __doc__, others)
+    options = document.options("pit", __doc__, others, judges=True)
     plan = QUICK if options.quick else FULL
     cells = Cells(ROOT / "build" / "pit", digest(_sources(), (plan, _traces(options.data))))
     work = dict(_work(plan, options.data))

@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--kept", action="store_true")
     own, rest = parser.parse_known_args()
-    options = document.options("precision_on_host", __doc__, rest)
+    options = document.options("precision_on_host", __doc__, rest, judges=True)
     folder = ROOT / "build" / "precision_on_host" / ("quick" if options.quick else "full")
     if options.judge:
         records = replaced(document.stored(options.judge), folder)

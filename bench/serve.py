@@ -370,7 +370,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--kept", action="store_true")
     own, rest = parser.parse_known_args()
-    options = document.options("serve", __doc__, rest)
+    options = document.options("serve", __doc__, rest, judges=True)
     if options.judge:
         records = judged_anew(document.stored(options.judge))
         document.judged(options, records, targets(records))

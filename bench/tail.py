@@ -114,7 +114,7 @@ class Table:
 
 
 def main() -> None:
-    options = document.options("tail", __doc__)
+    options = document.options("tail", __doc__, judges=True)
     if options.judge:
         document.judged(options, found := document.stored(options.judge), rejudged(options.judge, found))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from functools import partial
 
 from told import Numbers, Record, Result, between, count, mean, percent, plain
@@ -88,6 +89,38 @@ def _raised(result: Result, said: str, precision: str, *, image: bool = True) ->
     return [each for each in found if each["target"].startswith("keywords") is not image]
 
 
+def _times(result: Result, network: str, precision: str, recipe: str, field: str = WITHIN) -> list[float]:
+    """Return how many times the rate before is borne after a recipe, for each seed."""
+    case = partial(_case, result, network, precision, field=field)
+    return [case(seed, recipe) / case(seed, "none") for seed in SEEDS if result.where(recipe=recipe, seed=seed)]
+
+
+def _first(result: Result, recipe: str, field: str) -> str:
+    """Tell the times for the LeNet-like network in INT8, first seed."""
+    case = partial(_case, result, "lenet", "int8", 1, field=field)
+    return plain(case(recipe) / case("none"), 1)
+
+
+def _apart(result: Result) -> str:
+    """Tell how far apart the rates of base networks in INT8 are that differ in the seed alone, at most."""
+    rates = [[_case(result, each, "int8", seed, "none", WITHIN) for seed in SEEDS] for each in list(NETWORKS)[:4]]
+    return plain(max(max(each) / min(each) for each in rates), 1)
+
+
+def _scientific(values: Iterable[float]) -> str:
+    found = sorted(values)
+    return f"{found[0]:.1e} to {found[-1]:.1e}".replace("e-0", "e-")
+
+
+def _base(result: Result, field: str) -> list[float]:
+    """Return a rate of every untrained network in FP32."""
+    return [_case(result, network, "fp32", seed, "none", field) for network in NETWORKS for seed in SEEDS]
+
+
+def _left_out(result: Result, recipe: str) -> str:
+    return f"{100 * _case(result, 'lenet', 'int8', 1, recipe, 'left out, at 0.003'):.1f}".replace("-", "−")
+
+
 def _ceiling(result: Result) -> str:
     lines = [
         "| system | rows | transfers | background and refresh | most, array only (A and C, B) | most, all terms "
@@ -143,6 +176,21 @@ NUMBERS: Numbers = {
     "eden.raised_fp32": lambda r: plain(
         max(each["value"] for image in (True, False) for each in _raised(r, "within one point", "fp32", image=image)), 1
     ),
+    "eden.seeds_apart": _apart,
+    "eden.plain": partial(_first, recipe="plain", field=WITHIN),
+    "eden.better": partial(_first, recipe="better", field=WITHIN),
+    "eden.plain_strictly": partial(_first, recipe="plain", field=STRICT),
+    "eden.better_strictly": partial(_first, recipe="better", field=STRICT),
+    "eden.uncorrected": lambda r: _scientific(_base(r, "uncorrected_ber")),
+    "eden.corrected": lambda r: _scientific(_base(r, STRICT)),
+    **{
+        f"eden.left_out.{each}": partial(_left_out, recipe=each)
+        for each in ("fixed", "fitted", "fresh", "faithful", "none", "plain", "better")
+    },
+    "eden.mobilenet_faithful": lambda r: ", ".join(
+        plain(each, 1) for each in _times(r, "mobilenet", "fp32", "faithful")
+    ),
+    "eden.mobilenet_better": lambda r: ", ".join(plain(each, 1) for each in _times(r, "mobilenet", "fp32", "better")),
     "eden.unseen": lambda r: r.met("loss on unseen patterns"),
     "eden.unseen_modules": lambda r: r.met("loss on unseen measured modules"),
     "fit.modules": lambda r: r.met("unseen modules"),

@@ -95,7 +95,7 @@ def test_targets_are_judged_anew_from_stored_records(tmp_path: Path) -> None:
     path = tmp_path / "made" / "search.json"
     first = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**first, "machine": {"cpu": "another", "cores": 99}, "amble": "0.0.1"}))
-    options = document.options("search", "about", ["--judge", str(path)])
+    options = document.options("search", "about", ["--judge", str(path)], judges=True)
     records = document.stored(path)
     document.judged(options, records, [document.target("gap", want="<= 0.1", value=records[0]["gap"], unit="1")])
     again = json.loads(path.read_text(encoding="utf-8"))
@@ -103,6 +103,12 @@ def test_targets_are_judged_anew_from_stored_records(tmp_path: Path) -> None:
     assert (again["machine"]["cpu"], again["amble"]) == ("another", "0.0.1")
     assert again["results"] == first["results"]
     assert again["code"] == first["code"]
+
+
+def test_a_bench_that_cannot_judge_refuses_to_instead_of_measuring(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        document.options("search", "about", ["--judge", "search.json"])
+    assert "--judge" in capsys.readouterr().err
 
 
 def test_a_document_says_what_code_it_is_of(tmp_path: Path) -> None:
