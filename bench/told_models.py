@@ -75,6 +75,7 @@ def _most(result: Result, words: str, saved: str, *, own: bool, problem: str | N
 
 
 _HAN = partial(_saved, aware_model="han")
+_TITAN_V = "titan-v-ulisboa-unitpower"
 _ADA = "rtx5000-ada-darsh-llm-cap"
 _TIGHT, _WIDE = "all files, at most 10 % slower", "all files, deadlines 1.1-2 x fastest"
 NUMBERS: Numbers = {
@@ -93,6 +94,9 @@ NUMBERS: Numbers = {
     "prediction.k40c_power": partial(_against, file="tesla-k40c-ulisboa-unitpower", field="power_median"),
     "prediction.rtx5000_median": partial(_against, file=_ADA, field="time_median", model="interpolate"),
     "prediction.rtx5000_p95": partial(_against, file=_ADA, field="time_p95", model="interpolate"),
+    "prediction.titan_v": lambda r: plain(_figure(r, _TITAN_V, "power_median"), 1),
+    "prediction.titan_v_linear": lambda r: plain(_figure(r, _TITAN_V, "power_median", "linear"), 1),
+    "prediction.titan_xp_linear": lambda r: plain(_figure(r, "titan-xp-ulisboa-unitpower", "power_median", "linear")),
     "regret.energy": lambda r: percent(r.value(_WIDE, "mean"), 2),
     "regret.p95": lambda r: percent(r.value(_WIDE, "p95"), 1),
     "regret.missed": lambda r: percent(r.value(_WIDE, "missed"), 1),

@@ -1,4 +1,4 @@
-"""What is told of plans and simulated chips: from `main_job`, `neurobalancer`, `calibration` and `search`."""
+"""What is told of plans and simulated chips: from `main_job`, `neurobalancer`, `calibration` and `day`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ SOURCES = {
     "main_job": "main_job@sim",
     "neurobalancer": "neurobalancer@sim",
     "calibration": "calibration@cpu",
+    "day": "day@sim",
 }
 
 
@@ -64,6 +65,7 @@ NUMBERS: Numbers = {
     "main_job.governor_least": lambda r: percent(min(each["saving_vs_governor"] for each in r.records), 1).replace(
         "-", "−"
     ),
+    "day.minutes": lambda r: plain(r.value("wall time") / 60),
     "calibration.p40_watts": partial(_error, figure="median_percent", chip="tesla-p40", what=_WATTS),
     "calibration.p40_watts_p95": partial(_error, figure="p95_percent", chip="tesla-p40", what=_WATTS),
     "calibration.p40_curve": partial(_error, figure="median_percent", chip="tesla-p40", what=_CURVE),

@@ -71,7 +71,7 @@ def dated(page: str, results: Path = told.RESULTS) -> str:
     for name in used(page):
         by_age.setdefault(ages.age(results / f"{name}.json").words, []).append(name)
     text = "; ".join(f"{words}: {', '.join(names)}" for words, names in sorted(by_age.items()))
-    return _AGES.sub(lambda found: f"{found[1]}{text}{found[2]}", page)
+    return _AGES.sub(lambda found: f"{found[1]}Results {text}.{found[2]}", page)
 
 
 def unmarked(page: str, results: Path = told.RESULTS) -> list[str]:

@@ -76,5 +76,16 @@ def test_comments_and_docstrings_are_no_code(tmp_path: Path) -> None:
     assert one == two != three
 
 
+def test_every_result_is_listed_with_its_age(capsys: pytest.CaptureFixture[str]) -> None:
+    ages.main()
+    lines = capsys.readouterr().out.splitlines()
+    names = {path.stem for path in (ages.ROOT / "bench" / "results").glob("*.json")}
+    assert {line.split()[0] for line in lines} == names
+    old = [line for line in lines if ages.NEW not in line]
+    assert all(ages.OLD in line or ages.UNKNOWN in line for line in old)
+    with capsys.disabled():
+        ages.main()
+
+
 def test_a_result_without_digests_is_of_unknown_age(project: Path) -> None:
     assert ages.age(recorded(project), project).words == ages.UNKNOWN
