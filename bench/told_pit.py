@@ -8,6 +8,7 @@ import plot_pit
 from told import Numbers, Record, Result, between, count, percent, plain
 
 SOURCES = {"pit": "pit@sim"}
+_FLOOR = 0.995  # of FP32's accuracy
 _ABSURD = 0.5  # above the bound: see plot_pit
 
 
@@ -46,18 +47,28 @@ def _shape(result: Result, load: float) -> Record:
     return found
 
 
-def _refused(result: Result) -> list[float]:
-    """Return how often the rival misses for each miss of `amble`, where `amble` takes more energy than it."""
+def _cells(result: Result) -> list[dict[str, Record]]:
+    """Return what every governor came to, cell by cell."""
     cells: dict[tuple[object, ...], dict[str, Record]] = {}
     for each in result.where(part="sweep"):
         key = each["network"], each["factor"], each["trace"], each["load"]
         cells.setdefault(key, {})[each["governor"]] = each
+    return list(cells.values())
+
+
+def _refused(result: Result) -> list[float]:
+    """Return how often the rival misses for each miss of `amble`, where `amble` takes more energy than it."""
     return [
         cell[name]["missed"] / cell["amble"]["missed"]
-        for cell in cells.values()
+        for cell in _cells(result)
         for name in ("pit", "dvfs")
-        if cell[name]["accuracy"] >= 0.995 and cell["amble"]["energy_j"] > cell[name]["energy_j"]
+        if cell[name]["accuracy"] >= _FLOOR and cell["amble"]["energy_j"] > cell[name]["energy_j"]
     ]
+
+
+def _no_more_than_any_pit(result: Result) -> str:
+    """Count the cells in which `amble` takes no more energy than `pit`, whatever accuracy `pit` keeps."""
+    return count(cell["amble"]["energy_j"] <= cell["pit"]["energy_j"] for cell in _cells(result))
 
 
 def _dearest(result: Result) -> str:
@@ -87,6 +98,8 @@ NUMBERS: Numbers = {
     "pit.own_steady": lambda r: count(each < 5.0 for each in _own(r, ("poisson", "twitter", "azure"))),
     "pit.own_bursts": lambda r: between(_own(r, ("bursts",))),
     "pit.own_ramp": lambda r: plain(max(_own(r, ("ramp",)))),
+    "pit.pit_accurate": lambda r: count(cell["pit"]["accuracy"] >= _FLOOR for cell in _cells(r)),
+    "pit.no_more_than_any_pit": _no_more_than_any_pit,
     "pit.loose": lambda r: between([each["loose"] for each in r.where(part="looseness")], 1, scale=100, unit="%"),
     "pit.dearest": _dearest,
     "pit.refused": lambda r: plain(min(_refused(r)), 1),

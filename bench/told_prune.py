@@ -45,9 +45,8 @@ def _rules(result: Result, level: str) -> str:
 
 
 def _saved(result: Result, variant: str, other: str) -> str:
-    return (
-        ", ".join(f"{100 * beside.saved(result.records, each, variant, other):.0f}" for each in beside.NETWORKS) + " %"
-    )
+    shares = [100 * beside.saved(result.records, each, variant, other) for each in beside.NETWORKS]
+    return ", ".join(f"{each:.0f}".replace("-", "−") for each in shares) + " %"
 
 
 def _slower(result: Result) -> str:
