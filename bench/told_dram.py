@@ -165,6 +165,8 @@ NUMBERS: Numbers = {
     "eden.time_cpu": partial(_saving, field="time_saved", system="cpu"),
     "eden.time_gpu": partial(_saving, field="time_saved", system="gpu"),
     "eden.algorithm_1": _algorithm_1,
+    "eden.algorithm_1_less": lambda r: percent(r.value("networks on which the assignment is strictly better")),
+    "eden.greedy": lambda r: count(each["over_greedy"] > 0.999 for each in r.records if "over_greedy" in each),
     "eden.raised": lambda r: count(each["met"] is True for each in _raised(r, "within one point", "int8")),
     "eden.raised_strictly": lambda r: count(each["met"] is True for each in _raised(r, "nothing gained", "int8")),
     "eden.not_raised": lambda r: between(
