@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PIP = .venv/bin/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-core setup-system setup-peers demo test acceptance bench models train check clean
+.PHONY: setup setup-core setup-system setup-peers demo test acceptance bench numbers stale models train check clean
 
 setup-core: .venv/.core
 setup: .venv/.all
@@ -42,6 +42,12 @@ acceptance: .venv/.all
 
 bench: .venv/.all
 	.venv/bin/python bench/all.py
+
+numbers: .venv/.all
+	.venv/bin/python bench/write_numbers.py
+
+stale: .venv/.all
+	.venv/bin/python bench/ages.py
 
 models: .venv/.all
 	.venv/bin/python bench/models.py

@@ -67,7 +67,7 @@ def test_stdout_and_the_file_hold_the_same_plain_json(tmp_path: Path, capsys: py
     assert printed["results"] == [{"operators": 3, "gap": None, "proved": True, "times": [1.5, 2.5]}]
     assert printed["targets"] == [{"target": "gap", "unit": "1", "want": "<= 1", "value": 0.5, "met": True}]
     assert printed["quick"] is True
-    assert list(printed) == ["name", "amble", "machine", "quick", "results", "targets"]
+    assert list(printed) == ["name", "amble", "machine", "quick", "results", "targets", "code"]
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["search.json"]
 
 
@@ -88,3 +88,30 @@ def test_the_data_folder_is_named_by_the_environment(monkeypatch: pytest.MonkeyP
     assert document.options("search", None, []).data == tmp_path
     monkeypatch.delenv("AMBLE_DATA")
     assert document.options("search", None, []).data.parts[-2:] == ("shared", "data")
+
+
+def test_targets_are_judged_anew_from_stored_records(tmp_path: Path) -> None:
+    document.finish(asked(tmp_path), [{"gap": 0.5}], [document.target("gap", want="<= 1", value=0.5, unit="1")])
+    path = tmp_path / "made" / "search.json"
+    first = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**first, "machine": {"cpu": "another", "cores": 99}, "amble": "0.0.1"}))
+    options = document.options("search", "about", ["--judge", str(path)], judges=True)
+    records = document.stored(path)
+    document.judged(options, records, [document.target("gap", want="<= 0.1", value=records[0]["gap"], unit="1")])
+    again = json.loads(path.read_text(encoding="utf-8"))
+    assert [each["met"] for each in again["targets"]] == [False]
+    assert (again["machine"]["cpu"], again["amble"]) == ("another", "0.0.1")
+    assert again["results"] == first["results"]
+    assert again["code"] == first["code"]
+
+
+def test_a_bench_that_cannot_judge_refuses_to_instead_of_measuring(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        document.options("search", "about", ["--judge", "search.json"])
+    assert "--judge" in capsys.readouterr().err
+
+
+def test_a_document_says_what_code_it_is_of(tmp_path: Path) -> None:
+    document.finish(asked(tmp_path), [], [])
+    files = json.loads((tmp_path / "made" / "search.json").read_text(encoding="utf-8"))["code"]["files"]
+    assert {"bench/search.py", "src/amble/stages/plan/search.py"} <= set(files)
