@@ -114,6 +114,29 @@ def test_a_batch_heeds_the_slow_down() -> None:
     assert fitting_batch([0.025] * 4, 0.0, RUNG, limit=4, factor=1.1) == 3
 
 
+def test_a_batch_ends_by_the_tightest_deadline_of_its_members_wherever_it_stands() -> None:
+    for due_s in ([1.0, 0.02, 1.0, 1.0], [1.0, 1.0, 0.02, 1.0], [1.0, 1.0, 1.0, 0.02]):
+        size = fitting_batch(due_s, 0.0, RUNG, limit=4)
+        assert RUNG.latency_s[size - 1] <= min(due_s[:size])
+    assert fitting_batch([1.0, 0.02, 1.0, 1.0], 0.0, RUNG, limit=4) == 3
+    assert fitting_batch([1.0, 1.0, 0.012, 1.0], 0.0, RUNG, limit=4) == 2
+
+
+def test_a_batch_is_as_late_as_its_tightest_member_wherever_it_stands() -> None:
+    assert lateness_s([1.0, 0.02, 1.0], 0.0, FOUR) == pytest.approx(0.0)
+    assert lateness_s([1.0, 0.03, 1.0], 0.0, FOUR) == pytest.approx(-0.01)
+    assert lateness_s([1.0, 0.02, 1.0], 0.0, FOUR, first=2) == pytest.approx(0.02 - 1.0)
+
+
+def test_an_urgent_request_behind_a_patient_one_of_higher_priority_is_refused_when_the_batch_would_miss_it() -> None:
+    queue = Queue(10)
+    assert queue.offer(Request(0.0, 1.0, priority=1, rows=2), 0.0, FOUR) is None
+    refusal = queue.offer(Request(0.0, 0.012), 0.0, FOUR)
+    assert refusal is not None
+    assert refusal.cause == "deadline"
+    assert queue.offer(Request(0.0, 0.021), 0.0, FOUR) is None, "three rows take 20 ms"
+
+
 def test_few_quick_rows_make_a_pace_slower() -> None:
     quick = Rung("int8", FAST, (0.005,), (0.5,))
     due_s = [0.012] * 2
