@@ -60,6 +60,22 @@ def test_an_account_that_pays_only_what_it_affords_keeps_every_window(
     assert (total[50:] - total[:-50] <= 0.005 * 50 + 1e-9).all()
 
 
+@pytest.mark.parametrize("long", [50, 5_000])
+def test_however_long_it_was_saved_no_window_then_loses_more_than_the_budget(long: int) -> None:
+    budget, loss = Budget(window=50, cap_share=0.1), 0.02
+    saved, lost = 0.0, [0.0] * (long + 1)
+    for _ in range(long):
+        saved = budget.after(saved, 0.0, 1)
+    assert saved <= budget.cap
+    while budget.affords(saved, loss):
+        saved = budget.after(saved, loss, 1)
+        lost.append(loss)
+        assert len(lost) < long + 60, "an account that never ends"
+    total = np.cumsum(lost + [0.0] * 50)
+    assert (total[50:] - total[:-50] <= budget.allowed * 50 + 1e-9).all()
+    assert len(lost) > long + 1, "what was saved may be spent"
+
+
 def test_an_account_says_how_many_rows_it_pays_for() -> None:
     budget = Budget(window=100, cap_share=0.1)
     left = int(budget.rows_left(budget.cap, 0.02))
@@ -248,6 +264,23 @@ def test_a_batch_larger_than_any_account_pays_for_still_goes_at_the_quick_level(
     _, decision = governor.step(state, Observation(0.0, (0.02,) * 4, 4, 4, asked=FAST))
     assert decision.rung is not None
     assert decision.rung.variant == "int8"
+
+
+@pytest.mark.parametrize("rows_paid", [5, 6, 7, 8])
+def test_a_batch_that_no_full_account_pays_for_takes_what_this_one_pays_for(rows_paid: int) -> None:
+    rungs = menu(max_batch=8)
+    budget = Budget(window=100, cap_share=0.02)  # half of a full account pays for some rows at INT8, not for eight
+    assert 2 <= budget.rows_left(0.5 * budget.cap, 0.006) < rows_paid
+    saved = rows_paid * (0.006 - budget.income) + 1e-6
+    assert saved <= budget.cap
+    governor = amble(ladder(rungs), budget=budget)
+    state = governor.init(0.0)._replace(saved=saved)
+    _, decision = governor.step(state, Observation(0.0, (0.025,) * 8, 8, 8, asked=FAST))
+    assert decision.rung is not None
+    assert decision.rung.variant == "int8"
+    assert decision.rows == rows_paid
+    after = governor.step(state, Observation(1.0, done=Done(decision.rung, decision.rows, 1.0, 0.02), asked=FAST))[0]
+    assert after.saved >= 0.0
 
 
 @pytest.mark.parametrize(("rates_hz", "some"), [((40.0, 40.0), False), ((20.0, 90.0), True)])

@@ -29,6 +29,10 @@ device.actuator.apply(Clocks(cpu_hz=1.2e9))
 print("held", flush=True)
 if sys.argv[3] == "sleep":
     time.sleep(60)
+elif sys.argv[3] == "give back":
+    device.actuator.close()
+    print("given back", flush=True)
+    time.sleep(60)
 elif sys.argv[3] == "exit":
     pass
 elif sys.argv[3] == "abort":
@@ -187,6 +191,20 @@ def test_restore_leaves_the_clocks_of_living_owners_alone(tmp_path, policy):
         assert not done.put_back
         assert str(owner.pid) in done.note
         assert fake_sys.bounds(policy) == HELD
+
+
+def test_the_watchdog_of_a_former_owner_leaves_the_lease_of_the_next_one_alone(tmp_path, policy, device):
+    with an_owner(tmp_path, "give back") as former:
+        assert former.stdout.readline() == "given back\n"
+        (watchdog,) = watchdogs(tmp_path)
+        with device.held(SLOWER):
+            former.kill()
+            former.wait()
+            assert becomes(False, lambda: watchdog in watchdogs(tmp_path)) is False
+            (lease,) = guard.leases(tmp_path / "state")
+            assert lease.owner.pid == os.getpid()
+            assert fake_sys.bounds(policy) == ("800000", "800000")
+    assert fake_sys.bounds(policy) == FOUND
 
 
 def test_restore_without_any_lease_does_nothing(tmp_path):

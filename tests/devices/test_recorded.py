@@ -63,6 +63,22 @@ def test_settings_that_were_not_recorded_are_refused_with_the_nearest(table):
     assert device.actuator.current() == FAST
 
 
+def test_a_run_at_a_setting_that_only_another_workload_has_is_refused_unless_interpolation_was_asked_for(table):
+    path = table(TWO_KERNELS + "d,other,,fp32,1,5e8,2e9,,,2.0,2,,\n")
+    graph = recorded.graph(path, "other")
+    device = recorded.open(path, workload="net")
+    device.actuator.apply(SLOW)
+    before_s = device.clock.now_s()
+    with pytest.raises(Refused, match=r"other was not recorded at core 1000 MHz.*or open it with interpolation"):
+        device.runner.run(graph, OperatingPoint(), {})
+    with pytest.raises(Refused, match="other was not recorded at"):
+        device.runner.profile(graph, OperatingPoint(), 1)
+    assert device.clock.now_s() == before_s
+    asked = recorded.open(path, workload="net", interpolate=True)
+    asked.actuator.apply(SLOW)
+    assert asked.runner.profile(graph, OperatingPoint(), 1).whole.latency_s == pytest.approx(1.0)  # ~ 1 / clock
+
+
 def test_all_workloads_share_only_the_settings_recorded_for_each(table):
     assert recorded.open(table(TWO_KERNELS)).actuator.available() == (FAST,)
 

@@ -103,10 +103,37 @@ def test_edges_of_a_curve_that_is_not_monotone_are_its_lowest_points() -> None:
     assert found.latency_s(64, 100) == pytest.approx(law(64, 112), rel=0.03)
 
 
+def test_a_block_that_predicts_an_edge_which_is_not_there_is_no_block() -> None:
+    def law(inputs: int, outputs: int) -> float:
+        return 1e-5 * (1 + (outputs > 32) + (outputs > 96))  # multiples of 32, as far as it goes: 64 is none
+
+    found = measured(law).staircases[0]
+    assert found.outputs.edges == (32, 96, 128)
+    assert (found.outputs.block, found.outputs.held) == (1, 0)
+    assert found.outputs.checked > 0
+    assert found.latency_s(64, 50) == pytest.approx(law(64, 50), rel=0.01)
+
+
+def test_an_edge_is_where_every_wider_layer_is_slower_and_not_where_the_next_width_alone_is() -> None:
+    def law(inputs: int, outputs: int) -> float:
+        return 1e-5 * (1 + (outputs > 48)) * (3.0 if outputs % 32 else 1.0)  # a kernel for multiples of 32
+
+    found = measured(law).staircases[0]
+    assert found.outputs.edges == (32, 128), "64 does what 33 to 48 do, at less; 64 to 96 cost the same"
+
+
 def test_noise_makes_no_edges() -> None:
     found = measured(lambda i, o: 1e-5, noise=0.01).staircases[0]
     assert found.outputs.edges == (128,)
     assert found.inputs.edges == (64,)
+
+
+@pytest.mark.parametrize("noise", [0.03, 0.04])
+def test_noise_of_a_few_per_cent_makes_no_edges_either(noise: float) -> None:
+    for seed in range(6):
+        probe = FakeProbe(lambda i, o: 1e-5, noise, rng=np.random.default_rng(seed))
+        (found,) = staircases([CONV], probe, empty(probe, calibration="made up")).staircases
+        assert (found.outputs.edges, found.inputs.edges) == ((128,), (64,))
 
 
 def test_stairs_are_found_in_little_noise() -> None:
