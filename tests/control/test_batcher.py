@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -146,6 +148,60 @@ def test_few_quick_rows_make_a_pace_slower() -> None:
 
 def test_a_pace_counts_the_change_of_clocks_once() -> None:
     assert lateness_s([0.020] * 2, 0.0, ONE._replace(switch_s=0.004)) == pytest.approx(0.004)
+
+
+QUICK = Rung("int8", FAST, (0.004, 0.006), (0.4, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("left", "times_s"),
+    [
+        (math.inf, (0.006, 0.006, 0.004)),
+        (4.0, (0.006, 0.006, 0.010)),
+        (3.0, (0.006, 0.004, 0.015)),
+        (2.0, (0.006, 0.020)),
+        (1.0, (0.004, 0.025)),
+        (0.0, (0.025, 0.010)),
+    ],
+)
+def test_batches_are_quick_for_as_many_rows_as_are_left_and_steady_after(
+    left: float, times_s: tuple[float, ...]
+) -> None:
+    pace = FOUR._replace(quick=QUICK, quick_left=left)  # a quick batch has two rows at most, a steady one four
+    assert lateness_s([1.0] * 5, 0.5, pace) == pytest.approx(0.5 + sum(times_s) - 1.0)
+
+
+def test_until_new_clocks_run_work_goes_on_at_those_before_and_the_sooner_end_counts() -> None:
+    slow, steady = (
+        Rung("int8", FAST, tuple(factor * each for each in RUNG.latency_s), RUNG.energy_j) for factor in (2, 3)
+    )
+    pace = Pace(QUICK, RUNG, 2.0, switch_s=0.1, meanwhile=(slow, steady))
+    ends_s = [0.020, 0.040, 0.070, 0.100]  # two at the quick level and two at the steady one, at the clocks before
+    for rows, end_s in enumerate(ends_s, start=1):
+        assert lateness_s([0.0] * rows, 0.0, pace) == pytest.approx(end_s)
+        assert lateness_s([0.0] * rows, 0.0, pace._replace(switch_s=0.0)) == pytest.approx(
+            [0.004, 0.008, 0.018, 0.028][rows - 1]
+        )
+    assert lateness_s([0.0] * 2, 1.0, pace) == pytest.approx(1.040)
+    assert lateness_s([0.0] * 2, 0.0, pace._replace(factor=2.0)) == pytest.approx(0.080)
+
+
+def test_a_slow_down_makes_batches_smaller_when_lateness_is_foreseen() -> None:
+    assert lateness_s([0.025, 0.025, 1.0], 0.0, FOUR._replace(max_batch=2, factor=1.7)) == pytest.approx(0.034 - 0.025)
+    assert lateness_s([0.025, 0.025, 1.0], 0.0, FOUR._replace(max_batch=2)) == pytest.approx(0.015 - 0.025)
+
+
+def test_the_later_batches_are_filled_by_their_own_deadlines() -> None:
+    due_s = [0.010, 1.0, 1.0, 0.030]  # the first goes alone, then two rows and not three, which would end at 0.030
+    assert lateness_s(due_s, 0.0, FOUR) == pytest.approx(max(0.0, 0.030 - 0.030))
+    assert lateness_s([0.010, 0.026, 1.0, 1.0], 0.0, FOUR, first=1) == pytest.approx(0.025 - 0.026)
+
+
+def test_only_rows_from_the_first_asked_on_count_also_inside_a_batch() -> None:
+    assert lateness_s([0.015, 0.5], 0.0, FOUR) == pytest.approx(0.0)
+    assert lateness_s([0.015, 0.5], 0.0, FOUR, first=1) == pytest.approx(0.015 - 0.5)
+    assert lateness_s([0.5, 0.015], 0.0, FOUR, first=1) == pytest.approx(0.0)
+    assert lateness_s([0.5, 0.6], 0.0, FOUR, first=2) == -float("inf")
 
 
 deadlines = st.lists(st.floats(0.005, 0.3), min_size=1, max_size=12)
