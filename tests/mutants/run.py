@@ -50,6 +50,8 @@ def listed() -> tuple[tuple[Guarantee, ...], dict[str, str]]:
 def survivors_of_mutmut(guarantees: tuple[Guarantee, ...], spared: dict[str, str]) -> Iterator[str]:
     """Run mutmut over the functions → differences that no test noticed."""
     aimed = [each for each in guarantees if each.functions]
+    if not aimed:
+        return
     tests = list(dict.fromkeys(test for each in aimed for test in each.tests))
     _prepare(sorted({each.file for each in aimed}), tests)
     _mutmut("run", "--max-children", str(os.cpu_count() or 2), *(name for each in aimed for name in each.mutants))
