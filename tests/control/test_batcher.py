@@ -139,6 +139,23 @@ def test_an_urgent_request_behind_a_patient_one_of_higher_priority_is_refused_wh
     assert queue.offer(Request(0.0, 0.021), 0.0, FOUR) is None, "three rows take 20 ms"
 
 
+def test_those_ahead_of_a_newcomer_are_late_without_it_too_and_are_no_reason_to_refuse_it() -> None:
+    queue = Queue(10)
+    assert queue.offer(Request(0.0, 0.030, priority=1, rows=3), 0.0, FOUR) is None
+    assert queue.offer(Request(0.0, 1.0), 0.050, FOUR) is None, "the others are late by now, this one is not"
+    assert queue.offer(Request(0.0, 0.9, rows=2), 0.050, FOUR) is None
+    refusal = queue.offer(Request(0.0, 0.066), 0.050, FOUR)
+    assert refusal is not None
+    assert "24.0 ms late" in refusal.text, "those that are late anyhow go one by one: 50 + 3 x 10 + 10 ms"
+
+
+def test_a_request_of_many_rows_expires_when_all_of_them_cannot_be_in_time() -> None:
+    queue = Queue(10)
+    queue.offer(Request(0.0, 0.030, rows=4), 0.0, FOUR)
+    assert queue.expire(0.004, FOUR) == []
+    assert len(queue.expire(0.006, FOUR)) == 1, "four rows take 25 ms, one would take 10"
+
+
 def test_few_quick_rows_make_a_pace_slower() -> None:
     quick = Rung("int8", FAST, (0.005,), (0.5,))
     due_s = [0.012] * 2
