@@ -117,10 +117,10 @@ def test_blocks_of_a_run_add_up_to_its_energy() -> None:
     assert both.blocks == 40
 
 
-def uneven(idle_w: float, *, requests: int = 600) -> Log:
-    """Equal requests, first one on another's heels, then with long pauses; waiting takes this power."""
+def uneven(idle_w: float, pause_s: float, *, requests: int = 600) -> Log:
+    """Equal requests, first one on another's heels, then with pauses; waiting takes this power."""
     whole = log(requests=requests, traced=0)
-    gaps_s = np.where(np.arange(requests) < requests // 2, PLAN.latency_s, 5 * PERIOD_S)
+    gaps_s = np.where(np.arange(requests) < requests // 2, PLAN.latency_s, PLAN.latency_s + pause_s)
     starts_s = 5.0 + np.concatenate([[0.0], np.cumsum(gaps_s[:-1])])
     busy_j, finish_s = PLAN.power_w * PLAN.latency_s, float(starts_s[-1] + gaps_s[-1])
     served = tuple(
@@ -131,9 +131,10 @@ def uneven(idle_w: float, *, requests: int = 600) -> Log:
     return replace(whole, served=served, finish_s=finish_s, energy_j=busy_j * requests + idle_w * idle_s)
 
 
-def test_what_was_used_while_waiting_goes_to_those_who_waited() -> None:
+@pytest.mark.parametrize("pause_s", [0.1, 0.001])
+def test_what_was_used_while_waiting_goes_to_those_who_waited(pause_s: float) -> None:
     """Equal requests take equally much above idle, however long each waited: the interval has no width."""
-    found = energy(uneven(IDLE_W), "above_idle")
+    found = energy(uneven(IDLE_W, pause_s), "above_idle")
     assert found is not None
     expected_j = (PLAN.power_w - IDLE_W) * PLAN.latency_s
     assert (found.value, found.low, found.high) == pytest.approx((expected_j, expected_j, expected_j))

@@ -37,10 +37,10 @@ def costs(residuals, runs):
 
 
 def fitted(*samples: Sample) -> Costs:
-    """Costs of one operator at two points, where the laws say 2 s and 8 W at both."""
+    """Costs of two operators at two points, where the laws say 2 s and 8 W of the first, 3 s and 5 W of the second."""
     points = (LOW, HIGH)
-    profile = Profile("made-up", "made up", "network", "", "", 1, ("conv",), samples, points=points)
-    laws = Surfaces(np.full((2, 2), 2.0), np.full((2, 2), 8.0), "laws", Error())
+    profile = Profile("made-up", "made up", "network", "", "", 1, ("conv", "relu"), samples, points=points)
+    laws = Surfaces(np.full((3, 2), [[2.0], [3.0], [0.0]]), np.full((3, 2), [[8.0], [5.0], [1.0]]), "laws", Error())
     return fit_costs(profile, lambda profile, points: laws)
 
 
@@ -48,14 +48,14 @@ def test_a_measured_point_stays_as_measured_and_a_throttled_one_is_what_the_laws
     steady = Sample("conv", LOW, LOW.clocks, 5.0, 10.0, 3)
     throttled = Sample("conv", HIGH, LOW.clocks, 5.0, 10.0, 3, throttled=True)
     found = fitted(steady, throttled)
-    assert found.latency_s == ((5.0, 2.0),)
-    assert found.energy_j == ((10.0, 16.0),)
-    assert fitted(steady, replace(throttled, throttled=False)).latency_s == ((5.0, 5.0),)
+    assert found.latency_s == ((5.0, 2.0), (3.0, 3.0))
+    assert found.energy_j == ((10.0, 16.0), (15.0, 15.0))
+    assert fitted(steady, replace(throttled, throttled=False)).latency_s == ((5.0, 5.0), (3.0, 3.0))
 
 
 def test_a_sample_whose_energy_is_unknown_leaves_the_energy_of_all_unknown():
     found = fitted(Sample("conv", LOW, LOW.clocks, 5.0, None, 3))
-    assert found.latency_s == ((5.0, 2.0),)
+    assert found.latency_s == ((5.0, 2.0), (3.0, 3.0))
     assert found.energy_j == ()
     assert found.cost(Operator("conv", "Conv", 1.0, 1.0, 1.0), HIGH).energy_j is None
 
