@@ -217,6 +217,22 @@ def test_requests_are_held_back_for_a_larger_batch_while_there_is_time() -> None
     assert late.rung is not None
 
 
+def test_nobody_is_held_back_beyond_the_tightest_deadline_of_the_batch_wherever_it_stands() -> None:
+    governor = amble(ladder(menu(max_batch=4)))
+    state = governor.init(0.0)
+    for step in range(200):
+        state, _ = governor.step(state, Observation(0.02 * step, (), 0, 1, asked=MIDDLE))
+    now_s = 4.0
+    wakes_s = []
+    for due_s in ((SLO_S, 9.0), (9.0, SLO_S)):
+        _, decision = governor.step(
+            state, Observation(now_s, tuple(now_s + each for each in due_s), 2, 2, asked=MIDDLE)
+        )
+        assert decision.rung is None
+        wakes_s.append(decision.wake_s)
+    assert wakes_s[0] == wakes_s[1] < now_s + SLO_S - 0.030, "three rows take 30 ms"
+
+
 def test_a_batch_is_not_cut_to_what_the_account_pays_for() -> None:
     rungs = menu(max_batch=4)
     governor = amble(ladder(rungs))

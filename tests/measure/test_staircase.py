@@ -114,6 +114,33 @@ def test_a_block_that_predicts_an_edge_which_is_not_there_is_no_block() -> None:
     assert found.latency_s(64, 50) == pytest.approx(law(64, 50), rel=0.01)
 
 
+@pytest.mark.parametrize("outputs", [127, 129])
+def test_the_last_edge_is_the_width_itself_whether_a_block_ends_just_before_or_after(outputs: int) -> None:
+    found = measured(blocks(64, 16), replace(CONV, outputs=outputs)).staircases[0]
+    assert found.outputs.block == 16
+    assert found.outputs.edges == tuple(sorted({*range(16, outputs, 16), outputs}))
+
+
+def test_a_block_is_believed_when_most_of_what_it_predicts_is_there_and_says_how_much() -> None:
+    whole = measured(blocks(64, 16)).staircases[0].outputs
+    assert (whole.block, whole.checked, whole.held) == (16, 3, 3)
+    gaps = {}
+    for missing in range(16, 128, 16):
+        edges = [edge for edge in range(16, 128, 16) if edge != missing]
+        stairs = measured(lambda i, o, edges=edges: 1e-5 * (2 + sum(o > e for e in edges))).staircases[0].outputs  # type: ignore[misc]
+        gaps[stairs.block, stairs.checked, stairs.held] = missing
+    assert any(block == 16 and held < checked for block, checked, held in gaps)
+
+
+def test_a_block_that_leaves_the_dearest_edge_unexplained_is_none() -> None:
+    def law(inputs: int, outputs: int) -> float:
+        return 1e-5 * (1 + sum(rise * (outputs > edge) for edge, rise in ((32, 1), (40, 5), (64, 1), (96, 1))))
+
+    found = measured(law).staircases[0]
+    assert found.outputs.edges == (32, 40, 64, 96, 128)
+    assert found.outputs.block == 1
+
+
 def test_an_edge_is_where_every_wider_layer_is_slower_and_not_where_the_next_width_alone_is() -> None:
     def law(inputs: int, outputs: int) -> float:
         return 1e-5 * (1 + (outputs > 48)) * (3.0 if outputs % 32 else 1.0)  # a kernel for multiples of 32
