@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -124,12 +125,14 @@ def test_the_last_edge_is_the_width_itself_whether_a_block_ends_just_before_or_a
 def test_a_block_is_believed_when_most_of_what_it_predicts_is_there_and_says_how_much() -> None:
     whole = measured(blocks(64, 16)).staircases[0].outputs
     assert (whole.block, whole.checked, whole.held) == (16, 3, 3)
-    gaps = {}
-    for missing in range(16, 128, 16):
-        edges = [edge for edge in range(16, 128, 16) if edge != missing]
-        stairs = measured(lambda i, o, edges=edges: 1e-5 * (2 + sum(o > e for e in edges))).staircases[0].outputs  # type: ignore[misc]
-        gaps[stairs.block, stairs.checked, stairs.held] = missing
-    assert any(block == 16 and held < checked for block, checked, held in gaps)
+    for checks, block in ((3, 16), (2, 1)):  # two thirds will do, a half will not
+        found = []
+        for missing in range(16, 128, 16):
+            edges = [edge for edge in range(16, 128, 16) if edge != missing]
+            law = partial(lambda edges, i, o: 1e-5 * (2 + sum(o > e for e in edges)), edges)
+            stairs = measured(law, checks=checks).staircases[0].outputs
+            found.append((stairs.block, stairs.checked, stairs.held))
+        assert (block, checks, checks - 1) in found
 
 
 def test_a_block_that_leaves_the_dearest_edge_unexplained_is_none() -> None:

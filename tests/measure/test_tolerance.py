@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import count
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from amble.core.errors import Refused
 from amble.measure.tolerance import Judged, Rule, coarse, fine, judge, on_others, verify
@@ -41,6 +43,21 @@ def test_a_loss_just_above_the_limit_is_seldom_allowed() -> None:
     network = Network({"w": 1e-3}, noise=0.004)
     verdicts = [judge(network, {"w": 1.05e-3}, RULE, seeds=count(1000 * run)).verdict for run in range(300)]
     assert verdicts.count("holds") / 300 <= 0.05
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(1e-2, "fails"), (1e-5, "holds"), (0.9e-3, "unclear")])
+def test_a_verdict_gives_students_interval_at_the_level_of_its_look_and_counts_its_trials(
+    rate: float, verdict: str
+) -> None:
+    network = Network({"w": 1e-3}, noise=0.006)
+    judged = judge(network, {"w": rate}, RULE, seeds=count(7))
+    losses = [Network({"w": 1e-3}, noise=0.006)({"w": rate}, seed) for seed in sorted(network.seeds)]
+    assert (judged.verdict, judged.num_trials, network.num_trials) == (verdict, len(losses), len(losses))
+    assert len(losses) == RULE.max_trials if verdict == "unclear" else len(losses) < RULE.max_trials
+    level = 0.05 * (6.0 / math.pi**2) / (len(losses) - 2) ** 2  # of all looks together 0.05: the sum of 1 / n² is π²/6
+    half = student.ppf(1.0 - level / 2.0, len(losses) - 1) * np.std(losses, ddof=1) / math.sqrt(len(losses))
+    middle = float(np.mean(losses))
+    assert (judged.loss, judged.low, judged.high) == pytest.approx((middle, middle - half, middle + half))
 
 
 def test_at_the_limit_itself_all_looks_together_decide_no_more_often_than_one_may_be_wrong() -> None:

@@ -56,7 +56,7 @@ def survivors_of_mutmut(guarantees: tuple[Guarantee, ...], spared: dict[str, str
     _prepare(sorted({each.file for each in aimed}), tests)
     _mutmut("run", "--max-children", str(os.cpu_count() or 2), *(name for each in aimed for name in each.mutants))
     for name, verdict in re.findall(r"^ +(\S+__mutmut_\d+): (.+)$", _mutmut("results", quiet=True), re.MULTILINE):
-        if verdict == "not checked":
+        if verdict in ("not checked", "timeout"):  # a change that makes a test endless is noticed
             continue
         change = _mutmut("show", name, quiet=True)
         lines = [line[1:].strip() for line in change.splitlines() if re.match(r"\+(?!\+\+)", line)]
