@@ -1,7 +1,7 @@
 """guarantees.toml → every small change in what keeps them, tried against the tests that should notice; survivors fail.
 
 mutmut makes the changes inside functions and runs the tests that reach them; the shortcuts written out in the list are
-tried one by one. All happens in copies under build/mutants. Takes minutes; numbers as arguments pick guarantees.
+tried one by one. All happens in copies under build/mutants. Takes minutes; names of files as arguments pick guarantees.
 """
 
 from __future__ import annotations
@@ -124,10 +124,10 @@ def _environment(source: Path) -> dict[str, str]:
 
 
 def main(picked: list[str]) -> int:
-    """Try the guarantees, or those with these numbers (from 0); return 1 when anything survived."""
+    """Try all guarantees, or those of files that are named (``plan/search.py``); return 1 when anything survived."""
     guarantees, spared = listed()
     if picked:
-        guarantees = tuple(guarantees[int(number)] for number in picked)
+        guarantees = tuple(each for each in guarantees if each.file.endswith(tuple(picked)))
     survived = [*survivors_of_mutmut(guarantees, spared), *survivors_of_shortcuts(guarantees)]
     print(*survived, f"{len(survived)} changes survived", sep="\n\n")
     return 1 if survived else 0
