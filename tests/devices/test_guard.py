@@ -96,6 +96,7 @@ def test_a_lease_names_the_owner_and_what_was_found_while_clocks_are_held(tmp_pa
         assert lease.device == "host"
         assert lease.owner.pid == os.getpid()
         assert lease.owner.alive
+        assert lease.since.endswith("+00:00")
         assert dict(lease.found.values) == {
             str(policy / "scaling_max_freq"): "2000000",
             str(policy / "scaling_min_freq"): "800000",
@@ -204,6 +205,21 @@ def test_the_watchdog_of_a_former_owner_leaves_the_lease_of_the_next_one_alone(t
             (lease,) = guard.leases(tmp_path / "state")
             assert lease.owner.pid == os.getpid()
             assert fake_sys.bounds(policy) == ("800000", "800000")
+    assert fake_sys.bounds(policy) == FOUND
+
+
+def test_every_hold_has_a_watchdog_the_same_as_long_as_it_lives_and_another_when_it_was_killed(
+    tmp_path, policy, device
+):
+    with device.held(SLOW):
+        first = watchdogs(tmp_path)
+    with device.held(SLOWER):
+        assert watchdogs(tmp_path) == first
+    assert len(first) == 1
+    os.kill(first[0], signal.SIGKILL)
+    assert becomes([], lambda: watchdogs(tmp_path)) == []
+    with device.held(SLOW):
+        assert len(watchdogs(tmp_path)) == 1
     assert fake_sys.bounds(policy) == FOUND
 
 

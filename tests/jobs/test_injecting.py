@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from amble.core.dram import DramErrors
-from amble.core.partitions import DramPlan, Placed
+from amble.core.partitions import DramPlan, Placed, Proof
 from amble.devices import memory
 from amble.jobs.injecting import SEEDS_APART, Proving, on_module, trials
 from amble.measure.accuracy import Examples
@@ -61,6 +61,15 @@ def test_a_mapping_that_loses_nothing_is_proven() -> None:
     passed, said = proving(Network(lambda module: losing()))(PLAN)
     assert passed
     assert "on as many examples drawn again 100.0% do" in said
+
+
+def test_a_proof_keeps_what_every_module_lost_tells_how_far_it_is_and_says_the_same_again() -> None:
+    told: list[tuple[str, int, int]] = []
+    prove = proving(Network(lambda module: losing(7)), on_progress=lambda *step: told.append(step))
+    said = prove(PLAN)[1]
+    assert prove.proofs == [Proof(0.9, NUM, 0.01, (0.01,) * 72)]
+    assert told == [("verifying", number, 72) for number in range(1, 73)]
+    assert proving(Network(lambda module: losing(7)))(PLAN)[1] == said
 
 
 def test_a_mapping_that_fails_on_modules_alone_is_not_proven_and_stops_there() -> None:
