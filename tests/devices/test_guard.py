@@ -215,6 +215,8 @@ def test_every_hold_has_a_watchdog_the_same_as_long_as_it_lives_and_another_when
         first = watchdogs(tmp_path)
     with device.held(SLOWER):
         assert watchdogs(tmp_path) == first
+        assert lease_files(tmp_path) == ["lease-host.json"]
+        (tmp_path / "state/lease-host.json").unlink()  # by hand: giving it up is no error then
     assert len(first) == 1
     os.kill(first[0], signal.SIGKILL)
     assert becomes([], lambda: watchdogs(tmp_path)) == []
