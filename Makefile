@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PIP = .venv/bin/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-core setup-system setup-peers demo test acceptance bench numbers stale models train check clean
+.PHONY: setup setup-core setup-system setup-peers demo test mutants acceptance bench numbers stale models train check clean
 
 setup-core: .venv/.core
 setup: .venv/.all
@@ -36,6 +36,13 @@ test: .venv/.all
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest
+
+.venv/.mutants: pyproject.toml constraints.txt | .venv/.all
+	$(PIP) install -q -c constraints.txt -e '.[mutants]'
+	@touch $@
+
+mutants: .venv/.mutants
+	.venv/bin/python tests/mutants/run.py
 
 acceptance: .venv/.all
 	.venv/bin/python tests/acceptance/run.py

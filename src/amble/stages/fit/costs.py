@@ -53,7 +53,7 @@ class Surfaces:
 
 
 Fitter = Callable[[Profile, tuple[OperatingPoint, ...]], Surfaces]
-"""Profile and points → surfaces with one row an operator, one for the whole network and one for the idle device."""
+"""Profile and points → surfaces with one row an operator, and a last one for the idle device."""
 
 
 @dataclass(frozen=True, slots=True)
