@@ -33,6 +33,7 @@ from amble.measure.tolerance import Judged, Rule, Tolerance
 from amble.plan import dram as planning
 from amble.plan.traffic import moved
 from amble.runtimes.faulty_onnx import FaultyOnnx
+from amble.runtimes.refusals import door
 
 __all__ = [
     "FACTORS",
@@ -69,6 +70,7 @@ class _Judgement:
 _KEPT = Format("tolerance", 1, list[_Judgement])
 
 
+@door
 def dram(
     model: str | Path,
     *,
@@ -108,6 +110,8 @@ def dram(
     keep = None if keep is None else Path(keep)
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = jobs.load(model)
+    if not graph.inputs:
+        raise Refused(f"{graph.name} takes no inputs, so that no examples can be given to it; export it with one")
     found, judged = halves(data, graph.inputs[0].name, examples, lambda: jobs.labelled(str(data), graph))
     network = Faulty.of(FaultyOnnx(Path(graph.source)), found)
     most = allowed.points(network.clean) / 100.0

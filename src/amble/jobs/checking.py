@@ -24,6 +24,7 @@ from amble.jobs.costing import OnProgress, again
 from amble.measure import platform
 from amble.measure.accuracy import Examples
 from amble.plan import clocks, joint, neurobalancer, punctuality
+from amble.runtimes.refusals import door
 
 __all__ = ["check", "plan"]
 
@@ -38,6 +39,7 @@ _PLANNERS = {
 }
 
 
+@door
 def plan(
     graph: Graph,
     costs: CostModel,
@@ -66,6 +68,7 @@ def plan(
     return _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
 
 
+@door
 def check(
     schedule: Schedule | Path | str,
     device: str,

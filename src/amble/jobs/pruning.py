@@ -40,6 +40,7 @@ from amble.jobs.staircases import (
 from amble.plan import width
 from amble.plan.width import Chosen, Pricing, Resource
 from amble.runtimes.layers import Precision
+from amble.runtimes.refusals import door
 
 __all__ = ["FILE", "NETWORK", "NETWORK_INT8", "Narrower", "Wanted", "asked", "known", "prune", "unpaid"]
 
@@ -104,6 +105,7 @@ class _Plan:
     corrected: float = 1.0
 
 
+@door
 def prune(
     model: str | Path,
     wanted: Wanted,

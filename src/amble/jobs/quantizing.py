@@ -34,6 +34,8 @@ from amble.measure.accuracy import Examples
 from amble.measure.comparison import Comparison, Statistics
 from amble.plan import precision
 from amble.runtimes import attribution
+from amble.runtimes.reading import plain
+from amble.runtimes.refusals import door
 from amble.runtimes.sessions import Sessions
 
 __all__ = ["FILE", "graphs", "quantize"]
@@ -76,6 +78,7 @@ class _Trial:
     points: float
 
 
+@door
 def quantize(
     model: str | Path,
     *,
@@ -107,7 +110,9 @@ def quantize(
     opened = jobs.open(device)
     bench = replace(_bench(opened, device, graph, fit.judged), alike=alike, num_rounds=rounds, on_progress=on_progress)
     with _kept(output), tempfile.TemporaryDirectory(prefix="amble-") as folder:
-        workshop = Workshop(Path(graph.source), Path(folder), _feeds(fit.calibration, graph))
+        workshop = Workshop(
+            plain(Path(graph.source), Path(folder) / "plain"), Path(folder), _feeds(fit.calibration, graph)
+        )
         points = allowed.points(bench.quality(graph).share.ratio.value)
         trial = _Trial(graph, bench, Path(folder), output, points)
         attempts = [tried(each, trial.folder, bench) for each in workshop.candidates()]

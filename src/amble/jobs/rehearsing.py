@@ -19,6 +19,7 @@ from amble.core.variants import Allowance
 from amble.jobs.pruning import Wanted, asked, known
 from amble.jobs.staircases import Opened, Work, Worth, opened, probe_of, table_so_far
 from amble.runtimes.layers import Precision
+from amble.runtimes.refusals import door
 
 __all__ = ["Rehearsal", "rehearse"]
 
@@ -63,6 +64,7 @@ class Rehearsal:
         )
 
 
+@door
 def rehearse(
     model: str | Path,
     wanted: Wanted,

@@ -32,6 +32,7 @@ from amble.plan.width import Pricing, Resource
 from amble.runtimes.layers import OnnxLayers, Precision
 from amble.runtimes.overhead import overhead
 from amble.runtimes.probing import DeviceLayers
+from amble.runtimes.reading import plainly
 
 __all__ = [
     "STATISTICS",
@@ -182,7 +183,8 @@ def opened(
     if inputs is None:
         raise Refused(f"{graph.name} has {len(learning.inputs)} inputs; only networks with one can be pruned")
     on_progress("ranking channels", 0, 1)
-    narrower = (narrow or _narrowing)(Path(graph.source), inputs, learning.labels, worth)
+    with plainly(Path(graph.source)) as file:
+        narrower = (narrow or _narrowing)(file, inputs, learning.labels, worth)
     form = Form(precision, scratch or output, learning, graph.batch)
     runs = graph if precision == "fp32" else jobs.load(form.of(Path(graph.source)), batch=batch, shapes=graph.shapes)
     return Work(graph, runs, target, device, narrower, final, form, output, on_progress, f"{data} {labels} {worth}")
