@@ -286,6 +286,12 @@ def _loop(folder: Path) -> Path:
     return folder / "model.onnx"
 
 
+def _large(folder: Path) -> Path:
+    with (folder / "model.onnx").open("wb") as file:
+        file.truncate(3 << 30)  # takes no room
+    return folder / "model.onnx"
+
+
 def _npz(folder: Path) -> Path:
     np.savez(folder / "arrays.npz", x=np.zeros(3))
     return folder / "arrays.npz"
@@ -371,6 +377,7 @@ REFUSED = (
     Odd("link to itself", _loop, "model.onnx"),
     Odd("missing", lambda folder: folder / "none.onnx", "none.onnx"),
     Odd("empty", _bytes(b""), "empty"),
+    Odd("more than one file holds", _large, "has 3.0 GiB.*save_as_external_data=True"),
     Odd("cut short", _bytes(cnn().SerializeToString()[:500]), "cut short"),
     Odd("pointer", _bytes(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
     Odd("web page", _bytes(b"\n<!DOCTYPE html><html>"), "web page"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from hypothesis import given, settings
 from onnx import numpy_helper
 
 from amble.core.errors import Refused
@@ -116,3 +119,58 @@ def test_a_conversion_that_changes_the_answers_is_refused(tmp_path: Path) -> Non
     check_converted(written, str(path), tmp_path, inputs, answers)
     with pytest.raises(Refused, match="answers otherwise"):
         check_converted(written, str(path), tmp_path, inputs, [answers[0] * 1.01])
+
+
+_CHAIN = st.lists(
+    st.sampled_from(["softmax", "squeeze", "sum", "clip", "slice", "pad", "split", "dropout", "norm"]), max_size=6
+)
+
+
+def chained(kinds: list[str], opset: int) -> onnx.ModelProto:
+    """A chain of operators that were written otherwise before opset 13; each leaves [2, 3, 4] as it is."""
+    nodes, weights, x = [], [odd.constant(each, [1.0, 0.5, 2.0], np.float32) for each in "smbv"], "x"
+    for at, kind in enumerate(kinds):
+        y, z = f"y{at}", f"z{at}"
+        if kind == "softmax":
+            nodes.append(odd.node("Softmax", [x], [y], axis=1))
+        elif kind == "squeeze":
+            nodes += [odd.node("Unsqueeze", [x], [z], axes=[0]), odd.node("Squeeze", [z], [y], axes=[0])]
+        elif kind == "sum":
+            nodes += [odd.node("ReduceSum", [x], [z], axes=[1], keepdims=1), odd.node("Add", [x, z], [y])]
+        elif kind == "clip":
+            nodes += [odd.node("Clip", [x], [y], min=-0.5, max=0.5)]
+        elif kind == "slice":
+            nodes += [
+                odd.node("Concat", [x, x], [z], axis=2),
+                odd.node("Slice", [z], [y], axes=[2], starts=[2], ends=[6]),
+            ]
+        elif kind == "pad":
+            nodes += [odd.node("Pad", [x], [z], pads=[0, 0, 0, 0, 0, 2])]
+            nodes += [odd.node("Slice", [z], [y], axes=[2], starts=[2], ends=[6])]
+        elif kind == "split":
+            nodes += [odd.node("Split", [x], [f"{z}a", f"{z}b"], axis=2, split=[1, 3])]
+            nodes += [odd.node("Concat", [f"{z}b", f"{z}a"], [y], axis=2)]
+        elif kind == "dropout":
+            nodes.append(odd.node("Dropout", [x], [y], ratio=0.5))
+        else:
+            nodes.append(odd.node("BatchNormalization", [x, *"smbv"], [y]))
+        x = y
+    nodes.append(odd.node("Exp", [x], ["answer"]))
+    return odd.model(nodes, [odd.value("x", [2, 3, 4])], [odd.value("answer", None)], weights, opset=opset)
+
+
+@settings(max_examples=25, deadline=None)
+@given(kinds=_CHAIN, opset=st.integers(7, 9), order=st.randoms())
+def test_old_and_shuffled_networks_answer_as_they_did(
+    tmp_path_factory: pytest.TempPathFactory, kinds: list[str], opset: int, order: Random
+) -> None:
+    content = chained(kinds, opset)
+    nodes = [onnx.NodeProto.FromString(each.SerializeToString()) for each in content.graph.node]
+    order.shuffle(nodes)
+    del content.graph.node[:]
+    content.graph.node.extend(nodes)
+    path = odd.saved(tmp_path_factory.mktemp("chain"), content)
+    graph = load(path, batch=2)
+    inputs = example_inputs(graph, seed=0)
+    for ours, theirs in zip(compute(graph, OperatingPoint(), inputs).values(), by_runtime(path, inputs), strict=True):
+        same(ours, theirs)

@@ -216,7 +216,8 @@ class Kitchen:
                 datatype(port)
             except ValueError as error:
                 raise Refused(
-                    f"{path} cannot be served: {error}; export it with tensors only (scikit-learn: zipmap=False)"
+                    f"{path} cannot be served: the protocol has no way to send {port.name!r}, which is {port.dtype}; "
+                    f"export it without (a classifier of scikit-learn with zipmap=False)"
                 ) from error
         return signature
 

@@ -17,6 +17,7 @@ from amble.core.graph import Graph, Port
 from amble.core.point import OperatingPoint
 from amble.core.ports import Tensors, Timings
 from amble.runtimes import values
+from amble.runtimes.network import element_of
 from amble.runtimes.onnx import OnnxRunner
 from amble.runtimes.preparing import options, session
 from amble.runtimes.reading import plain
@@ -90,7 +91,7 @@ def _ports(found: list[Any]) -> tuple[Port, ...]:
         Port(
             each.name,
             tuple(size if isinstance(size, int) and size >= 0 else -1 for size in each.shape),
-            each.type.removeprefix("tensor(").removesuffix(")"),
+            element_of(each.type),
         )
         for each in found
     )

@@ -7,6 +7,7 @@ the same is for who can run both to check (`network`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import onnx
 from google.protobuf.message import EncodeError
@@ -21,6 +22,9 @@ MIN_OPSET = 13
 
 _OLDEST = 7
 """The oldest opset that ONNX Runtime promises to run, so that a conversion can be checked."""
+
+_CONSTANT_WEIGHTS_IR = 4
+"""The first version of the format whose weights need not be inputs."""
 
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
 
@@ -37,23 +41,36 @@ def is_random(model: onnx.ModelProto) -> bool:
 
 
 def modern(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Return the model itself where there is nothing to do, or a new one: converted, in order, empty axes open.
+    """Return the model itself where there is nothing to do, or a new one.
+
+    That is converted, its nodes are in order, empty axes are open, and weights are constants: one that is listed among
+    the inputs too could be fed, so nothing would be fused with it.
 
     Refused for opsets below 7 and those that onnx cannot convert, for loops in the graph, and in training mode.
     """
     _check_mode(model, name)
     made = model if opset(model) >= MIN_OPSET else _converted(model, name)
-    ordered = _in_order(made.graph.node, {each.name for each in (*made.graph.input, *made.graph.initializer)})
-    if ordered and not any(_empty_axes(made.graph)):
+    weights = {each.name for each in made.graph.initializer}
+    listed = any(each.name in weights for each in made.graph.input)
+    ordered = _in_order(made.graph.node, weights | {each.name for each in made.graph.input})
+    if ordered and not listed and not any(_empty_axes(made.graph)):
         return made
     copy = onnx.ModelProto()
     copy.CopyFrom(made)
     for dim in _empty_axes(copy.graph):
         dim.Clear()
+    if listed:
+        _replace(copy.graph.input, [each for each in made.graph.input if each.name not in weights])
+        copy.ir_version = max(made.ir_version, _CONSTANT_WEIGHTS_IR)
     if not ordered:
-        del copy.graph.node[:]
-        copy.graph.node.extend(_ordered(made.graph, name))
+        _replace(copy.graph.node, _ordered(made.graph, name))
     return copy
+
+
+def _replace(field: Any, values: Sequence[Any]) -> None:
+    """Put these messages in the place of a repeated field's."""
+    del field[:]
+    field.extend(values)
 
 
 def _empty_axes(graph: onnx.GraphProto) -> Iterator[onnx.TensorShapeProto.Dimension]:

@@ -33,7 +33,7 @@ from amble.runtimes.shapes import bind
 from amble.runtimes.trace import Kernel, kernels, nested
 from amble.runtimes.values import call
 
-__all__ = ["Network", "check_converted"]
+__all__ = ["Network", "check_converted", "element_of"]
 
 _ROUNDING = 1e-3
 """By how much of their largest answer two sums of the same numbers in another order may differ."""
@@ -133,7 +133,7 @@ def _run_observed(
         results = call(opened, feed)()
     found = kernels(Path(opened.end_profiling()))
     ports = [
-        Port(value.name, np.shape(result) if isinstance(result, np.ndarray) else (), _element(value.type))
+        Port(value.name, np.shape(result) if isinstance(result, np.ndarray) else (), element_of(value.type))
         for value, result in zip(opened.get_outputs(), results, strict=True)
     ]
     return found, list(zip(ports, results, strict=True))
@@ -169,9 +169,9 @@ def _alike(theirs: Any, ours: Any) -> bool:
     return bool(np.allclose(first, second, rtol=_ROUNDING, atol=_ROUNDING * most, equal_nan=True))
 
 
-def _element(type_text: str) -> str:
-    """Return the element type in ``tensor(float)``."""
-    return type_text.removeprefix("tensor(").removesuffix(")")
+def element_of(type_text: str) -> str:
+    """Return the element type in ``tensor(float)``; anything else as it is."""
+    return type_text[len("tensor(") : -1] if type_text.startswith("tensor(") else type_text
 
 
 def _reorder(graph: onnx.GraphProto, names: list[str]) -> None:

@@ -92,6 +92,11 @@ def _check_given(name: str, inputs: Mapping[str, list[_Axis] | None], shapes: Ma
         if each not in inputs:
             raise Refused(f"{name} has no input {each!r}; its inputs are {', '.join(inputs) or 'none'}")
         axes = inputs[each]
+        if axes == [] and shape:
+            raise Refused(
+                f"{name}: input {each!r} is one number without axes, and cannot take the shape {shape} of examples; "
+                f"export it with an axis for the batch, or as a constant"
+            )
         if axes is not None and len(axes) != len(shape):
             raise Refused(f"{name}: input {each!r} has {len(axes)} axes, the shape {shape} has {len(shape)}")
 
