@@ -14,7 +14,7 @@ from amble.control.server.model import Found
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.schedule import Deadline
-from amble.jobs.serving import Kitchen, Options, open_for_serving
+from amble.jobs.serving import Kitchen, Options, name_and_file, open_for_serving
 from amble.runtimes.onnx import example_inputs
 from tests.runtimes.odd import REFUSED, RUNNING, Odd
 
@@ -38,7 +38,7 @@ def examples(graph: Graph, path: Path) -> Path:
             arrays[port.name] = arrays[port.name][:, 0]
         kept = {"string": "U1", "bfloat16": "f4"}  # what a file of arrays can hold
         arrays[port.name] = arrays[port.name].astype(kept.get(port.dtype, arrays[port.name].dtype))
-    np.savez(path, **arrays)
+    np.savez(path, **(arrays or {"other": np.zeros((_EXAMPLES, 2))}))
     return path
 
 
@@ -75,6 +75,7 @@ def mapped(each: Odd, path: Path, folder: Path) -> None:
 
 SAID = {  # by verb and network: what that verb cannot do with it, and says
     ("quantized", "scalar input"): "without axes",
+    ("quantized", "sequence inside"): r"has 2 axes, the shape \(1, 2, 4\) has 3",
     ("quantized", "no inputs"): "takes no inputs",
     ("served", "no inputs"): "takes no inputs",
     ("served", "maps"): "no way to send 'maps', which is seq",
@@ -97,15 +98,13 @@ def through(door: Door, each: Odd, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("each", RUNNING, ids=lambda each: each.name)
-def test_what_can_run_is_measured_and_served(each: Odd, tmp_path: Path) -> None:
-    for door in (measured, served):
-        (tmp_path / door.__name__).mkdir()
-        through(door, each, tmp_path / door.__name__)
+def test_what_can_run_is_served(each: Odd, tmp_path: Path) -> None:
+    through(served, each, tmp_path)
 
 
-@pytest.mark.parametrize("door", [planned, quantized], ids=lambda door: door.__name__)
+@pytest.mark.parametrize("door", [measured, planned, quantized], ids=lambda door: door.__name__)
 @pytest.mark.parametrize("name", SOME)
-def test_the_oddest_are_planned_and_quantized(name: str, door: Door, tmp_path: Path) -> None:
+def test_the_oddest_are_measured_planned_and_quantized(name: str, door: Door, tmp_path: Path) -> None:
     through(door, NAMED[name], tmp_path)
 
 
@@ -124,3 +123,32 @@ def test_what_cannot_be_used_is_refused_at_every_door(each: Odd, tmp_path: Path)
             door()
         assert path.name in str(refusal.value), name
         assert "\n" not in str(refusal.value), name
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "file"),
+    [
+        ("lr=0.1,bs=32/model.onnx", "model", "lr=0.1,bs=32/model.onnx"),
+        ("m=lr=0.1,bs=32/model.onnx", "m", "lr=0.1,bs=32/model.onnx"),
+        ("m=a=b.onnx", "m", "a=b.onnx"),
+        ("m=n=plain.onnx", "m=n", "plain.onnx"),
+        ("plain.onnx", "plain", "plain.onnx"),
+        ("=odd.onnx", "=odd", "=odd.onnx"),
+    ],
+)
+def test_paths_and_names_may_hold_equals_signs(
+    given: str, name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for each in ("lr=0.1,bs=32/model.onnx", "a=b.onnx", "plain.onnx", "=odd.onnx"):
+        Path(each).parent.mkdir(exist_ok=True)
+        Path(each).touch()
+    assert name_and_file(given) == (name, tmp_path / file)
+
+
+@pytest.mark.parametrize("given", ["none.onnx", "m=none.onnx", "m=", "lr=0.1/none.onnx"])
+def test_a_model_that_is_not_there_is_named(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refused, match=r"there is no model .*; name an ONNX file") as refusal:
+        name_and_file(given)
+    assert given in str(refusal.value) or given.partition("=")[2] in str(refusal.value)

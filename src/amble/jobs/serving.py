@@ -43,7 +43,7 @@ from amble.runtimes import onnx
 from amble.runtimes.batched import BatchedRunner, Signature
 from amble.runtimes.refusals import door, refusing
 
-__all__ = ["GOVERNORS", "Kitchen", "Options", "open_for_serving", "serve"]
+__all__ = ["GOVERNORS", "Kitchen", "Options", "name_and_file", "open_for_serving", "serve"]
 
 VARIANTS_FILE = "variants.json"
 _LOG = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def serve(
         raise Refused(f"{repository} is no folder; make one with MODEL/1/model.onnx in it")
     opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
     kitchen = Kitchen(opened, runner, chosen, wanted, by_size)
-    named = dict(_named(each) for each in models)
+    named = dict(name_and_file(each) for each in models)
     return front.serve(
         opened,
         kitchen.load,
@@ -128,7 +128,7 @@ def _spans() -> Listener:
         raise Refused(f"traces need {error.name}: pip install 'amble[trace]'") from error
 
 
-def _named(model: str) -> tuple[str, Path]:
+def name_and_file(model: str) -> tuple[str, Path]:
     """Read ``NAME=FILE``, or a file that is named after itself; both may have ``=`` in them, a name has no slash."""
     if model == BUNDLED:
         return model, bundled.model_path()
@@ -136,7 +136,7 @@ def _named(model: str) -> tuple[str, Path]:
         return Path(model).stem, Path(model).absolute()
     starts = [at for at, letter in enumerate(model) if letter == "=" and at and "/" not in model[:at]]
     for at in starts:
-        if Path(model[at + 1 :]).exists():
+        if model[at + 1 :] and Path(model[at + 1 :]).exists():
             return model[:at], Path(model[at + 1 :]).absolute()
     path = model[starts[0] + 1 :] if starts else model
     raise Refused(f"there is no model {path}; name an ONNX file, a schedule, or {BUNDLED}")

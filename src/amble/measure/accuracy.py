@@ -187,7 +187,9 @@ def read_arrays(path: Path) -> Examples:
     labels = arrays.pop("labels", None)
     sizes = {name: len(values) for name, values in arrays.items() if values.ndim}
     if not sizes or len(sizes) < len(arrays):
-        raise Refused(f"{path} needs an array [example, ...] for each input; it has {', '.join(sorted(arrays))}")
+        raise Refused(
+            f"{path} needs an array [example, ...] for each input; it has {', '.join(sorted(arrays)) or 'none'}"
+        )
     classes = None if labels is None else _classes(labels, path)
     if classes is not None:
         sizes["labels"] = len(classes)

@@ -112,7 +112,8 @@ def _num_bytes(tensor: onnx.TensorProto) -> int:
     """Return how many bytes a tensor's shape and type take."""
     name = onnx.TensorProto.DataType.Name(tensor.data_type)
     bits: int = _PACKED_BITS.get(name) or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return -(-prod(tensor.dims) * bits // 8)
+    num_bits: int = prod(tensor.dims) * bits
+    return -(-num_bits // 8)
 
 
 def _found(path: Path, location: str) -> Path:
