@@ -76,7 +76,7 @@ def mapped(each: Odd, path: Path, folder: Path) -> None:
 SAID = {  # by verb and network: what that verb cannot do with it, and says
     ("quantized", "scalar input"): "without axes",
     ("quantized", "sequence inside"): r"has 2 axes, the shape \(1, 2, 4\) has 3",
-    ("quantized", "no inputs"): "takes no inputs",
+    ("quantized", "no inputs"): "its inputs are none",
     ("served", "no inputs"): "takes no inputs",
     ("served", "maps"): "no way to send 'maps', which is seq",
     ("served", "optional output"): "no way to send 'maybe', which is optional",
