@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,10 @@ import numpy as np
 import pytest
 
 import amble
-from amble.control.server.model import Found
+from amble.control.server import front
+from amble.control.server.front import Doors
+from amble.control.server.model import Found, Loaded
+from amble.control.server.pulse import Do
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.schedule import Deadline
@@ -152,3 +156,30 @@ def test_a_model_that_is_not_there_is_named(given: str, tmp_path: Path, monkeypa
     with pytest.raises(Refused, match=r"there is no model .*; name an ONNX file") as refusal:
         name_and_file(given)
     assert given in str(refusal.value) or given.partition("=")[2] in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "error", [StopIteration(), KeyError("k"), TypeError("t")], ids=lambda each: type(each).__name__
+)
+@pytest.mark.parametrize("inside", [False, True], ids=["in its own thread", "in the engine's thread"])
+def test_a_server_whose_loader_fails_ends_instead_of_waiting(error: Exception, inside: bool) -> None:
+    def failing() -> Any:
+        raise error
+
+    def load(found: Found, do: Do) -> Loaded:
+        loaded: Loaded = do(failing) if inside else failing()
+        return loaded
+
+    device, _, _ = open_for_serving("host")
+    ended: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            front.serve(device, load, Doors(http_port=0, grpc_port=None, metrics_port=None), named={"m": Path("m")})
+        except (RuntimeError, KeyError, TypeError) as raised:
+            ended.append(raised)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert ended

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from amble.control.batcher import Request
 from amble.control.source import Doorbell
 from amble.core.cost import Reading
-from amble.core.errors import AmbleError, Refused
+from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.ports import Device
 
@@ -124,5 +124,5 @@ def _do(work: Callable[[], T], done: Future[T]) -> None:
         return
     try:
         done.set_result(work())
-    except (AmbleError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # raised again where it is waited for, which would otherwise be for ever
         done.set_exception(error)
