@@ -82,6 +82,7 @@ SAID = {  # by verb and network: what that verb cannot do with it, and says
     ("quantized", "sequence inside"): r"has 2 axes, the shape \(1, 2, 4\) has 3",
     ("quantized", "no inputs"): "its inputs are none",
     ("served", "no inputs"): "takes no inputs",
+    ("served", "input of float8"): "no way to send 'x', which is float8e4m3fn",
     ("served", "maps"): "no way to send 'maps', which is seq",
     ("served", "optional output"): "no way to send 'maybe', which is optional",
 }

@@ -12,7 +12,24 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.runtimes.models import BOOL, FLOAT, INT64, cnn, constant, lstm, mlp, model, node, saved, value, weight
+from tests.runtimes.models import (
+    BOOL,
+    FLOAT,
+    INT64,
+    attention,
+    branching,
+    cnn,
+    constant,
+    looping,
+    lstm,
+    mlp,
+    model,
+    node,
+    quantised,
+    saved,
+    value,
+    weight,
+)
 
 Make = Callable[[Path], Path]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -45,16 +62,26 @@ def _of(content: onnx.ModelProto) -> Make:
 
 
 def _net(
-    nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], *weights: onnx.TensorProto, opset: int = 17
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    *weights: onnx.TensorProto,
+    opset: int = 17,
+    answers: int = FLOAT,
 ) -> onnx.ModelProto:
     """A network with the output y of any shape."""
-    return model(nodes, inputs, [value("y", None)], weights, opset=opset)
+    return model(nodes, inputs, [value("y", None, answers)], weights, opset=opset)
 
 
-def _typed(dtype: int) -> onnx.ModelProto:
+def _listed_weights() -> onnx.ModelProto:
+    """Weights as lists of numbers, not as bytes."""
+    listed = helper.make_tensor("w", FLOAT, [4, 3], [0.1 * number for number in range(12)])
+    return _net([node("MatMul", ["x", "w"], ["y"])], [value("x", ["N", 4])], listed)
+
+
+def _typed(dtype: int, opset: int = 17) -> onnx.ModelProto:
     """An input of this type → cast → product."""
     nodes = [node("Cast", ["x"], ["f"], to=FLOAT), node("MatMul", ["f", "w"], ["y"])]
-    return _net(nodes, [value("x", ["N", 4], dtype)], weight("w", 4, 3))
+    return _net(nodes, [value("x", ["N", 4], dtype)], weight("w", 4, 3), opset=opset)
 
 
 def zipmap() -> onnx.ModelProto:
@@ -353,6 +380,35 @@ RUNNING = (
     Odd("cache of links", cache_of_links),
     Odd("weights beside the real file", lambda folder: cache_of_links(folder, beside_link=False)),
     Odd("no inputs", _of(_random())),
+    Odd("branches", _of(branching())),
+    Odd("loop", _of(looping())),
+    Odd("quantised", _of(quantised())),
+    Odd("words looked up", _of(attention()), shapes={"ids": (1, 6)}),
+    Odd("as many answers as there are", _of(_net([node("NonZero", ["x"], ["y"])], _X, answers=INT64))),
+    Odd("operator of Microsoft's", _of(_net([node("Gelu", ["x"], ["y"], domain="com.microsoft")], _X))),
+    Odd(
+        "an input among the answers",
+        _of(model([node("Exp", ["x"], ["y"])], _X, [value("y", None), value("x", ["N", 4])])),
+    ),
+    Odd(
+        "a weight among the answers",
+        _of(model([node("Exp", ["x"], ["y"])], _X, [value("y", None), value("w", [2, 2])], [weight("w", 2, 2)])),
+    ),
+    Odd("input of float8", _of(_typed(TensorProto.FLOAT8E4M3FN, 19))),
+    Odd("input of int16", _of(_typed(TensorProto.INT16))),
+    Odd("input of uint64", _of(_typed(TensorProto.UINT64))),
+    Odd("weights in lists", _of(_listed_weights())),
+    Odd("weight nobody reads", _of(_net([node("Exp", ["x"], ["y"])], _X, weight("w", 64, 64)))),
+    Odd(
+        "answers of half precision",
+        _of(_net([node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16)], _X, answers=TensorProto.BFLOAT16)),
+    ),
+    Odd("no rank", _of(_net([node("Exp", ["x"], ["y"])], [value("x", None)])), shapes={"x": (1, 4)}),
+    Odd("one number for the batch", _of(_net([node("Exp", ["x"], ["y"])], [value("x", ["N"])]))),
+    Odd(
+        "texts as answers",
+        _of(_net([node("Cast", ["x"], ["y"], to=TensorProto.STRING)], _X, answers=TensorProto.STRING)),
+    ),
 )
 
 REFUSED = (
@@ -389,6 +445,7 @@ REFUSED = (
     Odd("text", _bytes(b"ir_version: 8\n"), "as text"),
     Odd("cycle", _of(_net([node("Add", ["x", "y"], ["a"]), node("Exp", ["a"], ["y"])], _X)), "waits for its own"),
     Odd("undefined", _of(_net([node("Exp", ["nowhere"], ["y"])], _X)), "nowhere"),
+    Odd("answers of another type", _of(_net([node("NonZero", ["x"], ["y"])], _X)), "cannot be loaded: Type Error"),
     Odd("made twice", _of(_net([node("Exp", ["x"], ["y"], "a"), node("Neg", ["x"], ["y"], "b")], _X)), "y"),
     Odd("dropout in training", _of(_dropout()), "training mode"),
     Odd("normalisation in training", _of(_batch_norm()), "training mode"),

@@ -217,7 +217,7 @@ class Kitchen:
             except ValueError as error:
                 raise Refused(
                     f"{path} cannot be served: the protocol has no way to send {port.name!r}, which is {port.dtype}; "
-                    f"export it without (a classifier of scikit-learn with zipmap=False)"
+                    f"export it with plain numbers or texts in its place (scikit-learn: zipmap=False)"
                 ) from error
         return signature
 

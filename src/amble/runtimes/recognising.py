@@ -62,8 +62,8 @@ def described(content: bytes) -> tuple[str, str] | None:
 
 def folder_of_models(path: Path) -> str:
     """Return what to do about a folder: which of the ONNX files in it to name."""
-    inside = sorted(each.name for each in path.rglob("*.onnx"))[:3]
-    return f"name a file in it, such as {path / inside[0]}" if inside else "name an ONNX file"
+    inside = sorted(each for pattern in ("*.onnx", "*/*.onnx") for each in path.glob(pattern))
+    return f"name a file in it, such as {inside[0]}" if inside else "name an ONNX file"
 
 
 def _zipped(content: bytes) -> tuple[str, str]:

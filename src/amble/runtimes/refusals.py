@@ -78,6 +78,7 @@ _NEW_OPSET = re.compile(
     r"Opset (?P<has>\d+) is under development.* support for domain (?P<domain>\S+) is till opset (?P<most>\d+)"
 )
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_FILE = re.compile(r"^Load model from .*? failed: ?")
 _SOURCE = re.compile(
     r"/onnxruntime_src/\S+ .*?\) (?=[A-Z\[])|^Exception during initialization: |^Exception during loading: "
 )
@@ -168,7 +169,9 @@ def _line(name: str, doing: str, text: str) -> str:
 
 def _reason(text: str) -> str:
     """Return what an error says, without where in the library it was: whole sentences, as many as fit on a line."""
-    whole = " ".join(_SOURCE.sub("", _PREFIX.sub("", " ".join(text.split()))).split())
+    whole = " ".join(text.split())
+    for noise in (_PREFIX, _FILE, _SOURCE):
+        whole = noise.sub("", whole)
     kept, *others = re.split(r"(?<=[.;]) ", whole)
     for sentence in others:
         if len(kept) + len(sentence) > _ENOUGH:
