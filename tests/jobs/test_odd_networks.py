@@ -18,6 +18,7 @@ from amble.control.server.pulse import Do
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.schedule import Deadline
+from amble.jobs.pruning import Wanted
 from amble.jobs.serving import Kitchen, Options, name_and_file, open_for_serving
 from amble.runtimes.onnx import example_inputs
 from tests.runtimes.odd import REFUSED, RUNNING, Odd
@@ -120,6 +121,10 @@ def test_what_cannot_be_used_is_refused_at_every_door(each: Odd, tmp_path: Path)
     doors: dict[str, Callable[[], object]] = {
         "load": lambda: amble.load(path),
         "quantize": lambda: amble.quantize(path, data=None, device="host", output=tmp_path / "kept"),
+        "plan": lambda: amble.costs_for(str(path), "sim:jetson-tx2", graph=lambda: amble.load(path)),
+        "prune": lambda: amble.prune(
+            path, Wanted("0.7x"), data=tmp_path / "data.npz", device="host", output=tmp_path / "pruned"
+        ),
         "dram": lambda: mapped(each, path, tmp_path),
         "serve": lambda: served(each, path, tmp_path),
     }
