@@ -20,7 +20,7 @@ from onnx.external_data_helper import uses_external_data
 from amble.core.errors import Refused
 from amble.runtimes.recognising import POINTER
 
-__all__ = ["add_digests", "beside_plainly", "fetch", "tensors"]
+__all__ = ["add_digests", "beside_plainly", "fetch", "graph_tensors", "tensors"]
 
 _PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 

@@ -24,6 +24,7 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph, Operator, Port
 from amble.runtimes import reading
 from amble.runtimes.counting import Traffic, traffic, work
+from amble.runtimes.external import graph_tensors
 from amble.runtimes.feeds import made_up, vocabularies
 from amble.runtimes.modernising import MIN_OPSET, is_random, modern, opset
 from amble.runtimes.preparing import inner_nodes, optimise, options, session
@@ -184,7 +185,7 @@ def _reorder(graph: onnx.GraphProto, names: list[str]) -> None:
 
 def _operators(graph: onnx.GraphProto, pairs: list[tuple[Kernel, list[Kernel]]]) -> tuple[Operator, ...]:
     inner = {node.name: node for outer in graph.node for node in inner_nodes(outer)}
-    weights = {tensor.name for tensor in reading.tensors(graph)}
+    weights = {tensor.name for tensor in graph_tensors(graph)}
     executed = [
         [(node, kernel), *((inner[each.node], each) for each in inside if each.node in inner)]
         for node, (kernel, inside) in zip(graph.node, pairs, strict=True)

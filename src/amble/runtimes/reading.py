@@ -17,12 +17,10 @@ from amble.runtimes.external import add_digests, beside_plainly, fetch, graph_te
 from amble.runtimes.modernising import MIN_OPSET, modern
 from amble.runtimes.recognising import described, folder_of_models
 
-__all__ = ["MIN_OPSET", "as_written", "digest", "elements", "plain", "plainly", "read", "tensors"]
+__all__ = ["MIN_OPSET", "as_written", "digest", "elements", "plain", "plainly", "read"]
 
 _MOST_BYTES = 2**31 - 1
 """What one file in protobuf's format can hold; ONNX keeps the weights of larger networks in files of their own."""
-
-tensors = graph_tensors
 
 
 def read(path: Path) -> tuple[onnx.ModelProto, str]:
@@ -56,7 +54,7 @@ def plain(path: Path, folder: Path) -> Path:
         return path
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / path.name
-    large = sum(len(each.raw_data) for each in tensors(made.graph)) > _MOST_BYTES // 2
+    large = sum(len(each.raw_data) for each in graph_tensors(made.graph)) > _MOST_BYTES // 2
     onnx.save_model(made, str(copy), save_as_external_data=large, location=f"{path.name}.data")
     return copy
 
