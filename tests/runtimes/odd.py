@@ -57,6 +57,10 @@ class Odd:
     shapes: Shapes = field(default_factory=dict)
 
 
+_X = [value("x", ["N", 4])]
+_PICTURE = [value("x", ["N", 3, 8, 8])]
+
+
 def _of(content: onnx.ModelProto) -> Make:
     return lambda folder: saved(folder, content)
 
@@ -132,6 +136,12 @@ def old(opset: int) -> onnx.ModelProto:
         node("Softmax", ["d"], ["y"], axis=1),
     ]
     return _net(nodes, [value("x", ["N", 3, 4])], opset=opset)
+
+
+def _upsampled(mode: str) -> onnx.ModelProto:
+    return _net(
+        [node("Upsample", ["x", "by"], ["y"], mode=mode)], _PICTURE, constant("by", [1, 1, 2, 1.5], np.float32), opset=9
+    )
 
 
 def _dynamic() -> onnx.ModelProto:
@@ -345,7 +355,6 @@ def _given(info: onnx.TypeProto, kind: str) -> onnx.ModelProto:
 
 
 _TENSOR = helper.make_tensor_type_proto(FLOAT, [2])
-_X = [value("x", ["N", 4])]
 
 RUNNING = (
     *(Odd(f"input of {name}", _of(_typed(dtype))) for name, dtype in DTYPES.items()),
@@ -403,6 +412,7 @@ RUNNING = (
         "answers of half precision",
         _of(_net([node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16)], _X, answers=TensorProto.BFLOAT16)),
     ),
+    *(Odd(f"{mode} upsampling of opset 9", _of(_upsampled(mode))) for mode in ("linear", "nearest")),
     Odd("no rank", _of(_net([node("Exp", ["x"], ["y"])], [value("x", None)])), shapes={"x": (1, 4)}),
     Odd("one number for the batch", _of(_net([node("Exp", ["x"], ["y"])], [value("x", ["N"])]))),
     Odd(
@@ -421,6 +431,11 @@ REFUSED = (
     Odd("format of tomorrow", _of(_with(mlp(), ir_version=99)), "IR version 99.*reads up to"),
     Odd("opset of tomorrow", _of(_net([node("Exp", ["x"], ["y"])], _X, opset=99)), "opset 99"),
     Odd("opset of long ago", _of(_net([node("Exp", ["x"], ["y"])], _X, opset=6)), "opset 6"),
+    Odd(
+        "operator that onnx converts wrongly",
+        _of(_net([node("Hardmax", ["x"], ["y"], axis=1)], _PICTURE, opset=9)),
+        "answers otherwise",
+    ),
     Odd("foreign operator", _of(_foreign()), "acme:Warp"),
     Odd("unknown operator", _of(_net([node("Frob", ["x"], ["y"])], _X)), "Frob"),
     Odd("no weights", _no_weights, "weights.bin, which is missing"),

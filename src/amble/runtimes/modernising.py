@@ -23,6 +23,9 @@ MIN_OPSET = 13
 _OLDEST = 7
 """The oldest opset that ONNX Runtime promises to run, so that a conversion can be checked."""
 
+_RESIZED_ALIKE = 11
+"""The first opset in which Resize says by which rule it looks for the old points."""
+
 _CONSTANT_WEIGHTS_IR = 4
 """The first version of the format whose weights need not be inputs."""
 
@@ -89,12 +92,23 @@ def _converted(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
             f"{name} uses opset {old}, and amble reads {MIN_OPSET} and later and converts {_OLDEST}-12; {again}"
         )
     try:
-        return version_converter.convert_version(model, MIN_OPSET)
+        made = version_converter.convert_version(model, MIN_OPSET)
     except (version_converter.ConvertError, EncodeError, RuntimeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Refused(
             f"{name} uses opset {old}, which onnx cannot convert to {MIN_OPSET}: {reason}; {again}"
         ) from error
+    if old < _RESIZED_ALIKE:
+        _resize_as_before(made)
+    return made
+
+
+def _resize_as_before(model: onnx.ModelProto) -> None:
+    """Let Resize look where it did before opset 11, which onnx leaves to the defaults, and those changed."""
+    for node in _nodes(model.graph.node):
+        if node.op_type == "Resize" and not any(each.name.startswith("coordinate") for each in node.attribute):
+            made = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            node.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in made.items())
 
 
 def _check_mode(model: onnx.ModelProto, name: str) -> None:
