@@ -20,6 +20,7 @@ from amble.core.graph import Graph
 from amble.core.schedule import Deadline
 from amble.jobs.pruning import Wanted
 from amble.jobs.serving import Kitchen, Options, name_and_file, open_for_serving
+from amble.measure.accuracy import read_labelled
 from amble.runtimes.onnx import example_inputs
 from tests.runtimes.odd import REFUSED, RUNNING, Odd
 
@@ -189,3 +190,12 @@ def test_a_server_whose_loader_fails_ends_instead_of_waiting(error: Exception, i
     thread.start()
     thread.join(30)
     assert ended
+
+
+def test_examples_for_a_network_without_inputs_are_refused(tmp_path: Path) -> None:
+    path = NAMED["no inputs"].make(tmp_path)
+    np.savez(tmp_path / "data.npz", x=np.zeros((8, 4), np.float32), labels=np.zeros(8, np.int64))
+    with pytest.raises(Refused, match="model takes no inputs, so that no examples can be given"):
+        mapped(NAMED["no inputs"], path, tmp_path)
+    with pytest.raises(Refused, match="model takes no inputs, so that no examples can be given"):
+        read_labelled(tmp_path / "data.npz", amble.load(path))
