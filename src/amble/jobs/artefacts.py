@@ -32,6 +32,7 @@ from amble.levers.widths.results import FORMAT as PRUNING
 from amble.levers.widths.results import SPACE, DesignSpace, Pruning
 from amble.levers.widths.staircase import FORMAT as STAIRCASES
 from amble.levers.widths.staircase import StaircaseTable
+from amble.runtimes.onnx.refusals import door
 from amble.stages.check import tables
 from amble.stages.check.evidence import Evidence
 from amble.stages.check.show import show_html
@@ -65,6 +66,7 @@ _FORMATS: Mapping[str, Format[Any]] = {
 _SHOWN = 20  # rows of predictions on the terminal
 
 
+@door
 def read(path: Path | str) -> Artefact:
     """Read any file that amble wrote."""
     kind = files.kind_of(path)
@@ -75,6 +77,7 @@ def read(path: Path | str) -> Artefact:
     return artefact
 
 
+@door
 def save(artefact: Artefact, path: Path | str) -> None:
     """Write an artefact as a file of its kind."""
     form = next(each for each in _FORMATS.values() if isinstance(artefact, each.type))
@@ -125,6 +128,7 @@ def _shown(artefact: object) -> object:
     return tables.Costs(artefact.operators, arrays, f"Costs of {artefact.graph}, by the model {artefact.model}")
 
 
+@door
 def export_files(
     artefact: Artefact | Evidence,
     *,

@@ -18,6 +18,7 @@ from amble.jobs.costing import OnProgress, again
 from amble.levers.memory import joint
 from amble.levers.memory.partitions import FORMAT as DRAM
 from amble.levers.memory.partitions import DramPlan
+from amble.runtimes.onnx.refusals import door
 from amble.stages.check.arrivals import parse_load
 from amble.stages.check.evidence import Evidence, Pair
 from amble.stages.check.report import assess
@@ -39,6 +40,7 @@ _PLANNERS = {
 }
 
 
+@door
 def plan(
     graph: Graph,
     costs: CostModel,
@@ -67,6 +69,7 @@ def plan(
     return _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
 
 
+@door
 def check(
     schedule: Schedule | Path | str,
     device: str,

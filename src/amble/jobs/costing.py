@@ -23,6 +23,7 @@ from amble.core.schedule import Deadline, Schedule
 from amble.core.table import read_table
 from amble.jobs.artefacts import PROFILE, read
 from amble.runtimes import trtexec
+from amble.runtimes.onnx.refusals import door
 from amble.stages.fit import profiles
 from amble.stages.fit.costs import COSTS, Costs, read_off
 from amble.stages.fit.costs import costs as costs_of
@@ -40,6 +41,7 @@ _RUNS = 600  # of the whole network, for the margin of a percentile
 _MOST_REPEATS = 50  # at one setting, for their sake
 
 
+@door
 def measure(
     graph: Graph,
     device: Device,
@@ -109,6 +111,7 @@ def _typical(costs: Costs) -> list[Deadline]:
     return [Deadline(factor * fastest_s) for factor in _TYPICAL]
 
 
+@door
 def import_layers(path: Path | str, *, core_hz: float, device: str = "nvidia") -> Profile:
     """Read what ``trtexec --exportProfile`` wrote at one core clock [Hz] as a profile; its energy is unknown."""
     return trtexec.load_profile(path, device=device, clocks=Clocks(core_hz=core_hz))
@@ -118,6 +121,7 @@ def import_layers(path: Path | str, *, core_hz: float, device: str = "nvidia") -
 def fit(source: Profile, *, model: str = "amble") -> Costs: ...
 @overload
 def fit(source: Path | str, *, model: str = "amble") -> Costs | FittedTable: ...
+@door
 def fit(source: Profile | Path | str, *, model: str = "amble") -> Costs | FittedTable:
     """Fit a profile (what every operator costs at every point the device allows) or a table measured elsewhere."""
     if isinstance(source, Path | str) and _is_table(source):
@@ -126,6 +130,7 @@ def fit(source: Profile | Path | str, *, model: str = "amble") -> Costs | Fitted
     return costs_of(profile, partial(profiles.surfaces, model=model))
 
 
+@door
 def predict(
     fitted: Costs | FittedTable | Path | str, *, at: Path | str, output: Path | str | None = None
 ) -> Prediction:
@@ -158,6 +163,7 @@ def again(made: Costs | Schedule) -> Graph:
     return opening.load(made.source or made.graph, batch=made.batch, shapes=made.shapes, device=made.device)
 
 
+@door
 def costs_for(
     model: str,
     device: str,

@@ -32,6 +32,7 @@ from amble.levers.memory.retraining import lesson, retrained
 from amble.levers.memory.tolerance import Judged, Rule, Tolerance
 from amble.levers.memory.traffic import moved
 from amble.runtimes.onnx.faulty import FaultyOnnx
+from amble.runtimes.onnx.refusals import door
 from amble.stages.measure.accuracy import Examples
 
 __all__ = [
@@ -69,6 +70,7 @@ class _Judgement:
 _KEPT = Format("tolerance", 1, list[_Judgement])
 
 
+@door
 def dram(
     model: str | Path,
     *,
@@ -108,6 +110,8 @@ def dram(
     keep = None if keep is None else Path(keep)
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = inputs.load(model)
+    if not graph.inputs:
+        raise Refused(f"{graph.name} takes no inputs, so that no examples can be given to it; export it with one")
     found, judged = halves(data, graph.inputs[0].name, examples, lambda: inputs.labelled(str(data), graph))
     network = Faulty.of(FaultyOnnx(Path(graph.source)), found)
     most = allowed.points(network.clean) / 100.0

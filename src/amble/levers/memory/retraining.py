@@ -14,6 +14,7 @@ import numpy as np
 
 from amble import bundled
 from amble.core.errors import Refused
+from amble.runtimes.onnx.reading import plainly
 from amble.stages.measure.accuracy import Examples
 
 __all__ = ["Lesson", "lesson", "retrained"]
@@ -78,7 +79,9 @@ def retrained(
     (name,) = given.learning.inputs
     assert given.learning.labels is not None
     assert given.choosing.labels is not None
-    network, learning = to_torch(model), as_tensors(given.learning.inputs[name], given.learning.labels)
+    with plainly(model) as file:
+        network = to_torch(file)
+    learning = as_tensors(given.learning.inputs[name], given.learning.labels)
     classes_known(network, learning)
     hardened = harden(
         network,

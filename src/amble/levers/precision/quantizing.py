@@ -31,6 +31,8 @@ from amble.levers.precision.choose import Candidate, Tried, measured, tried
 from amble.levers.precision.sensitivity import Sensitivity
 from amble.runtimes.onnx import attribution
 from amble.runtimes.onnx.quantizing import layers
+from amble.runtimes.onnx.reading import plain
+from amble.runtimes.onnx.refusals import door
 from amble.runtimes.onnx.sessions import Sessions
 from amble.stages.check.intervals import quantile, wilson
 from amble.stages.measure import accuracy
@@ -77,6 +79,7 @@ class _Trial:
     points: float
 
 
+@door
 def quantize(
     model: str | Path,
     *,
@@ -108,7 +111,9 @@ def quantize(
     opened = inputs.open(device)
     bench = replace(_bench(opened, device, graph, fit.judged), alike=alike, num_rounds=rounds, on_progress=on_progress)
     with _kept(output), tempfile.TemporaryDirectory(prefix="amble-") as folder:
-        workshop = Workshop(Path(graph.source), Path(folder), _feeds(fit.calibration, graph))
+        workshop = Workshop(
+            plain(Path(graph.source), Path(folder) / "plain"), Path(folder), _feeds(fit.calibration, graph)
+        )
         points = allowed.points(bench.quality(graph).share.ratio.value)
         trial = _Trial(graph, bench, Path(folder), output, points)
         attempts = [tried(each, trial.folder, bench) for each in workshop.candidates()]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from amble.runtimes.onnx.layers import Precision
 from amble.runtimes.onnx.quantizing import calibrate, prepare, static
+from amble.runtimes.onnx.reading import plain
 from amble.stages.measure.accuracy import Examples
 
 __all__ = ["Form"]
@@ -33,7 +34,7 @@ class Form:
             return path
         output = self.folder / f"{path.stem}-{self.precision}.onnx"
         with tempfile.TemporaryDirectory(prefix="amble-") as scratch:
-            prepared = prepare(path, Path(scratch))
+            prepared = prepare(plain(path, Path(scratch) / "plain"), Path(scratch))
             num = min(_MOST_CALIBRATION, len(self.examples))
             feeds = [self.examples.batch(first, self.batch) for first in range(0, num, self.batch)]
             static(prepared, calibrate(prepared, feeds), output, activations="u8")

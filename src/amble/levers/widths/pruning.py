@@ -40,6 +40,7 @@ from amble.levers.widths.staircases import (
     table_of,
 )
 from amble.runtimes.onnx.layers import Precision
+from amble.runtimes.onnx.refusals import door
 
 __all__ = ["FILE", "NETWORK", "NETWORK_INT8", "Narrower", "Wanted", "asked", "known", "prune", "unpaid"]
 
@@ -104,6 +105,7 @@ class _Plan:
     corrected: float = 1.0
 
 
+@door
 def prune(
     model: str | Path,
     wanted: Wanted,

@@ -27,6 +27,7 @@ from amble.levers.widths.results import DesignSpace, Searched
 from amble.levers.widths.staircase import FORMAT, StaircaseTable, shape_of
 from amble.runtimes.onnx.layers import OnnxLayers, Precision
 from amble.runtimes.onnx.overhead import overhead
+from amble.runtimes.onnx.reading import plainly
 from amble.runtimes.probing import DeviceLayers
 from amble.stages.check.intervals import quantile, wilson
 from amble.stages.measure import accuracy
@@ -183,7 +184,8 @@ def opened(
     if images is None:
         raise Refused(f"{graph.name} has {len(learning.inputs)} inputs; only networks with one can be pruned")
     on_progress("ranking channels", 0, 1)
-    narrower = (narrow or _narrowing)(Path(graph.source), images, learning.labels, worth)
+    with plainly(Path(graph.source)) as file:
+        narrower = (narrow or _narrowing)(file, images, learning.labels, worth)
     form = Form(precision, scratch or output, learning, graph.batch)
     runs = graph if precision == "fp32" else inputs.load(form.of(Path(graph.source)), batch=batch, shapes=graph.shapes)
     return Work(graph, runs, target, device, narrower, final, form, output, on_progress, f"{data} {labels} {worth}")

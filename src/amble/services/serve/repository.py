@@ -19,7 +19,7 @@ import msgspec
 from amble.core.errors import AmbleError, Refused
 from amble.services.serve.desk import Desk
 from amble.services.serve.fault import Fault
-from amble.services.serve.model import Config, Found, Loader, Model, parse_config
+from amble.services.serve.model import Config, Found, Loaded, Loader, Model, parse_config
 
 __all__ = ["ReadText", "Repository", "find"]
 
@@ -91,7 +91,7 @@ class Repository:
                 return
             _LOG.info("loading %s", name)
             try:
-                loaded = [await asyncio.to_thread(self.load, each, self.desk.pulse.do) for each in found]
+                loaded = [await asyncio.to_thread(self._loaded, each) for each in found]
             except (AmbleError, ValueError, OSError) as error:
                 self._reasons[name] = str(error)
                 raise Fault(400, f"cannot load {name!r}: {error}") from error
@@ -101,6 +101,13 @@ class Repository:
             for model in made:
                 await asyncio.to_thread(self.desk.open, model)
             self._served[name] = {model.version: model for model in made}
+
+    def _loaded(self, found: Found) -> Loaded:
+        """Load in a thread of its own. StopIteration cannot leave it: no future takes one, and all would wait."""
+        try:
+            return self.load(found, self.desk.pulse.do)
+        except StopIteration as error:
+            raise RuntimeError(f"loading {found.name} stopped half-way") from error
 
     async def stop(self, name: str) -> None:
         """Unload a model; Fault when it is not served."""

@@ -32,8 +32,10 @@ from amble.devices import host, lease, simulated
 from amble.devices.simulated.paced import paced
 from amble.inputs import BUNDLED
 from amble.runtimes import onnx
-from amble.runtimes.onnx.batched import BatchedRunner
+from amble.runtimes.onnx.batched import BatchedRunner, Signature
+from amble.runtimes.onnx.refusals import door, refusing
 from amble.services.serve import front
+from amble.services.serve.datatypes import datatype
 from amble.services.serve.desk import Listener
 from amble.services.serve.front import Doors, OnReady
 from amble.services.serve.model import Found, Loaded
@@ -43,7 +45,7 @@ from amble.stages.control.governor import Governor
 from amble.stages.control.governors import Amble, Budget, Dvfs, Fixed, Pit, Tuning, int8_max, max_clocks
 from amble.stages.plan.ladder import build
 
-__all__ = ["GOVERNORS", "Kitchen", "Options", "open_for_serving", "serve"]
+__all__ = ["GOVERNORS", "Kitchen", "Options", "name_and_file", "open_for_serving", "serve"]
 
 VARIANTS_FILE = "variants.json"
 _LOG = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ class _Timed:
     ratios: tuple[float, ...]
 
 
+@door
 def serve(
     models: Sequence[str],
     *,
@@ -107,7 +110,7 @@ def serve(
         raise Refused(f"{repository} is no folder; make one with MODEL/1/model.onnx in it")
     opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
     kitchen = Kitchen(opened, runner, chosen, wanted, by_size)
-    named = dict(_named(each) for each in models)
+    named = dict(name_and_file(each) for each in models)
     return front.serve(
         opened,
         kitchen.load,
@@ -127,14 +130,18 @@ def _spans() -> Listener:
         raise Refused(f"traces need {error.name}: pip install 'amble[trace]'") from error
 
 
-def _named(model: str) -> tuple[str, Path]:
-    """Read ``NAME=FILE``, or a file that is named after itself."""
-    name, found, path = model.rpartition("=")
+def name_and_file(model: str) -> tuple[str, Path]:
+    """Read ``NAME=FILE``, or a file that is named after itself; both may have ``=`` in them, a name has no slash."""
     if model == BUNDLED:
         return model, bundled.model_path()
-    if not Path(path).is_file():
-        raise Refused(f"there is no model {path}; name an ONNX file, a schedule, or {BUNDLED}")
-    return (name if found else Path(path).stem), Path(path).resolve()
+    if Path(model).exists():
+        return Path(model).stem, Path(model).absolute()
+    starts = [at for at, letter in enumerate(model) if letter == "=" and at and "/" not in model[:at]]
+    for at in starts:
+        if model[at + 1 :] and Path(model[at + 1 :]).exists():
+            return model[:at], Path(model[at + 1 :]).absolute()
+    path = model[starts[0] + 1 :] if starts else model
+    raise Refused(f"there is no model {path}; name an ONNX file, a schedule, or {BUNDLED}")
 
 
 def open_for_serving(uri: str, *, threads: int = 1) -> tuple[Device, BatchedRunner, bool]:
@@ -183,10 +190,14 @@ class Kitchen:
 
     def load(self, found: Found, do: Do) -> Loaded:
         """Open a model, measure it with ``do``, build its ladder and governor. Refused when it cannot be served."""
-        if found.path.suffix == ".json" and files.kind_of(found.path) == "schedule":
-            return self._scheduled(found)
+        with refusing(str(found.path), "served"):
+            if found.path.suffix == ".json" and files.kind_of(found.path) == "schedule":
+                return self._scheduled(found)
+            return self._measured(found, do)
+
+    def _measured(self, found: Found, do: Do) -> Loaded:
         menu = _menu(found.path, self.options)
-        signature = self.runner.open(menu.path)
+        signature = self._opened(menu.path)
         wanted = self.options.max_batch if found.config.max_batch_size is None else found.config.max_batch_size
         batched = signature.batched and wanted > 0
         sizes = [*(size for size in _SIZES if size < wanted), wanted] if batched else [1]
@@ -197,6 +208,21 @@ class Kitchen:
         default_s = None if self.objective is None else self.objective.latency_s
         return Loaded(signature.inputs, signature.outputs, batched, ladder, governor, graph, default_s)
 
+    def _opened(self, path: Path) -> Signature:
+        """Open a network; Refused where clients cannot ask it anything, or its tensors cannot be sent."""
+        signature = self.runner.open(path)
+        if not signature.inputs:
+            raise Refused(f"{path} takes no inputs, so that there is nothing to ask it; export it with one")
+        for port in (*signature.inputs, *signature.outputs):
+            try:
+                datatype(port)
+            except ValueError as error:
+                raise Refused(
+                    f"{path} cannot be served: the protocol has no way to send {port.name!r}, which is {port.dtype}; "
+                    f"export it with plain numbers or texts in its place (scikit-learn: zipmap=False)"
+                ) from error
+        return signature
+
     def _scheduled(self, found: Found) -> Loaded:
         """Serve a schedule as it was planned, one request at a time."""
         schedule = files.load(found.path, SCHEDULE)
@@ -204,7 +230,7 @@ class Kitchen:
         graph = onnx.load(source, batch=schedule.batch, shapes=schedule.shapes)
         if graph.digest != schedule.digest:
             raise Refused(f"{source} is no longer the network that {found.path} was planned for; plan it anew")
-        self.runner.open(source)
+        self._opened(source)
         predicted = schedule.predicted
         rung = Rung(
             graph.precision,
@@ -310,10 +336,10 @@ def _no_inputs(graph: Graph) -> Tensors:
 
 def _made_up(graph: Graph) -> Tensors:
     """Make up inputs for a batch; the graph's ports may be those of a single row."""
-    inputs = onnx.example_inputs(graph, 0)
-    if next(iter(inputs.values())).shape[0] == graph.batch:
-        return inputs
-    return {name: np.repeat(each, graph.batch, axis=0) for name, each in inputs.items()}
+    return {
+        name: np.repeat(each, graph.batch, axis=0) if each.ndim and each.shape[0] != graph.batch else each
+        for name, each in onnx.example_inputs(graph, 0).items()
+    }
 
 
 def _timed(device: Device, graph: Graph, point: OperatingPoint, inputs: Tensors) -> _Timed:

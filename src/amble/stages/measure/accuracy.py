@@ -43,7 +43,7 @@ _HOW_TO_SAVE = (
     "save numbers, one array for each input with all examples of one shape, and labels as integers: "
     "np.savez('examples.npz', image=np.stack(images), labels=np.array(classes))"
 )
-_DTYPES = {"float": "float32", "double": "float64"}
+_DTYPES = {"float": "float32", "double": "float64", "string": "object"}
 
 Array = npt.NDArray[Any]
 Counted = npt.NDArray[np.bool_]
@@ -187,7 +187,9 @@ def read_arrays(path: Path) -> Examples:
     labels = arrays.pop("labels", None)
     sizes = {name: len(values) for name, values in arrays.items() if values.ndim}
     if not sizes or len(sizes) < len(arrays):
-        raise Refused(f"{path} needs an array [example, ...] for each input; it has {', '.join(sorted(arrays))}")
+        raise Refused(
+            f"{path} needs an array [example, ...] for each input; it has {', '.join(sorted(arrays)) or 'none'}"
+        )
     classes = None if labels is None else _classes(labels, path)
     if classes is not None:
         sizes["labels"] = len(classes)
@@ -219,6 +221,8 @@ def read_labelled(path: Path, graph: Graph) -> Examples:
 
 def fitting(examples: Examples, graph: Graph, name: str) -> Examples:
     """Return the arrays that a network takes, in its types; Refused where one is missing or does not fit."""
+    if not graph.inputs:
+        raise Refused(f"{graph.name} takes no inputs, so that no examples can be given to it; export it with one")
     missing = {port.name for port in graph.inputs} - examples.inputs.keys()
     if missing:
         has = ", ".join(sorted(examples.inputs))
