@@ -23,7 +23,7 @@ from amble.jobs.artefacts import SCHEDULE
 from amble.jobs.costing import OnProgress, again
 from amble.measure import platform
 from amble.measure.accuracy import Examples
-from amble.plan import clocks, joint, neurobalancer, punctuality
+from amble.plan import clocks, joint, neurobalancer, promise, punctuality
 
 __all__ = ["check", "plan"]
 
@@ -51,7 +51,8 @@ def plan(
     """Choose a point for every operator: least energy within the deadline, for a request every ``period_s``.
 
     ``dram`` is a mapping of the same network to approximate memory (`amble.dram`): the memory's energy, which is
-    predicted, then counts, and every step says where its tensors live.
+    predicted, then counts, and every step says where its tensors live. Infeasible, with the fastest plan, whenever the
+    deadline or the period is missed, whatever the planner.
     """
     if dram is not None:
         mapping = files.load(dram, DRAM) if isinstance(dram, Path | str) else dram
@@ -62,8 +63,10 @@ def plan(
     wanted = Deadline.parse(deadline) if isinstance(deadline, str) else deadline
     if planner == "trellis":
         schedule = clocks.per_operator(graph, costs, wanted, period_s=period_s, exact=exact)
-        return replace(schedule, frontier=clocks.frontier(graph, costs, wanted, period_s=period_s))
-    return _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
+        schedule = replace(schedule, frontier=clocks.frontier(graph, costs, wanted, period_s=period_s))
+    else:
+        schedule = _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
+    return promise.kept(schedule, graph, costs)
 
 
 def check(
