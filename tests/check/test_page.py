@@ -191,6 +191,13 @@ def test_the_banner_says_how_real_the_device_is(calibration: str, words: str) ->
     assert words in banner(calibration)
 
 
+def test_the_pages_of_this_machine_say_that_its_predictions_are_cpu_time() -> None:
+    ran = [replace(each, device="host", calibration="real") for each in LOGS]
+    plan = replace(schedule(), device="host", calibration="real")
+    for page in (report_page(Evidence(assess(ran, plan), plan, tuple(ran))), show_html(plan)):
+        assert "CPU time of the thread, which other load does not lengthen" in Page(page).text
+
+
 def test_an_uncalibrated_device_is_marked_as_doubtful() -> None:
     doubtful = [replace(each, calibration="uncalibrated") for each in LOGS]
     assert 'class="banner doubtful"' in report_page(Evidence(assess(doubtful, schedule())))

@@ -19,6 +19,7 @@ from amble.check.tables import tables
 from amble.core.log import Log
 from amble.core.quantity import format_energy, format_time
 from amble.core.report import Estimate, Prediction, Report, Saving, Verdict
+from amble.core.timekeeping import caution
 
 __all__ = ["banner", "report_page"]
 
@@ -38,13 +39,15 @@ def report_page(evidence: Evidence) -> str:
     ]
     shown = [section for section in sections if section.tables or section.plots]
     title = f"{report.graph} on {report.device} within {format_time(report.deadline.latency_s)}"
-    return document(title, _lead(report), tuple(_tiles(report)), shown, banner=banner(report.calibration))
+    return document(
+        title, _lead(report), tuple(_tiles(report)), shown, banner=banner(report.calibration, report.device)
+    )
 
 
-def banner(calibration: str) -> str:
-    """Say how real the device is."""
+def banner(calibration: str, device: str = "") -> str:
+    """Say how real the device is, and what its predicted times are, where ``device`` predicted any."""
     if calibration == "real":
-        return "Measured on the real device."
+        return f"Measured on the real device. {_sentences(caution(device))}".rstrip()
     if calibration.startswith("recorded"):
         return f"A replay of real measurements. {calibration}."
     if calibration.startswith("calibrated"):

@@ -17,6 +17,7 @@ from amble.core.ports import FloatArray
 from amble.core.quantity import format_time
 from amble.core.report import Percentile, PolicyReport, Prediction, Report, Saving, Share, Verdict
 from amble.core.schedule import Deadline, Schedule
+from amble.core.timekeeping import caution
 
 __all__ = ["PERCENTILES", "assess", "clocks_of"]
 
@@ -287,4 +288,4 @@ def _notes(runs: dict[str, list[Log]], terms: _Terms) -> tuple[str, ...]:
         notes.append(f"other arrivals than {terms.policy}: {', '.join(unpaired)}; their savings have no interval")
     if len({log.calibration for logs in runs.values() for log in logs}) > 1:
         notes.append("the logs are of differently calibrated devices")
-    return tuple(notes)
+    return (*notes, *(caution(mine[0].device) if terms.schedule else ()))

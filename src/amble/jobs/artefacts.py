@@ -29,6 +29,7 @@ from amble.core.report import Report
 from amble.core.schedule import Schedule
 from amble.core.staircase import FORMAT as STAIRCASES
 from amble.core.staircase import StaircaseTable
+from amble.core.timekeeping import caution
 from amble.core.variants import Variants
 from amble.devices.facts import Description
 from amble.devices.guard import Restored
@@ -122,7 +123,8 @@ def _shown(artefact: object) -> object:
     if not isinstance(artefact, Costs):
         return artefact
     arrays = artefact.arrays()
-    return tables.Costs(artefact.operators, arrays, f"Costs of {artefact.graph}, by the model {artefact.model}")
+    title = f"Costs of {artefact.graph}, by the model {artefact.model}"
+    return tables.Costs(artefact.operators, arrays, title, caution(artefact.device))
 
 
 def export_files(
