@@ -5,9 +5,9 @@ from __future__ import annotations
 __all__ = ["caution", "measure_of"]
 
 _CAUTION = (
-    "times predicted for this machine are CPU time of the thread, which other load does not lengthen; answers are given "
-    "by the clock on the wall, and the margin for that was measured while the machine was as busy as it was then: on a "
-    "busier one they come later, however short the prediction"
+    "times predicted for this machine are CPU time of the thread, which other load does not lengthen; answers are "
+    "given by the clock on the wall, and the margin for that was measured while the machine was as busy as it was "
+    "then: on a busier one they come later, however short the prediction"
 )
 
 

@@ -106,6 +106,9 @@ def dram(
     if retrain and hardened is None:
         raise Refused("a retrained network needs a file to be written to: name one with --hardened")
     keep = None if keep is None else Path(keep)
+    for place in (keep, hardened):
+        if place is not None:
+            files.try_writing(place)
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = jobs.load(model)
     found, judged = halves(data, graph.inputs[0].name, examples, lambda: jobs.labelled(str(data), graph))

@@ -9,6 +9,7 @@ batch normalisation is settled anew at the end. What is read, and how it errs, b
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -31,6 +32,7 @@ from amble.adapt.learning.training import (
     train,
 )
 from amble.adapt.learning.unreliable import Unreliable
+from amble.core import files
 
 __all__ = ["Averaged", "Climb", "Corrupted", "Stage", "curricular", "robust", "settle", "weight_limits"]
 
@@ -235,11 +237,10 @@ class _Run:
     def save(self, path: Path | None) -> None:
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
+        buffer = io.BytesIO()
         stages = [asdict(each) for each in self.stages]
-        torch.save({"rate": self.rate, "ratio": self.ratio, "stages": stages, "kept": self.kept}, partial)
-        partial.replace(path)
+        torch.save({"rate": self.rate, "ratio": self.ratio, "stages": stages, "kept": self.kept}, buffer)
+        files.write_bytes(path, buffer.getvalue())
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
