@@ -213,7 +213,7 @@ def test_without_plotly_a_page_is_refused_with_what_to_install() -> None:
         "try:\n    show_html(schedule())\nexcept Refused as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "plots need plotly: pip install 'amble[plots]'"
+    assert done.stdout.strip() == f"plots need plotly: run make setup in {ROOT}, or there pip install -e '.[plots]'"
 
 
 def test_reading_a_report_needs_no_plotly() -> None:

@@ -164,7 +164,7 @@ def test_a_disk_that_fills_up_leaves_the_variants_of_an_earlier_call_as_they_wer
         }  # a page is left
         for name, content in old.items():
             (tmp_path / "out" / name).write_bytes(content)
-        with pytest.raises(Refused, match="cannot save .*: No space left on device"):
+        with pytest.raises(Refused, match=r"cannot save .*: No space left on device"):
             quantized(tmp_path, max_loss="100pt", alike=0.0)
         assert {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()} == old
     finally:

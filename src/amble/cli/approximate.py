@@ -49,7 +49,7 @@ __all__ = ["dram"]
     default=0,
     show_default=True,
     metavar="EPOCHS",
-    help="First teach the network to bear errors (amble[torch]); needs --hardened.",
+    help="First teach the network to bear errors (extra torch); needs --hardened.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the errors.")
 @click.option("--hardened", type=PLACE, help="Also write the network that checks its feature maps itself (.onnx).")

@@ -11,12 +11,13 @@ Wrong arguments in a Python call are ``ValueError``; our own mistakes are ``asse
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from amble.core.schedule import Schedule
 
-__all__ = ["AmbleError", "Infeasible", "Refused"]
+__all__ = ["AmbleError", "Infeasible", "Refused", "how_to_install"]
 
 
 class AmbleError(Exception):
@@ -38,3 +39,10 @@ class Infeasible(AmbleError):
         super().__init__(message)
         self.fastest_s = fastest_s
         self.fastest = fastest
+
+
+def how_to_install(extra: str) -> str:
+    """Return what to do for a missing extra. It names no package of a registry, where amble is not published."""
+    project = Path(__file__).parents[3]
+    where = str(project) if (project / "pyproject.toml").is_file() else "the folder of amble's sources"
+    return f"run make setup in {where}, or there pip install -e '.[{extra}]'"

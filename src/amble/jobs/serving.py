@@ -27,7 +27,7 @@ from amble.control.server.front import Doors, OnReady
 from amble.control.server.model import Found, Loaded
 from amble.control.server.pulse import Do
 from amble.core import files
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 from amble.core.graph import Graph
 from amble.core.ladder import Ladder, Rung
 from amble.core.point import Clocks, OperatingPoint
@@ -122,7 +122,7 @@ def _spans() -> Listener:
     try:
         return import_module("amble.control.server.tracing").spans()  # type: ignore[no-any-return]
     except ModuleNotFoundError as error:
-        raise Refused(f"traces need {error.name}: pip install 'amble[trace]'") from error
+        raise Refused(f"traces need {error.name}: {how_to_install('trace')}") from error
 
 
 def _named(model: str) -> tuple[str, Path]:

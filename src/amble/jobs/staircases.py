@@ -15,7 +15,7 @@ import numpy.typing as npt
 from amble import bundled, jobs
 from amble.check.intervals import quantile, wilson
 from amble.core import files
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device, FloatArray, Timings
@@ -278,7 +278,7 @@ def _narrowing(
     try:
         from amble.adapt.learning import narrowing
     except ImportError as error:
-        raise Refused(f"pruning needs torch ({error}): pip install 'amble[torch]'") from error
+        raise Refused(f"pruning needs torch ({error}): {how_to_install('torch')}") from error
     return narrowing.opened(path, inputs, labels, worth=worth)
 
 

@@ -1,1 +1,1 @@
-"""What needs gradients: reading an ONNX network into torch, surgery, training, retraining. Needs `amble[torch]`."""
+"""What needs gradients: reading an ONNX network into torch, surgery, training, retraining. Needs the extra `torch`."""

@@ -25,13 +25,13 @@ from amble.control.server.http import Http
 from amble.control.server.model import Loader
 from amble.control.server.process import set_niceness, tuned
 from amble.control.server.repository import Repository
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device
 
 __all__ = ["Addresses", "Doors", "OnReady", "serve"]
 
 _LOG = logging.getLogger(__name__)
-_MISSING = "serving needs {}: pip install 'amble[serve]'"
+_MISSING = f"serving needs {{}}: {how_to_install('serve')}"
 
 
 @dataclass(frozen=True, slots=True)
