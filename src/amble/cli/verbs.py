@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING
 import click
 
 import amble
+from amble.cli.group import Verbs
 from amble.cli.options import (
+    FOLDER,
     PLACE,
     Network,
-    Place,
     Wish,
     device_option,
+    max_loss_option,
     network_options,
     output_option,
     verb,
     wish_options,
 )
 from amble.cli.serving import Serving, serving_options
-from amble.cli.terminal import Terminal
+from amble.cli.terminal import Terminal, kept_in
 from amble.core.quantity import parse_hz
 
 if TYPE_CHECKING:
@@ -35,10 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_UNFINISHED = "{} holds what it held before, and what was found out about single layers, which is used again"
 
 
 @click.group(
-    context_settings={"auto_envvar_prefix": "AMBLE", "help_option_names": ["-h", "--help"], "max_content_width": 110},
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Start with: amble plan fashion-resnet --device sim:jetson-tx2 --deadline 20ms",
 )
 @click.version_option(package_name="amble")
@@ -81,7 +85,8 @@ def measure(
         terminal.would(f"measure {len(graph.operators)} operators of {graph.name} on {opened.name}")
         return
     keep = output.with_name(f"{output.name}.part") if output else None
-    with terminal.progress(f"measuring {graph.name}") as on_progress:
+    left = kept_in(keep)
+    with terminal.progress(f"measuring {graph.name}", kept=lambda: left() + _clocks_of(device)) as on_progress:
         profile = amble.measure(graph, opened, points=points, repeats=repeats, keep=keep, on_progress=on_progress)
     _give(terminal, profile, output)
 
@@ -136,7 +141,8 @@ def plan(
 
     MODEL may also be a profile or a costs file. A network is measured and fitted first, once (kept by content).
     """
-    with terminal.progress(f"measuring {network.model}") as on_progress:
+    left = f"what was measured is kept; the same call goes on from there{_clocks_of(device)}"
+    with terminal.progress(f"measuring {network.model}", kept=lambda: left) as on_progress:
         graph, costs = network.costs(device, wish.deadline, on_progress)
     schedule = amble.plan(
         graph,
@@ -156,7 +162,7 @@ def plan(
 @network_options
 @device_option
 @click.option("--data", metavar="FILE.npz", help="An array for each input, and labels if there are any; or 'bundled'.")
-@click.option("--max-loss", default="1pt", show_default=True, help="Points (1pt) or a share of what there is (0.5%).")
+@max_loss_option("1pt")
 @click.option("--examples", type=click.IntRange(min=1), default=2000, show_default=True, help="Most to judge by.")
 @click.option("--mixed", is_flag=True, help="Also leave single operators in FP32, where that is worth it.")
 @click.option("--alike", type=click.FloatRange(0, 1), default=0.99, show_default=True, help="Least cosine to agree.")
@@ -164,7 +170,7 @@ def plan(
 @click.option(
     "--output",
     "-o",
-    type=Place(file_okay=False, path_type=Path),
+    type=FOLDER,
     required=True,
     help="Folder for the variants that are kept, and variants.json about all of them.",
 )
@@ -190,7 +196,7 @@ def quantize(
     if terminal.dry_run:
         terminal.would(f"try the variants of {network.model} on {device} and keep the good ones in {output}")
         return
-    with terminal.progress(f"quantizing {network.model}") as on_progress:
+    with terminal.progress(f"quantizing {network.model}", kept=lambda: _UNFINISHED.format(output)) as on_progress:
         found = amble.quantize(
             network.model,
             data=data,
@@ -203,7 +209,7 @@ def quantize(
             mixed=mixed,
             alike=alike,
             rounds=rounds,
-            on_progress=lambda what, done, total: on_progress(done, total),
+            on_progress=lambda what, done, total: on_progress(done, total, what),
         )
     terminal.note(f"wrote {output}")
     terminal.result(found, lambda: amble.show(found))
@@ -236,7 +242,7 @@ def check(
     if terminal.dry_run:
         terminal.would(f"run {schedule} and its baselines on {device} under {arrivals or 'periodic requests'}")
         return
-    with terminal.progress("serving") as on_progress:
+    with terminal.progress("serving", kept=lambda: f"nothing of it is kept{_clocks_of(device)}") as on_progress:
         found = amble.check(schedule, device, arrivals=arrivals, data=data, on_progress=on_progress)
     amble.export_files(found, html=html, trace=trace)
     if output is not None:
@@ -288,3 +294,8 @@ def _give(terminal: Terminal, artefact: Artefact, output: Path | None) -> None:
         amble.save(artefact, output)
         terminal.note(f"wrote {output}")
     terminal.result(artefact, lambda: amble.show(artefact))
+
+
+def _clocks_of(device: str) -> str:
+    """Say that clocks were put back, where a device has real ones."""
+    return "" if device.startswith(("sim:", "recorded:")) else "; clocks are as they were found"

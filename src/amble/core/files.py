@@ -161,7 +161,7 @@ def _is_special(path: Path) -> bool:
     return path.exists() and not path.is_dir() and (opened or not path.is_file())
 
 
-def _unsaved(path: Path, error: OSError) -> Refused:
+def _unsaved(path: Path | str, error: OSError) -> Refused:
     return Refused(f"cannot save {path}: {error.strerror or error}{_ELSEWHERE}")
 
 

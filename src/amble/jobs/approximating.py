@@ -173,10 +173,10 @@ class _Kept(dict[tuple[tuple[str, float], ...], Judged]):
 
     def __setitem__(self, key: tuple[tuple[str, float], ...], value: Judged) -> None:
         super().__setitem__(key, value)
-        self._told(len(self))
         if self._path is not None:
             judgements = [_Judgement(dict(rates), judged, self._of) for rates, judged in self.items()]
             files.save(judgements, self._path, _KEPT)
+        self._told(len(self))
 
 
 def _named(network: Faulty, rule: Rule, seed: int) -> str:
