@@ -17,7 +17,7 @@ __all__ = ["Verbs"]
 class Verbs(click.Group):
     """A group whose usage errors are JSON documents on stdout where ``--json`` stands in the call."""
 
-    def main(  # type: ignore[override]  # click tells more about its return
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,

@@ -28,6 +28,7 @@ __all__ = [
     "Network",
     "Wish",
     "device_option",
+    "device_to_run_on",
     "max_loss_option",
     "network_options",
     "output_option",
@@ -54,7 +55,7 @@ class Place(click.Path):
         return path
 
 
-class Loss(click.ParamType):
+class Loss(click.ParamType):  # type: ignore[type-arg]
     """An accuracy that may be lost: points, or a share of what there is."""
 
     name = "LOSS"
@@ -196,14 +197,13 @@ def shapes_of(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-device_option = click.option(
-    "--device",
-    "-d",
-    envvar="AMBLE_DEVICE",
-    required=True,
-    metavar="URI",
-    help="sim:jetson-tx2, recorded:TABLE, host, … (amble devices lists them).",
-)
+_DEVICE: dict[str, Any] = {
+    "envvar": "AMBLE_DEVICE",
+    "metavar": "URI",
+    "help": "sim:jetson-tx2, recorded:TABLE, host, … (amble devices lists them).",
+}
+device_option = click.option("--device", "-d", required=True, **_DEVICE)
+device_to_run_on = click.option("--device", "-d", **_DEVICE)
 
 
 def max_loss_option(default: str) -> Callable[[Function], Function]:

@@ -81,9 +81,10 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
         options["drain_s"] = parse_time_s(options.pop("drain"))
         function(terminal, models=models, serving=Serving(ports=ports, menu=menu, **options))
 
+    decorated: Callable[..., None] = run
     for option in _OPTIONS:
-        run = option(run)
-    return run
+        decorated = option(decorated)
+    return decorated
 
 
 _OPTIONS = (

@@ -21,6 +21,7 @@ from amble.cli.options import (
     Network,
     Wish,
     device_option,
+    device_to_run_on,
     max_loss_option,
     network_options,
     output_option,
@@ -216,9 +217,10 @@ def quantize(
 
 
 @verb(main)
-@click.argument("schedule", type=_FILE)
-@device_option
+@click.argument("schedule", metavar="SCHEDULE|URL")
+@device_to_run_on
 @click.option("--load", "arrivals", metavar="LOAD", help="Such as poisson:20/s:60s (default: 1000 periodic requests).")
+@click.option("--deadline", "--slo", "deadline", metavar="TIME[@pNN]", help="What a server is held to, as in 50ms@p99.")
 @click.option("--data", metavar="FILE.npz", help="Labelled inputs to answer, or 'bundled'; accuracy is then measured.")
 @output_option
 @click.option("--html", type=PLACE, help="Also write a page with plots.")
@@ -226,24 +228,29 @@ def quantize(
 def check(
     terminal: Terminal,
     *,
-    schedule: Path,
-    device: str,
+    schedule: str,
+    device: str | None,
     arrivals: str | None,
+    deadline: str | None,
     data: str | None,
     output: Path | None,
     html: Path | None,
     trace: Path | None,
 ) -> None:
-    """Run SCHEDULE and its baselines under a load and judge them: PASS (exit code 0) or FAIL (1).
+    """Run SCHEDULE and its baselines on a device, or ask the server at URL, and judge: PASS (exit code 0) or FAIL (1).
 
     The baselines are the maximum clocks, the best single setting and, on simulated devices, the operating system's
-    governor. Too few requests for a verdict is INCONCLUSIVE, which is not a PASS.
+    governor. Too few requests for a verdict is INCONCLUSIVE, which is not a PASS. A URL names a server of the Open
+    Inference Protocol, amble's or another one, and its model: http://127.0.0.1:8000/v2/models/NAME, the name left out
+    where it serves one. It needs --load and --deadline; a request that it refuses counts as late.
     """
+    device = _device_of(schedule, device, arrivals, deadline)
     if terminal.dry_run:
-        terminal.would(f"run {schedule} and its baselines on {device} under {arrivals or 'periodic requests'}")
+        what = f"run {schedule} and its baselines on {device}" if device else f"send requests to {schedule}"
+        terminal.would(f"{what} under {arrivals or 'periodic requests'}")
         return
-    with terminal.progress("serving", kept=lambda: f"nothing of it is kept{_clocks_of(device)}") as on_progress:
-        found = amble.check(schedule, device, arrivals=arrivals, data=data, on_progress=on_progress)
+    with terminal.progress("serving", kept=lambda: f"nothing of it is kept{_clocks_of(device or '')}") as on_progress:
+        found = amble.check(schedule, device, deadline=deadline, arrivals=arrivals, data=data, on_progress=on_progress)
     amble.export_files(found, html=html, trace=trace)
     if output is not None:
         amble.save(found.report, output)
@@ -296,6 +303,19 @@ def _give(terminal: Terminal, artefact: Artefact, output: Path | None) -> None:
     terminal.result(artefact, lambda: amble.show(artefact))
 
 
+def _device_of(schedule: str, device: str | None, arrivals: str | None, deadline: str | None) -> str | None:
+    """Return the device to check on; None for a server, whose device is its own affair. UsageError for a mixture."""
+    if schedule.startswith(("http://", "https://")):
+        if missing := [name for name, value in (("--load", arrivals), ("--deadline", deadline)) if not value]:
+            raise click.UsageError(f"to check a server give {' and '.join(missing)}")
+        return None
+    if deadline:
+        raise click.UsageError("a schedule is held to the deadline it was planned for; leave --deadline out")
+    if not device:
+        raise click.UsageError("Missing option '--device' / '-d': a schedule is run on a device")
+    return device
+
+
 def _clocks_of(device: str) -> str:
     """Say that clocks were put back, where a device has real ones."""
-    return "" if device.startswith(("sim:", "recorded:")) else "; clocks are as they were found"
+    return "" if not device or device.startswith(("sim:", "recorded:")) else "; clocks are as they were found"

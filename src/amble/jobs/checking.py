@@ -18,7 +18,7 @@ from amble.core.partitions import DramPlan
 from amble.core.ports import CostModel, Device
 from amble.core.schedule import Deadline, Schedule, Step
 from amble.devices import chip
-from amble.jobs import opening
+from amble.jobs import opening, remote
 from amble.jobs.artefacts import SCHEDULE
 from amble.jobs.costing import OnProgress, again
 from amble.measure import platform
@@ -71,8 +71,9 @@ def plan(
 
 def check(
     schedule: Schedule | Path | str,
-    device: str,
+    device: str | None = None,
     *,
+    deadline: Deadline | str | None = None,
     arrivals: str | None = None,
     data: Examples | str | None = None,
     traced: int = 20,
@@ -81,8 +82,18 @@ def check(
     """Run a schedule and its baselines under the same load, each on a freshly opened device, and judge them.
 
     ``arrivals`` is a load such as ``poisson:20/s:60s``, unless given 1000 requests one period apart; ``data`` are
-    labelled inputs (an ``.npz`` file, or ``bundled``).
+    labelled inputs (an ``.npz`` file, or ``bundled``). A URL in the schedule's place is a server that is sent the load
+    and held to a ``deadline``, which a schedule brings itself (`remote.check_server`).
     """
+    if isinstance(schedule, str) and remote.is_url(schedule):
+        if device is not None or deadline is None or arrivals is None:
+            raise ValueError("a server is checked under a load and against a deadline, and opens no device here")
+        held = Deadline.parse(deadline) if isinstance(deadline, str) else deadline
+        return remote.check_server(
+            schedule, deadline=held, arrivals=arrivals, data=_named(data), on_progress=on_progress
+        )
+    if device is None or deadline is not None:
+        raise ValueError("a schedule is checked on a device, against the deadline that it was made for")
     wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path | str) else schedule
     graph = again(wanted)
     if graph.digest != wanted.digest:
@@ -99,6 +110,12 @@ def check(
     kinds = tuple(operator.kind for operator in graph.operators)
     pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=wanted.source))
     return Evidence(report, wanted, tuple(logs), pairs, kinds)
+
+
+def _named(data: Examples | str | None) -> str | None:
+    if isinstance(data, Examples):
+        raise ValueError("a server is sent the examples of a file: name it")
+    return data
 
 
 def _pairs(schedule: Schedule, graph: Graph, device: Device) -> tuple[Pair, ...]:

@@ -115,8 +115,8 @@ def quantize(
         if mixed:
             attempts += _mixed(trial, workshop, attempts, fit.judged)
         made = _verdicts(trial, attempts)
-        found = _described(made, graph, opened, allowed, fit, bench)
-        variants = _with_final(found, fit, bench, trial.folder)
+        described = _described(made, graph, opened, allowed, fit, bench)
+        variants = _with_final(described, fit, bench, trial.folder)
         _keep(variants, trial)
     return variants
 
