@@ -10,7 +10,7 @@ import click
 
 import amble
 from amble.cli.options import FOLDER, PLACE, device_option, max_loss_option, verb
-from amble.cli.terminal import Terminal
+from amble.cli.terminal import Terminal, kept_below
 from amble.cli.verbs import main
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ def prune(
     if terminal.dry_run:
         _rehearsed(terminal, model, wanted, asked)
         return
-    left = f"stairs that were measured and epochs that were trained are in {output}; the same call goes on from there"
-    with terminal.progress(f"pruning {model}", kept=lambda: left) as on_progress:
+    left = kept_below(output, "the stairs that were measured and the epochs that were trained")
+    with terminal.progress(f"pruning {model}", kept=left) as on_progress:
         made = amble.prune(
             model,
             wanted,

@@ -19,7 +19,7 @@ from amble.cli.progress import OnProgress, told
 if TYPE_CHECKING:
     from amble.check.tables import Table
 
-__all__ = ["Terminal", "kept_in", "reporting"]
+__all__ = ["Terminal", "kept_below", "kept_in", "reporting"]
 
 _WIDTH = 160  # of output that goes to a file or a pipe
 _INTERRUPTED = 130
@@ -77,6 +77,17 @@ def kept_in(part: Path | None) -> Callable[[], str]:
         return (
             f"what was found is in {part}; the same call goes on from there" if part.exists() else "nothing is kept yet"
         )
+
+    return kept
+
+
+def kept_below(folder: Path, what: str) -> Callable[[], str]:
+    """Return what says that a folder holds something for the next call, if it does."""
+
+    def kept() -> str:
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return "nothing is kept yet"
+        return f"{folder} holds {what}; the same call goes on from there"
 
     return kept
 

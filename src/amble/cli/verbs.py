@@ -29,7 +29,7 @@ from amble.cli.options import (
     wish_options,
 )
 from amble.cli.serving import Serving, serving_options
-from amble.cli.terminal import Terminal, kept_in
+from amble.cli.terminal import Terminal, kept_below, kept_in
 from amble.core.quantity import parse_hz
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_UNFINISHED = "{} holds what it held before, and what was found out about single layers, which is used again"
+_UNFINISHED = "what it held before, and with --mixed what single layers were found to lose"
 
 
 @click.group(
@@ -197,7 +197,7 @@ def quantize(
     if terminal.dry_run:
         terminal.would(f"try the variants of {network.model} on {device} and keep the good ones in {output}")
         return
-    with terminal.progress(f"quantizing {network.model}", kept=lambda: _UNFINISHED.format(output)) as on_progress:
+    with terminal.progress(f"quantizing {network.model}", kept=kept_below(output, _UNFINISHED)) as on_progress:
         found = amble.quantize(
             network.model,
             data=data,
