@@ -153,6 +153,7 @@ def test_a_deadline_that_cannot_be_kept_exits_with_1_and_says_what_could(folder:
     document = json.loads(found.stdout)
     assert "fastest schedule takes" in document["error"]
     assert document["fastest_s"] > 1e-6
+    assert document["fastest"]["steps"]
 
 
 BAD = [

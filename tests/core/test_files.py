@@ -153,15 +153,15 @@ def test_a_set_whose_writing_is_stopped_stays_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_set_that_fails_half_way_leaves_no_index_beside_files_that_are_not_its_own(tmp_path: Path) -> None:
-    old = {"a.onnx": b"a", "b.onnx": b"b", "index.json": b"a b"}
+    old = {"m.onnx": b"a", "n.onnx": b"b", "index.json": b"m n"}
     for name, each in old.items():
         (tmp_path / name).write_bytes(each)
-    (tmp_path / "c.onnx" / "inside").mkdir(parents=True)  # what cannot be replaced by a file
+    (tmp_path / "p.onnx" / "inside").mkdir(parents=True)  # what cannot be replaced by a file
     with pytest.raises(Refused, match="cannot save"):
-        renew(tmp_path, old, dict.fromkeys(("a.onnx", "c.onnx", "index.json"), b"new"))
+        renew(tmp_path, old, dict.fromkeys(("m.onnx", "p.onnx", "index.json"), b"new"))
     left = {each.name for each in tmp_path.iterdir()}
-    assert left == {"a.onnx", "c.onnx"}
-    assert (tmp_path / "a.onnx").read_bytes() == b"new"
+    assert left == {"m.onnx", "p.onnx"}
+    assert (tmp_path / "m.onnx").read_bytes() == b"new"
 
 
 def test_a_new_set_takes_the_place_of_the_old_one(tmp_path: Path) -> None:

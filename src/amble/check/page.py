@@ -134,7 +134,7 @@ def _plan_plots(evidence: Evidence) -> Iterator[Plot]:
     if schedule is None:
         return
     if schedule.predicted.energy_j is not None:
-        line = "Each point of the line is the best plan for another deadline; no plan can lie below the dotted bound. "
+        line = "Each step of the line is the best plan for another deadline; no plan can lie below the dotted bound. "
         crosses = f"The crosses were measured under {evidence.report.load}"
         planned = f"the plan is for a request every {format_time(schedule.period_s)}, idling included"
         caption = f"{line if schedule.frontier else ''}{crosses}; {planned}."
