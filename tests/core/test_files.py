@@ -136,6 +136,17 @@ def test_a_full_disk_leaves_an_older_set_as_it_was(disk: Path) -> None:
     assert content(disk) == old
 
 
+def test_files_in_several_folders_are_replaced_together_or_not_at_all(disk: Path, tmp_path: Path) -> None:
+    old = {tmp_path / "plan.json": b"old", disk / "plan.sh": b"old"}
+    files.write_together(old)
+    with pytest.raises(Refused, match=r"cannot save .*plan\.sh: No space left on device"):
+        files.write_together({tmp_path / "plan.json": b"new", disk / "plan.sh": b"new" * 30_000})
+    assert {path: path.read_bytes() for path in old} == old
+    assert {each.name for each in (*disk.iterdir(), *tmp_path.iterdir())} == {"plan.json", "plan.sh", "disk"}
+    files.write_together({tmp_path / "plan.json": b"new", disk / "plan.sh": b"new"})
+    assert {path.read_bytes() for path in old} == {b"new"}
+
+
 def test_a_full_disk_is_found_before_anything_is_done_for_it(disk: Path) -> None:
     files.try_writing(disk / "out.json")
     (disk / "full").write_bytes(b"0" * (16 * 4096))

@@ -155,8 +155,9 @@ def plan(
         dram=dram,
     )
     if not terminal.dry_run:
-        amble.export_files(schedule, script=script, csv=csv)
-    _give(terminal, schedule, output)
+        amble.export_files(schedule, output=output, script=script, csv=csv)
+        _wrote(terminal, output)
+    terminal.result(schedule, lambda: amble.show(schedule))
 
 
 @verb(main)
@@ -251,9 +252,7 @@ def check(
         return
     with terminal.progress("serving", kept=lambda: f"nothing of it is kept{_clocks_of(device or '')}") as on_progress:
         found = amble.check(schedule, device, deadline=deadline, arrivals=arrivals, data=data, on_progress=on_progress)
-    amble.export_files(found, html=html, trace=trace)
-    if output is not None:
-        amble.save(found.report, output)
+    amble.export_files(found, output=output, html=html, trace=trace)
     terminal.result(found.report, lambda: amble.show(found.report)[:2])
     sys.exit(0 if found.report.verdict == "PASS" else 1)
 
@@ -299,8 +298,13 @@ def _give(terminal: Terminal, artefact: Artefact, output: Path | None) -> None:
     """Show an artefact, and save it where it was asked for."""
     if output is not None and not terminal.dry_run:
         amble.save(artefact, output)
-        terminal.note(f"wrote {output}")
+        _wrote(terminal, output)
     terminal.result(artefact, lambda: amble.show(artefact))
+
+
+def _wrote(terminal: Terminal, output: Path | None) -> None:
+    if output is not None:
+        terminal.note(f"wrote {output}")
 
 
 def _device_of(schedule: str, device: str | None, arrivals: str | None, deadline: str | None) -> str | None:

@@ -8,11 +8,12 @@ one. Files that belong together are written to a folder of their own first (`ren
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +25,19 @@ import numpy as np
 
 from amble.core.errors import Refused
 
-__all__ = ["Format", "kind_of", "load", "plain", "renewed", "save", "try_writing", "write_bytes", "write_text"]
+__all__ = [
+    "Format",
+    "kind_of",
+    "load",
+    "plain",
+    "renewed",
+    "save",
+    "try_writing",
+    "write_bytes",
+    "write_text",
+    "write_together",
+    "written",
+]
 
 T = TypeVar("T")
 _A_FILE, _A_FOLDER = "a file, not a folder", "a folder, not a file"
@@ -43,13 +56,18 @@ class Format(Generic[T]):
 
 def save(artefact: T, path: Path | str, form: Format[T]) -> None:
     """Write an artefact; an existing file stays as it was until the new one is complete."""
+    write_text(path, written(artefact, form))
+
+
+def written(artefact: T, form: Format[T]) -> str:
+    """Return what stands in the file of an artefact."""
     document = {
         "kind": form.kind,
         "format": form.version,
         "provenance": _provenance(),
         form.kind: artefact,
     }
-    write_text(path, msgspec.json.format(msgspec.json.encode(document, enc_hook=plain), indent=1).decode() + "\n")
+    return msgspec.json.format(msgspec.json.encode(document, enc_hook=plain), indent=1).decode() + "\n"
 
 
 def load(path: Path | str, form: Format[T]) -> T:
@@ -80,24 +98,37 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_bytes(path: Path | str, content: bytes) -> None:
     """Replace a file by these bytes atomically; Refused when the disk or its rights do not allow it."""
-    name = ""
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path | str, bytes]) -> None:
+    """Replace files, in whatever folders: none of them unless there is room for all. Refused where there is not."""
+    staged: dict[str, Path] = {}
+    path: Path | str = ""
     try:
-        if _is_special(Path(path)):
-            Path(path).write_bytes(content)
-            return
-        path = Path(os.path.realpath(path))  # a link stays one
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        for path, content in contents.items():
+            if _is_special(Path(path)):
+                Path(path).write_bytes(content)
+                continue
+            target = Path(os.path.realpath(path))  # a link stays one
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            staged[name] = target
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+        for name, path in staged.items():
+            os.replace(name, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
         raise _unsaved(path, error) from error
+    finally:
+        for name in staged:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
 
 
 @contextlib.contextmanager
