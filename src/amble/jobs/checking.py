@@ -86,12 +86,7 @@ def check(
     and held to a ``deadline``, which a schedule brings itself (`remote.check_server`).
     """
     if isinstance(schedule, str) and remote.is_url(schedule):
-        if device is not None or deadline is None or arrivals is None:
-            raise ValueError("a server is checked under a load and against a deadline, and opens no device here")
-        held = Deadline.parse(deadline) if isinstance(deadline, str) else deadline
-        return remote.check_server(
-            schedule, deadline=held, arrivals=arrivals, data=_named(data), on_progress=on_progress
-        )
+        return remote.check_server(schedule, deadline=deadline, arrivals=arrivals, data=data, on_progress=on_progress)
     if device is None or deadline is not None:
         raise ValueError("a schedule is checked on a device, against the deadline that it was made for")
     wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path | str) else schedule
@@ -110,12 +105,6 @@ def check(
     kinds = tuple(operator.kind for operator in graph.operators)
     pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=wanted.source))
     return Evidence(report, wanted, tuple(logs), pairs, kinds)
-
-
-def _named(data: Examples | str | None) -> str | None:
-    if isinstance(data, Examples):
-        raise ValueError("a server is sent the examples of a file: name it")
-    return data
 
 
 def _pairs(schedule: Schedule, graph: Graph, device: Device) -> tuple[Pair, ...]:

@@ -41,9 +41,9 @@ def is_url(text: object) -> bool:
 def check_server(
     url: str,
     *,
-    deadline: Deadline,
-    arrivals: str,
-    data: str | None = None,
+    deadline: Deadline | str | None,
+    arrivals: str | None,
+    data: Examples | str | None = None,
     on_progress: OnProgress = lambda done, total: None,
 ) -> Evidence:
     """Send a load to any server of the Open Inference Protocol, and judge its answers as they came in here.
@@ -52,28 +52,33 @@ def check_server(
     input, and ``labels`` if there are any; or ``bundled``. A request that is refused, or fails, is late. Joules are
     those that the server reports, where it does.
     """
-    load = parse_load(arrivals)
-    remote = Remote.at(url, timeout_s=max(_PATIENCE_S, _MISSED * deadline.latency_s))
+    if deadline is None or arrivals is None:
+        raise ValueError(f"to check {url} give the arrivals of a load, and a deadline for its answers")
+    load, limit = parse_load(arrivals), Deadline.parse(deadline) if isinstance(deadline, str) else deadline
+    remote = Remote.at(url, timeout_s=max(_PATIENCE_S, _MISSED * limit.latency_s))
     inputs = remote.inputs()
-    examples = _made_up(inputs, url) if data is None else _fitting(_read(data), inputs, data)
+    examples = _made_up(inputs, url) if data is None else _fitting(*_read(data), inputs)
     binary = remote.is_binary()
 
-    def body(index: int, timeout_s: float = deadline.latency_s) -> client.Body:
+    def body(index: int, timeout_s: float = limit.latency_s) -> client.Body:
         tensors = {name: each[0] for name, each in examples.request(index).items()}
         return client.body_of(tensors, inputs, binary=binary, timeout_s=timeout_s)
 
     _try(remote, body(0, remote.timeout_s))
     sent = client.under_load(remote, body, load.times_s(_SEED), on_progress)
-    log = _log(remote, load, sent, deadline, examples)
-    report = assess([log], deadline)
-    return Evidence(replace(report, notes=(*report.notes, *_notes(sent, deadline))), logs=(log,))
+    log = _log(remote, load, sent, limit, examples)
+    report = assess([log], limit)
+    return Evidence(replace(report, notes=(*report.notes, *_notes(sent, limit))), logs=(log,))
 
 
-def _read(data: str) -> Examples:
+def _read(data: Examples | str) -> tuple[Examples, str]:
+    """Return examples with a name for them."""
+    if isinstance(data, Examples):
+        return data, "the data"
     if data != "bundled":
-        return read_arrays(Path(data))
+        return read_arrays(Path(data)), data
     images, labels = bundled.fashion_mnist("test")
-    return Examples({"image": bundled.model_input(images)}, labels.astype(np.int64))
+    return Examples({"image": bundled.model_input(images)}, labels.astype(np.int64)), data
 
 
 def _made_up(inputs: tuple[Input, ...], url: str) -> Examples:
@@ -96,7 +101,7 @@ def _one(each: Input) -> tuple[int, ...]:
     return tuple(1 if size == -1 else size for size in each.shape)
 
 
-def _fitting(found: Examples, inputs: tuple[Input, ...], name: str) -> Examples:
+def _fitting(found: Examples, name: str, inputs: tuple[Input, ...]) -> Examples:
     """Return examples in the shapes that the server takes; Refused with all that does not fit."""
     arrays, wrong = {}, []
     for each in inputs:
