@@ -263,7 +263,7 @@ def test_layers_timed_by_tensorrt_are_fitted(tmp_path: Path) -> None:
 def test_an_interruption_says_what_is_kept_and_nothing_of_clocks_that_were_never_set(
     output: tuple[str, ...], tmp_path: Path
 ) -> None:
-    words = [str(AMBLE), "dram", "fashion-resnet", "--data", "bundled", "--examples", "100", *output]
+    words = [str(AMBLE), "dram", "fashion-resnet", "--data", "bundled", "--examples", "50", *output]
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         first = process.stderr.readline()
