@@ -50,13 +50,13 @@ def examples(graph: Graph, path: Path) -> Path:
 
 def measured(each: Odd, path: Path, folder: Path) -> None:
     graph = amble.load(path, shapes=each.shapes)
-    assert len(amble.stages.measure(graph, amble.open("host"), points=1, repeats=3).totals) == 1
+    assert len(amble.measure(graph, amble.open("host"), points=1, repeats=3).totals) == 1
 
 
 def planned(each: Odd, path: Path, folder: Path) -> None:
     graph = amble.load(path, shapes=each.shapes)
-    costs = amble.stages.fit(amble.stages.measure(graph, amble.open("sim:jetson-tx2"), points=4, repeats=3))
-    assert len(amble.stages.plan(graph, costs, deadline=_DEADLINE).steps) == len(graph.operators)
+    costs = amble.fit(amble.measure(graph, amble.open("sim:jetson-tx2"), points=4, repeats=3))
+    assert len(amble.plan(graph, costs, deadline=_DEADLINE).steps) == len(graph.operators)
 
 
 def quantized(each: Odd, path: Path, folder: Path) -> None:

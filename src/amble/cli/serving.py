@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import amble
-from amble.cli.options import shape_of
+from amble.cli.options import max_loss_option, shapes_of
 from amble.cli.terminal import Terminal
 from amble.core.quantity import parse_time_s
+from amble.core.variants import Allowance
 
 if TYPE_CHECKING:
     from amble.services.serve.front import Addresses
@@ -75,14 +76,15 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
     def run(terminal: Terminal, *, models: tuple[str, ...], **options: Any) -> None:
         ports = tuple(options.pop(f"{door}_port") for door in ("http", "grpc", "metrics"))
         menu = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
-        menu["max_loss"] = options.pop("max_loss") / 100.0
-        menu["shapes"] = dict(map(shape_of, options.pop("shape")))
+        menu["max_loss"] = Allowance.parse(options.pop("max_loss"))
+        menu["shapes"] = shapes_of(options.pop("shape"))
         options["drain_s"] = parse_time_s(options.pop("drain"))
         function(terminal, models=models, serving=Serving(ports=ports, menu=menu, **options))
 
+    decorated: Callable[..., None] = run
     for option in _OPTIONS:
-        run = option(run)
-    return run
+        decorated = option(decorated)
+    return decorated
 
 
 _OPTIONS = (
@@ -95,9 +97,11 @@ _OPTIONS = (
     click.option("--metrics-port", type=_PORT, default=8002, show_default=True, help="-1 leaves it out."),
     click.option("--governor", type=click.Choice(_GOVERNORS), default="amble", show_default=True, help="Who decides."),
     click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True, help="Largest batch."),
-    click.option("--max-loss", type=click.FloatRange(0, 100), default=0.5, help="Percent of accuracy, on the mean."),
+    max_loss_option("0.5%"),
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the runtime."),
-    click.option("--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes."),
+    click.option(
+        "--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes; as often as needed."
+    ),
     click.option("--drain", default="30s", show_default=True, metavar="TIME", help="Time to answer what was accepted."),
     click.option("--trace", is_flag=True, help="Send spans by OTLP (OTEL_* variables say where to)."),
     click.option("--log", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."),

@@ -41,6 +41,14 @@ class Allowance:
         """Return what may be lost in points, where the reference's accuracy is this share."""
         return self.amount * reference if self.relative else self.amount
 
+    def share(self, reference: float) -> float:
+        """Return what may be lost as a share of the reference's accuracy, which is itself a share of all answers.
+
+        >>> Allowance.parse("1pt").share(0.5), Allowance.parse("1%").share(0.5)
+        (0.02, 0.01)
+        """
+        return self.points(reference) / 100.0 / reference
+
     def __str__(self) -> str:
         """Write it as it is read."""
         return f"{self.amount:g}{'%' if self.relative else 'pt'}"

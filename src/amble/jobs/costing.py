@@ -60,6 +60,8 @@ def measure(
     interrupted call goes on from there.
     """
     keep = Path(keep) if keep else None
+    if keep:
+        files.try_writing(keep)
     so_far = files.load(keep, PROFILE) if keep and keep.exists() else operators.begin(graph, device)
     enough = min(points or design.enough(so_far.points), len(so_far.points))
     most = min(points or 2 * enough, len(so_far.points))
@@ -196,10 +198,10 @@ def _cache() -> Path:
     base = os.environ.get("AMBLE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "amble"
     try:
+        files.try_writing(folder, folder=True)
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = error.strerror or error
+    except (OSError, Refused) as error:
         raise Refused(
-            f"cannot keep costs in {folder}: {why}; let AMBLE_CACHE name a folder that can be written"
+            f"cannot keep costs in {folder}: {error}; let AMBLE_CACHE name a folder that can be written"
         ) from error
     return folder

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amble.core.graph import Port
-from amble.services.serve.fault import Fault
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve.protocol import Answer, decode, encode, matched, policy
 
 X = Port("x", (-1, 2), "float")

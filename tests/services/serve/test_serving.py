@@ -137,15 +137,17 @@ def test_variants_that_were_kept_are_rungs_with_their_accuracy(tmp_path: Path) -
         assert found.graph("int8", 2).source.endswith("int8.onnx")
 
 
-@pytest.mark.parametrize(("max_loss", "precision"), [(0.05, "int8"), (0.0, "fp32")])
+@pytest.mark.parametrize(
+    ("max_loss", "precision"), [("5%", "int8"), ("0.95pt", "int8"), ("0.95%", "fp32"), ("0%", "fp32")]
+)
 def test_on_this_machine_the_quicker_variant_answers_where_its_accuracy_is_enough(
-    tmp_path: Path, max_loss: float, precision: str
+    tmp_path: Path, max_loss: str, precision: str
 ) -> None:
     slow = slow_network(tmp_path / "model.onnx", layers=1000)
     slow_network(tmp_path / "int8.onnx", layers=50)
     path = described(tmp_path, amble.load(slow).digest, {"x": (1, WIDTH)})
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, WIDTH], "data": [0.5] * WIDTH}
-    with serving(f"slow={path}", menu=Options(max_batch=1, max_loss=max_loss)) as at:
+    with serving(f"slow={path}", menu=Options(max_batch=1, max_loss=Allowance.parse(max_loss))) as at:
         body = json.dumps({"inputs": [tensor]}).encode()
         with urllib.request.urlopen(f"{at.http}/v2/models/slow/infer", body, timeout=30) as answer:  # noqa: S310
             assert json.load(answer)["parameters"]["precision"] == precision

@@ -108,6 +108,9 @@ def dram(
     if retrain and hardened is None:
         raise Refused("a retrained network needs a file to be written to: name one with --hardened")
     keep = None if keep is None else Path(keep)
+    for place in (keep, hardened):
+        if place is not None:
+            files.try_writing(place)
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = inputs.load(model)
     if not graph.inputs:
@@ -174,10 +177,10 @@ class _Kept(dict[tuple[tuple[str, float], ...], Judged]):
 
     def __setitem__(self, key: tuple[tuple[str, float], ...], value: Judged) -> None:
         super().__setitem__(key, value)
-        self._told(len(self))
         if self._path is not None:
             judgements = [_Judgement(dict(rates), judged, self._of) for rates, judged in self.items()]
             files.save(judgements, self._path, _KEPT)
+        self._told(len(self))
 
 
 def _named(network: Faulty, rule: Rule, seed: int) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from amble import bundled
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 from amble.runtimes.onnx.reading import plainly
 from amble.stages.measure.accuracy import Examples
 
@@ -72,7 +72,7 @@ def retrained(
         from amble.runtimes.torch.importing import to_torch
         from amble.runtimes.torch.training import Recipe, classes_known
     except ImportError as error:
-        raise Refused(f"retraining needs {error.name}: pip install 'amble[torch]'") from error
+        raise Refused(f"retraining needs {error.name}: {how_to_install('torch')}") from error
 
     if len(given.learning.inputs) != 1:
         raise Refused(f"{model.name} has {len(given.learning.inputs)} inputs; only networks with one can be retrained")

@@ -105,6 +105,7 @@ def quantize(
     Refused without data, and whenever the network itself cannot be read.
     """
     allowed, output = Allowance.parse(max_loss), Path(output)
+    files.try_writing(output, folder=True)
     found = _read(model, data, examples, batch, shapes)
     graph = inputs.load(model, batch=batch, shapes=shapes or accuracy.shapes_of(found.judged, batch))
     fit = _fitting(found, graph)
@@ -120,9 +121,9 @@ def quantize(
         if mixed:
             attempts += _mixed(trial, workshop, attempts, fit.judged)
         made = _verdicts(trial, attempts)
-        _keep(made, trial)
-    variants = _with_final(_described(made, graph, opened, allowed, fit, bench), fit, bench, output)
-    files.save(variants, output / FILE, VARIANTS)
+        described = _described(made, graph, opened, allowed, fit, bench)
+        variants = _with_final(described, fit, bench, trial.folder)
+        _keep(variants, trial)
     return variants
 
 
@@ -213,12 +214,16 @@ def _verdicts(trial: _Trial, attempts: list[Tried | Variant]) -> list[Variant]:
     return [replace(reference, quality=trial.bench.quality(trial.graph).share), *(by_name[name] for name in names)]
 
 
-def _keep(made: list[Variant], trial: _Trial) -> None:
-    """Move the networks that are kept to where they were asked for; those of an earlier call are replaced."""
-    for each in made[1:]:
-        (trial.output / f"{each.name}.onnx").unlink(missing_ok=True)
-        if each.file:
-            shutil.move(trial.folder / each.file, trial.output / each.file)
+def _keep(variants: Variants, trial: _Trial) -> None:
+    """Put the networks that are kept, and what is told of them, where those of an earlier call were: all or nothing."""
+    earlier = {f"{each.name}.onnx" for each in variants.variants[1:]}
+    with suppress(Refused):  # there is none, or none that can be read
+        earlier |= {f"{each.name}.onnx" for each in files.load(trial.output / FILE, VARIANTS).variants[1:]}
+    with files.renewed(trial.output, index=FILE, others=earlier) as made:
+        for each in variants.variants[1:]:
+            if each.file:
+                shutil.copy(trial.folder / each.file, made / each.file)
+        files.save(variants, made / FILE, VARIANTS)
 
 
 def _mixed(trial: _Trial, workshop: Workshop, attempts: list[Tried | Variant], judged: Examples) -> list[Tried]:
@@ -325,11 +330,11 @@ def _described(
     )
 
 
-def _with_final(variants: Variants, data: _Data, bench: Comparison, output: Path) -> Variants:
-    """Let the chosen variant and the reference answer examples that chose nothing, where there are any."""
+def _with_final(variants: Variants, data: _Data, bench: Comparison, folder: Path) -> Variants:
+    """Let the chosen variant, in this folder, and the reference answer examples that chose nothing, if there are."""
     if data.final is None or variants.chosen == variants.reference.name:
         return variants
-    graph = bench.load(output / variants.variant(variants.chosen).file)
+    graph = bench.load(folder / variants.variant(variants.chosen).file)
     theirs = bench.answers(bench.reference, data.final)
     return replace(
         variants,

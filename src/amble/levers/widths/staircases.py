@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from amble import bundled, inputs
 from amble.core import files
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 from amble.core.graph import Graph
 from amble.core.layers import Probe
 from amble.core.point import OperatingPoint
@@ -281,7 +281,7 @@ def _narrowing(
     try:
         from amble.levers.widths import narrowing
     except ImportError as error:
-        raise Refused(f"pruning needs torch ({error}): pip install 'amble[torch]'") from error
+        raise Refused(f"pruning needs torch ({error}): {how_to_install('torch')}") from error
     return narrowing.opened(path, inputs, labels, worth=worth)
 
 

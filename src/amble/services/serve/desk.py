@@ -17,8 +17,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from amble.core.ports import Device, Tensors
-from amble.services.serve.datatypes import Array
-from amble.services.serve.fault import Fault
+from amble.runtimes.remote.datatypes import Array
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve.ledger import Book, Ledger, Outcome
 from amble.services.serve.model import Model
 from amble.services.serve.post import Post

@@ -17,11 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve.dashboard import Panel
 from amble.services.serve.desk import Desk, Listener, Room
-from amble.services.serve.fault import Fault
 from amble.services.serve.http import Http
 from amble.services.serve.model import Loader
 from amble.services.serve.process import set_niceness, tuned
@@ -31,7 +31,7 @@ from amble.stages.control.engine import Totals
 __all__ = ["Addresses", "Doors", "OnReady", "serve"]
 
 _LOG = logging.getLogger(__name__)
-_MISSING = "serving needs {}: pip install 'amble[serve]'"
+_MISSING = f"serving needs {{}}: {how_to_install('serve')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from amble.core.errors import Refused
-from amble.services.serve.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
+from amble.runtimes.remote.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve.desk import Desk
-from amble.services.serve.fault import Fault
 from amble.services.serve.http import EXTENSIONS, statistics
 from amble.services.serve.model import Model
 from amble.services.serve.protocol import Answer, Asked, Tensor, refuse_unoffered

@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import msgspec
 
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve import openapi
 from amble.services.serve.desk import Desk, Hold, Reply
-from amble.services.serve.fault import Fault
 from amble.services.serve.ledger import Book
 from amble.services.serve.model import Model
 from amble.services.serve.protocol import decode, encode

@@ -14,7 +14,7 @@ import msgspec
 
 from amble.core.graph import Graph, Port
 from amble.core.ladder import Ladder
-from amble.services.serve.datatypes import datatype
+from amble.runtimes.remote.datatypes import datatype
 from amble.services.serve.pulse import Do
 from amble.stages.control.engine import Lane
 from amble.stages.control.governor import Governor

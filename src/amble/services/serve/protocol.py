@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from amble.core.graph import Port
-from amble.services.serve.datatypes import NO_JSON, Array, datatype, from_bytes, from_list, name_of, to_bytes, to_list
-from amble.services.serve.fault import Fault
+from amble.runtimes.remote.datatypes import NO_JSON, Array, datatype, from_bytes, from_list, name_of, to_bytes, to_list
+from amble.runtimes.remote.fault import Fault
 
 __all__ = ["Answer", "Asked", "Policy", "Tensor", "decode", "encode", "matched", "policy", "refuse_unoffered"]
 

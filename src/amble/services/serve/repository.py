@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from amble.core.errors import AmbleError, Refused
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve.desk import Desk
-from amble.services.serve.fault import Fault
 from amble.services.serve.model import Config, Found, Loaded, Loader, Model, parse_config
 
 __all__ = ["ReadText", "Repository", "find"]

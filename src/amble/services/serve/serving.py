@@ -19,7 +19,7 @@ import numpy as np
 
 from amble import bundled
 from amble.core import files
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 from amble.core.graph import Graph
 from amble.core.ladder import Ladder, Rung
 from amble.core.point import Clocks, OperatingPoint
@@ -27,15 +27,15 @@ from amble.core.ports import Device, Tensors
 from amble.core.schedule import FORMAT as SCHEDULE
 from amble.core.schedule import Deadline
 from amble.core.variants import FORMAT as VARIANTS
-from amble.core.variants import Variants
+from amble.core.variants import Allowance, Variants
 from amble.devices import host, lease, simulated
 from amble.devices.simulated.paced import paced
 from amble.inputs import BUNDLED
 from amble.runtimes import onnx
 from amble.runtimes.onnx.batched import BatchedRunner, Signature
 from amble.runtimes.onnx.refusals import door, refusing
+from amble.runtimes.remote.datatypes import datatype
 from amble.services.serve import front
-from amble.services.serve.datatypes import datatype
 from amble.services.serve.desk import Listener
 from amble.services.serve.front import Doors, OnReady
 from amble.services.serve.model import Found, Loaded
@@ -127,7 +127,7 @@ def _spans() -> Listener:
     try:
         return import_module("amble.services.serve.tracing").spans()  # type: ignore[no-any-return]
     except ModuleNotFoundError as error:
-        raise Refused(f"traces need {error.name}: pip install 'amble[trace]'") from error
+        raise Refused(f"traces need {error.name}: {how_to_install('trace')}") from error
 
 
 def name_and_file(model: str) -> tuple[str, Path]:
@@ -161,14 +161,14 @@ def open_for_serving(uri: str, *, threads: int = 1) -> tuple[Device, BatchedRunn
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How models are served. ``max_loss`` is the share of accuracy that may be lost on the mean.
+    """How models are served. ``max_loss`` is the accuracy that may be lost on the mean.
 
     ``shapes`` binds open axes of inputs that are not the batch; ``trace`` sends spans to an OpenTelemetry collector.
     """
 
     governor: str = "amble"
     max_batch: int = 8
-    max_loss: float = 0.005
+    max_loss: Allowance = Allowance(0.5, relative=True)
     threads: int = 1
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     trace: bool = False
@@ -203,7 +203,7 @@ class Kitchen:
         sizes = [*(size for size in _SIZES if size < wanted), wanted] if batched else [1]
         ladder = self._ladder(found.name, menu, sizes, do)
         aim = self.objective or Deadline(max(_NO_SLO_S, 10 * ladder.rungs[0].latency_s[0]))
-        governor = GOVERNORS[self.options.governor](ladder, aim, Budget(self.options.max_loss))
+        governor = GOVERNORS[self.options.governor](ladder, aim, Budget(menu.may_lose))
         graph = partial(menu.graph, by_size=self.by_size)
         default_s = None if self.objective is None else self.objective.latency_s
         return Loaded(signature.inputs, signature.outputs, batched, ladder, governor, graph, default_s)
@@ -265,8 +265,11 @@ class Kitchen:
 class _Menu:
     """A model's variants: their networks at each batch size, and the share of the accuracy that each keeps."""
 
-    def __init__(self, paths: Mapping[str, Path], accuracies: Mapping[str, float], options: Options) -> None:
+    def __init__(
+        self, paths: Mapping[str, Path], accuracies: Mapping[str, float], options: Options, reference: float = 1.0
+    ) -> None:
         self.accuracies = accuracies
+        self.may_lose = options.max_loss.share(reference)
         self.path = next(iter(paths.values()))
         self._paths = paths
         self._shapes = dict(options.shapes)
@@ -309,7 +312,9 @@ def _kept(path: Path, variants: Variants, options: Options) -> _Menu:
     shapes = {name: shape for name, shape in variants.shapes.items() if name not in options.shapes}
     paths = {name: path.parent / each.file for name, each in chosen.items()}
     accuracies = {name: variants.relative(each) for name, each in chosen.items()}
-    return _Menu(paths, accuracies, replace(options, shapes={**shapes, **options.shapes}))
+    quality = variants.reference.quality
+    bound = replace(options, shapes={**shapes, **options.shapes})
+    return _Menu(paths, accuracies, bound, 1.0 if quality is None else quality.ratio.value)
 
 
 def _settings(device: Device) -> tuple[Clocks, ...]:

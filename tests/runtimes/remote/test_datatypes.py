@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amble.core.graph import Port
-from amble.services.serve.datatypes import DATATYPES, datatype, from_bytes, from_list, to_bytes
-from amble.services.serve.fault import Fault
+from amble.runtimes.remote.datatypes import DATATYPES, datatype, from_bytes, from_list, to_bytes
+from amble.runtimes.remote.fault import Fault
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DATATYPES if kind != "BYTES"])

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from amble.core.graph import Port
-from amble.services.serve.fault import Fault
+from amble.runtimes.remote.fault import Fault
 
 __all__ = ["DATATYPES", "NO_JSON", "Array", "datatype", "from_bytes", "from_list", "name_of", "to_bytes", "to_list"]
 
