@@ -7,6 +7,7 @@ word for word.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ _CONTRADICTION = 1.5  # two measurements of one setting that differ by more cont
 def checked(table: Table) -> tuple[Table, tuple[str, ...]]:
     """Check a table to be fitted; return it without repeated rows, and notes for the report."""
     checked_points(table)
+    _refuse_meant(table, ("latency_s", "power_w"))
     for column in ("latency_s", "power_w"):
         _refuse_not_positive(table, column)
     _refuse_units(table)
@@ -39,6 +41,7 @@ def checked(table: Table) -> tuple[Table, tuple[str, ...]]:
 
 def checked_points(table: Table) -> None:
     """Check the knobs of a table; Refused when one is not positive or looks like MHz, kHz or mW."""
+    _refuse_meant(table, (*KNOBS, "requested_core_hz"))
     for column in (*KNOBS, "requested_core_hz"):
         _refuse_not_positive(table, column)
     for column in _CLOCKS:
@@ -47,6 +50,13 @@ def checked_points(table: Table) -> None:
         _refuse_where(table, column, values < _LEAST_HZ, "looks like kHz; write Hz (x 1000)")
         _refuse_where(table, column, values > _MOST_HZ, "looks a thousand times too large; write Hz")
     _refuse_where(table, "power_limit_w", table.power_limit_w > _MOST_W, "looks like mW; write W (/ 1000)")
+
+
+def _refuse_meant(table: Table, columns: Sequence[str]) -> None:
+    """Refuse a column that is plainly one of these but for its unit, where the table has no other."""
+    for each in table.unread:
+        if each.claim.meant and each.claim.column in columns and table.lacks(each.claim.column):
+            raise Refused(f"{table.source}: column {each.claim.name}: {each.claim.advice}")
 
 
 def _refuse_where(table: Table, column: str, wrong: NDArray[np.bool_], why: str) -> None:

@@ -7,19 +7,21 @@ exact, so that the file stays small, readable and free of anything that could di
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from amble.core.errors import Refused
 from amble.core.files import Format
 from amble.core.table import KNOBS, Table, write_table
 from amble.fit.ceiling import implied_limit
 from amble.fit.checks import checked, checked_points
 from amble.fit.clocks import AskedToRan, learn
 from amble.fit.models import DEFAULT, MODELS, Measured, Prediction, fields_of, forms_used, predict
+from amble.fit.steady import steady
 from amble.fit.strangers import completed, elsewhere
 from amble.fit.sweep import (
     Sweep,
@@ -84,9 +86,29 @@ class FittedTable:
     clocks: AskedToRan
     held_out: HeldOut | None
     notes: tuple[str, ...]
+    others: tuple[FittedTable, ...] = ()  # fits of the table's further devices, each by itself
+
+    @property
+    def device(self) -> str:
+        """Return the name of the device that was measured; empty where the table names none."""
+        return self.workloads[0][0]
+
+    def of(self, device: str) -> FittedTable:
+        """Return the fit of one device; Refused, with those there are, when it was not measured."""
+        for each in (self, *self.others):
+            if each.device == device:
+                return replace(each, others=())
+        known = ", ".join(each.device or "(no name)" for each in (self, *self.others))
+        raise Refused(f"{self.source} has no device {device!r}; it has {known}")
 
     def summary(self) -> tuple[tuple[str, str], ...]:
-        """Return the fit in words: what was fitted, and the errors on points that were left out."""
+        """Return the fit in words: what was fitted, and the errors on points that were left out, device by device."""
+        if not self.others:
+            return self._summary()
+        parts = [(("device", each.device or "(no name)"), *each._summary()) for each in (self, *self.others)]
+        return tuple(line for part in parts for line in part)
+
+    def _summary(self) -> tuple[tuple[str, str], ...]:
         left_out = self.held_out
         lines = [
             ("model", self.model),
@@ -123,7 +145,24 @@ def fit_table(table: Table, *, model: str = DEFAULT, hold_out: int = _FOLDS) -> 
     """
     if model not in MODELS:
         raise ValueError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
+    names = list(dict.fromkeys(table.device.tolist()))
+    if len(names) == 1:
+        fitted = _fit_device(table, model, hold_out)
+        return replace(fitted, notes=(*table.notes, *fitted.notes))
+    first, *others = (_fit_device(table.rows(table.device == name), model, hold_out) for name in names)
+    said = (
+        f"{name or 'without a device'}: {note}"
+        for name, each in zip(names, (first, *others), strict=True)
+        for note in each.notes
+    )
+    notes = (*table.notes, f"{len(names)} devices, each fitted by itself: {', '.join(filter(None, names))}", *said)
+    return replace(first, notes=notes, others=tuple(others))
+
+
+def _fit_device(table: Table, model: str, hold_out: int) -> FittedTable:
     table, notes = checked(table)
+    table, unsteady = steady(table)
+    notes = (*notes, *unsteady)
     sweep = sweep_of(table)
     clocks = AskedToRan()
     if "core_hz" in sweep.knobs:
@@ -153,6 +192,37 @@ def predict_table(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[
     leaves a knob empty that varied.
     """
     checked_points(table)
+    table = _filled(fitted, table)
+    if not fitted.others:
+        found, notes = _predict_device(fitted, table)
+        return found, (*table.notes, *notes)
+    fields = np.full((6, table.num_rows), np.nan)
+    said: list[str] = list(table.notes)
+    for name in dict.fromkeys(table.device.tolist()):
+        rows = table.device == name
+        found, notes = _predict_device(fitted.of(name), table.rows(rows))
+        fields[:, rows] = np.stack(fields_of(found))
+        said += [f"{name}: {note}" for note in notes]
+    return Prediction(*fields), tuple(said)
+
+
+def _filled(fitted: FittedTable, table: Table) -> Table:
+    """Return the table with empty names filled in where only one fitted workload has all those that are given."""
+    known = [key for each in (fitted, *fitted.others) for key in each.workloads]
+    meant: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for key in dict.fromkeys(table.workloads()):
+        close = [other for other in known if all(mine in ("", theirs) for mine, theirs in zip(key, other, strict=True))]
+        devices = {other[0] for other in known}
+        whole = (devices.copy().pop(), *key[1:]) if len(devices) == 1 and not key[0] else key
+        meant[key] = close[0] if len(close) == 1 else whole
+    if all(key == other for key, other in meant.items()):
+        return table
+    columns = zip(*(meant[key] for key in table.workloads()), strict=True)
+    device, workload, kernel, precision, batch = (np.array(column, dtype=np.str_) for column in columns)
+    return replace(table, device=device, workload=workload, kernel=kernel, precision=precision, batch=batch)
+
+
+def _predict_device(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[str, ...]]:
     refuse_unplaced(table, fitted.knobs, why="although it varied where the fit was measured; fill it in")
     names, row_of = numbered((*fitted.workloads, *table.workloads()))
     workload, strangers = row_of[len(fitted.workloads) :], names[len(fitted.workloads) :]
