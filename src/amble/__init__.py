@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from amble.jobs import (
         check,
         costs_for,
+        costs_of,
         devices,
         export_files,
         fit,
@@ -49,6 +50,7 @@ _HOMES = {
     "amble.jobs": (
         "check",
         "costs_for",
+        "costs_of",
         "devices",
         "export_files",
         "fit",
@@ -83,6 +85,7 @@ __all__ = [
     "Schedule",
     "check",
     "costs_for",
+    "costs_of",
     "devices",
     "dram",
     "export_files",

@@ -25,6 +25,7 @@ __all__ = [
     "Network",
     "Place",
     "Wish",
+    "device_if_any",
     "device_option",
     "network_options",
     "output_option",
@@ -132,10 +133,12 @@ class Network:
         """Read it; on a recorded device the name is one of its workloads."""
         return amble.load(self.model, batch=self.batch, shapes=self.shapes, device=device)
 
-    def costs(self, device: str, deadline: Deadline, on_progress: OnProgress) -> tuple[Graph, Costs]:
+    def costs(self, device: str | None, deadline: Deadline, on_progress: OnProgress) -> tuple[Graph, Costs]:
         """Read it with its costs on a device, which are measured and fitted unless they are known."""
+        if device is None and not self.model.endswith(".json"):
+            raise click.UsageError(f"Missing option '--device' / '-d': where is {self.model} to run?")
         return amble.costs_for(
-            self.model, device, graph=lambda: self.load(device), deadline=deadline, on_progress=on_progress
+            self.model, device or "", graph=lambda: self.load(device), deadline=deadline, on_progress=on_progress
         )
 
 
@@ -200,6 +203,14 @@ device_option = click.option(
     required=True,
     metavar="URI",
     help="sim:jetson-tx2, recorded:TABLE, host, … (amble devices lists them).",
+)
+
+device_if_any = click.option(
+    "--device",
+    "-d",
+    envvar="AMBLE_DEVICE",
+    metavar="URI",
+    help="sim:jetson-tx2, recorded:TABLE, … (amble devices lists them); not needed where MODEL was measured before.",
 )
 
 output_option = click.option("--output", "-o", type=PLACE, help="Write the result to this file.")

@@ -20,18 +20,26 @@ __all__ = ["ENERGY", "Claim", "assigned", "claim", "notes_of"]
 ENERGY = "energy_j"  # no column of the schema: power is it over the time
 
 _UNITS: dict[str, tuple[str, float]] = {
-    **{each: ("time", 1.0) for each in ("s", "sec", "secs", "second", "seconds")},
-    **{each: ("time", 1e-3) for each in ("ms", "msec", "msecs", "millis", "millisecond", "milliseconds")},
-    **{each: ("time", 1e-6) for each in ("us", "μs", "usec", "micros", "microsecond", "microseconds")},
-    **{each: ("time", 1e-9) for each in ("ns", "nsec", "nanosecond", "nanoseconds")},
-    **{"hz": ("clock", 1.0), "khz": ("clock", 1e3), "mhz": ("clock", 1e6), "ghz": ("clock", 1e9)},
-    **{each: ("power", 1.0) for each in ("w", "watt", "watts")},
-    **{each: ("power", 1e-3) for each in ("mw", "milliwatt", "milliwatts")},
-    **{"uw": ("power", 1e-6), "μw": ("power", 1e-6), "kw": ("power", 1e3)},
-    **{each: ("energy", 1.0) for each in ("j", "joule", "joules")},
-    **{each: ("energy", 1e-3) for each in ("mj", "millijoule", "millijoules")},
-    **{"uj": ("energy", 1e-6), "μj": ("energy", 1e-6), "kj": ("energy", 1e3), "wh": ("energy", 3600.0)},
-    **{"mwh": ("energy", 3.6)},
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), ("time", 1.0)),
+    **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisecond", "milliseconds"), ("time", 0.001)),
+    **dict.fromkeys(("us", "μs", "usec", "micros", "microsecond", "microseconds"), ("time", 1e-06)),
+    **dict.fromkeys(("ns", "nsec", "nanosecond", "nanoseconds"), ("time", 1e-09)),
+    "hz": ("clock", 1.0),
+    "khz": ("clock", 1e3),
+    "mhz": ("clock", 1e6),
+    "ghz": ("clock", 1e9),
+    **dict.fromkeys(("w", "watt", "watts"), ("power", 1.0)),
+    **dict.fromkeys(("mw", "milliwatt", "milliwatts"), ("power", 0.001)),
+    "uw": ("power", 1e-6),
+    "μw": ("power", 1e-6),
+    "kw": ("power", 1e3),
+    **dict.fromkeys(("j", "joule", "joules"), ("energy", 1.0)),
+    **dict.fromkeys(("mj", "millijoule", "millijoules"), ("energy", 0.001)),
+    "uj": ("energy", 1e-6),
+    "μj": ("energy", 1e-6),
+    "kj": ("energy", 1e3),
+    "wh": ("energy", 3600.0),
+    "mwh": ("energy", 3.6),
 }
 _TIME = {"latency", "lat", "time", "duration", "runtime", "elapsed", "inference", "infer", "forward", "execution"}
 _POWER = {"power", "pwr", "draw"}
@@ -93,12 +101,14 @@ def assigned(names: Sequence[str], schema: Sequence[str]) -> tuple[dict[str, Cla
     taken: dict[str, Claim] = {}
     for column in (*schema, ENERGY):
         mine = [each for each in claims if each.certain and each.column == column]
-        for same in (lambda each: each.name == column, lambda each: each.name.lower() == column, _middle):
-            mine = [each for each in mine if same(each)] or mine
+        mine = [each for each in mine if each.name == column] or mine
+        mine = [each for each in mine if each.name.lower() == column] or mine
+        mine = [each for each in mine if _middle(each)] or mine
         if len(mine) > 1:
             both = " and ".join(each.name for each in mine[:2])
             raise Refused(f"the columns {both} could both be {column}; name the one that is meant {column}")
-        taken.update({column: each for each in mine})
+        if mine:
+            taken[column] = mine[0]
     left = tuple(each for each in claims if each not in taken.values())
     return taken, left
 

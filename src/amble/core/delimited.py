@@ -48,7 +48,7 @@ class Delimited:
 def is_delimited(path: Path | str) -> bool:
     """Tell by its name whether a file is a table (or a spreadsheet, which ought to be one)."""
     name = Path(path).name.lower()
-    return name.endswith(".gz") or name.endswith((*TEXT_SUFFIXES, *_OTHER_SUFFIXES))
+    return name.endswith((".gz", *TEXT_SUFFIXES, *_OTHER_SUFFIXES))
 
 
 def read_delimited(path: Path, names_known: Callable[[Sequence[str]], int]) -> Delimited:

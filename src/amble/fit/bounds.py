@@ -6,10 +6,10 @@ knob, so that for settings x and y
     log t(x) - log t(y)  <=  sum over knobs that x has lower than y of  s_k log(y_k / x_k)
 
 whatever the workload. Power rises with every clock, and by less than a power of it. The exponents s_k leave room for
-what recorded devices show (voltage that rises with the clock, memories that fall behind below their lowest clocks). Where
-other workloads were measured at both settings, they tell more closely what a pair may differ by. What breaks a bound by
-more than noise is found greedily: the measurement that breaks most goes first, and of two that only contradict one
-another the higher, since runs are disturbed upwards more often than downwards.
+what recorded devices show (voltage that rises with the clock, memories that fall behind below their lowest clocks).
+Where other workloads were measured at both settings, they tell more closely what powers may differ by. What breaks a
+bound by more than noise is found greedily: the measurement that breaks most goes first, and of two that only contradict
+one another the higher, since runs are disturbed upwards more often than downwards.
 
 Shape letters: w workload, p measured point, k knob.
 """
@@ -34,6 +34,7 @@ _STEEPEST = (
 _ROOM = (0.0, 0.1)  # beyond the slopes: power may step where the voltage does
 _NOISE, _NOISE_OF_MANY = 0.2, 0.45  # of a logarithm: one knob, measured with care; several knobs at once
 _UPWARDS = 1.05  # how much more readily the higher of two is blamed
+_LOUDER = (1.0, 1.75, 3.0, 6.0)  # times the noise, tried in turn
 _MOST = 0.4  # share of a workload's settings that may be left out
 _FEWEST_SIBLINGS, _SIBLING_SPREAD, _SIBLING_NOISE = 4, 6.0, 0.55
 _MOST_PAIRS = 4_000_000
@@ -70,18 +71,29 @@ def breaking(values: Floats, points: Floats, knobs: tuple[str, ...], output: int
 
 def _of_one(row: Floats, points: Floats, knobs: tuple[str, ...], output: int, beside: Floats | None) -> Indices:
     known = np.flatnonzero(~np.isnan(row))
-    noise = noise_allowed(len(knobs))
-    left_out = []
+    left_out = [np.zeros(0, dtype=np.int64)]
     parts = max(1, -(-len(known) // _TOGETHER))
     for some in (known[start::parts] for start in range(parts)):
         excess = broken(row[some], points[some], knobs, output)
-        excess = np.where(excess > noise, excess, 0.0)
-        left_out.append(some[_greedy(excess if beside is None else excess + beside[np.ix_(some, some)])])
+        also = None if beside is None else beside[np.ix_(some, some)]
+        left_out.append(some[_explained(excess, also, noise_allowed(len(knobs)))])
     return np.sort(np.concatenate(left_out))
 
 
-def _greedy(excess: Floats) -> Indices:
-    """Return what to leave out [n] so that nothing is broken any more; nothing where that is too many."""
+def _explained(excess: Floats, also: Floats | None, noise: float) -> Indices:
+    """Return what to leave out [n] so that nothing is broken by more than noise; by more than more noise, where else
+    too much would have to go.
+    """
+    for louder in _LOUDER:
+        loud = np.where(excess > louder * noise, excess, 0.0)
+        found = _greedy(loud if also is None else loud + also)
+        if found is not None:
+            return found
+    return np.zeros(0, dtype=np.int64)
+
+
+def _greedy(excess: Floats) -> Indices | None:
+    """Return what to leave out [n] so that nothing is broken any more; None where that is too much."""
     left_out: list[int] = []
     excess = excess.copy()
     while len(excess) and excess.max() > 0:
@@ -90,7 +102,7 @@ def _greedy(excess: Floats) -> Indices:
         left_out.append(worst)
         excess[worst], excess[:, worst] = 0.0, 0.0
         if len(left_out) > _MOST * len(excess) or len(excess) < 3:
-            return np.zeros(0, dtype=np.int64)
+            return None
     return np.array(sorted(left_out), dtype=np.int64)
 
 

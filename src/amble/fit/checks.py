@@ -23,7 +23,8 @@ Floats = NDArray[np.floating[Any]]
 _CLOCKS = ("core_hz", "memory_hz", "cpu_hz", "requested_core_hz")
 _MOST_HZ, _LEAST_HZ, _LEAST_KHZ = 1e11, 2e7, 2e4
 _MOST_W, _MOST_S = 5e3, 1e7
-_JUMP = 200.0  # a gap of this factor within one workload, beyond what its knobs explain, is taken for a wrong unit
+_DISTURBED = 100.0  # times the typical power, up to which one is a bad measurement and no other unit
+_JUMP = 300.0  # a gap of this factor within one workload, beyond what its knobs explain, is taken for a wrong unit
 _CONTRADICTION = 1.5  # two measurements of one setting that differ by more contradict each other
 
 
@@ -73,7 +74,10 @@ def _refuse_not_positive(table: Table, column: str) -> None:
 
 
 def _refuse_units(table: Table) -> None:
-    _refuse_where(table, "power_w", table.power_w > _MOST_W, "looks like mW; write W (/ 1000)")
+    known = table.power_w[~np.isnan(table.power_w)]
+    typical = float(np.median(known)) if len(known) else 0.0
+    most = max(_MOST_W, _DISTURBED * typical) if typical <= _MOST_W else _MOST_W
+    _refuse_where(table, "power_w", table.power_w > most, "looks like mW; write W (/ 1000)")
     _refuse_where(table, "latency_s", table.latency_s > _MOST_S, "looks like ms or µs; write s")
     over = table.power_w / table.power_limit_w
     _refuse_where(table, "power_w", over > 50, "is far above the limit of its row and looks like mW; write W (/ 1000)")

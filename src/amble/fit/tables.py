@@ -86,6 +86,8 @@ class FittedTable:
     clocks: AskedToRan
     held_out: HeldOut | None
     notes: tuple[str, ...]
+    num_rows: int = 0  # measurements behind it
+    noise: float = 0.0  # deviation of the logarithm of a time between repeats; 0 where nothing was repeated
     others: tuple[FittedTable, ...] = ()  # fits of the table's further devices, each by itself
 
     @property
@@ -99,7 +101,8 @@ class FittedTable:
             if each.device == device:
                 return replace(each, others=())
         known = ", ".join(each.device or "(no name)" for each in (self, *self.others))
-        raise Refused(f"{self.source} has no device {device!r}; it has {known}")
+        what = f"has no device {device!r}; it has" if device else "has several devices; name one of"
+        raise Refused(f"{self.source} {what} {known}")
 
     def summary(self) -> tuple[tuple[str, str], ...]:
         """Return the fit in words: what was fitted, and the errors on points that were left out, device by device."""
@@ -180,6 +183,8 @@ def _fit_device(table: Table, model: str, hold_out: int) -> FittedTable:
         clocks=clocks,
         held_out=_held_out(model, sweep, points, hold_out) if hold_out else None,
         notes=(*notes, *_notes(model, sweep, points, clocks)),
+        num_rows=table.num_rows,
+        noise=_noise(sweep),
     )
 
 
@@ -282,6 +287,11 @@ def write_predictions(table: Table, prediction: Prediction, path: Path | str) ->
     columns = {name: values.astype(np.float64) for name, values in zip(names, fields_of(prediction), strict=True)}
     filled = table.with_values(latency_s=columns.pop("latency_s"), power_w=columns.pop("power_w"))
     write_table(filled, path, extra=list(columns.items()))
+
+
+def _noise(sweep: Sweep) -> float:
+    known = sweep.latency_spread[~np.isnan(sweep.latency_spread)]
+    return float(np.sqrt(np.mean(known**2))) if len(known) else 0.0
 
 
 def _ran(points: Floats, knobs: tuple[str, ...], clocks: AskedToRan) -> Floats:

@@ -18,6 +18,7 @@ from amble.core.partitions import DramPlan
 from amble.core.ports import CostModel, Device
 from amble.core.schedule import Deadline, Schedule, Step
 from amble.devices import chip
+from amble.fit.costs import Costs
 from amble.jobs import opening
 from amble.jobs.artefacts import SCHEDULE
 from amble.jobs.costing import OnProgress, again
@@ -62,8 +63,11 @@ def plan(
     wanted = Deadline.parse(deadline) if isinstance(deadline, str) else deadline
     if planner == "trellis":
         schedule = clocks.per_operator(graph, costs, wanted, period_s=period_s, exact=exact)
-        return replace(schedule, frontier=clocks.frontier(graph, costs, wanted, period_s=period_s))
-    return _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
+        schedule = replace(schedule, frontier=clocks.frontier(graph, costs, wanted, period_s=period_s))
+    else:
+        schedule = _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
+    said = costs.notes if isinstance(costs, Costs) else ()
+    return replace(schedule, notes=(*schedule.notes, *said))
 
 
 def check(
@@ -83,18 +87,18 @@ def check(
     wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path | str) else schedule
     graph = again(wanted)
     if graph.digest != wanted.digest:
-        raise Refused(f"{wanted.source} is no longer the network that was planned for; plan it anew")
+        raise Refused(f"{wanted.source or wanted.graph} is no longer the network that was planned for; plan it anew")
     requests = _requests(wanted, graph, arrivals, data)
     policies = [*_policies(wanted), *((each, None) for each in _governors(device))]
     logs = []
     for index, (name, each) in enumerate(policies):
         on_progress(index, len(policies))
         uri = _governed(device, name) if each is None else device
-        opened = opening.open(uri, seed=_SEED, workload=wanted.source)
+        opened = opening.open(uri, seed=_SEED, workload=wanted.source or wanted.graph)
         logs.append(loop.serve(opened, graph, requests, schedule=each, policy=name, traced=traced))
     report = assess(logs, wanted, idle_w=wanted.idle_power_w)
     kinds = tuple(operator.kind for operator in graph.operators)
-    pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=wanted.source))
+    pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=wanted.source or wanted.graph))
     return Evidence(report, wanted, tuple(logs), pairs, kinds)
 
 
