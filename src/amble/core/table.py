@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,7 +136,8 @@ def read_table(path: Path | str) -> Table:
     elif ENERGY in taken:
         notes = (*notes, f"column {taken[ENERGY].name} is not read: power_w is the energy of a run over latency_s")
     unread = tuple(Unread(each, _texts(columns[each.name], len(line))) for each in left)
-    return Table(source=str(path), line=line, **_batches(text), **number, notes=notes, unread=unread)
+    arrays: dict[str, Any] = {**_batches(text), **number}
+    return Table(source=str(path), line=line, **arrays, notes=notes, unread=unread)
 
 
 def write_table(table: Table, path: Path | str, *, extra: Sequence[tuple[str, Floats]] = ()) -> None:

@@ -8,8 +8,8 @@ knob, so that for settings x and y
 whatever the workload. Power rises with every clock, and by less than a power of it. The exponents s_k leave room for
 what recorded devices show (voltage that rises with the clock, memories that fall behind below their lowest clocks).
 Where other workloads were measured at both settings, they tell more closely what powers may differ by. What breaks a
-bound by more than noise is found greedily: the measurement that breaks most goes first, and of two that only contradict
-one another the higher, since runs are disturbed upwards more often than downwards.
+bound by more than noise is found greedily: of the measurements that break one, that which lies farthest outside what is
+typical goes first, and of two alike the higher, since runs are disturbed upwards more often than downwards.
 
 Shape letters: w workload, p measured point, k knob.
 """
@@ -28,11 +28,12 @@ Indices = NDArray[np.int64]
 
 TIME, POWER = 0, 1
 _STEEPEST = (
-    {"core_hz": 1.1, "memory_hz": 1.6, "cpu_hz": 1.15, "power_limit_w": 3.0},  # of time, falling
-    {"core_hz": 1.2, "memory_hz": 1.2, "cpu_hz": 1.6, "power_limit_w": 1.0},  # of power, rising
+    {"core_hz": 1.1, "memory_hz": 1.6, "cpu_hz": 1.15, "power_limit_w": 1.6},  # of time, falling
+    {"core_hz": 1.2, "memory_hz": 1.4, "cpu_hz": 1.6, "power_limit_w": 1.0},  # of power, rising
 )
-_ROOM = (0.0, 0.1)  # beyond the slopes: power may step where the voltage does
-_NOISE, _NOISE_OF_MANY = 0.2, 0.45  # of a logarithm: one knob, measured with care; several knobs at once
+_TYPICAL = (0.9, 0.6)  # of those: what most pairs keep, which tells whom to blame
+_ROOM = (0.12, 0.1)  # beyond the slopes: low clocks may not run as named, power may step where the voltage does
+_NOISE, _NOISE_OF_MANY = 0.2, 0.5  # of a logarithm: one knob, measured with care; several knobs at once
 _UPWARDS = 1.05  # how much more readily the higher of two is blamed
 _LOUDER = (1.0, 1.75, 3.0, 6.0)  # times the noise, tried in turn
 _MOST = 0.4  # share of a workload's settings that may be left out
@@ -50,11 +51,17 @@ def broken(values: Floats, points: Floats, knobs: tuple[str, ...], output: int) 
     """By how much logarithms [p] of one workload at points [p, k] are too high beside each other: [p, p], row over
     column; 0 where a pair is possible.
     """
+    up = _up(points, knobs, output)
+    found: Floats = np.maximum(values[:, None] - values[None, :] - up - _ROOM[output] * (up > 0), 0.0)
+    return found
+
+
+def _up(points: Floats, knobs: tuple[str, ...], output: int) -> Floats:
+    """By how much each point may lie above each other one, [p, p]."""
     place = np.log(points)
     rise = place[:, None, :] - place[None, :, :]
     slope = np.array([_STEEPEST[output][name] for name in knobs])
-    up = np.maximum(rise if output == POWER else -rise, 0.0) @ slope
-    found: Floats = np.maximum(values[:, None] - values[None, :] - up - _ROOM[output] * (up > 0), 0.0)
+    found: Floats = np.maximum(rise if output == POWER else -rise, 0.0) @ slope
     return found
 
 
@@ -76,31 +83,35 @@ def _of_one(row: Floats, points: Floats, knobs: tuple[str, ...], output: int, be
     for some in (known[start::parts] for start in range(parts)):
         excess = broken(row[some], points[some], knobs, output)
         also = None if beside is None else beside[np.ix_(some, some)]
-        left_out.append(some[_explained(excess, also, noise_allowed(len(knobs)))])
+        typical = _TYPICAL[output] * _up(points[some], knobs, output)
+        strain = np.maximum(row[some][:, None] - row[some][None, :] - typical, 0.0)
+        left_out.append(some[_explained(excess, also, strain, noise_allowed(len(knobs)))])
     return np.sort(np.concatenate(left_out))
 
 
-def _explained(excess: Floats, also: Floats | None, noise: float) -> Indices:
+def _explained(excess: Floats, also: Floats | None, strain: Floats, noise: float) -> Indices:
     """Return what to leave out [n] so that nothing is broken by more than noise; by more than more noise, where else
     too much would have to go.
     """
     for louder in _LOUDER:
         loud = np.where(excess > louder * noise, excess, 0.0)
-        found = _greedy(loud if also is None else loud + also)
+        found = _greedy(loud if also is None else loud + also, strain if also is None else strain + also)
         if found is not None:
             return found
     return np.zeros(0, dtype=np.int64)
 
 
-def _greedy(excess: Floats) -> Indices | None:
+def _greedy(excess: Floats, strain: Floats) -> Indices | None:
     """Return what to leave out [n] so that nothing is broken any more; None where that is too much."""
     left_out: list[int] = []
-    excess = excess.copy()
+    excess, strain = excess.copy(), strain.copy()
     while len(excess) and excess.max() > 0:
-        blame = _UPWARDS * excess.sum(axis=1) + excess.sum(axis=0)
-        worst = int(np.argmax(blame))
+        blame = _UPWARDS * strain.sum(axis=1) + strain.sum(axis=0)
+        broke = (excess > 0).any(axis=1) | (excess > 0).any(axis=0)
+        worst = int(np.argmax(np.where(broke, blame, -1.0)))
         left_out.append(worst)
-        excess[worst], excess[:, worst] = 0.0, 0.0
+        for matrix in (excess, strain):
+            matrix[worst], matrix[:, worst] = 0.0, 0.0
         if len(left_out) > _MOST * len(excess) or len(excess) < 3:
             return None
     return np.array(sorted(left_out), dtype=np.int64)

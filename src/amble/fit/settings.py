@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -130,11 +131,13 @@ def _predicted(fitted: FittedTable, rows: list[int], asked: FloatArray) -> Predi
     """Predict workloads at settings, workload after workload."""
     keys = [fitted.workloads[row] for row in rows for _ in asked]
     count = len(keys)
-    texts = {name: np.array([key[place] for key in keys], dtype=np.str_) for place, name in enumerate(TEXTS)}
-    numbers = {name: np.full(count, math.nan) for name in NUMBERS}
+    arrays: dict[str, Any] = {
+        name: np.array([key[place] for key in keys], dtype=np.str_) for place, name in enumerate(TEXTS)
+    }
+    arrays |= {name: np.full(count, math.nan) for name in NUMBERS}
     for place, name in enumerate(fitted.knobs):
-        numbers[name] = np.tile(asked[:, place], len(rows))
-    table = Table(source=fitted.source, line=np.arange(count), **texts, **numbers)
+        arrays[name] = np.tile(asked[:, place], len(rows))
+    table = Table(source=fitted.source, line=np.arange(count), **arrays)
     return predict_table(replace(fitted, others=()), table)[0]
 
 

@@ -78,7 +78,7 @@ def steady(table: Table) -> tuple[Table, tuple[str, ...]]:
     if np.array_equal(values, np.stack([table.latency_s, table.power_w]), equal_nan=True):
         return table, notes
     table = table.with_values(latency_s=values[TIME], power_w=values[POWER])
-    return table.rows(~np.isnan(values).all(axis=0)), notes
+    return table.rows(np.flatnonzero(~np.isnan(values).all(axis=0))), notes
 
 
 def _cells(table: Table) -> _Cells:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import overload
 
 from amble.core import files
+from amble.core.delimited import is_delimited
 from amble.core.errors import Infeasible, Refused
 from amble.core.graph import Graph
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device
 from amble.core.profile import IdlePower, Profile
 from amble.core.schedule import Deadline, Schedule
-from amble.core.delimited import is_delimited
 from amble.core.table import read_table
 from amble.fit import profiles
 from amble.fit.costs import COSTS, Costs, read_off
