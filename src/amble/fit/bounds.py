@@ -31,7 +31,7 @@ _STEEPEST = (
     {"core_hz": 1.1, "memory_hz": 1.6, "cpu_hz": 1.15, "power_limit_w": 1.6},  # of time, falling
     {"core_hz": 1.2, "memory_hz": 1.4, "cpu_hz": 1.6, "power_limit_w": 1.0},  # of power, rising
 )
-_TYPICAL = (0.9, 0.6)  # of those: what most pairs keep, which tells whom to blame
+_TYPICAL = ((0.15, 0.9), (0.3, 0.9))  # shares of those, least and most, that most pairs keep: whom to blame
 _ROOM = (0.12, 0.1)  # beyond the slopes: low clocks may not run as named, power may step where the voltage does
 _NOISE, _NOISE_OF_MANY = 0.2, 0.5  # of a logarithm: one knob, measured with care; several knobs at once
 _UPWARDS = 1.05  # how much more readily the higher of two is blamed
@@ -53,6 +53,14 @@ def broken(values: Floats, points: Floats, knobs: tuple[str, ...], output: int) 
     """
     up = _up(points, knobs, output)
     found: Floats = np.maximum(values[:, None] - values[None, :] - up - _ROOM[output] * (up > 0), 0.0)
+    return found
+
+
+def _strain(values: Floats, points: Floats, knobs: tuple[str, ...], output: int) -> Floats:
+    """By how much logarithms [p] are too high beside each other for what is typical, [p, p]."""
+    up = _up(points, knobs, output)
+    least, most = _TYPICAL[output]
+    found: Floats = np.maximum(values[:, None] - values[None, :] - most * up + least * up.T, 0.0)
     return found
 
 
@@ -83,8 +91,7 @@ def _of_one(row: Floats, points: Floats, knobs: tuple[str, ...], output: int, be
     for some in (known[start::parts] for start in range(parts)):
         excess = broken(row[some], points[some], knobs, output)
         also = None if beside is None else beside[np.ix_(some, some)]
-        typical = _TYPICAL[output] * _up(points[some], knobs, output)
-        strain = np.maximum(row[some][:, None] - row[some][None, :] - typical, 0.0)
+        strain = _strain(row[some], points[some], knobs, output)
         left_out.append(some[_explained(excess, also, strain, noise_allowed(len(knobs)))])
     return np.sort(np.concatenate(left_out))
 

@@ -23,7 +23,7 @@ from amble.core.table import NUMBERS, TEXTS, Table
 from amble.fit.checks import checked_points
 from amble.fit.costs import Costs, Error
 from amble.fit.models import Prediction
-from amble.fit.sweep import asked_of, refuse_unplaced
+from amble.fit.sweep import Floats, asked_of, refuse_unplaced
 from amble.fit.tables import FittedTable, predict_table
 
 __all__ = ["costs_of_table", "names_of"]
@@ -190,5 +190,5 @@ def _notes(fitted: FittedTable, names: list[str], deviation: float, further: boo
     return tuple(notes)
 
 
-def _rows(values: FloatArray) -> tuple[tuple[float, ...], ...]:
+def _rows(values: Floats) -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, values.tolist()))

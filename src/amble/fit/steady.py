@@ -21,7 +21,7 @@ from amble.core.table import Table
 from amble.fit.bounds import POWER, TIME, breaking, broken
 from amble.fit.sweep import asked_of, knobs_of, numbered
 
-__all__ = ["steady"]
+__all__ = ["Steady", "steady"]
 
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
@@ -33,6 +33,7 @@ _APART = np.log(1.3)  # a gap between repeats from which they are two groups
 _FAR_BELOW, _SLOWER = 0.9, 0.95  # of the clock asked for; of a clock that ran when less was asked for
 _COLD, _COLD_SHARE, _COLD_SETTINGS = 1.1, 0.75, 3
 _NAMED = 3  # settings or lines named in a note
+_DOUBTED = 2.0  # times the share of settings left out: what intervals are wider by
 _EVEN = 0.02  # of a logarithm
 
 
@@ -62,7 +63,20 @@ class _Cells:
         return ", ".join(words) or "its setting"
 
 
-def steady(table: Table) -> tuple[Table, tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """What is left of a table, notes on what is not, and by how much each workload is to be doubted.
+
+    doubt: by (device, workload, kernel, precision, batch) the factor on the intervals of time and of power, where some
+    of its settings were left out: which of them are right is a guess.
+    """
+
+    table: Table
+    notes: tuple[str, ...]
+    doubt: dict[tuple[str, ...], tuple[float, float]]
+
+
+def steady(table: Table) -> Steady:
     """Leave out what went wrong; see the module's text. A table of which nothing can be told stays as it is."""
     table, notes = _kept_clocks(table)
     cells = _cells(table)
@@ -75,10 +89,21 @@ def steady(table: Table) -> tuple[Table, tuple[str, ...]]:
     chosen: dict[tuple[int, int], Rows] = {}
     for output in (TIME, POWER):
         notes = (*notes, *_settled(cells, values, output, chosen))
+    doubt = _doubt(cells, values)
     if np.array_equal(values, np.stack([table.latency_s, table.power_w]), equal_nan=True):
-        return table, notes
+        return Steady(table, notes, doubt)
     table = table.with_values(latency_s=values[TIME], power_w=values[POWER])
-    return table.rows(np.flatnonzero(~np.isnan(values).all(axis=0))), notes
+    return Steady(table.rows(np.flatnonzero(~np.isnan(values).all(axis=0))), notes, doubt)
+
+
+def _doubt(cells: _Cells, values: Floats) -> dict[tuple[str, ...], tuple[float, float]]:
+    """Return by how much to doubt each workload of which settings were left out."""
+    lost = []
+    for column, left in zip(_COLUMNS, values, strict=True):
+        before, after = (~np.isnan(_medians(cells, each)) for each in (cells.table.number(column), left))
+        lost.append(1 + _DOUBTED * (before & ~after).sum(axis=1) / np.maximum(before.sum(axis=1), 1))
+    pairs = zip(cells.workloads, *(each.tolist() for each in lost), strict=True)
+    return {key: (time, power) for key, time, power in pairs if max(time, power) > 1}
 
 
 def _cells(table: Table) -> _Cells:

@@ -88,6 +88,9 @@ class FittedTable:
     notes: tuple[str, ...]
     num_rows: int = 0  # measurements behind it
     noise: float = 0.0  # deviation of the logarithm of a time between repeats; 0 where nothing was repeated
+    doubt: tuple[
+        tuple[float, float], ...
+    ] = ()  # factors on the intervals of time and power, where settings were left out
     others: tuple[FittedTable, ...] = ()  # fits of the table's further devices, each by itself
 
     @property
@@ -164,8 +167,8 @@ def fit_table(table: Table, *, model: str = DEFAULT, hold_out: int = _FOLDS) -> 
 
 def _fit_device(table: Table, model: str, hold_out: int) -> FittedTable:
     table, notes = checked(table)
-    table, unsteady = steady(table)
-    notes = (*notes, *unsteady)
+    kept = steady(table)
+    table, notes = kept.table, (*notes, *kept.notes)
     sweep = sweep_of(table)
     clocks = AskedToRan()
     if "core_hz" in sweep.knobs:
@@ -184,6 +187,7 @@ def _fit_device(table: Table, model: str, hold_out: int) -> FittedTable:
         held_out=_held_out(model, sweep, points, hold_out) if hold_out else None,
         notes=(*notes, *_notes(model, sweep, points, clocks)),
         num_rows=table.num_rows,
+        doubt=tuple(kept.doubt.get(key, (1.0, 1.0)) for key in sweep.workloads) if kept.doubt else (),
         noise=_noise(sweep),
     )
 
@@ -263,20 +267,23 @@ def _stacked(found: Prediction, fitted: FittedTable, at: Floats) -> Prediction:
 
 
 def _stretched(found: Prediction, fitted: FittedTable, asked: Floats) -> Prediction:
-    """Stretch intervals [w, q] by what points left out asked for (split conformal, Lei et al. 2018), but for
-    measured points.
+    """Stretch intervals [w, q] by what points left out asked for (split conformal, Lei et al. 2018), and by the doubt
+    about workloads of which settings were left out; but for measured points.
     """
-    if fitted.held_out is None:
+    if fitted.held_out is None and not fitted.doubt:
         return found
+    left_out = fitted.held_out
+    wider = (1.0, 1.0) if left_out is None else (left_out.time_wider, left_out.power_wider)
+    doubt = np.array(fitted.doubt or ((1.0, 1.0),)).T[..., None]  # [2, w or 1, 1]
     place = {point: column for column, point in enumerate(fitted.points)}
     column = np.array([place.get(tuple(point), -1) for point in asked.tolist()], dtype=np.int64)
     fields = []
-    for centre, low, high, values, wider in (
-        (found.latency_s, found.latency_lo_s, found.latency_hi_s, fitted.latency_s, fitted.held_out.time_wider),
-        (found.power_w, found.power_lo_w, found.power_hi_w, fitted.power_w, fitted.held_out.power_wider),
+    for centre, low, high, values, by in (
+        (found.latency_s, found.latency_lo_s, found.latency_hi_s, fitted.latency_s, wider[0] * doubt[0]),
+        (found.power_w, found.power_lo_w, found.power_hi_w, fitted.power_w, wider[1] * doubt[1]),
     ):
         measured = ~np.isnan(_numbers(values))[:, column] & (column >= 0)
-        by = np.where(measured, 1.0, wider)
+        by = np.where(measured, 1.0, by)
         fields += [centre, centre * (low / centre) ** by, centre * (high / centre) ** by]
     return Prediction(*fields)
 
