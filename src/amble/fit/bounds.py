@@ -31,7 +31,10 @@ _STEEPEST = (
     {"core_hz": 1.1, "memory_hz": 1.6, "cpu_hz": 1.15, "power_limit_w": 1.6},  # of time, falling
     {"core_hz": 1.2, "memory_hz": 1.4, "cpu_hz": 1.6, "power_limit_w": 1.0},  # of power, rising
 )
-_TYPICAL = ((0.15, 0.9), (0.3, 0.9))  # shares of those, least and most, that most pairs keep: whom to blame
+_TYPICAL = (  # slopes, least and most, that most pairs of settings keep: they tell whom to blame
+    {"core_hz": (0.15, 1.0), "memory_hz": (0.1, 1.2), "cpu_hz": (0.1, 1.0), "power_limit_w": (0.0, 0.7)},
+    {"core_hz": (0.35, 1.1), "memory_hz": (0.1, 0.8), "cpu_hz": (0.2, 1.1), "power_limit_w": (0.2, 0.9)},
+)
 _ROOM = (0.12, 0.1)  # beyond the slopes: low clocks may not run as named, power may step where the voltage does
 _NOISE, _NOISE_OF_MANY = 0.2, 0.5  # of a logarithm: one knob, measured with care; several knobs at once
 _UPWARDS = 1.05  # how much more readily the higher of two is blamed
@@ -51,25 +54,23 @@ def broken(values: Floats, points: Floats, knobs: tuple[str, ...], output: int) 
     """By how much logarithms [p] of one workload at points [p, k] are too high beside each other: [p, p], row over
     column; 0 where a pair is possible.
     """
-    up = _up(points, knobs, output)
+    up = _up(points, [_STEEPEST[output][name] for name in knobs], output)
     found: Floats = np.maximum(values[:, None] - values[None, :] - up - _ROOM[output] * (up > 0), 0.0)
     return found
 
 
 def _strain(values: Floats, points: Floats, knobs: tuple[str, ...], output: int) -> Floats:
     """By how much logarithms [p] are too high beside each other for what is typical, [p, p]."""
-    up = _up(points, knobs, output)
-    least, most = _TYPICAL[output]
-    found: Floats = np.maximum(values[:, None] - values[None, :] - most * up + least * up.T, 0.0)
+    least, most = (_up(points, [_TYPICAL[output][name][end] for name in knobs], output) for end in (0, 1))
+    found: Floats = np.maximum(values[:, None] - values[None, :] - most + least.T, 0.0)
     return found
 
 
-def _up(points: Floats, knobs: tuple[str, ...], output: int) -> Floats:
-    """By how much each point may lie above each other one, [p, p]."""
+def _up(points: Floats, slopes: list[float], output: int) -> Floats:
+    """By how much each point lies above each other one where the values follow each knob with its slope, [p, p]."""
     place = np.log(points)
     rise = place[:, None, :] - place[None, :, :]
-    slope = np.array([_STEEPEST[output][name] for name in knobs])
-    found: Floats = np.maximum(rise if output == POWER else -rise, 0.0) @ slope
+    found: Floats = np.maximum(rise if output == POWER else -rise, 0.0) @ np.array(slopes)
     return found
 
 
