@@ -13,6 +13,7 @@ import click
 
 import amble
 from amble.cli.terminal import Terminal, reporting
+from amble.core.delimited import is_delimited
 from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Network:
 
     def costs(self, device: str | None, deadline: Deadline, on_progress: OnProgress) -> tuple[Graph, Costs]:
         """Read it with its costs on a device, which are measured and fitted unless they are known."""
-        if device is None and not self.model.endswith(".json"):
+        if device is None and not self.model.endswith(".json") and not is_delimited(self.model):
             raise click.UsageError(f"Missing option '--device' / '-d': where is {self.model} to run?")
         return amble.costs_for(
             self.model, device or "", graph=lambda: self.load(device), deadline=deadline, on_progress=on_progress

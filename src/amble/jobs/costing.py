@@ -186,6 +186,8 @@ def costs_for(
 
     ``model`` may be a costs file or a profile; a network is measured and fitted once and then kept by content.
     """
+    if is_delimited(model):
+        raise Refused(f"{model} is a table, not a fit; make one first: amble fit {model} -o costs.json")
     if model.endswith(".json"):
         path = Path(model)
         if files.kind_of(path) == FITTED.kind:
