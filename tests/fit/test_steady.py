@@ -230,3 +230,14 @@ def test_a_disturbed_power_is_no_other_unit(tmp_path):
     measured = rows([400e6, 800e6, 1200e6, 1600e6], [2.5, 1.3, 0.9, 0.7], [60, 90, 7000, 190])
     fitted = fit_table(synthetic.table(tmp_path, measured), hold_out=0)
     assert any("left out the power of 1 settings" in note for note in fitted.notes)
+
+
+def test_a_faster_clock_that_is_somewhat_slower_is_kept_and_said(tmp_path):
+    kept = steady(synthetic.table(tmp_path, rows([400e6, 800e6, 1200e6], [2.5, 1.3, 1.43], [6, 9, 15])))
+    assert kept.table.num_rows == 3
+    assert kept.doubt == {}
+    assert kept.notes == (
+        "1 workloads take longer at a faster setting, which is kept; most of all w at core 1200 MHz (line 4), 10% more "
+        "than at core 800 MHz: a limit of power or heat?",
+    )
+    assert steady(synthetic.table(tmp_path, rows([400e6, 800e6, 1200e6], [2.5, 1.3, 1.31], [6, 9, 15]))).notes == ()

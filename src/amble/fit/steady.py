@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amble.core.table import Table
-from amble.fit.bounds import POWER, TIME, breaking, broken
+from amble.fit.bounds import POWER, TIME, breaking, broken, noise_allowed
 from amble.fit.sweep import asked_of, knobs_of, numbered
 
 __all__ = ["Steady", "steady"]
@@ -32,6 +32,7 @@ _WHAT = ("time", "power")
 _APART = np.log(1.3)  # a gap between repeats from which they are two groups
 _FAR_BELOW, _SLOWER = 0.9, 0.95  # of the clock asked for; of a clock that ran when less was asked for
 _COLD, _COLD_SHARE, _COLD_SETTINGS = 1.1, 0.75, 3
+_NOTABLE, _COMPARED = 0.05, 128  # of a logarithm of time, from which it is said; settings compared
 _NAMED = 3  # settings or lines named in a note
 _DOUBTED = 2.0  # times the share of settings left out: what intervals are wider by
 _EVEN = 0.02  # of a logarithm
@@ -268,14 +269,37 @@ def _left_out(cells: _Cells, values: Floats, output: int) -> list[str]:
     ]
     for place in places:
         values[output, cells.rows[place]] = np.nan
+        grid[place] = np.nan
+    kept = _slower_though_faster(cells, grid) if output == TIME else []
     if not places:
-        return []
+        return kept
     named = "; ".join(cells.named(*place) for place in places[:_NAMED])
     more = f"; and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
     why = "a faster setting is never that much slower" if output == TIME else "power does not change like that"
     return [
         f"left out the {_WHAT[output]} of {len(places)} settings that cannot be beside the others ({why}): "
-        f"{named}{more}; measure them again"
+        f"{named}{more}; measure them again",
+        *kept,
+    ]
+
+
+def _slower_though_faster(cells: _Cells, grid: Floats) -> list[str]:
+    """Say where a setting that is higher in every knob takes somewhat longer, which is kept: boards do that."""
+    found = []
+    for workload, row in enumerate(grid):
+        known = np.flatnonzero(~np.isnan(row))[:_COMPARED]
+        place = cells.points[known]
+        higher = (place[:, None] >= place[None]).all(axis=-1)
+        longer = np.where(higher, row[known][:, None] - row[known][None, :], 0.0)
+        if len(known) and _NOTABLE < longer.max() <= noise_allowed(len(cells.knobs)):
+            slow, fast = np.unravel_index(int(np.argmax(longer)), longer.shape)
+            found.append((float(np.expm1(longer.max())), workload, int(known[slow]), int(known[fast])))
+    if not found:
+        return []
+    by, workload, slow, fast = max(found)
+    return [
+        f"{len(found)} workloads take longer at a faster setting, which is kept; most of all "
+        f"{cells.named(workload, slow)}, {by:.0%} more than at {cells.setting(fast)}: a limit of power or heat?"
     ]
 
 
