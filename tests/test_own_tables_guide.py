@@ -70,3 +70,21 @@ def test_what_a_check_cannot_do_and_which_workload_is_meant_are_said(walked):
     assert [step["operator"] for step in json.loads(found.stdout)["steps"]] == ["detector", "classifier"]
     found = amble(folder, "amble plan costs.json --workload detector --deadline 5ms")
     assert found.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("amble plan measured.csv --deadline 20ms", "measured.csv is a table, not a fit; make one first: amble fit"),
+        ("amble plan network.onnx --deadline 20ms", "Missing option '--device'"),
+        ("amble plan costs.json --workload classifier --deadline 9ms --at sheet.xlsx", "export the sheet as CSV"),
+        ("amble fit sheet.xlsx", "export the sheet as CSV (UTF-8)"),
+        ("amble predict costs.json --at sheet.xlsx", "export the sheet as CSV (UTF-8)"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_the_way_out(walked, line, said):
+    folder, _ = walked
+    (folder / "sheet.xlsx").write_bytes(b"PK\x03\x04")
+    found = amble(folder, line)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert said in found.stderr

@@ -181,3 +181,10 @@ def test_energy_and_time_tell_power_and_it_is_said(table):
     both = read_table(table("core_hz,latency_ms,energy_mJ,power_w\n3e8,10,50,7\n"))
     assert both.power_w.tolist() == [7.0]
     assert any("column energy_mJ is not read" in note for note in both.notes)
+
+
+def test_a_unit_that_is_written_again_in_every_cell_is_read_and_another_is_refused(table):
+    read = read_table(table("clocks.sm [MHz],power.draw [W],latency_s\n1410 MHz, 62.10 W,1e-3\n"))
+    assert (read.core_hz.tolist(), read.power_w.tolist()) == ([1.41e9], [62.1])
+    with pytest.raises(Refused, match=r"'62.10 mW' is not a number"):
+        read_table(table("core_mhz,power.draw [W]\n1410,62.10 mW\n"))

@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -214,6 +215,9 @@ def _number_column(
 
 
 def _number(cell: str, line: int, path: Path, said: Claim) -> float:
+    with_unit = re.fullmatch(r"\s*([-+.\d]+(?:[eE][-+]?\d+)?)\s*([A-Za-zµμ]+)\s*", cell)
+    if with_unit and with_unit[2].lower() in re.findall(r"[a-zµμ]+", said.name.lower()):
+        cell = with_unit[1]  # the unit of the header written again, as nvidia-smi does
     try:
         return float(cell) if cell.strip() else math.nan
     except ValueError as error:
