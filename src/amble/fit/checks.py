@@ -82,7 +82,9 @@ def _refuse_units(table: Table) -> None:
     _refuse_where(table, "power_w", table.power_w > most, "looks like mW; write W (/ 1000)")
     _refuse_where(table, "latency_s", table.latency_s > _MOST_S, "looks like ms or µs; write s")
     over = table.power_w / table.power_limit_w
-    _refuse_where(table, "power_w", over > 50, "is far above the limit of its row and looks like mW; write W (/ 1000)")
+    _refuse_where(
+        table, "power_w", over > _DISTURBED, "is far above the limit of its row and looks like mW; write W (/ 1000)"
+    )
     _refuse_where(
         table, "power_w", over < 5e-4, "is far below the limit of its row and looks like kW; write W (x 1000)"
     )

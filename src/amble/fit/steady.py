@@ -292,14 +292,14 @@ def _slower_though_faster(cells: _Cells, grid: Floats) -> list[str]:
         higher = (place[:, None] >= place[None]).all(axis=-1)
         longer = np.where(higher, row[known][:, None] - row[known][None, :], 0.0)
         if len(known) and _NOTABLE < longer.max() <= noise_allowed(len(cells.knobs)):
-            slow, fast = np.unravel_index(int(np.argmax(longer)), longer.shape)
+            slow, fast = divmod(int(np.argmax(longer)), len(known))
             found.append((float(np.expm1(longer.max())), workload, int(known[slow]), int(known[fast])))
     if not found:
         return []
-    by, workload, slow, fast = max(found)
+    by, workload, slower, faster = max(found)
     return [
         f"{len(found)} workloads take longer at a faster setting, which is kept; most of all "
-        f"{cells.named(workload, slow)}, {by:.0%} more than at {cells.setting(fast)}: a limit of power or heat?"
+        f"{cells.named(workload, slower)}, {by:.0%} more than at {cells.setting(faster)}: a limit of power or heat?"
     ]
 
 
