@@ -204,9 +204,9 @@ def test_an_unknown_model_is_a_wrong_argument(tmp_path):
 
 def test_a_hundred_workloads_take_seconds(tmp_path):
     given, rest = split(tmp_path, synthetic.rows(100, noise=0.01))
-    start = time.perf_counter()
+    start = time.process_time()  # others may keep the cores busy
     predict_table(fit_table(given, hold_out=0), rest)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_intervals_that_missed_what_was_left_out_are_stretched_but_not_where_measured(tmp_path):
