@@ -73,7 +73,6 @@ def costs_of_table(
     label = names[0] if len(names) == 1 else workload or "all"
     sure = _deviation(mine, found)
     graph = _graph(mine, label, names, rows)
-    left_out = mine.held_out
     costs = Costs(
         device=f"recorded:{fitted.source}",
         calibration=f"measured: {fitted.source}, fitted by the model {mine.model}",
@@ -82,9 +81,7 @@ def costs_of_table(
         digest=graph.digest,
         batch=graph.batch,
         model=mine.model,
-        error=Error()
-        if left_out is None
-        else Error(left_out.time_median, left_out.time_p95, left_out.power_median, left_out.power_p95),
+        error=_error(mine),
         operators=tuple(names),
         points=points,
         latency_s=_rows(latency_s),
@@ -95,6 +92,11 @@ def costs_of_table(
         notes=_notes(mine, names, sure, also is not None),
     )
     return graph, costs
+
+
+def _error(fitted: FittedTable) -> Error:
+    out = fitted.held_out
+    return Error() if out is None else Error(out.time_median, out.time_p95, out.power_median, out.power_p95)
 
 
 def _chosen(fitted: FittedTable, workload: str | None) -> list[int]:
