@@ -15,6 +15,7 @@ import amble
 from amble.cli.progress import OnProgress
 from amble.cli.settings import configure, named_by_variables
 from amble.cli.terminal import Terminal, reporting
+from amble.core.delimited import is_delimited
 from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "PLACE",
     "Network",
     "Wish",
+    "device_if_any",
     "device_option",
     "device_to_run_on",
     "max_loss_option",
@@ -122,10 +124,12 @@ class Network:
         """Read it; on a recorded device the name is one of its workloads."""
         return amble.load(self.model, batch=self.batch, shapes=self.shapes, device=device)
 
-    def costs(self, device: str, deadline: Deadline, on_progress: OnProgress) -> tuple[Graph, Costs]:
+    def costs(self, device: str | None, deadline: Deadline, on_progress: OnProgress) -> tuple[Graph, Costs]:
         """Read it with its costs on a device, which are measured and fitted unless they are known."""
+        if device is None and not self.model.endswith(".json") and not is_delimited(self.model):
+            raise click.UsageError(f"Missing option '--device' / '-d': where is {self.model} to run?")
         return amble.costs_for(
-            self.model, device, graph=lambda: self.load(device), deadline=deadline, on_progress=on_progress
+            self.model, device or "", graph=lambda: self.load(device), deadline=deadline, on_progress=on_progress
         )
 
 
@@ -216,5 +220,13 @@ def max_loss_option(default: str) -> Callable[[Function], Function]:
         help="Accuracy that may be lost: points of 100 (1pt), or a share of what there is (0.5%).",
     )
 
+
+device_if_any = click.option(
+    "--device",
+    "-d",
+    envvar="AMBLE_DEVICE",
+    metavar="URI",
+    help="sim:jetson-tx2, recorded:TABLE, … (amble devices lists them); not needed where MODEL was measured before.",
+)
 
 output_option = click.option("--output", "-o", type=PLACE, help="Write the result to this file.")

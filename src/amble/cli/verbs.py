@@ -20,6 +20,7 @@ from amble.cli.options import (
     PLACE,
     Network,
     Wish,
+    device_if_any,
     device_option,
     device_to_run_on,
     max_loss_option,
@@ -98,7 +99,7 @@ def measure(
 @click.option("--model", default="amble", show_default=True, metavar="NAME", help="Which laws to fit.")
 @click.option("--trtexec", metavar="CLOCK", help="SOURCE is from trtexec --exportProfile, run at this core clock.")
 def fit(terminal: Terminal, *, source: Path, output: Path | None, model: str, trtexec: str | None) -> None:
-    """Fit the latency and power laws to SOURCE: a profile, or a table measured elsewhere (.csv, .csv.gz).
+    """Fit the latency and power laws to SOURCE: a profile, or a table measured elsewhere (.csv, .tsv, .txt, .gz).
 
     Prints the error on points that were held out. TensorRT's layer profiles (trtexec --exportProfile=FILE) can be read
     too; they tell times at one clock only: --trtexec 1410MHz.
@@ -121,9 +122,11 @@ def predict(terminal: Terminal, *, costs: Path, at: Path, output: Path | None) -
 
 @verb(main)
 @network_options
-@device_option
+@device_if_any
 @wish_options
 @output_option
+@click.option("--workload", metavar="NAME", help="Of a fitted table of several: which, or all one after another.")
+@click.option("--at", type=_FILE, help="Of a fitted table: a table of settings that may be chosen beside the measured.")
 @click.option("--dram", type=_FILE, help="A mapping of amble dram: the memory's energy (predicted) then counts.")
 @click.option("--script", type=PLACE, help="Also write the plan as a shell script that needs no amble.")
 @click.option("--csv", type=PLACE, help="Also write the plan as stage,instruction,frequency,time,energy.")
@@ -131,20 +134,26 @@ def plan(
     terminal: Terminal,
     *,
     network: Network,
-    device: str,
+    device: str | None,
     wish: Wish,
     output: Path | None,
+    workload: str | None,
+    at: Path | None,
     dram: Path | None,
     script: Path | None,
     csv: Path | None,
 ) -> None:
     """Choose the clocks for every operator: least energy within the deadline.
 
-    MODEL may also be a profile or a costs file. A network is measured and fitted first, once (kept by content).
+    MODEL may also be a profile, a costs file or a fitted table. A network is measured and fitted first, once (kept by
+    content); that takes a --device.
     """
-    left = f"what was measured is kept; the same call goes on from there{_clocks_of(device)}"
-    with terminal.progress(f"measuring {network.model}", kept=lambda: left) as on_progress:
-        graph, costs = network.costs(device, wish.deadline, on_progress)
+    if workload or at:
+        graph, costs = amble.costs_of(network.model, workload=workload, at=at, device=device or "")
+    else:
+        left = f"what was measured is kept; the same call goes on from there{_clocks_of(device or '')}"
+        with terminal.progress(f"measuring {network.model}", kept=lambda: left) as on_progress:
+            graph, costs = network.costs(device, wish.deadline, on_progress)
     schedule = amble.plan(
         graph,
         costs,

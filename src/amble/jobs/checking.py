@@ -24,6 +24,7 @@ from amble.stages.check.arrivals import parse_load
 from amble.stages.check.evidence import Evidence, Pair
 from amble.stages.check.report import assess
 from amble.stages.control import loop
+from amble.stages.fit.costs import Costs
 from amble.stages.measure import platform
 from amble.stages.measure.accuracy import Examples
 from amble.stages.plan import clocks, neurobalancer, promise, punctuality
@@ -70,7 +71,8 @@ def plan(
         schedule = replace(schedule, frontier=clocks.frontier(graph, costs, wanted, period_s=period_s))
     else:
         schedule = _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
-    return promise.kept(schedule, graph, costs)
+    said = costs.notes if isinstance(costs, Costs) else ()
+    return promise.kept(replace(schedule, notes=(*schedule.notes, *said)), graph, costs)
 
 
 @door
@@ -97,18 +99,18 @@ def check(
     wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path | str) else schedule
     graph = again(wanted)
     if graph.digest != wanted.digest:
-        raise Refused(f"{wanted.source} is no longer the network that was planned for; plan it anew")
+        raise Refused(f"{wanted.source or wanted.graph} is no longer the network that was planned for; plan it anew")
     requests = _requests(wanted, graph, arrivals, data)
     policies = [*_policies(wanted), *((each, None) for each in _governors(device))]
     logs = []
     for index, (name, each) in enumerate(policies):
         on_progress(index, len(policies))
         uri = _governed(device, name) if each is None else device
-        opened = opening.open(uri, seed=_SEED, workload=wanted.source)
+        opened = opening.open(uri, seed=_SEED, workload=wanted.source or wanted.graph)
         logs.append(loop.serve(opened, graph, requests, schedule=each, policy=name, traced=traced))
     report = assess(logs, wanted, idle_w=wanted.idle_power_w)
     kinds = tuple(operator.kind for operator in graph.operators)
-    pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=wanted.source))
+    pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=wanted.source or wanted.graph))
     return Evidence(report, wanted, tuple(logs), pairs, kinds)
 
 
