@@ -164,7 +164,8 @@ class _Reader:
         """Return what a node multiplies in bytes; None where it does not, or without saturating on any CPU."""
         if node.op_type == "MatMulInteger":
             zero = node.input[2] if len(node.input) > 2 else ""
-            return None if self._is_signed(zero) else self._of_matrices(node, *node.input[:2], self._zero(zero))
+            left, right = node.input[:2]
+            return None if self._is_signed(zero) else self._of_matrices(node, left, right, self._zero(zero))
         if node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.input) < 2:
             return None
         ours, theirs = (self._made_by.get(name) for name in node.input[:2])
@@ -184,7 +185,7 @@ class _Reader:
         if quantizes is None or quantizes.op_type != "QuantizeLinear":
             return False
         taker = self._only_taker(quantizes)
-        return taker is not None and taker.op_type == "DequantizeLinear" and self._only_taker(taker) is not None
+        return taker is not None and taker.op_type == "DequantizeLinear" and self._num_takers(taker) == 1
 
     def _ends_unsigned(self, node: onnx.NodeProto) -> bool:
         """Tell whether the sums become unsigned bytes too, or for matrices numbers: else it runs in floating point."""
@@ -193,12 +194,16 @@ class _Reader:
             return node.op_type != "Conv"
         return self._is_unsigned(taker.input[2] if len(taker.input) > 2 else "", taker)
 
+    def _num_takers(self, node: onnx.NodeProto) -> int:
+        """Count who takes a node's result; whoever asked for the network's output is one."""
+        return len(self._takers.get(node.output[0], [])) + (node.output[0] in self._ends)
+
     def _only_taker(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         takers = self._takers.get(node.output[0], [])
         return takers[0] if len(takers) == 1 and node.output[0] not in self._ends else None
 
     def _is_signed(self, zero: str) -> bool:
-        return zero in self._constants and self._constants[zero].data_type == _INT8
+        return zero in self._constants and int(self._constants[zero].data_type) == int(_INT8)
 
     def _zero(self, name: str) -> int:
         """Return a zero as that of unsigned bytes; 0 where there is none, or it is no constant."""

@@ -36,7 +36,7 @@ from amble.core.schedule import Deadline
 from amble.core.variants import Variants
 from amble.devices import guard, host, simulated
 from amble.devices.paced import paced
-from amble.jobs import BUNDLED, SCHEDULE, VARIANTS
+from amble.jobs import BUNDLED, SCHEDULE, VARIANTS, processors
 from amble.plan.ladder import build
 from amble.runtimes import onnx
 from amble.runtimes.batched import BatchedRunner
@@ -278,6 +278,7 @@ def _kept(path: Path, variants: Variants, options: Options) -> _Menu:
     chosen = {
         name: variants.fastest(name) for name in dict.fromkeys([first, *(each.precision for each in variants.kept)])
     }
+    processors.check(variants, chosen.values(), path)
     shapes = {name: shape for name, shape in variants.shapes.items() if name not in options.shapes}
     paths = {name: path.parent / each.file for name, each in chosen.items()}
     accuracies = {name: variants.relative(each) for name, each in chosen.items()}
