@@ -203,7 +203,8 @@ class _Reader:
         return takers[0] if len(takers) == 1 and node.output[0] not in self._ends else None
 
     def _is_signed(self, zero: str) -> bool:
-        return zero in self._constants and int(self._constants[zero].data_type) == int(_INT8)
+        found = self._constants.get(zero)
+        return found is not None and bool(found.data_type == _INT8)
 
     def _zero(self, name: str) -> int:
         """Return a zero as that of unsigned bytes; 0 where there is none, or it is no constant."""
