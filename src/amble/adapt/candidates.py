@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import onnx
+import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph, NotImplemented  # noqa: A004
 
 from amble.adapt.choose import Candidate
 from amble.adapt.half import Half, halved
 from amble.adapt.integer import saturations
 from amble.adapt.quantize import Activations, Prepared, Ranges, Weights, calibrate, dynamic, prepare, refusing, static
+from amble.core.errors import Refused
 from amble.core.ports import Tensors
 from amble.core.processor import Saturations
 
 __all__ = ["Workshop"]
 
 _PERCENTILE = 99.99
+_NO_KERNEL = re.compile(r"implementation for (\w+)\(|of operator \((\w+)\)")
 _MOST_CLIPPED = 32  # examples: counting magnitudes takes many times as long as running them
 _ABOUT = {
     "int8-u8s8": "INT8 weights per channel, unsigned INT8 activations, calibrated",
@@ -92,4 +97,19 @@ class Workshop:
 
     def _halve(self, precision: Half, output: Path) -> None:
         with refusing(self.source.name, f"cast to {precision}"):
-            onnx.save(halved(onnx.load(str(self.source)), precision), str(output))
+            made = halved(onnx.load(str(self.source)), precision)
+            onnx.save(made, str(output))
+            _need_kernels(output, precision)
+
+
+def _need_kernels(path: Path, precision: Half) -> None:
+    """Refuse a network in half precision whose operators the runtime neither has kernels for nor casts around."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except (InvalidGraph, NotImplemented) as error:
+        found = _NO_KERNEL.search(str(error))
+        kind = found[1] or found[2] if found else "one of its operators"
+        raise Refused(f"ONNX Runtime takes no {precision} in {kind} on this CPU at the network's opset") from error

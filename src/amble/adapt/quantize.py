@@ -261,6 +261,8 @@ def refusing(name: str, doing: str) -> Iterator[None]:
     logging.root.addFilter(drop)
     try:
         yield
+    except Refused:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise Refused(f"{name} cannot be {doing}: {type(error).__name__}: {reason}") from error
