@@ -37,3 +37,10 @@ def test_a_pass_through_memory_is_reported_and_ratios_are_promised() -> None:
     times_s = [float(str(each["time_p50_s"])) for each in records if each["switching"] == "free"]
     assert found.want == ">= 50"
     assert found.value == pytest.approx(100.0 / times_s[0])
+
+
+@pytest.mark.parametrize(("relaxed", "tells"), [((1000.0, False), True), ((1e-6, False), False), ((1e-6, True), True)])
+def test_a_relaxation_that_was_stopped_too_early_tells_nothing(relaxed: tuple[float, bool], tells: bool) -> None:
+    records = search.large(cases=[("tight", 1)], repeats=1, dense=False, relaxed_s={"free": relaxed})
+    found = [record["times_faster"] for record in records if record["switching"] == "free"]
+    assert [each is not None for each in found] == [tells] * len(found)

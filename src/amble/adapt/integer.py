@@ -191,7 +191,7 @@ class _Reader:
         """Tell whether the sums become unsigned bytes too, or for matrices numbers: else it runs in floating point."""
         taker = self._only_taker(node)
         if taker is None or taker.op_type != "QuantizeLinear":
-            return node.op_type != "Conv"
+            return bool(node.op_type != "Conv")
         return self._is_unsigned(taker.input[2] if len(taker.input) > 2 else "", taker)
 
     def _num_takers(self, node: onnx.NodeProto) -> int:
