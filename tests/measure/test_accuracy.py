@@ -298,6 +298,12 @@ def test_an_answer_that_is_nan_never_counts() -> None:
     assert right(scores([0, 1], [NAN, 1]), scores([0, 1], [1, 0]), labelled).tolist() == [True, False]
 
 
+def test_a_request_answered_with_nan_is_not_right() -> None:
+    labelled = Examples({"x": np.zeros((1, 1), np.float32)}, np.array([0]))
+    assert labelled.judge(0, {"y": np.array([[NAN, 1.0]], np.float32)}) is False
+    assert labelled.judge(0, {"y": np.array([[2.0, -INF]], np.float32)}) is True
+
+
 def test_scores_of_infinity_are_compared_as_they_are() -> None:
     reference = scores([-INF, 1, 2], [-INF, 1, 2])
     assert right(scores([-INF, 1, 2], [-INF, 3, 2]), reference, unlabelled(2)).tolist() == [True, False]

@@ -86,11 +86,17 @@ class Examples:
         return Examples(inputs, None if self.labels is None else self.labels[order])
 
     def judge(self, index: int, outputs: Tensors) -> bool | None:
-        """Tell whether the highest score of the first output is the label's; None without an answer or a label."""
+        """Tell whether the highest score of the first output is the label's; None without an answer or a label.
+
+        An answer that holds NaN has no highest score.
+        """
         scores = next(iter(outputs.values()), None)
         if scores is None or self.labels is None:
             return None
-        return bool(scores.reshape(-1).argmax() == self.labels[index % len(self)])
+        flat = scores.reshape(-1)
+        if flat.dtype.kind == "f" and np.isnan(flat).any():
+            return False
+        return bool(flat.argmax() == self.labels[index % len(self)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
