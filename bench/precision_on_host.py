@@ -12,7 +12,7 @@ One core, one thread; the generator of the load is the list of arrivals.
 
 A slice is the preparation (``--slice prepare``: variants, and times on both clocks) or one governor on one clock
 (``--slice wall/amble``), each a few minutes at most. Slices are kept under build/ and not measured again (``--fresh``:
-all of them anew), so that a run can be taken in pieces; ``--kept`` sums up what there is.
+all of them anew), so that a run can be taken in pieces on one kind of CPU; ``--kept`` sums up what there is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import document
 document.on_one_core()
 
 import argparse  # noqa: E402
+import hashlib  # noqa: E402
 import json  # noqa: E402
 import shutil  # noqa: E402
 import time  # noqa: E402
@@ -47,7 +48,7 @@ from amble.core.ports import Clock, Device  # noqa: E402
 from amble.core.schedule import Deadline  # noqa: E402
 from amble.core.variants import Variant, Variants  # noqa: E402
 from amble.devices.host import MonotonicClock, Unmetered  # noqa: E402
-from amble.jobs import VARIANTS, quantizing  # noqa: E402
+from amble.jobs import VARIANTS, processors, quantizing  # noqa: E402
 from amble.measure.accuracy import Examples  # noqa: E402
 from amble.measure.rounds import rounds  # noqa: E402
 from amble.plan.ladder import build  # noqa: E402
@@ -176,7 +177,8 @@ def main() -> None:
     parser.add_argument("--kept", action="store_true")
     own, rest = parser.parse_known_args()
     options = document.options("precision_on_host", __doc__, rest)
-    folder = ROOT / "build" / "precision_on_host" / ("quick" if options.quick else "full")
+    cpu = hashlib.sha256(str(processors.here()).encode()).hexdigest()[:8]
+    folder = ROOT / "build" / "precision_on_host" / ("quick" if options.quick else "full") / cpu
     if own.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,16 +1,18 @@
 """What the bench hands to HiGHS is the problem that the search solves."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
 import scipy.optimize
 
-_THREADS, _CORES = dict(os.environ), os.sched_getaffinity(0)
+_THREADS, _CORES = dict(os.environ), os.sched_getaffinity(0) if sys.platform == "linux" else set()
 import search  # noqa: E402  # keeps its process on one core, as a bench should: put back here
 
-os.sched_setaffinity(0, _CORES)
 os.environ.update(_THREADS)
+if sys.platform == "linux":
+    os.sched_setaffinity(0, _CORES)
 
 from amble.plan.search import solve  # noqa: E402
 
