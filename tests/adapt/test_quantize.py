@@ -64,12 +64,14 @@ def test_a_network_whose_ranges_were_cut_does_the_same_job(prepared: Prepared, t
     assert float(np.corrcoef(found.ravel(), wanted.ravel())[0, 1]) > 0.99
 
 
-def masked() -> onnx.ModelProto:
+def masked(*, by: str) -> onnx.ModelProto:
     """[batch, 16, 8, 8] → scores of 64 places by 64, those behind a mask of −∞, softmax, mix."""
     nodes = [
         models.node("Reshape", ["x", "shape"], ["rows"]),
         models.node("MatMul", ["rows", "w"], ["s"]),
-        models.node("Where", ["mask", "s", "never"], ["sm"]),
+        models.node("Where", ["mask", "s", "never"], ["sm"])
+        if by == "Where"
+        else models.node("Add", ["s", "added"], ["sm"]),
         models.node("Softmax", ["sm"], ["p"], axis=-1),
         models.node("MatMul", ["p", "v"], ["y"]),
     ]
@@ -77,6 +79,7 @@ def masked() -> onnx.ModelProto:
         models.constant("shape", [0, 16, 64]),
         models.constant("mask", np.arange(64) < 8, bool),
         models.constant("never", -np.inf, np.float32),
+        models.constant("added", np.where(np.arange(64) < 8, 0.0, -np.inf), np.float32),
     ]
     weights = [models.weight("w", 64, 64), models.weight("v", 64, 10), *constants]
     return models.model(
@@ -84,9 +87,10 @@ def masked() -> onnx.ModelProto:
     )
 
 
+@pytest.mark.parametrize("by", ["Where", "Add"])
 @pytest.mark.parametrize("percentile", [None, 99.99])
-def test_what_is_not_always_finite_stays_in_floating_point(tmp_path: Path, percentile: float | None) -> None:
-    source, path = models.saved(tmp_path, masked()), tmp_path / "int8.onnx"
+def test_what_is_not_always_finite_stays_in_floating_point(tmp_path: Path, percentile: float | None, by: str) -> None:
+    source, path = models.saved(tmp_path, masked(by=by)), tmp_path / "int8.onnx"
     made = prepare(source, tmp_path)
     ranges = calibrate(made, feeds(), percentile=percentile)
     assert "sm" in ranges.endless

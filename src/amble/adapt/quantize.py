@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -23,7 +23,6 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_dynamic
 from onnxruntime.quantization.calibrate import CalibrationDataReader, HistogramCollector, TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -132,20 +131,18 @@ def static(
 ) -> None:
     """Write the network in INT8, all but the nodes to ``leave`` in floating point; Refused when it cannot be done.
 
-    Nodes stay in floating point as well whose tensors are not always finite.
+    Nodes stay in floating point as well whose tensors are not always finite: the quantiser leaves what has no range.
     """
-    model = onnx.load(str(prepared.path))
-    left = {*leave, *_beside(model.graph, ranges.endless)}
     with refusing(prepared.name, "quantised"):
         quantiser = QDQQuantizer(
-            model,
+            onnx.load(str(prepared.path)),
             per_channel=True,
             reduce_range=weights == "s7",
             weight_qType=_KINDS["u8" if weights == "u8" else "s8"],
             activation_qType=_KINDS[activations],
             tensors_range=_without(ranges),
             nodes_to_quantize=[],
-            nodes_to_exclude=sorted(left),
+            nodes_to_exclude=sorted(leave),
             op_types_to_quantize=list(QDQRegistry),
             extra_options={"WeightSymmetric": True},  # unsigned ones need the same zero for every channel
         )
@@ -237,17 +234,6 @@ def _without(ranges: Ranges) -> TensorsData:
     """Return the ranges of the tensors that are always finite."""
     finite = {name: each for name, each in ranges.tensors.items() if name not in ranges.endless}
     return TensorsData(ranges.tensors.calibration_method, finite)
-
-
-def _beside(graph: onnx.GraphProto, endless: Collection[str]) -> set[str]:
-    """Return the names of the nodes that take or make tensors which are not always finite."""
-    constants = {each.name for each in graph.initializer if not _is_finite(each)}
-    return {node.name for node in graph.node if {*node.input, *node.output} & {*constants, *endless}}
-
-
-def _is_finite(tensor: onnx.TensorProto) -> bool:
-    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
-    return tensor.data_type not in kinds or bool(np.isfinite(numpy_helper.to_array(tensor)).all())
 
 
 @contextmanager
