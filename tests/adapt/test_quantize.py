@@ -209,7 +209,7 @@ def test_dynamic_quantisation_needs_no_examples(tmp_path: Path) -> None:
     given = [{"x": np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)}]
     theirs = outputs(source, given)
     assert 0 < np.abs(emulated.outputs(path, given, saturates=False) - theirs).max() < 0.2
-    np.testing.assert_allclose(outputs(path, given), emulated.outputs(path, given, saturates=saturates()), atol=0.01)
+    np.testing.assert_allclose(outputs(path, given), emulated.outputs(path, given, saturates=saturates()), atol=0.05)
     assert "MatMulInteger" in kinds(path)
 
 
