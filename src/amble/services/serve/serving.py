@@ -31,7 +31,7 @@ from amble.core.variants import Allowance, Variants
 from amble.devices import host, lease, simulated
 from amble.devices.simulated.paced import paced
 from amble.inputs import BUNDLED
-from amble.runtimes import onnx
+from amble.runtimes import onnx, processors
 from amble.runtimes.onnx.batched import BatchedRunner, Signature
 from amble.runtimes.onnx.refusals import door, refusing
 from amble.runtimes.remote.datatypes import datatype
@@ -309,6 +309,7 @@ def _kept(path: Path, variants: Variants, options: Options) -> _Menu:
     chosen = {
         name: variants.fastest(name) for name in dict.fromkeys([first, *(each.precision for each in variants.kept)])
     }
+    processors.check(variants, chosen.values(), path)
     shapes = {name: shape for name, shape in variants.shapes.items() if name not in options.shapes}
     paths = {name: path.parent / each.file for name, each in chosen.items()}
     accuracies = {name: variants.relative(each) for name, each in chosen.items()}
