@@ -39,6 +39,7 @@ class Serving:
     menu: dict[str, Any]
     drain_s: float
     log: str
+    explain: bool = False
 
     def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
@@ -46,6 +47,9 @@ class Serving:
         from amble.jobs.serving import Options
 
         _configure(self.log)
+        if self.explain:
+            self._explain(models, terminal)
+            return
         http, grpc, metrics = self.ports
         doors = Doors(
             host=self.host,
@@ -66,6 +70,16 @@ class Serving:
         terminal.result(totals, lambda: ())
         refused = sum(totals.refused.values())
         terminal.note(f"amble: {totals.answered} answered, {totals.late} of them late, {refused} refused")
+
+    def _explain(self, models: tuple[str, ...], terminal: Terminal) -> None:
+        """Say which models are batched, and why others are not."""
+        from amble.check.tables import Table
+        from amble.jobs.explaining import explain
+        from amble.jobs.serving import Options
+
+        told = explain(models, device=self.device, repository=self.repository, menu=Options(**self.menu))
+        rows = [(each.model, each.version, "yes" if each.batched else "no", each.reason) for each in told]
+        terminal.result(told, lambda: (Table("", ("model", "version", "batched", "because"), tuple(rows)),))
 
 
 def serving_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -99,6 +113,7 @@ _OPTIONS = (
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the runtime."),
     click.option("--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes."),
     click.option("--drain", default="30s", show_default=True, metavar="TIME", help="Time to answer what was accepted."),
+    click.option("--explain", is_flag=True, help="Say which models are batched and why others are not; serve nothing."),
     click.option("--trace", is_flag=True, help="Send spans by OTLP (OTEL_* variables say where to)."),
     click.option("--log", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."),
 )

@@ -11,6 +11,7 @@ the meter, to the last joule.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from amble.core.ports import Device, Tensors
 
 __all__ = ["Batch", "Engine", "Lane", "Sink", "Totals"]
 
+_LOG = logging.getLogger(__name__)
 FAILURES = (AmbleError, ValueError, RuntimeError, OSError)
 _UNLOADED = Refusal("unloaded", "no such model is loaded: load it first")
 _STOPPING = Refusal("stopping", "the server is shutting down: ask another one")
@@ -102,6 +104,7 @@ class Lane:
     done: Done | None = field(init=False, default=None)
     num_arrived: int = field(init=False, default=0)
     parts: dict[tuple[int, int], tuple[Rung, tuple[Part, ...]]] = field(init=False, default_factory=dict)
+    alone: bool = field(init=False, default=False)  # a batch did not give back as many rows as it took
 
     def __post_init__(self) -> None:
         """Open an empty queue."""
@@ -221,7 +224,8 @@ class Engine:
             lane = self._next(now_s)
             if lane is not None:
                 decision = lane.decide(now_s, self._asked, self._other_s(lane) if len(self._lanes) > 1 else 0.0)
-                taken = lane.queue.take(decision.rows) if decision.rung is not None else []
+                most = 1 if lane.alone else decision.rows
+                taken = lane.queue.take(most) if decision.rung is not None else []
                 if decision.rung is not None:
                     self._busy_until_s = now_s + decision.pace.factor * decision.rung.latency_s[_rows(taken) - 1]
         if lane is None:
@@ -291,12 +295,21 @@ class Engine:
                 first_s = clock.now_s() if command.index == 0 else first_s
             tensors = device.runner.run(graph, point, tensors)
         finish_s = clock.now_s()
-        outputs = split(tensors, [request.rows for request in requests])
+        outputs = self._split(lane, tensors, requests)
         settled = changes == self.totals.changes or rung.schedule is not None
         lane.done = Done(rung, rows, finish_s, finish_s - first_s, settled)
         energy_j = self._active(requests, finish_s)
         ran_at = device.actuator.current()
         return outputs, Batch(lane.model, requests, (), rung, rows, start_s, finish_s, energy_j, None, ran_at)
+
+    def _split(self, lane: Lane, tensors: Tensors, requests: Sequence[Request]) -> list[Tensors]:
+        """Cut a batch's answers apart; a model whose rows do not come back one for one is never batched again."""
+        try:
+            return split(tensors, [request.rows for request in requests])
+        except ValueError as error:
+            lane.alone = True
+            _LOG.error("%s is not batched any more: %s", lane.model, error)
+            raise
 
     def _active(self, requests: Sequence[Request], finish_s: float) -> float | None:
         """Charge what the meter counted since the last reading to a batch."""

@@ -54,7 +54,8 @@ class Found:
 class Loaded:
     """A model ready to be served. Shapes of ``inputs`` and ``outputs`` have −1 for open axes.
 
-    ``batched``: the first axis of all of them is the batch. ``graph`` gives the network of a variant at a batch size.
+    ``batched``: it is proved that the first axis of all of them is the batch, and ``batching`` says how, or why it is
+    not. ``graph`` gives the network of a variant at a batch size.
     ``timeout_s`` is the time of requests that bring none, unless the configuration has one.
     """
 
@@ -65,6 +66,7 @@ class Loaded:
     governor: Governor[Any]
     graph: Callable[[str, int], Graph]
     timeout_s: float | None = None
+    batching: str = ""
 
 
 Loader = Callable[[Found, Do], Loaded]
@@ -103,6 +105,11 @@ class Model:
         """Return the largest batch; 0 where its first axis is no batch."""
         return self.loaded.ladder.max_batch if self.loaded.batched else 0
 
+    @property
+    def batching(self) -> str:
+        """Say whether requests share batches, and why (not)."""
+        return f"{'batched' if self.max_batch else 'one request at a time'}: {self.loaded.batching}"
+
     def lane(self) -> Lane:
         """Return a fresh queue and governor for the engine."""
         return Lane(self.key, self.loaded.governor, self.loaded.graph, self.found.config.queue_limit)
@@ -131,6 +138,7 @@ class Model:
             "input": [self._configured(port) for port in self.loaded.inputs],
             "output": [self._configured(port) for port in self.loaded.outputs],
             **({"dynamic_batching": {"default_queue_policy": queue}} if self.max_batch else {}),
+            "parameters": {"batching": {"string_value": self.batching}},
         }
 
     def _configured(self, port: Port) -> dict[str, Any]:

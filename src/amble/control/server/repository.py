@@ -100,6 +100,7 @@ class Repository:
             made = [Model(each, one, versions) for each, one in zip(found, loaded, strict=True)]
             for model in made:
                 await asyncio.to_thread(self.desk.open, model)
+                _LOG.info("%s, version %s: %s", name, model.version, model.batching)
             self._served[name] = {model.version: model for model in made}
 
     async def stop(self, name: str) -> None:
