@@ -24,7 +24,7 @@ from amble.control.governor import NEVER_S, Decision, Done, Governor, Observatio
 from amble.control.source import Source
 from amble.control.tensors import join, split
 from amble.core.cost import Reading
-from amble.core.errors import AmbleError
+from amble.core.errors import AmbleError, Refused
 from amble.core.graph import Graph
 from amble.core.ladder import Rung
 from amble.core.point import Clocks, OperatingPoint
@@ -275,7 +275,7 @@ class Engine:
             outputs, batch = self._executed(lane, rung, requests)
         except FAILURES as error:
             if len(requests) == 1:
-                self._refuse(requests[0], Refusal("failed", f"{type(error).__name__}: {error}"))
+                self._refuse(requests[0], _failure(error))
                 return
             for request in requests:
                 self._serve(lane, rung, [request])
@@ -360,6 +360,13 @@ def _parts(graph: Graph, rung: Rung) -> list[Part]:
     by_index = {command.index: command for command in commands(schedule)}
     edges = cuts(schedule)
     return [(graph.segment(i, j), schedule.steps[i].point, by_index.get(i)) for i, j in pairwise(edges)]
+
+
+def _failure(error: BaseException) -> Refusal:
+    """Say what became of a request that could not be run: what the runtime refuses is in its inputs."""
+    if isinstance(error, Refused):
+        return Refusal("inputs", str(error))
+    return Refusal("failed", f"{type(error).__name__}: {error}")
 
 
 def _rows(requests: Sequence[Request]) -> int:

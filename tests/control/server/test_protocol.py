@@ -180,9 +180,9 @@ def test_an_outputs_own_wish_beats_that_of_the_request() -> None:
     assert "id" not in head
 
 
-def test_what_json_cannot_say_becomes_null() -> None:
-    answer = Answer("m", "1", "", {"y": np.float32([np.nan, np.inf, 1.0])}, {})
-    assert json.loads(encode(answer, decode(body()))[0])["outputs"][0]["data"] == [None, None, 1.0]
+def test_what_json_has_no_number_for_is_a_text_that_says_which() -> None:
+    answer = Answer("m", "1", "", {"y": np.float32([np.nan, np.inf, -np.inf, 1.0])}, {})
+    assert json.loads(encode(answer, decode(body()))[0])["outputs"][0]["data"] == ["NaN", "Infinity", "-Infinity", 1.0]
 
 
 def test_json_that_was_seen_before_is_read_with_its_own_tensors() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from amble.control.server.fault import Fault
 from amble.control.server.model import Config, Found, Loader, Model, parse_config
 from amble.core.errors import AmbleError, Refused
 
-__all__ = ["ReadText", "Repository", "find"]
+__all__ = ["ReadText", "Repository", "find", "refuse_unknown"]
 
 _LOG = logging.getLogger(__name__)
 _FILE = "model.onnx"
@@ -129,6 +129,17 @@ class Repository:
             raise Fault(400, f"cannot load {name!r}: {error}") from error
 
 
+def refuse_unknown(parameters: Iterable[str]) -> None:
+    """Refuse a load with more than a configuration: files that come in the request are not taken."""
+    for name in parameters:
+        if name.startswith("file:"):
+            raise Fault(
+                400, f"parameters: {name[:100]!r}: files are not taken from requests; put them in the repository"
+            )
+        if name != "config":
+            raise Fault(400, f"parameters: {name[:100]!r} means nothing for a load; it takes config")
+
+
 def find(folder: Path, config: Config | None = None, *, read_text: ReadText | None = None) -> list[Found]:
     """Return the versions of a model in a folder that its configuration wants, the highest first.
 
@@ -148,13 +159,22 @@ def find(folder: Path, config: Config | None = None, *, read_text: ReadText | No
 
 def _read_config(folder: Path, read_text: ReadText | None) -> Config:
     as_json, as_text = folder / "config.json", folder / "config.pbtxt"
-    if as_json.is_file():
+    if _inside(as_json):
         return _named(folder.name, parse_config(_decoded(as_json.read_bytes(), str(as_json))))
-    if not as_text.is_file():
+    if not _inside(as_text):
         return Config(folder.name)
     if read_text is None:
         raise Refused(f"{as_text} needs the package tritonclient[grpc] to be read; write config.json instead")
     return _named(folder.name, parse_config(read_text(as_text.read_text())))
+
+
+def _inside(path: Path) -> bool:
+    """Tell whether there is such a file; Refused where it is a link that leads out of the repository."""
+    if not path.is_file():
+        return False
+    if not path.resolve().is_relative_to(path.parents[1].resolve()):
+        raise Refused(f"{path} is a link that leads out of the repository; put the file itself there")
+    return True
 
 
 def _config(name: str, text: str) -> Config:
