@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
+from amble.control.server.configuration import Config
 from amble.control.server.joining import TOLERANCES, Unlike, compared
-from amble.control.server.model import Config, Found
+from amble.control.server.model import Found
 from amble.core.errors import Refused
 from amble.jobs.explaining import explain
 from amble.jobs.serving import Kitchen, Options, open_for_serving

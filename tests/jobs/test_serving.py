@@ -17,8 +17,9 @@ import pytest
 
 import amble
 from amble import bundled
+from amble.control.server.configuration import Config
 from amble.control.server.front import Addresses, Doors
-from amble.control.server.model import Config, Found
+from amble.control.server.model import Found
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.point import Clocks

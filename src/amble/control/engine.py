@@ -152,11 +152,14 @@ class Engine:
             self.load(lane)
 
     def load(self, lane: Lane) -> None:
-        """Begin to serve a model, from any thread; what waited for its predecessor of the same name is refused."""
+        """Begin to serve a model, from any thread; what waited for its predecessor of the same name waits for it."""
         lane.begin(self._device.clock.now_s())
-        self.unload(lane.model)
         with self._lock:
+            before = self._lanes.get(lane.model)
             self._lanes = {**self._lanes, lane.model: lane}
+            waiting = before.queue.clear() if before is not None else []
+        for request in waiting:
+            self.offer(request)
 
     def unload(self, model: str) -> None:
         """Stop serving a model, from any thread; what waits for it is refused."""
@@ -293,7 +296,7 @@ class Engine:
             if command is not None and command.clocks is not self._asked:
                 self._ask(command.clocks)
                 first_s = clock.now_s() if command.index == 0 else first_s
-            tensors = device.runner.run(graph, point, tensors)
+            tensors = _run(device, graph, point, tensors)
         finish_s = clock.now_s()
         outputs = self._split(lane, tensors, requests)
         settled = changes == self.totals.changes or rung.schedule is not None
@@ -362,9 +365,20 @@ def _parts(graph: Graph, rung: Rung) -> list[Part]:
     return [(graph.segment(i, j), schedule.steps[i].point, by_index.get(i)) for i, j in pairwise(edges)]
 
 
+class _Unfit(AmbleError):
+    """The runtime does not run a network on these inputs: an index out of range, sizes that do not go together."""
+
+
+def _run(device: Device, graph: Graph, point: OperatingPoint, inputs: Tensors) -> Tensors:
+    try:
+        return device.runner.run(graph, point, inputs)
+    except Refused as error:
+        raise _Unfit(str(error)) from error
+
+
 def _failure(error: BaseException) -> Refusal:
     """Say what became of a request that could not be run: what the runtime refuses is in its inputs."""
-    if isinstance(error, Refused):
+    if isinstance(error, _Unfit):
         return Refusal("inputs", str(error))
     return Refusal("failed", f"{type(error).__name__}: {error}")
 

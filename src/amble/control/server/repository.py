@@ -16,9 +16,10 @@ from typing import Any
 
 import msgspec
 
+from amble.control.server.configuration import Config, parse_config
 from amble.control.server.desk import Desk
 from amble.control.server.fault import Fault
-from amble.control.server.model import Config, Found, Loader, Model, parse_config
+from amble.control.server.model import Found, Loader, Model
 from amble.core.errors import AmbleError, Refused
 
 __all__ = ["ReadText", "Repository", "find", "refuse_unknown"]
@@ -95,13 +96,26 @@ class Repository:
             except (AmbleError, ValueError, OSError) as error:
                 self._reasons[name] = str(error)
                 raise Fault(400, f"cannot load {name!r}: {error}") from error
-            self._stop(name)
             versions = tuple(each.version for each in found)
             made = [Model(each, one, versions) for each, one in zip(found, loaded, strict=True)]
             for model in made:
-                await asyncio.to_thread(self.desk.open, model)
-                _LOG.info("%s, version %s: %s", name, model.version, model.batching)
-            self._served[name] = {model.version: model for model in made}
+                if (untrue := model.refuted()) is not None:
+                    self._reasons[name] = untrue
+                    raise Fault(400, f"cannot load {name!r}: model configuration: {untrue}")
+            await self._replace(name, made)
+
+    async def _replace(self, name: str, made: list[Model]) -> None:
+        """Serve versions of a model instead of those before; what waits for one that changed goes on waiting."""
+        before = self._served.get(name, {})
+        after = {model.version: model for model in made}
+        for version, old in before.items():
+            new = after.get(version)
+            if new is None or not new.answers_alike(old):
+                self.desk.close(old)
+        for model in made:
+            await asyncio.to_thread(self.desk.open, model)
+            _LOG.info("%s, version %s: %s", name, model.version, model.batching)
+        self._served[name] = after
 
     async def stop(self, name: str) -> None:
         """Unload a model; Fault when it is not served."""

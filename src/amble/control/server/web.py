@@ -27,6 +27,7 @@ from amble.core.errors import Refused
 __all__ = ["Crowd", "Patience", "Web", "listen", "new_loop"]
 
 _KEEP_ALIVE_S = 75
+_OFFERS = (b"upgrade", b"http2-settings")
 _BACKLOG = 2048
 _AT_ONCE_BYTES = 1 << 30
 _SCRATCH = memoryview(bytearray(16 << 10))  # for all connections: read and parsed in one go
@@ -175,7 +176,8 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; what is left of a large body then comes without the parser, and of headers within their time."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         self._head_bytes = self._head_bytes + len(data) if self._waits else 0
         if self._head_bytes > limits.HEADER_BYTES and not self.transport.is_closing():
             self._turn_away(431, f"the headers are larger than {limits.HEADER_BYTES} bytes")
@@ -185,6 +187,25 @@ class _Protocol(HttpToolsProtocol):
         came = sum(map(len, self._chunks))
         if came and came < self._told_bytes and not self.transport.is_closing():
             self._begin_rest(came)
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("this is no HTTP")
+        except httptools.HttpParserUpgrade as stop:
+            self._stay(data[stop.args[0] :])
+
+    def _stay(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1 with a client that offered another protocol: as if it had not, and had its body read."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self.send_400_response("this is no proxy")
+            return
+        lines = [b"%b %b HTTP/1.1" % (method, self.url)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] not in _OFFERS]
+        self.parser = httptools.HttpRequestParser(self)
+        self._parse(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def place(self) -> memoryview | None:
         """Return where what comes next is to be read to; None: to anywhere, it goes to the parser."""
@@ -211,6 +232,8 @@ class _Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Go on with a request whose headers are here."""
+        if self.parser.should_upgrade():
+            return  # the parser stops there, and is asked again without the offer
         self._calm()
         told = dict(self.headers)
         length = int(told.get(b"content-length", b"0"))  # the application makes room for what is told only
@@ -230,6 +253,8 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Hand over a body that the parser has seen all of."""
+        if self.parser.should_upgrade():
+            return
         if self._chunks:
             self._hand_over(memoryview(b"".join([bytes(self._pad_bytes), *self._chunks])))
         super().on_message_complete()
