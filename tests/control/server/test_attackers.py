@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -260,7 +260,6 @@ def test_a_client_that_does_not_read_its_answers_is_given_up() -> None:
     body = with_data(b"[" + b",".join([b"1.5"] * 2 * rows) + b"]", f"[{rows},2]")
     head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (WIDE.encode(), len(body))
     with house("wide", doors=doors) as found, opened(found) as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.sendall(head + body)
         first = received(client, 10.0)
         assert first.startswith(b"HTTP/1.1 200")
@@ -336,9 +335,9 @@ def test_sigterm_is_heard_while_a_server_is_attacked(tmp_path: Path) -> None:
         def attack() -> None:
             with suppress(OSError, http.client.HTTPException):
                 while True:
-                    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-                    connection.request("POST", "/v2/models/net/infer", body, {"Content-Encoding": "gzip"})
-                    connection.getresponse().read()
+                    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+                        connection.request("POST", "/v2/models/net/infer", body, {"Content-Encoding": "gzip"})
+                        connection.getresponse().read()
 
         attacking = [pool.submit(attack) for _ in range(4)]
         time.sleep(1.0)
