@@ -20,6 +20,7 @@ __all__ = ["from_json", "to_list"]
 
 _PIECE_BYTES = 64 << 10
 _TEXTS: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_TOO_LARGE = 2.0**128 - 2.0**103  # is rounded to infinity in FP32
 _SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": -float("inf")}
 _FLOATS = msgspec.json.Decoder(list[float])
 _MIXED = msgspec.json.Decoder(list[float | str])
@@ -35,11 +36,14 @@ def from_json(name: str, kind: str, shape: tuple[int, ...], raw: bytes) -> Array
         raise Fault(400, f"input {name!r}: data must be a list")
     if kind == "BYTES":
         return _texts(name, shape, raw)
+    if len(raw) <= _PIECE_BYTES and raw.count(b"[") == 1:
+        found = _piece(name, kind, raw)
+        _check_count(name, len(found), shape)
+        return found.reshape(shape)
     count = raw.count(b",") + 1 if raw.strip(b"[] \t\r\n") else 0
     if count > limits.ELEMENTS:
         raise Fault(400, f"input {name!r}: more than {limits.ELEMENTS} elements in data; send them as binary data")
-    if count != prod(shape):
-        raise Fault(400, f"input {name!r}: {count} elements in data, not {prod(shape)} as in shape {list(shape)}")
+    _check_count(name, count, shape)
     if raw.count(b"[") > 1:
         _check_nesting(name, kind, raw, count)
     return _read(name, kind, raw, count).reshape(shape)
@@ -91,11 +95,12 @@ def _piece(name: str, kind: str, piece: bytes) -> Array:
         raise Fault(400, f"input {name!r}: data holds numbers that {kind} cannot") from error
     except (msgspec.DecodeError, KeyError, ValueError) as error:
         raise Fault(400, f"input {name!r}: data holds elements that are no {kind}") from error
-    with np.errstate(over="ignore"):
-        made = found.astype(dtype)
-    if not np.array_equal(np.isinf(made), np.isinf(found)):
+    if dtype == np.float64:
+        return found
+    finite = found[np.isfinite(found)] if b'"' in piece else found
+    if finite.size and max(finite.max(), -finite.min()) >= _TOO_LARGE:
         raise Fault(400, f"input {name!r}: data holds numbers that {kind} cannot")
-    return made
+    return found.astype(dtype)
 
 
 def _special(piece: bytes) -> list[float]:
@@ -134,6 +139,10 @@ def _texts(name: str, shape: tuple[int, ...], raw: bytes) -> Array:
         raise Fault(400, f"input {name!r}: data is not a regular list of BYTES") from error
     if not all(isinstance(each, str) for each in found.ravel()):
         raise Fault(400, f"input {name!r}: elements of BYTES are texts in JSON")
-    if found.size != prod(shape):
-        raise Fault(400, f"input {name!r}: {found.size} elements in data, not {prod(shape)} as in shape {list(shape)}")
+    _check_count(name, found.size, shape)
     return found.reshape(shape)
+
+
+def _check_count(name: str, count: int, shape: tuple[int, ...]) -> None:
+    if count != prod(shape):
+        raise Fault(400, f"input {name!r}: {count} elements in data, not {prod(shape)} as in shape {list(shape)}")
