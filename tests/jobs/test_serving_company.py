@@ -93,3 +93,22 @@ def test_no_answer_is_changed_by_the_company_it_keeps(tmp_path: Path) -> None:
         told: Sequence[tuple[list[str], int]] = list(pool.map(asker.many, range(CLIENTS)))
     assert [each for wrong, _ in told for each in wrong] == []
     assert sum(shared for _, shared in told) > 0, "nothing was ever batched"
+
+
+def test_inputs_that_the_network_cannot_be_run_on_are_their_senders_fault(tmp_path: Path) -> None:
+    ids = helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["N", 1])
+    row = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 1, 4])
+    table = onnx.numpy_helper.from_array(np.ones((3, 4), np.float32), "table")
+    graph = helper.make_graph([helper.make_node("Gather", ["table", "ids"], ["y"])], "g", [ids], [row], [table])
+    path = tmp_path / "table.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    with serving(str(path)) as at:
+        for number, status in ((2, 200), (1000, 400), (0, 200)):
+            tensor = {"name": "ids", "datatype": "INT64", "shape": [1, 1], "data": [number]}
+            connection = http.client.HTTPConnection(at.http.removeprefix("http://"), timeout=30)
+            connection.request("POST", "/v2/models/table/infer", json.dumps({"inputs": [tensor]}))
+            answer = connection.getresponse()
+            body = json.loads(answer.read())
+            connection.close()
+            assert answer.status == status, body
+            assert (status == 200) == ("outputs" in body)

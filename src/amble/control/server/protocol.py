@@ -195,18 +195,16 @@ def _head(parsed: _Body) -> _Head:
         if len(listed) > limits.INPUTS:
             raise Fault(400, f"{what}: {len(listed)} of them, at most {limits.INPUTS} can be")
     parameters = _scalars(parsed.parameters, "parameters")
-    inputs = tuple(
-        _Input(
-            each.name,
-            each.datatype,
-            _shape(each.name, each.shape),
-            _scalars(each.parameters, f"input {each.name!r}: parameters"),
-            each.data,
-        )
-        for each in parsed.inputs
-    )
+    inputs = tuple(map(_input, parsed.inputs))
     binary = _truth(parameters, "binary_data_output", "parameters") or False
     return _Head(inputs, parsed.id, _wanted(parsed.outputs), binary, parameters)
+
+
+def _input(each: _Listed) -> _Input:
+    parameters = _scalars(each.parameters, "input parameters")
+    if parameters:
+        refuse_unoffered(f"input {each.name!r}", parameters)
+    return _Input(each.name, each.datatype, _shape(each.name, each.shape), parameters, each.data)
 
 
 def _shape(name: str, raw: msgspec.Raw) -> tuple[int, ...]:
@@ -296,9 +294,8 @@ def _inputs(listed: Iterable[_Input], tail: memoryview) -> Iterable[Tensor]:
     """Read the inputs; binary ones lie in ``tail`` one after the other."""
     start = 0
     for name, kind, shape, parameters, data in listed:
-        refuse_unoffered(f"input {name!r}", parameters)
-        size = _whole(parameters, "binary_data_size", len(tail), f"input {name!r}")
         if "binary_data_size" in parameters:
+            size = _whole(parameters, "binary_data_size", len(tail), f"input {name!r}")
             if start + size > len(tail):
                 raise Fault(400, f"input {name!r}: binary_data_size {size}, but {len(tail) - start} bytes are left")
             value = from_bytes(name, kind, shape, tail[start : start + size])
