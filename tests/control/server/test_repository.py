@@ -130,21 +130,18 @@ def test_a_configuration_that_is_a_link_out_of_the_repository_is_refused(tmp_pat
 
 
 def test_what_waits_for_a_model_whose_configuration_changes_is_answered(tmp_path: Path) -> None:
-    put(tmp_path, "plain", "1")
+    put(tmp_path, "unmeasured", "1")
     doubler = Doubler()
-    with house(folder=tmp_path, doubler=doubler) as found, ThreadPoolExecutor(3) as pool:
+    with house(folder=tmp_path, doubler=doubler) as found, ThreadPoolExecutor(2) as pool:
         doubler.gate.clear()
-        doubler.begun.clear()
-        running = pool.submit(found.infer, [0.0, 0.0])
+        running = pool.submit(found.infer, [0.0, 0.0], model="unmeasured")
         assert doubler.begun.wait(20.0)
-        waiting = pool.submit(found.infer, [1.0, 2.0])
+        waiting = pool.submit(found.infer, [1.0, 2.0], model="unmeasured")
         found.wait_for_pending(2)
-        policy = {"default_queue_policy": {"max_queue_size": 3}}
-        config = json.dumps({"name": "plain", "dynamic_batching": policy})
+        config = json.dumps({"dynamic_batching": {"default_queue_policy": {"max_queue_size": 3}}})
         loading = {"parameters": {"config": config}}
-        change = pool.submit(found.call, "POST", "/v2/repository/models/plain/load", loading)
+        assert found.call("POST", "/v2/repository/models/unmeasured/load", loading)[0] == 200
         doubler.gate.set()
-        assert change.result()[0] == 200
         assert running.result()[0] == 200
         assert waiting.result()[1]["outputs"][0]["data"] == [2.0, 4.0]
 
