@@ -27,7 +27,7 @@ def networks() -> dict[str, onnx.ModelProto]:
     """Ten that keep rows apart, ten that do not."""
     apart = list(APART)
     made = {f"apart{index}": chain([APART[apart[index]], APART[apart[-index - 1]]]) for index in range(10)}
-    made |= {f"mix_{name}": chain([step]) for name, step in MIXING.items()}
+    made |= {f"mix_{name}": chain([step]) for name, step in list(MIXING.items())[:8]}
     made["compressed"] = network(
         [
             helper.make_node("ReduceMax", ["x", "one"], ["m"], keepdims=0),

@@ -112,6 +112,55 @@ def _over_time(axis: int) -> Step:
     return step
 
 
+def _stretches(a: str, z: str) -> tuple[Nodes, dict[str, Any]]:
+    """Turn [N, 4] into [2·N, 2] whose rows lie in two stretches, as [time, batch] does when it is flattened."""
+    nodes = [
+        helper.make_node("Reshape", [a, f"{z}_22"], [f"{z}_r"]),
+        helper.make_node("Transpose", [f"{z}_r"], [f"{z}_t"], perm=[1, 0, 2]),
+        helper.make_node("Reshape", [f"{z}_t", f"{z}_2"], [f"{z}_f"]),
+    ]
+    return nodes, {f"{z}_22": np.array([-1, 2, 2]), f"{z}_2": np.array([-1, 2])}
+
+
+def _strided(a: str, z: str) -> tuple[Nodes, dict[str, Any]]:
+    """Softmax over pairs while the rows lie in stretches, and back."""
+    nodes, constants = _stretches(a, z)
+    nodes += [
+        helper.make_node("Softmax", [f"{z}_f"], [f"{z}_s"], axis=-1),
+        helper.make_node("Reshape", [f"{z}_s", f"{z}_2n2"], [f"{z}_u"]),
+        helper.make_node("Transpose", [f"{z}_u"], [f"{z}_v"], perm=[1, 0, 2]),
+        helper.make_node("Flatten", [f"{z}_v"], [z]),
+    ]
+    return nodes, {**constants, f"{z}_2n2": np.array([2, -1, 2])}
+
+
+def _torn(a: str, z: str) -> tuple[Nodes, dict[str, Any]]:
+    """Take stretches for blocks."""
+    nodes, constants = _stretches(a, z)
+    return [*nodes, helper.make_node("Reshape", [f"{z}_f", f"{z}_4"], [z])], {**constants, f"{z}_4": np.array([-1, 4])}
+
+
+def _unlike(a: str, z: str) -> tuple[Nodes, dict[str, Any]]:
+    """Add rows in stretches to rows in blocks."""
+    nodes, constants = _stretches(a, z)
+    nodes += [
+        helper.make_node("Reshape", [a, f"{z}_2"], [f"{z}_p"]),
+        helper.make_node("Add", [f"{z}_f", f"{z}_p"], [f"{z}_a"]),
+        helper.make_node("Reshape", [f"{z}_a", f"{z}_4"], [z]),
+    ]
+    return nodes, {**constants, f"{z}_4": np.array([-1, 4])}
+
+
+def _masked(a: str, z: str) -> tuple[Nodes, dict[str, Any]]:
+    """Replace what is negative by −infinity, then exponentiate."""
+    nodes = [
+        helper.make_node("Less", [a, f"{z}_0"], [f"{z}_l"]),
+        helper.make_node("Where", [f"{z}_l", f"{z}_i", a], [f"{z}_w"]),
+        helper.make_node("Exp", [f"{z}_w"], [z]),
+    ]
+    return nodes, {f"{z}_0": np.float32(0), f"{z}_i": np.float32(-np.inf)}
+
+
 _RNG = np.random.default_rng(7)
 _SQUARE = _RNG.normal(size=(4, 4)).astype(np.float32)
 _ROW = _RNG.normal(size=(1, 4)).astype(np.float32)
@@ -127,6 +176,8 @@ APART: dict[str, Step] = {
     "cumulated": _with("CumSum", np.array(1)),
     "pictures": _reshaped([-1, 2, 2], "Softmax", axis=1),
     "by_shape": _by_shape,
+    "strided": _strided,
+    "masked": _masked,
     "gru": _over_time(1),
     "shuffled": _with("Gather", np.array([3, 1, 0, 2]), axis=1),
 }
@@ -136,6 +187,8 @@ MIXING: dict[str, Step] = {
     "cumulated": _with("CumSum", np.array(0)),
     "reshaped": _reshaped([4, -1], "Softmax", axis=1),
     "attention": _self_attention,
+    "torn": _torn,
+    "unlike": _unlike,
     "count": _scaled_by_count,
     "numbered": _numbered,
     "gru": _over_time(0),

@@ -17,9 +17,13 @@ class Mixed(Exception):
 
 
 class Times(NamedTuple):
-    """A size that is so many times the number of rows."""
+    """A size that is so many times the number of rows.
+
+    Along such an axis lie ``outer`` stretches, each with a block of every row in turn: ``outer`` × rows × the rest.
+    """
 
     each: int
+    outer: int = 1
 
 
 Cell = int | Times | None
@@ -135,11 +139,11 @@ def product(cells: Sequence[Cell]) -> Cell:
     """Return the product of sizes; None where one is unknown or two hold the rows."""
     if any(each is None for each in cells):
         return None
-    times = [each.each for each in cells if isinstance(each, Times)]
+    times = [each for each in cells if isinstance(each, Times)]
     plain = prod(each for each in cells if isinstance(each, int))
     if len(times) > 1:
         return None
-    return Times(times[0] * plain) if times else plain
+    return Times(times[0].each * plain, times[0].outer) if times else plain
 
 
 def known(cells: Sequence[Cell]) -> bool:

@@ -170,7 +170,7 @@ def _reckoned(call: Call) -> Fact:
     return Fact(wider.shape, None, tuple(_combined(kind, *cells) for cells in zip(*spread, strict=False)), True)
 
 
-_SIZES = ("Mul", "Div", "Add", "Sub", "Equal", "Where")
+_SIZES = ("Mul", "Div", "Add", "Sub", "Equal", "Mod", "Where")
 
 
 def _combined(kind: str, *cells: Cell) -> Cell:
@@ -201,6 +201,8 @@ def _counted(kind: str, a: int, b: int) -> int | None:
             return a - b
         case "Equal":
             return int(a == b)
+        case "Mod":
+            return a % b if a >= 0 and b > 0 else None
     return a // b if b > 0 and a % b == 0 else None
 
 

@@ -22,15 +22,16 @@ def _reshape(call: Call) -> list[Fact]:
         return [_of_numbers(call, data, target)]
     if target.axis is not None or target.values is None:
         call.fail("takes a shape whose elements are not known before it runs")
-    shape, axis = call.shape(0), data.axis
-    wanted = _resolved(call, shape, target.values)
-    return [Fact(wanted, _kept(call, shape, axis, wanted))]
+    shape = call.shape(0)
+    return [_kept(call, shape, data.axis, _resolved(call, shape, target.values))]
 
 
 def _of_numbers(call: Call, data: Fact, target: Fact) -> Fact:
     """Reshape what holds no rows: its elements stay the same, as long as the shape does."""
     if target.axis is not None or target.sized:
         call.fail("gives a fixed tensor a shape that depends on the number of rows")
+    if target.values == (-1,) and data.values is not None:
+        return Fact((len(data.values),), None, data.values, data.sized)
     return Fact(target.values if target.values and -1 not in target.values else None, None, data.values, data.sized)
 
 
@@ -58,23 +59,24 @@ def _left(whole: Cell, others: Cell) -> Cell:
     return None
 
 
-def _kept(call: Call, shape: tuple[Cell, ...], axis: int, wanted: tuple[Cell, ...]) -> int:
-    """Return the axis of the rows after a reshape in which each row keeps its own elements, in their order.
+def _kept(call: Call, shape: tuple[Cell, ...], axis: int, wanted: tuple[Cell, ...]) -> Fact:
+    """Reshape so that each row keeps its own elements, in their order.
 
-    What goes before the rows must stay as it is; each row's block after that may be cut otherwise.
+    In memory there are some stretches, in each the rows, of each a block: ``A`` × rows × ``C`` elements. What is before
+    the axis of the rows must go into ``A`` a whole number of times, what is behind it into ``C``.
     """
     if known(shape[:axis]) and wanted[: axis + 1] == shape[: axis + 1]:
-        return axis
-    for place, cell in enumerate(wanted):
-        if isinstance(cell, Times) and _significant(wanted[:place]) == _significant(shape[:axis]):
-            before, after = product([shape[axis], *shape[axis + 1 :]]), product([cell, *wanted[place + 1 :]])
-            if before is not None and before == after and None not in shape[:axis]:
-                return place
+        return Fact(wanted, axis)
+    place = next((index for index, cell in enumerate(wanted) if isinstance(cell, Times)), None)
+    size, before, behind = shape[axis], product(shape[:axis]), product(shape[axis + 1 :])
+    if place is not None and isinstance(size, Times) and isinstance(before, int) and isinstance(behind, int):
+        stretches, block = before * size.outer, size.each // size.outer * behind
+        match product(wanted[:place]), wanted[place], product(wanted[place + 1 :]):
+            case int(first), Times(each), int(last) if not stretches % max(1, first) and not block % max(1, last):
+                outer = stretches // max(1, first)
+                if each == outer * (block // max(1, last)):
+                    return Fact((*wanted[:place], Times(each, outer), *wanted[place + 1 :]), place)
     return call.fail("changes the shape so that rows cannot be told apart")
-
-
-def _significant(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
-    return tuple(each for each in cells if each != 1)
 
 
 def _flatten(call: Call) -> list[Fact]:
@@ -94,7 +96,8 @@ def _transpose(call: Call) -> list[Fact]:
 
 def _shape(call: Call) -> list[Fact]:
     shape = call.shape(0)
-    values = shape[slice(call.attribute("start", 0), call.attribute("end", None))]
+    sizes = [Times(each.each) if isinstance(each, Times) else each for each in shape]
+    values = tuple(sizes[slice(call.attribute("start", 0), call.attribute("end", None))])
     return [Fact((len(values),), None, values, any(isinstance(each, Times) for each in values))]
 
 
@@ -142,7 +145,7 @@ def _concat(call: Call) -> list[Fact]:
         call.fail("puts rows beside a tensor that has none on that axis")
     shape = call.shape(0)
     place = call.place(call.attribute("axis"), len(shape))
-    if place == axis:
+    if place == axis or len({call.shape(index)[axis] for index in range(len(given))}) > 1:
         call.fail("adds to the axis of the rows")
     sizes = [call.shape(index)[place] for index in range(len(given))]
     whole = sum(each for each in sizes if isinstance(each, int)) if all(isinstance(s, int) for s in sizes) else None
@@ -177,7 +180,11 @@ def _slice(call: Call) -> list[Fact]:
 
 
 def _cut(call: Call, data: Fact) -> Fact:
-    """Cut a list of sizes."""
+    """Cut a fixed tensor, or a list of sizes."""
+    if data.fixed and data.values is None:
+        axes = call.numbers(3) if call.optional(3) is not None else tuple(range(len(call.shape(0))))
+        cut = {call.place(each, len(call.shape(0))) for each in axes}
+        return Fact(tuple(None if place in cut else each for place, each in enumerate(call.shape(0))))
     if data.values is None or data.shape is None or len(data.shape) != 1:
         call.fail("cuts a tensor that depends on the number of rows")
     step = call.numbers(4)[0] if call.optional(4) is not None else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -36,7 +37,9 @@ _RECKONING = frozenset(
         "Equal",
         "Gather",
         "Identity",
+        "Mod",
         "Mul",
+        "Reshape",
         "Shape",
         "Slice",
         "Squeeze",
@@ -192,7 +195,10 @@ def _numbers(value: object) -> Fact:
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" or array.size > _FEW:
         return Fact(array.shape)
-    whole: tuple[Cell, ...] = tuple(int(each) if each == np.floor(each) else None for each in array.ravel().tolist())
+    numbers = array.ravel().tolist()
+    whole: tuple[Cell, ...] = tuple(
+        int(each) if math.isfinite(each) and each == int(each) else None for each in numbers
+    )
     return Fact(array.shape, None, whole)
 
 
