@@ -152,11 +152,11 @@ def _unlike(a: str, z: str) -> tuple[Nodes, dict[str, Any]]:
 
 
 def _masked(a: str, z: str) -> tuple[Nodes, dict[str, Any]]:
-    """Replace what is negative by −infinity, then exponentiate."""
+    """Replace what is negative by −infinity, and squash it."""
     nodes = [
         helper.make_node("Less", [a, f"{z}_0"], [f"{z}_l"]),
         helper.make_node("Where", [f"{z}_l", f"{z}_i", a], [f"{z}_w"]),
-        helper.make_node("Exp", [f"{z}_w"], [z]),
+        helper.make_node("Tanh", [f"{z}_w"], [z]),
     ]
     return nodes, {f"{z}_0": np.float32(0), f"{z}_i": np.float32(-np.inf)}
 

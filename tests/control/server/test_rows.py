@@ -28,7 +28,10 @@ def is_apart(model: object, rows: int = 5) -> bool:
     x = np.random.default_rng(1).normal(size=(rows, 4)).astype(np.float32)
     alone = np.concatenate([opened.run(None, {"x": row[None]})[0] for row in x])
     together = opened.run(None, {"x": x})[0], opened.run(None, {"x": x[::-1].copy()})[0][::-1]
-    return all(each.shape == alone.shape and np.allclose(each, alone, rtol=1e-4, atol=1e-5) for each in together)
+    return all(
+        each.shape == alone.shape and np.allclose(each, alone, rtol=1e-4, atol=1e-5, equal_nan=True)
+        for each in together
+    )
 
 
 @settings(max_examples=120, deadline=None, derandomize=True)
