@@ -9,7 +9,20 @@ from typing import Any, NamedTuple, NoReturn
 
 import onnx
 
-__all__ = ["FIXED", "Call", "Cell", "Fact", "Mixed", "Rule", "Times", "known", "merged", "product"]
+__all__ = [
+    "FIXED",
+    "Call",
+    "Cell",
+    "Fact",
+    "Mixed",
+    "Rule",
+    "Times",
+    "broadcast",
+    "known",
+    "merged",
+    "product",
+    "widest",
+]
 
 
 class Mixed(Exception):
@@ -162,3 +175,25 @@ def merged(fact: Fact, inferred: tuple[Cell, ...] | None) -> Fact:
     else:
         shape = tuple(b if a is None else a for a, b in zip(fact.shape, inferred, strict=True))
     return Fact(shape, fact.axis, fact.values, fact.sized)
+
+
+def broadcast(call: Call, given: Sequence[tuple[tuple[Cell, ...], int | None]]) -> Fact:
+    """Put shapes over one another from the right; whatever has no rows must have one element where the rows are."""
+    rank = max(len(shape) for shape, _ in given)
+    places = {axis + rank - len(shape) for shape, axis in given if axis is not None}
+    blocks = {shape[axis] for shape, axis in given if axis is not None}
+    if len(places) != 1 or len(blocks) != 1:
+        call.fail("joins rows of one operand with all rows of another")
+    place = places.pop()
+    padded = [(1,) * (rank - len(shape)) + shape for shape, _ in given]
+    if any(axis is None and wide[place] != 1 for (_, axis), wide in zip(given, padded, strict=True)):
+        call.fail("treats each row differently, by its place in the batch")
+    made = [widest([wide[each] for wide in padded]) for each in range(rank)]
+    made[place] = blocks.pop()
+    return Fact(tuple(made), place)
+
+
+def widest(cells: Sequence[Cell]) -> Cell:
+    """Return the size that others are repeated to."""
+    larger = {each for each in cells if each != 1}
+    return larger.pop() if len(larger) == 1 else None if larger else 1

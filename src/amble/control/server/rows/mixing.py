@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from amble.control.server.rows.facts import Call, Cell, Fact, Rule, Times
+from amble.control.server.rows.facts import Call, Cell, Fact, Rule, Times, broadcast
+from amble.control.server.rows.products import PRODUCTS
 
 __all__ = ["COMPUTING"]
 
@@ -131,29 +132,7 @@ def _elementwise(call: Call) -> list[Fact]:
         return [_reckoned(call)]
     if any(each.sized for _, each in given):
         call.fail("computes with the number of rows")
-    return [_broadcast(call, [(call.shape(index), each.axis) for index, each in given])]
-
-
-def _broadcast(call: Call, given: Sequence[tuple[tuple[Cell, ...], int | None]]) -> Fact:
-    """Put shapes over one another from the right; whatever has no rows must have one element where the rows are."""
-    rank = max(len(shape) for shape, _ in given)
-    places = {axis + rank - len(shape) for shape, axis in given if axis is not None}
-    blocks = {shape[axis] for shape, axis in given if axis is not None}
-    if len(places) != 1 or len(blocks) != 1:
-        call.fail("joins rows of one operand with all rows of another")
-    place = places.pop()
-    padded = [(1,) * (rank - len(shape)) + shape for shape, _ in given]
-    if any(axis is None and wide[place] != 1 for (_, axis), wide in zip(given, padded, strict=True)):
-        call.fail("treats each row differently, by its place in the batch")
-    made = [_widest([wide[each] for wide in padded]) for each in range(rank)]
-    made[place] = blocks.pop()
-    return Fact(tuple(made), place)
-
-
-def _widest(cells: Sequence[Cell]) -> Cell:
-    """Return the size that others are repeated to."""
-    larger = {each for each in cells if each != 1}
-    return larger.pop() if len(larger) == 1 else None if larger else 1
+    return [broadcast(call, [(call.shape(index), each.axis) for index, each in given])]
 
 
 def _reckoned(call: Call) -> Fact:
@@ -204,58 +183,6 @@ def _counted(kind: str, a: int, b: int) -> int | None:
         case "Mod":
             return a % b if a >= 0 and b > 0 else None
     return a // b if b > 0 and a % b == 0 else None
-
-
-def _matmul(call: Call) -> list[Fact]:
-    quantised = call.node.op_type == "QLinearMatMul"
-    second = 3 if quantised else 1
-    call.others_fixed(0, second)
-    a, b = call.given(0), call.given(second)
-    if a.sized or b.sized:
-        call.fail("computes with the number of rows")
-    left, right = call.shape(0), call.shape(second)
-    if len(right) == 1 and a.axis is not None and b.axis is None and a.axis < len(left) - 1:
-        return [Fact(left[:-1], a.axis)]
-    if len(left) < 2 or len(right) < 2:
-        call.fail("sums over the rows")
-    if a.axis == len(left) - 1 or b.axis == len(right) - 2:
-        call.fail("sums over the rows")
-    return [_product(call, (left, a.axis), (right, b.axis))]
-
-
-def _product(call: Call, a: tuple[tuple[Cell, ...], int | None], b: tuple[tuple[Cell, ...], int | None]) -> Fact:
-    """Multiply stacks of matrices: the operand's own axis is alone, the stacks are put over one another."""
-    (left, a_axis), (right, b_axis) = a, b
-    rank = max(len(left), len(right))
-    if a_axis == len(left) - 2 and b_axis is None:
-        return Fact(_stacked(left, right, rank), rank - 2)
-    if b_axis == len(right) - 1 and a_axis is None:
-        return Fact(_stacked(left, right, rank), rank - 1)
-    if a_axis == len(left) - 2 or b_axis == len(right) - 1:
-        call.fail("joins rows of one operand with all rows of the other")
-    stacks = _broadcast(call, [((*left[:-2], 1), a_axis), ((*right[:-2], 1), b_axis)])
-    assert stacks.shape is not None, "broadcasting gives a shape"
-    return Fact((*stacks.shape[:-1], left[-2], right[-1]), stacks.axis)
-
-
-def _stacked(left: tuple[Cell, ...], right: tuple[Cell, ...], rank: int) -> tuple[Cell, ...]:
-    a, b = (1,) * (rank - len(left)) + left[:-2], (1,) * (rank - len(right)) + right[:-2]
-    return (*(_widest(pair) for pair in zip(a, b, strict=True)), left[-2], right[-1])
-
-
-def _gemm(call: Call) -> list[Fact]:
-    call.all_fixed(1)
-    shape, axis = call.shape(0), call.rows(0)
-    if axis != (1 if call.attribute("transA", 0) else 0):
-        call.fail("sums over the rows")
-    columns = call.shape(1)[0 if call.attribute("transB", 0) else 1]
-    made: tuple[Cell, ...] = (shape[axis], columns)
-    added = call.optional(2)
-    if added is None:
-        return [Fact(made, 0)]
-    if added.sized:
-        call.fail("computes with the number of rows")
-    return [_broadcast(call, [(made, 0), (call.shape(2), added.axis)])]
 
 
 def _picture(call: Call) -> list[Fact]:
@@ -322,7 +249,7 @@ def _normalised(call: Call) -> list[Fact]:
         call.fail("normalises over the rows")
     for index in (1, 2):
         if call.optional(index) is not None:
-            _broadcast(call, [(shape, axis), (call.shape(index), None)])
+            broadcast(call, [(shape, axis), (call.shape(index), None)])
     means = Fact((*shape[:first], *(1 for _ in shape[first:])), axis)
     return [Fact(shape, axis), means, means]
 
@@ -375,24 +302,6 @@ def _recurrent(call: Call) -> list[Fact]:
     return [Fact(every, 0 if first else 2), Fact(last, 0 if first else 1), Fact(last, 0 if first else 1)]
 
 
-def _einsum(call: Call) -> list[Fact]:
-    text = call.attribute("equation").decode().replace(" ", "")
-    left, arrow, right = text.partition("->")
-    terms = left.split(",")
-    if "." in text or not arrow or len(terms) != len(call.inputs):
-        call.fail("has an equation that is not followed")
-    letters = {term[each.axis] for term, each in zip(terms, call.inputs, strict=True) if each and each.axis is not None}
-    blocks = {each.shape[each.axis] for each in call.inputs if each and each.shape and each.axis is not None}
-    plain = [term for term, each in zip(terms, call.inputs, strict=True) if each is None or each.axis is None]
-    letter = letters.pop() if len(letters) == 1 and len(blocks) == 1 else ""
-    if not letter or right.count(letter) != 1 or any(letter in each for each in plain):
-        call.fail("sums over the rows, or joins rows with others")
-    if any(each is not None and each.sized for each in call.inputs) or any(t.count(letter) > 1 for t in terms):
-        call.fail("computes with the number of rows")
-    place = right.index(letter)
-    return [Fact(tuple(blocks.pop() if index == place else None for index in range(len(right))), place)]
-
-
 def _table(call: Call) -> list[Fact]:
     """Take one row of features each, as classical models do."""
     if call.rows(0) != 0 or len(call.shape(0)) != 2 or len(call.inputs) != 1:
@@ -424,18 +333,16 @@ COMPUTING: Mapping[str, Rule] = {
     **{f"Reduce{kind}": _reduce for kind in _REDUCTIONS},
     **{f"ai.onnx.ml.{kind}": _table for kind in _TABLES},
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "TopK", "LpNormalization"), _along),
-    **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), _matmul),
+    **PRODUCTS,
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _quantised),
     **dict.fromkeys(("ArgMax", "ArgMin"), _argument),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _normalised),
-    "Gemm": _gemm,
     "GridSample": _grid_sample,
     "CumSum": _cumulative,
     "OneHot": _one_hot,
     "Trilu": _trilu,
     "Dropout": _dropout,
-    "Einsum": _einsum,
     "Range": _range,
     "ai.onnx.ml.ArrayFeatureExtractor": _features,
 }
