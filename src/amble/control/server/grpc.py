@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -19,11 +19,10 @@ from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-from amble.control.server import limits
+from amble.control.server import health, limits
 from amble.control.server.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
 from amble.control.server.desk import Desk
 from amble.control.server.fault import Fault
-from amble.control.server.health import Health
 from amble.control.server.http import EXTENSIONS, statistics
 from amble.control.server.model import Model
 from amble.control.server.protocol import Answer, Asked, Tensor, checked_shape, refuse_unfit, refuse_unoffered
@@ -74,7 +73,7 @@ class Grpc:
         self, desk: Desk, repository: Repository, *, version: str, readers: Readers, max_bytes: int = 64 << 20
     ) -> None:
         self._servicer = _Servicer(desk, repository, version, readers)
-        self._health = Health(desk, repository)
+        self._health = health.Health(desk, repository)
         self._options = [
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", -1),
@@ -93,7 +92,7 @@ class Grpc:
             self._servicer.infer, response_serializer=_RESPONSE.SerializeToString
         )
         self._server.add_registered_method_handlers(_SERVICE, {"ModelInfer": lean})
-        self._server.add_generic_rpc_handlers((self._health.handlers(),))
+        self._server.add_generic_rpc_handlers((_health_handlers(self._health),))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             bound = self._server.add_insecure_port(address)
@@ -107,6 +106,23 @@ class Grpc:
         self._health.close()
         if self._server is not None:
             await self._server.stop(_DRAIN_S)
+
+
+def _health_handlers(told: health.Health) -> Any:
+    """Return what grpcio is to call for the health of the server and its models."""
+
+    async def check(service: str | None, context: Context) -> int:
+        return await _or_abort_after(context, told.check(service))
+
+    async def watch(service: str | None, context: Context) -> AsyncIterator[int]:
+        async for each in told.watch(service):
+            yield each
+
+    handlers = {
+        "Check": grpc.unary_unary_rpc_method_handler(check, health.read, health.write),
+        "Watch": grpc.unary_stream_rpc_method_handler(watch, health.read, health.write),
+    }
+    return grpc.method_handlers_generic_handler(health.SERVICE, handlers)
 
 
 def read_text(text: str) -> dict[str, Any]:

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
-
-import grpc
 
 from amble.control.server.desk import Desk
 from amble.control.server.fault import Fault
 from amble.control.server.repository import Repository
 
-__all__ = ["Health"]
+__all__ = ["SERVICE", "Health", "read", "write"]
 
 _UNKNOWN, _SERVING, _NOT_SERVING, _NO_SERVICE = 0, 1, 2, 3
-_SERVICE = "grpc.health.v1.Health"
-_NAMES = ("inference.GRPCInferenceService", _SERVICE)
+SERVICE = "grpc.health.v1.Health"
+_NAMES = ("inference.GRPCInferenceService", SERVICE)
 _TEXT = 1 << 3 | 2
 _LOOK_S = 0.2
-
-Context = Any
 
 
 class Health:
@@ -34,17 +29,6 @@ class Health:
         self._desk = desk
         self._repository = repository
         self._closed = False
-
-    def handlers(self) -> Any:
-        """Return what grpcio is to call."""
-        write = _written
-        return grpc.method_handlers_generic_handler(
-            _SERVICE,
-            {
-                "Check": grpc.unary_unary_rpc_method_handler(self.check, _asked_for, write),
-                "Watch": grpc.unary_stream_rpc_method_handler(self.watch, _asked_for, write),
-            },
-        )
 
     def status(self, service: str) -> int:
         """Return whether a service takes requests."""
@@ -59,19 +43,16 @@ class Health:
         """Let those go who watch."""
         self._closed = True
 
-    async def check(self, service: str | None, context: Context) -> int:
-        """Answer once."""
+    async def check(self, service: str | None) -> int:
+        """Answer once; Fault for a service that there is not."""
         if service is None:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "request is no HealthCheckRequest")
-            raise AssertionError("aborted calls do not go on")
+            raise Fault(400, "request is no HealthCheckRequest")
         found = self.status(service)
         if found == _NO_SERVICE:
-            await context.abort(
-                grpc.StatusCode.NOT_FOUND, f"unknown service {service[:100]!r}; models and '' are known"
-            )
+            raise Fault(404, f"unknown service {service[:100]!r}; models and '' are known")
         return found
 
-    async def watch(self, service: str | None, context: Context) -> AsyncIterator[int]:
+    async def watch(self, service: str | None) -> AsyncIterator[int]:
         """Answer now and whenever it changes, until the client goes."""
         last = None
         while not self._closed:
@@ -82,7 +63,7 @@ class Health:
             await asyncio.sleep(_LOOK_S)
 
 
-def _asked_for(message: bytes) -> str | None:
+def read(message: bytes) -> str | None:
     """Read a HealthCheckRequest; None for what is none."""
     if not message:
         return ""
@@ -95,5 +76,6 @@ def _asked_for(message: bytes) -> str | None:
         return None
 
 
-def _written(status: int) -> bytes:
+def write(status: int) -> bytes:
+    """Write a HealthCheckResponse."""
     return bytes([1 << 3, status]) if status else b""
