@@ -260,9 +260,10 @@ async def _or_abort_after(context: Context, answering: Awaitable[T]) -> T:
     try:
         return await answering
     except Fault as fault:
-        with suppress(asyncio.CancelledError):
-            await context.abort(_STATUS.get(fault.status, grpc.StatusCode.INTERNAL), fault.text)
-        raise
+        status, text = fault.status, fault.text
+    with suppress(asyncio.CancelledError):  # not inside the except: it would keep the fault's frames, and the message
+        await context.abort(_STATUS.get(status, grpc.StatusCode.INTERNAL), text)
+    raise Fault(status, text)
 
 
 def _asked(request: Any, raw: Sequence[memoryview], ports: Sequence[Port]) -> Asked:
