@@ -179,6 +179,26 @@ def test_a_message_that_asks_for_much_work_is_refused_before_it_is_done(open_hou
     assert memory_bytes() - before < (600 << 20)
 
 
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the kernel does not tell")
+def test_messages_that_are_refused_leave_nothing_behind(open_house: House) -> None:
+    sent = MESSAGES["packed numbers"]()
+    with grpc.insecure_channel(open_house.addresses.grpc) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+        def send(times: int) -> int:
+            for _ in range(times):
+                with pytest.raises(grpc.RpcError):
+                    call(sent, timeout=20)
+            return resident_bytes()
+
+        before = send(8)
+        assert send(15) - before < 6 * len(sent)
+
+
 def opened(found: House, source: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection(("127.0.0.1", found.port), timeout=10, source_address=(source, 0))
 

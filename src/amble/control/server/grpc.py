@@ -200,8 +200,9 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def infer(self, message: bytes, context: Context) -> Any:
         """Answer a request, given as it came over the wire: this is ModelInfer."""
-        arrival_s = self._desk.now_s()
-        return await _or_abort_after(context, self._inferred(message, context, arrival_s))
+        answering = self._inferred(message, context, self._desk.now_s())
+        del message  # grpcio keeps this frame until garbage is collected when the call is aborted
+        return await _or_abort_after(context, answering)
 
     async def _inferred(self, message: bytes, context: Context, arrival_s: float) -> Any:
         client = _client(context)
