@@ -25,7 +25,8 @@ from amble.core.memories import MemoryProfile
 from amble.core.partitions import BandEnergy, DramPlan, LayerMemory, Partition, Setting, Stored
 from amble.core.variants import Allowance
 from amble.devices import memory
-from amble.jobs.injecting import SEEDS_APART, Faulty, Proving, halves, on_module, trials
+from amble.jobs.examples import to_find as halves
+from amble.jobs.injecting import SEEDS_APART, Faulty, Proving, on_module, trials
 from amble.jobs.retraining import lesson, retrained
 from amble.measure import tolerance
 from amble.measure.accuracy import Examples

@@ -12,19 +12,20 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from amble import bundled, jobs
+from amble import jobs
 from amble.check.intervals import quantile, wilson
 from amble.core import files
 from amble.core.errors import Refused
+from amble.core.examples import Examples
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device, FloatArray, Timings
 from amble.core.pruning import DesignSpace, Searched
 from amble.core.staircase import FORMAT, Probe, StaircaseTable, shape_of
 from amble.core.widths import Network, Widths
+from amble.jobs.examples import to_learn
 from amble.jobs.forms import Form
 from amble.measure import accuracy
-from amble.measure.accuracy import Examples
 from amble.measure.comparison import Comparison, Statistics
 from amble.measure.rounds import rounds
 from amble.measure.staircase import Effort, empty, staircases
@@ -57,9 +58,6 @@ _PRODUCTS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", 
 _REORDERS = ("ReorderInput", "ReorderOutput")
 _PROFILED = 30
 _ROUNDS = 15
-_JUDGED_SHARE = 0.2
-_MOST_JUDGED = 2000
-_BUNDLED_LEARNING = 8500  # of 10,000; the bundled network was not trained on the others
 _ELEMENT_BYTES: dict[Precision, int] = {"fp32": 4, "int8": 1}
 
 Worth = Literal["taylor", "l1", "bn"]
@@ -171,7 +169,7 @@ def opened(
     for a network that cannot be read with the operator's name, and on devices where no layers can be timed.
     """
     graph = jobs.load(model, batch=batch)
-    learning, final = (accuracy.fitting(each, graph, str(data)) for each in _parted(data, labels))
+    learning, final = (accuracy.fitting(each, graph, str(data)) for each in to_learn(data, labels=labels))
     target = jobs.open(device)
     kind = device.partition(":")[0]
     if kind not in ("host", "sim"):
@@ -280,20 +278,6 @@ def _narrowing(
     except ImportError as error:
         raise Refused(f"pruning needs torch ({error}): pip install 'amble[torch]'") from error
     return narrowing.opened(path, inputs, labels, worth=worth)
-
-
-def _parted(data: str | Path, labels: bool) -> tuple[Examples, Examples]:
-    """Return examples to rank and tune with, and others to judge by."""
-    if data == "bundled":
-        images, classes = bundled.fashion_mnist("train")
-        found = Examples({"image": bundled.model_input(images)}, classes.astype(np.int64) if labels else None)
-        return found.rows(0, _BUNDLED_LEARNING), found.rows(_BUNDLED_LEARNING, len(found))
-    found = accuracy.read_arrays(Path(data))
-    found = found if labels else Examples(found.inputs)
-    num = min(_MOST_JUDGED, int(_JUDGED_SHARE * len(found)))
-    if num < 2:
-        raise Refused(f"{data} has {len(found)} examples; give at least 10, and some thousands to tune with")
-    return found.rows(0, len(found) - num), found.rows(len(found) - num, len(found))
 
 
 def probe_of(work: Work) -> Probe:
