@@ -92,7 +92,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What examples are for, as words after "to": at most this ``share`` of all and ``most``, and at ``least`` so many."""
+    """What examples are for, as words after "to": at most a ``share`` of all and ``most``, at ``least`` so many."""
 
     purpose: str
     share: float
