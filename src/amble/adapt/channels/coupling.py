@@ -15,7 +15,7 @@ import onnx
 from amble.adapt.channels.file import File, attributes, inner_names, name_of
 from amble.adapt.channels.rules import RULES
 from amble.adapt.channels.step import Step, Weights
-from amble.adapt.channels.ties import STAYS, Ids, Labels, Ties
+from amble.adapt.channels.ties import Ids, Labels, Ties
 from amble.core.widths import Group, Kind, Layer, Network
 
 __all__ = ["Coupling", "coupled"]
@@ -194,7 +194,7 @@ def _rows(given: tuple[int, ...]) -> int:
 def _window(file: File, node: onnx.NodeProto, given: tuple[int, ...]) -> dict[str, object]:
     """Return what a window slides over and how: of a dense layer each row is a pixel.
 
-    A transposed convolution has as many products as a convolution that keeps the size of its input, which stands for it.
+    For a transposed convolution stands one that keeps the size of its input: it has as many products.
     """
     if node.op_type in ("Gemm", "MatMul"):
         return {"size": (1, _rows(given))}

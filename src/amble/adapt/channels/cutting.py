@@ -15,7 +15,6 @@ from onnx import helper, numpy_helper
 
 from amble.adapt.channels.coupling import Coupling
 from amble.adapt.channels.file import Array, answers, attributes, opset
-from amble.adapt.channels.ties import Ids, Labels
 
 __all__ = ["checked", "cut", "zeroed"]
 
@@ -170,9 +169,7 @@ def _reshaped(work: _Cut, node: onnx.NodeProto) -> None:
         wanted = [int(each) for each in value]
         for axis, size in enumerate(wanted):
             copied = given[axis] if axis < len(given) else None
-            if size > 0 and before[axis] != after[axis]:
-                wanted[axis] = after[axis]
-            elif size == 0 and copied != after[axis]:
+            if (size > 0 and before[axis] != after[axis]) or (size == 0 and copied != after[axis]):
                 wanted[axis] = after[axis]
         work.own(node, 1, np.array(wanted, dtype=np.int64))
         return

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from amble.adapt.channels.file import evaluated
 from amble.adapt.channels.step import Step
 from amble.adapt.channels.ties import Ids, Labels
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 __all__ = ["RULES"]
 
@@ -99,12 +99,12 @@ def _padded(step: Step) -> list[Labels]:
     return step.stays(f"{step.name} adds channels")
 
 
+_MOVED = "DepthToSpace Expand Flatten Gather Reshape Slice SpaceToDepth Split Squeeze Tile Unsqueeze"
+
 RULES: dict[str, Callable[[Step], list[Labels]]] = {
     "Concat": _joined,
     "Pad": _padded,
     "Transpose": _transposed,
-    **dict.fromkeys(
-        "DepthToSpace Expand Flatten Gather Reshape Slice SpaceToDepth Split Squeeze Tile Unsqueeze".split(), _moved
-    ),
+    **dict.fromkeys(_MOVED.split(), _moved),
 }
 """What is understood, by the operator's kind."""

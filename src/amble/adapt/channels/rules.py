@@ -226,19 +226,23 @@ def _attribute_axis(default: int) -> Callable[[Step], Sequence[int]]:
     return lambda step: (step.attributes.get("axis", default),)
 
 
-_SAME = """Abs Acos Asin Atan BitShift Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu HardSigmoid HardSwish
-    Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Sigmoid Sign Sin Sinh Softplus Softsign
-    Sqrt Swish Tan Tanh ThresholdedRelu""".split()
-_MIXED = """Add And BitwiseAnd BitwiseOr Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or PRelu
-    Pow Sub Sum Where Xor""".split()
-_REDUCED = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()
-_POOLED = "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample LpPool MaxPool Resize Upsample".split()
+_SAME = (
+    "Abs Acos Asin Atan BitShift Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu HardSigmoid "
+    "HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Sigmoid Sign Sin Sinh "
+    "Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
+)
+_MIXED = (
+    "Add And BitwiseAnd BitwiseOr Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or PRelu "
+    "Pow Sub Sum Where Xor"
+)
+_REDUCED = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare"
+_POOLED = "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool Resize Upsample"
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(_SAME, _same),
-    **dict.fromkeys(_MIXED, _mixed),
-    **{f"Reduce{each}": _over("reduces all of", _reduced_axes) for each in _REDUCED},
-    **dict.fromkeys(_POOLED, _over("pools along", _spatial_axes)),
+    **dict.fromkeys(_SAME.split(), _same),
+    **dict.fromkeys(_MIXED.split(), _mixed),
+    **{f"Reduce{each}": _over("reduces all of", _reduced_axes) for each in _REDUCED.split()},
+    **dict.fromkeys(_POOLED.split(), _over("pools along", _spatial_axes)),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _over("compares all of", _softmax_axes)),
     **dict.fromkeys(("ArgMax", "ArgMin"), _over("compares all of", _attribute_axis(0))),
     "TopK": _over("compares all of", _attribute_axis(-1)),
