@@ -60,6 +60,7 @@ class FakeNarrower:
 
     network: Network = field(default_factory=layers)
     written: list[dict[str, int]] = field(default_factory=list)
+    stays: dict[str, str] = field(default_factory=lambda: {"head": "its channels are the network's answer"})
     tuned: list[int] = field(default_factory=list)
     checkpoints: list[Path] = field(default_factory=list)
     spoils: bool = False
@@ -181,7 +182,7 @@ def test_a_second_call_measures_no_staircase_again(pruned: tuple[Bench, Pruning]
 def test_a_loss_over_the_allowance_is_refused_and_no_file_stays(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakeNarrower(spoils=True))
     made = bench.prune(Wanted("0.6x", max_loss="1pt", epochs=0), labels=False)
-    assert bench.fake.tuned == []
+    assert bench.fake.tuned == [0]
     assert made.verdict == "refused"
     assert "more epochs" in made.reason
     assert made.file == ""
@@ -251,7 +252,7 @@ def test_the_command_line_wants_one_budget(tmp_path: Path) -> None:
 
 
 def test_the_command_line_prunes_an_onnx_file(tmp_path: Path) -> None:
-    pytest.importorskip("torch_pruning")
+    pytest.importorskip("torch")
     source = models.saved(tmp_path, network(32, 32), "net.onnx")
     x = np.random.default_rng(0).standard_normal((20, 3, 32, 32)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x)
@@ -266,8 +267,11 @@ def test_the_command_line_prunes_an_onnx_file(tmp_path: Path) -> None:
 
 
 def test_an_operator_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("torch_pruning")
-    nodes = [models.node("Conv", ["x", "w"], ["c"], kernel_shape=[3, 3]), models.node("Erf", ["c"], ["e"])]
+    pytest.importorskip("torch")
+    nodes = [
+        models.node("Conv", ["x", "w"], ["c"], kernel_shape=[3, 3]),
+        models.node("Einsum", ["c"], ["e"], equation="nchw->nchw"),
+    ]
     nodes += [models.node("GlobalAveragePool", ["e"], ["m"]), models.node("Flatten", ["m"], ["y"])]
     made = models.model(
         nodes,
@@ -277,7 +281,7 @@ def test_an_operator_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
     )
     np.savez(tmp_path / "data.npz", x=np.zeros((20, 3, 8, 8), np.float32))
     source = models.saved(tmp_path, made, "net.onnx")
-    with pytest.raises(Refused, match="Erf"):
+    with pytest.raises(Refused, match="Einsum"):
         prune(source, Wanted("0.7x"), data=tmp_path / "data.npz", device=DEVICE, output=tmp_path / "out")
 
 

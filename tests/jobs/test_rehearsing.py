@@ -76,7 +76,7 @@ def test_without_labels_it_says_what_teaches(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_on_the_command_line_reads_traces_and_estimates(tmp_path: Path) -> None:
-    pytest.importorskip("torch_pruning")
+    pytest.importorskip("torch")
     source = models.saved(tmp_path, network(32, 32), "net.onnx")
     x = np.random.default_rng(0).standard_normal((20, 3, 32, 32)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x)
@@ -89,7 +89,7 @@ def test_a_dry_run_on_the_command_line_reads_traces_and_estimates(tmp_path: Path
 
 
 def test_a_dry_run_names_the_operator_that_cannot_be_traced(tmp_path: Path) -> None:
-    pytest.importorskip("torch_pruning")
+    pytest.importorskip("torch")
     nodes = [models.node("Conv", ["x", "w"], ["c"], kernel_shape=[3, 3]), models.node("Erf", ["c"], ["e"])]
     nodes += [models.node("GlobalAveragePool", ["e"], ["m"]), models.node("Flatten", ["m"], ["y"])]
     made = models.model(

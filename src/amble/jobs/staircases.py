@@ -54,7 +54,18 @@ __all__ = [
 TABLE = "staircases.json"
 
 STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
-_PRODUCTS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "QLinearConv", "QGemm", "QLinearMatMul")
+_PRODUCTS = (
+    "Conv",
+    "FusedConv",
+    "Gemm",
+    "FusedGemm",
+    "MatMul",
+    "FusedMatMul",
+    "ConvTranspose",
+    "QLinearConv",
+    "QGemm",
+    "QLinearMatMul",
+)
 _REORDERS = ("ReorderInput", "ReorderOutput")
 _PROFILED = 30
 _ROUNDS = 15
@@ -72,6 +83,11 @@ class Narrower(Protocol):
         """Return its layers and groups, with what every channel is worth."""
         ...
 
+    @property
+    def stays(self) -> Mapping[str, str]:
+        """Return the layers that keep their channels, with the reasons."""
+        ...
+
     def write(self, widths: Widths, path: Path) -> None:
         """Write it with these widths as an ONNX file, as it is after cutting."""
         ...
@@ -79,7 +95,7 @@ class Narrower(Protocol):
     def tune(
         self, widths: Widths, path: Path, *, epochs: int, checkpoint: Path, on_epoch: Callable[[int, float], None]
     ) -> None:
-        """Cut, tune and write it; an interrupted tuning goes on from its checkpoint."""
+        """Cut, tune (with 0 epochs only set right what is known of its channels) and write it; goes on from a checkpoint."""
         ...
 
     def epoch_s(self) -> float:
