@@ -256,7 +256,7 @@ def test_the_command_line_prunes_an_onnx_file(tmp_path: Path) -> None:
     source = models.saved(tmp_path, network(32, 32), "net.onnx")
     x = np.random.default_rng(0).standard_normal((20, 3, 32, 32)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x)
-    asked = ["prune", str(source), "--data", str(tmp_path / "data.npz"), "--latency", "0.8x", "--json"]
+    asked = ["prune", str(source), "--data", str(tmp_path / "data.npz"), "--latency", "0.9x", "--json"]
     options = ["--epochs", "1", "--repeats", "3", "--max-loss", "100pt", "--importance", "l1", "--labels", "none"]
     found = CliRunner().invoke(main, [*asked, *options, "-d", DEVICE, "-o", str(tmp_path / "out")])
     assert found.exit_code == 0, found.output

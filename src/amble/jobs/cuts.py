@@ -99,10 +99,8 @@ class Cutter:
         if cut.ratio.high is None or cut.ratio.high >= 1.0:
             why = f"is not faster, as far as can be told: takes {with_ends(cut.ratio)} of the time before"
         elif self.share(cut) > _HOPELESS:
-            say, found = (
-                (format_time, cut.after_s) if self.resource == "latency" else (format_energy, cut.after_j or 0.0)
-            )
-            why = f"takes {say(found)}, {say(self.budget)} was asked"
+            say = format_time if self.resource == "latency" else format_energy
+            why = f"takes {say(self.share(cut) * self.budget)}, {say(self.budget)} was asked"
         else:
             return ""
         told = "; ".join(slower(self.work, cut.file))
@@ -112,7 +110,7 @@ class Cutter:
 def slower(work: Work, cut: Path) -> Iterator[str]:
     """Say which operators take longer than before, those first that cost most; conversions are told by their kind."""
     graph = work.load(cut)
-    known = {each.name for each in work.graph.operators} & {each.name for each in graph.operators}
+    known = {_plain(each.name) for each in work.graph.operators} & {_plain(each.name) for each in graph.operators}
     before, after = (_times_s(work, each, known) for each in (work.graph, graph))
     more = {key: time_s - before.get(key, 0.0) for key, time_s in after.items()}
     longer = [key for key in after if after[key] > _SLOWER * before.get(key, 0.0) + _LEAST_S]
@@ -125,6 +123,12 @@ def _times_s(work: Work, graph: Graph, known: set[str]) -> dict[str, float]:
     """Time operators, by their names where both networks have them, else by their kinds [s]."""
     found: dict[str, float] = {}
     for operator, timing in zip(graph.operators, work.profile(graph).operators, strict=True):
-        key = operator.name if operator.name in known else operator.kind
+        name = _plain(operator.name)
+        key = name if name in known else operator.kind
         found[key] = found.get(key, 0.0) + timing.latency_s
     return found
+
+
+def _plain(name: str) -> str:
+    """Return a name without what the runtime adds where it lays channels out in blocks."""
+    return name.removesuffix("_nchwc")

@@ -95,7 +95,7 @@ class Narrower(Protocol):
     def tune(
         self, widths: Widths, path: Path, *, epochs: int, checkpoint: Path, on_epoch: Callable[[int, float], None]
     ) -> None:
-        """Cut, tune (with 0 epochs only set right what is known of its channels) and write it; goes on from a checkpoint."""
+        """Cut, tune (without epochs only set statistics right) and write it; it goes on from its checkpoint."""
         ...
 
     def epoch_s(self) -> float:

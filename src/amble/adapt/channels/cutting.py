@@ -35,7 +35,7 @@ def zeroed(coupled: Coupling, gone: Collection[int]) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(coupled.file.model)
     wanted = {each for node in model.graph.node if node.op_type in _ZEROED for each in node.input}
-    made = {}
+    made: dict[str, Array] = {}
     for (name, axis), classes in coupled.places.items():
         places = np.flatnonzero(np.isin(classes, list(gone)))
         if name in wanted and len(places):

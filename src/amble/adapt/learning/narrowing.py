@@ -38,7 +38,7 @@ Worth = Literal["taylor", "l1", "bn"]
 
 _BATCH = 128
 _TOP_RATE = 0.01  # where nothing is normalised
-_TOP_RATE_NORMALISED = 0.05
+_TOP_RATE_NORMALISED, _BATCH_NORMALISED = 0.05, 64  # what was cut far learns from many steps
 _STEEPEST = 1.0  # of gradients: a network that has just been cut is easily thrown off
 _RANKED = 512  # examples that tell what channels are worth
 _SETTLED = 1024  # examples that statistics are taken from
@@ -103,11 +103,12 @@ class Narrowing:
 
     def epoch_s(self) -> float:
         """Return about how long an epoch of tuning takes [s], from two batches of the network as it is."""
-        batch = min(_BATCH, len(self.data))
+        recipe = self._recipe(1)
+        batch = recipe.batch
         labels = None if self.data.labels is None else self.data.labels[: 2 * batch]
         some = Labelled(self.data.inputs[: 2 * batch], labels)
         copied = copy.deepcopy(self.module).to(memory_format=torch.channels_last)
-        (epoch,) = training.train(copied, some, self._recipe(1), loss=Distillation(self.module))
+        (epoch,) = training.train(copied, some, recipe, loss=Distillation(self.module))
         return epoch.time_s * (len(self.data) // batch) / (len(some) // batch)
 
     def _train(
@@ -129,8 +130,8 @@ class Narrowing:
         training.train(smaller, self.data, self._recipe(epochs), loss=loss, checkpoint=checkpoint, on_epoch=told)
 
     def _recipe(self, epochs: int) -> Recipe:
-        rate = _TOP_RATE_NORMALISED if self.spreads else _TOP_RATE
-        return Recipe(epochs, top_rate=rate, steepest=_STEEPEST, batch=min(_BATCH, len(self.data)))
+        rate, batch = (_TOP_RATE_NORMALISED, _BATCH_NORMALISED) if self.spreads else (_TOP_RATE, _BATCH)
+        return Recipe(epochs, top_rate=rate, steepest=_STEEPEST, batch=min(batch, len(self.data)))
 
     def _kept(self, widths: Widths) -> dict[str, Spread]:
         """Return the spread that layers wrote before, of the channels that they keep."""
