@@ -6,8 +6,8 @@ the choices that are left (along which axis to cut what was reshaped into severa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -174,7 +174,7 @@ def _layer(file: File, layer: Weights, classes: Ids, group_of: Mapping[int, str]
     kind: Kind = "depthwise" if layer.channelwise else "conv"
     if layer.node.op_type in ("Gemm", "MatMul") and _rows(given) == 1:
         kind = "gemm"
-    return Layer(
+    made = Layer(
         name_of(layer.node),
         kind,
         inputs,
@@ -182,8 +182,8 @@ def _layer(file: File, layer: Weights, classes: Ids, group_of: Mapping[int, str]
         len(layer.read),
         len(layer.written),
         taken=tuple(read.count(each) for each in inputs),
-        **_window(file, layer.node, given),
     )
+    return _windowed(made, file, layer.node, given)
 
 
 def _rows(given: tuple[int, ...]) -> int:
@@ -191,33 +191,27 @@ def _rows(given: tuple[int, ...]) -> int:
     return int(np.prod(given[1:-1]))
 
 
-def _window(file: File, node: onnx.NodeProto, given: tuple[int, ...]) -> dict[str, object]:
-    """Return what a window slides over and how: of a dense layer each row is a pixel.
+def _windowed(layer: Layer, file: File, node: onnx.NodeProto, given: tuple[int, ...]) -> Layer:
+    """Say what a window slides over and how: of a dense layer each row is a pixel.
 
     For a transposed convolution stands one that keeps the size of its input: it has as many products.
     """
     if node.op_type in ("Gemm", "MatMul"):
-        return {"size": (1, _rows(given))}
-    set_ = attributes(node)
+        return replace(layer, size=(1, _rows(given)))
+    named = attributes(node)
     kernel = file.constants[node.input[1]].shape[2:]
-    dims = len(kernel)
+    sized = replace(layer, kernel=_pair(kernel), size=_pair(given[2:]), groups=named.get("group", 1))
     if node.op_type == "ConvTranspose":
-        return {"kernel": _pair(kernel), "padding": _pair([each // 2 for each in kernel]), "size": _pair(given[2:])}
+        return replace(sized, padding=_pair([each // 2 for each in kernel]))
     written = file.shapes[node.output[0]][2:]
-    stride, dilation = (list(set_.get(each, [1] * dims)) for each in ("strides", "dilations"))
+    stride, dilation = (list(named.get(each, [1] * len(kernel))) for each in ("strides", "dilations"))
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     needed = [(o - 1) * s + r - i for o, s, r, i in zip(written, stride, reach, given[2:], strict=True)]
-    return {
-        "kernel": _pair(kernel),
-        "stride": _pair(stride),
-        "padding": _pair([max(0, -(-each // 2)) for each in needed]),
-        "dilation": _pair(dilation),
-        "groups": set_.get("group", 1),
-        "size": _pair(given[2:]),
-    }
+    padding = _pair([max(0, -(-each // 2)) for each in needed])
+    return replace(sized, stride=_pair(stride), dilation=_pair(dilation), padding=padding)
 
 
-def _pair(values: object) -> tuple[int, int]:
+def _pair(values: Sequence[int]) -> tuple[int, int]:
     """Return height and width; a sequence has height 1."""
-    found = [int(each) for each in values]  # type: ignore[attr-defined]
+    found = [int(each) for each in values]
     return (found[-2], found[-1]) if len(found) > 1 else (1, found[-1])

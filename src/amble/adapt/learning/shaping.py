@@ -132,9 +132,8 @@ def _split(call: Call) -> list[fx.Node]:
 
 
 def _parts(values: Tensor, sizes: list[int] | int, axis: int) -> tuple[Tensor, ...]:
-    if isinstance(sizes, int):
-        return values.split(-(-values.shape[axis] // sizes), axis)
-    return values.split(sizes, axis)
+    size = -(-values.shape[axis] // sizes) if isinstance(sizes, int) else sizes
+    return tuple(torch.split(values, size, axis))
 
 
 def _item(parts: tuple[Tensor, ...], at: int) -> Tensor:

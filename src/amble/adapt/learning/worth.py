@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
+import onnx
 from torch import fx, nn
 
 from amble.adapt.channels.coupling import Coupling
@@ -29,7 +30,7 @@ def scales(coupled: Coupling) -> Worth:
     return lambda constant, axis: found.get(constant)
 
 
-def _norms(coupled: Coupling) -> list[object]:
+def _norms(coupled: Coupling) -> list[onnx.NodeProto]:
     return [each for each in coupled.file.model.graph.node if each.op_type == "BatchNormalization"]
 
 
