@@ -102,7 +102,9 @@ class Ties:
     def tie(self, ours: Ids, theirs: Ids) -> None:
         """Let labels stay or go together, pair by pair."""
         pairs = np.stack(np.broadcast_arrays(ours, theirs), axis=-1).reshape(-1, 2)
-        self._edges.append(np.unique(pairs[(pairs != STAYS).all(axis=1)] if self.is_first else pairs, axis=0))
+        _, at = np.unique(pairs[:, 0] * self.num + pairs[:, 1], return_index=True)
+        pairs = pairs[at]
+        self._edges.append(pairs[(pairs != STAYS).all(axis=1)] if self.is_first else pairs)
 
     def stay(self, ids: Ids, why: str) -> None:
         """Let labels stay."""
@@ -143,4 +145,5 @@ class Ties:
     def _all_edges(self) -> Ids:
         if not self._edges:
             return np.zeros((0, 2), dtype=np.int64)
-        return np.unique(np.concatenate(self._edges), axis=0)
+        self._edges = [np.concatenate(self._edges)]
+        return self._edges[0]

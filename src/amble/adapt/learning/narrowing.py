@@ -202,9 +202,9 @@ def _read_rightly(module: fx.GraphModule, coupled: Coupling, inputs: torch.Tenso
     (wanted,) = answers(coupled.file.model, coupled.file.feed, name).values()
     try:
         with torch.inference_mode():
-            found = module(torch.from_numpy(given)).numpy()
-            whole = module(inputs)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            found = module.forward(torch.from_numpy(given)).numpy()  # a call would print where it fails
+            whole = module.forward(inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise Refused(
             f"{name} cannot be trained, since it does not take several examples at once ({reason}): "

@@ -104,19 +104,20 @@ def _sliced(call: Call) -> fx.Node:
     if "starts" in call.attributes:
         bounds = [call.attributes["starts"], call.attributes["ends"], call.attributes.get("axes")]
     else:
-        steps = call.reader.values[call.node.input[4]] if call.has(4) else None
-        if isinstance(steps, np.ndarray) and steps.min() < 1:
-            raise call.refused("it goes backwards")
         bounds = [call.tensor(index) if call.has(index) else None for index in range(1, 5)]
     return call.call(_part, call.tensor(), *bounds)
 
 
 def _part(values: Tensor, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Tensor:
     first, last = _numbers(starts), _numbers(ends)
-    chosen = [slice(None)] * values.dim()
     for at, axis in enumerate(range(len(first)) if axes is None else _numbers(axes)):
-        chosen[axis] = slice(first[at], last[at], 1 if steps is None else _numbers(steps)[at])
-    return values[tuple(chosen)]
+        step = 1 if steps is None else _numbers(steps)[at]
+        places = range(*slice(first[at], last[at], step).indices(values.shape[axis]))
+        if step > 0:
+            values = values[(slice(None),) * (axis % values.dim()) + (slice(places.start, places.stop, step),)]
+        else:
+            values = values.index_select(axis, torch.tensor(list(places)))
+    return values
 
 
 def _numbers(given: Tensor | Sequence[int]) -> list[int]:
@@ -178,17 +179,27 @@ def _resized(call: Call) -> fx.Node:
     is_whole = mode == "nearest" and (how, rounds) in {("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")}
     if not is_whole and (mode, how) not in {("linear", "half_pixel"), ("linear", "pytorch_half_pixel")}:
         raise call.refused(f"resizing by {mode}, {how}, has no counterpart")
-    if call.has(2) and call.constant(2).size:
-        scales = [float(each) for each in call.constant(2)[2:]]
-        if is_whole and any(each != int(each) for each in scales):
-            raise call.refused("it resizes by a factor that is no whole number")
-        by = {"scale_factor": scales}
-    else:
-        by = {"size": [int(each) for each in call.constant(3)[2:]]}
-    smooth = {} if is_whole else {"align_corners": False}
-    return call.call(
-        nn.functional.interpolate, call.tensor(), mode="nearest" if is_whole else "bilinear", **by, **smooth
-    )
+    kind = {"mode": "nearest"} if is_whole else {"mode": "bilinear", "align_corners": False}
+    if not (call.has(2) and isinstance(call.reader.values[call.node.input[2]], np.ndarray) and call.constant(2).size):
+        return call.call(_to_size, call.tensor(0), call.tensor(3), kind)
+    scales = [float(each) for each in call.constant(2)[2:]]
+    if is_whole and any(each != int(each) for each in scales):
+        raise call.refused("it resizes by a factor that is no whole number")
+    return call.call(nn.functional.interpolate, call.tensor(), scale_factor=scales, **kind)
+
+
+def _to_size(values: Tensor, sizes: Tensor, kind: dict[str, Any]) -> Tensor:
+    return nn.functional.interpolate(values, size=_numbers(sizes)[2:], **kind)
+
+
+def _filled(call: Call) -> fx.Node:
+    given = call.attributes.get("value")
+    value = 0.0 if given is None else numpy_helper.to_array(given).item()
+    return call.call(_full, call.tensor(), value)
+
+
+def _full(shape: Tensor, value: float) -> Tensor:
+    return torch.full(_numbers(shape), value)
 
 
 def _padded(call: Call) -> fx.Node:
@@ -217,6 +228,7 @@ SUPPORTED: dict[str, Callable[[Call], Value | list[fx.Node]]] = {
     "Cast": _cast,
     "Concat": _concatenation,
     "Constant": _constant,
+    "ConstantOfShape": _filled,
     "DepthToSpace": _to_space,
     "Expand": _expanded,
     "Flatten": _flatten,
