@@ -118,6 +118,12 @@ def _attentive(net: Net, x: Tensor) -> Tensor:
     return x.mean(1)
 
 
+def _heads(net: Net, x: Tensor) -> Tensor:
+    x = net["patch"](x).flatten(2).transpose(1, 2)
+    seen, _ = net["heads"](x, x, x, need_weights=False)
+    return net["o"](seen).relu().mean(1)
+
+
 def _mixer(net: Net, x: Tensor) -> Tensor:
     x = net["patch"](x).flatten(2)
     x = x + net["t2"](functional.gelu(net["t1"](x)))
@@ -184,6 +190,13 @@ ZOO: dict[str, Callable[[], nn.Module]] = {
         n2=nn.LayerNorm(16),
         up=nn.Linear(16, 24),
         down=nn.Linear(24, 16),
+    ),
+    "attention by a module": lambda: Net(
+        _heads,
+        6,
+        patch=nn.Conv2d(3, 8, 4, 4),
+        heads=nn.MultiheadAttention(8, 2, batch_first=True),
+        o=nn.Linear(8, 6),
     ),
     "mixer": lambda: Net(
         _mixer, 6, patch=nn.Conv2d(3, 8, 2, 2), t1=nn.Linear(16, 12), t2=nn.Linear(12, 16), c1=nn.Linear(8, 6)

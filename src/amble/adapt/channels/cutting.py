@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from amble.adapt.channels.coupling import Coupling
 from amble.adapt.channels.file import Array, answers, attributes, opset
 
 __all__ = ["checked", "cut", "zeroed"]
 
-_ALIKE = 2e-3  # of the largest answer: sums in another order
+_FLOATING = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 _ZEROED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul")
 
 
@@ -83,6 +83,23 @@ class _Cut:
                 _ADAPTED[node.op_type](self, node)
         _replace(graph, self.made)
         _forget_sizes(graph)
+        self._keep_numbers()
+
+    def _keep_numbers(self) -> None:
+        """Let numbers be what they were that are computed from sizes, such as the scale of attention."""
+        before = self.coupled.file.values
+        casts = [node for node in self.model.graph.node if node.op_type == "Cast" and node.input[0] in before]
+        casts = [node for node in casts if attributes(node)["to"] in _FLOATING]
+        if not casts:
+            return
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=each) for each in {node.input[0] for node in casts})
+        after = answers(model, self.coupled.file.feed, self.coupled.network.name)
+        for node in casts:
+            if not np.array_equal(after[node.input[0]], before[node.input[0]]):
+                self.own(node, 0, before[node.input[0]])
 
     def _slice(self) -> None:
         gone = np.unique(self.coupled.classes[~self.keeps])
@@ -152,7 +169,9 @@ class _Cut:
                 return
             if 0 <= axis - place < value.size:
                 changed = value.reshape(-1).copy()
-                if value.size == 1 or each in self.coupled.file.constants:
+                if value.size > 1 and each not in self.coupled.file.constants:
+                    self.resize(source, at, axis - place, size)
+                else:
                     changed[axis - place] = size
                     self.own(source, at, changed)
             place += value.size

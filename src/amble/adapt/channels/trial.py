@@ -12,7 +12,7 @@ from amble.core.errors import Refused
 
 __all__ = ["ALIKE", "tried"]
 
-ALIKE = 1e-3
+ALIKE = 1e-4
 """By how much answers may differ, as a share of the largest: sums come in another order."""
 
 

@@ -227,7 +227,7 @@ def _leaky(values: Tensor, slope: Tensor | float) -> Tensor:
 
 
 def _sum(call: Call) -> fx.Node:
-    made = call.call(operator.add, call.operand(0), call.operand(1))
+    made = call.call(operator.add, *_operands(call))
     call.trained(0)
     call.trained(1)
     return made
@@ -256,13 +256,29 @@ def _function(function: Callable[..., Any], **more: Any) -> Callable[[Call], Val
     return lambda call: call.call(function, call.tensor(), **more)
 
 
+def _extreme(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Call], Value]:
+    def convert(call: Call) -> fx.Node:
+        first, *others = (call.tensor(index) for index in range(len(call.node.input)))
+        for each in others:
+            first = call.call(function, first, each)
+        return first
+
+    return convert
+
+
 def _gelu(call: Call) -> fx.Node:
     how = call.attributes.get("approximate", b"none").decode()
     return call.call(nn.functional.gelu, call.tensor(), approximate=how)
 
 
 def _arithmetic(function: Callable[..., Any]) -> Callable[[Call], Value]:
-    return lambda call: call.call(function, call.operand(0), call.operand(1))
+    return lambda call: call.call(function, *_operands(call))
+
+
+def _operands(call: Call) -> tuple[fx.Node | float, fx.Node | float]:
+    """Return both inputs, one of them a tensor."""
+    first, second = call.operand(0), call.operand(1)
+    return (first, second) if isinstance(second, fx.Node) else (call.tensor(0), second)
 
 
 def _layer(make: Callable[[], nn.Module]) -> Callable[[Call], Value]:
@@ -283,12 +299,14 @@ SUPPORTED: dict[str, Callable[[Call], Value | list[fx.Node]]] = {
     "ConvTranspose": _transposed,
     "Div": _arithmetic(_quotient),
     "Dropout": _layer(nn.Identity),
+    "Ceil": _function(torch.ceil),
     "Equal": _arithmetic(operator.eq),
     "Elu": lambda call: call.layer(nn.ELU(call.attributes.get("alpha", 1.0)), call.tensor()),
     "Erf": _function(torch.erf),
     "Exp": _function(torch.exp),
     "Gelu": _gelu,
     "Gemm": _dense,
+    "Floor": _function(torch.floor),
     "GlobalAveragePool": _layer(lambda: nn.AdaptiveAvgPool2d(1)),
     "GlobalMaxPool": _layer(lambda: nn.AdaptiveMaxPool2d(1)),
     "Greater": _arithmetic(operator.gt),
@@ -303,7 +321,11 @@ SUPPORTED: dict[str, Callable[[Call], Value | list[fx.Node]]] = {
     "LogSoftmax": lambda call: call.call(torch.log_softmax, call.tensor(), call.attributes.get("axis", -1)),
     "MatMul": _product,
     "MaxPool": _max_pool,
+    "Max": _extreme(torch.maximum),
+    "Min": _extreme(torch.minimum),
+    "Mod": _arithmetic(operator.mod),
     "Mul": _arithmetic(operator.mul),
+    "Not": _function(torch.logical_not),
     "Neg": _function(torch.neg),
     "PRelu": _sloped,
     "Pow": _arithmetic(operator.pow),
