@@ -22,7 +22,7 @@ from torch import fx
 from amble.adapt.channels.coupling import Coupling
 from amble.adapt.channels.file import answers, name_of
 from amble.adapt.channels.ranking import Ranked, ranked, sizes
-from amble.adapt.channels.trial import ALIKE, tried
+from amble.adapt.channels.trial import tried
 from amble.adapt.learning import renormalising, training, worth
 from amble.adapt.learning.importing import read
 from amble.adapt.learning.reading import Origin, plain
@@ -45,6 +45,7 @@ _SETTLED = 1024  # examples that statistics are taken from
 _LEAST_NORMALISED = 16  # examples of a batch that its own statistics can stand for
 
 _NOTHING = 1e-9
+_READ_ALIKE = 1e-2  # of the largest answer: kernels of torch and of the runtime add in other orders
 
 OnEpoch = Callable[[int, float], None]
 """Epochs done, mean loss of the last one."""
@@ -210,7 +211,7 @@ def _read_rightly(module: fx.GraphModule, coupled: Coupling, inputs: torch.Tenso
             f"{name} cannot be trained, since it does not take several examples at once ({reason}): "
             "export it with a first dimension that is open (dynamic_axes)"
         ) from error
-    if found.shape != wanted.shape or len(whole) != len(inputs) or _apart(found, wanted) > ALIKE:
+    if found.shape != wanted.shape or len(whole) != len(inputs) or _apart(found, wanted) > _READ_ALIKE:
         raise Refused(f"{name} does not answer in torch as it does in ONNX Runtime, so it cannot be trained here")
 
 
