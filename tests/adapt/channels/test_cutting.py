@@ -160,3 +160,27 @@ def test_weights_that_are_computed_from_constants_can_be_cut(tmp_path: Path) -> 
     found = tried(path, example())
     assert found.network.today == {"second": 6}
     assert checked(found, going(found, 0.5, seed=0)) < 1e-5
+
+
+def test_a_layer_whose_cutting_would_go_wrong_is_found_out_and_stays(tmp_path: Path) -> None:
+    path = odd(tmp_path, "Einsum")
+    model = onnx.load(path)
+    slicing = [
+        helper.make_node("Shape", ["x"], ["sizes"], name="sizes"),
+        helper.make_node("Slice", ["sizes", "two", "three"], ["end"], name="height"),
+        helper.make_node("Slice", ["a", "zero", "end", "axis_1"], ["b"], name="sliced"),  # as many channels as rows
+    ]
+    numbers = {"zero": [0], "two": [2], "three": [3], "axis_1": [1]}
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(each), name) for name, each in numbers.items())
+    for name, size in (("w1", (16, 3, 3, 3)), ("w2", (6, 8, 1, 1))):
+        weight = next(each for each in model.graph.initializer if each.name == name)
+        weight.CopyFrom(numpy_helper.from_array(np.random.default_rng(1).random(size).astype(np.float32), name))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([nodes[0], *slicing, *nodes[2:]])
+    onnx.save(model, path)
+    assert coupled(opened(path, example()), "odd").network.today == {"first": 16, "second": 6}
+    found = tried(path, example())
+    assert found.network.today == {"second": 6}
+    assert found.stays["first"] == "cutting it does not give the answers that it should"
+    assert checked(found, going(found, 0.5, seed=0)) < 1e-5
