@@ -105,3 +105,9 @@ def test_a_dry_run_names_the_operator_that_cannot_be_traced(tmp_path: Path) -> N
     found = CliRunner().invoke(main, [*asked, "-d", DEVICE, "-o", str(tmp_path / "out")])
     assert found.exit_code == 2
     assert "Einsum" in found.stderr
+
+
+def test_layers_that_would_keep_their_channels_are_told(tmp_path: Path) -> None:
+    fake = FakeNarrower(stays={"stem": "odd (LRN) is not known", "head": "its channels are the network's answer"})
+    lines = rehearsed(tmp_path, Wanted("0.7x"), fake).lines
+    assert [each for each in lines if "stays" in each] == ["stays as it is: stem: odd (LRN) is not known"]

@@ -85,7 +85,8 @@ class Cutter:
         cut = self.work.load(path)
         times_s = self.work.times_s([self.work.graph, cut])
         before_s, after_s = (float(each) for each in np.median(times_s, axis=0))
-        before_j, after_j = (self.work.profile(each).whole.energy_j for each in (self.work.graph, cut))
+        before_j = self.work.profile(self.work.graph).whole.energy_j
+        after_j = None if before_j is None else self.work.profile(cut).whole.energy_j
         return Cut(chosen, path, before_s, after_s, STATISTICS.median(times_s[:, 1] / times_s[:, 0]), before_j, after_j)
 
     def share(self, cut: Cut) -> float:

@@ -199,20 +199,36 @@ def _reshaped(work: _Cut, node: onnx.NodeProto) -> None:
 def _sliced(work: _Cut, node: onnx.NodeProto) -> None:
     """Move the ends of a slice to where its channels are now."""
     kept = work.kept_along(node.input[0])
-    inputs = [work.coupled.file.constants.get(each) for each in node.input[1:]]
-    if kept is None or any(each is None for each in inputs):
+    found = _bounds(work, node)
+    if kept is None or found is None:
         return
-    axis, stays = kept
-    starts, ends, *rest = ([int(v) for v in each.reshape(-1)] for each in inputs if each is not None)
-    rank = len(work.coupled.file.shapes[node.input[0]])
-    axes = [each % rank for each in rest[0]] if rest else list(range(len(starts)))
-    if axis not in axes or (len(rest) > 1 and rest[1][axes.index(axis)] != 1):
+    starts, ends, axes, steps = found
+    if kept[0] not in axes or steps[axes.index(kept[0])] != 1:
         return
-    at = axes.index(axis)
+    at, stays = axes.index(kept[0]), kept[1]
     first, last, _ = slice(starts[at], ends[at]).indices(len(stays))
     starts[at], ends[at] = int(stays[:first].sum()), int(stays[:last].sum())
-    work.own(node, 1, np.array(starts, dtype=np.int64))
-    work.own(node, 2, np.array(ends, dtype=np.int64))
+    for index, (name, values) in enumerate((("starts", starts), ("ends", ends)), 1):
+        if name in attributes(node):
+            work.set(node, name, values)
+        else:
+            work.own(node, index, np.array(values, dtype=np.int64))
+
+
+def _bounds(work: _Cut, node: onnx.NodeProto) -> tuple[list[int], ...] | None:
+    """Return starts, ends, axes and steps of a slice, all as lists; None where they are computed."""
+    named, found = attributes(node), []
+    for index, name in enumerate(("starts", "ends", "axes", "steps"), 1):
+        given = node.input[index] if index < len(node.input) else ""
+        if given and given not in work.coupled.file.constants:
+            return None
+        values = work.coupled.file.constants[given] if given else named.get(name)
+        found.append(None if values is None else [int(each) for each in values])
+    starts, ends, axes, steps = found
+    assert starts is not None
+    assert ends is not None
+    rank = len(work.coupled.file.shapes[node.input[0]])
+    return starts, ends, [each % rank for each in axes or range(len(starts))], steps or [1] * len(starts)
 
 
 def _split(work: _Cut, node: onnx.NodeProto) -> None:

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from amble.core.errors import Refused
 
-__all__ = ["Array", "File", "answers", "attributes", "evaluated", "name_of", "opened", "opset"]
+__all__ = ["Array", "File", "answers", "attributes", "computed", "name_of", "opened", "opset"]
 
 Array = NDArray[Any]
 _FIXED = ("QuantizeLinear", "DequantizeLinear")  # of constants: weights in INT8 stay what they are
@@ -117,19 +117,21 @@ def _folded(
         return None
     if not all(not each or each in known for each in node.input):
         return None
-    try:
-        return evaluated(node, {each: numpy_helper.to_array(known[each]) for each in node.input if each}, imports)
-    except Exception:  # the reference evaluator's own errors have no common class
-        return None
+    return computed(node, {each: numpy_helper.to_array(known[each]) for each in node.input if each}, imports)
 
 
-def evaluated(node: onnx.NodeProto, given: Mapping[str, Array], imports: list[onnx.OperatorSetIdProto]) -> list[Array]:
-    """Compute one node of known inputs."""
+def computed(
+    node: onnx.NodeProto, given: Mapping[str, Array], imports: list[onnx.OperatorSetIdProto]
+) -> list[Array] | None:
+    """Compute one node of known inputs; None where ONNX's reference cannot."""
     types = {name: helper.np_dtype_to_tensor_dtype(each.dtype) for name, each in given.items()}
     inputs = [helper.make_tensor_value_info(name, types[name], each.shape) for name, each in given.items()]
     outputs = [onnx.ValueInfoProto(name=each) for each in node.output if each]
     graph = helper.make_graph([node], "node", inputs, outputs)
-    return list(ReferenceEvaluator(helper.make_model(graph, opset_imports=imports)).run(None, dict(given)))
+    try:
+        return list(ReferenceEvaluator(helper.make_model(graph, opset_imports=imports)).run(None, dict(given)))
+    except Exception:  # its errors have no common class
+        return None
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from amble.adapt.channels.file import evaluated
+from amble.adapt.channels.file import computed
 from amble.adapt.channels.step import Step
 from amble.adapt.channels.ties import Ids, Labels
 
@@ -26,7 +26,9 @@ def _moved(step: Step) -> list[Labels]:
             return step.stays(f"where {step.name} moves them to is computed")
         if value is not None:
             given[step.node.input[index]] = value
-    found = evaluated(step.node, given, list(step.file.model.opset_import))
+    found = computed(step.node, given, list(step.file.model.opset_import))
+    if found is None:
+        return step.stays(f"how {step.name} moves them is not known")
     return [_one_axis(step, Labels.of(np.asarray(each, dtype=np.int64))) for each in found]
 
 

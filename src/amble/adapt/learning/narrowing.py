@@ -20,9 +20,10 @@ from onnx import numpy_helper
 from torch import fx
 
 from amble.adapt.channels.coupling import Coupling
+from amble.adapt.channels.cutting import checked
 from amble.adapt.channels.file import answers, name_of
 from amble.adapt.channels.ranking import Ranked, ranked, sizes
-from amble.adapt.channels.trial import tried
+from amble.adapt.channels.trial import ALIKE, tried
 from amble.adapt.learning import renormalising, training, worth
 from amble.adapt.learning.importing import read
 from amble.adapt.learning.reading import Origin, plain
@@ -71,7 +72,12 @@ class Narrowing:
         return self.ranked.coupled.stays
 
     def write(self, widths: Widths, path: Path) -> None:
-        """Write it with these widths, as it is after cutting."""
+        """Write it with these widths, as it is after cutting; Refused where it would not answer as it should."""
+        if checked(self.ranked.coupled, self.ranked.gone(widths)) > ALIKE:
+            raise Refused(
+                f"{self.network.name}: cut to {dict(widths)} it does not give the answers of the network with those "
+                "weights at zero; ask for other widths (--width), and please report the network"
+            )
         _save(self.ranked.cut(widths), path)
 
     def tune(
