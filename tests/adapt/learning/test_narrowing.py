@@ -75,7 +75,7 @@ def test_normalisation_that_is_added_for_training_changes_no_answer_and_is_folde
         torch.testing.assert_close(network(given), before, atol=1e-4, rtol=1e-3)
         renormalising.folded(network)
         torch.testing.assert_close(network(given), before, atol=1e-4, rtol=1e-3)
-    assert not any(name.endswith("_norm") for name, _ in network.named_modules())
+    assert not any(renormalising.SUFFIX in name for name, _ in network.named_modules())
 
 
 @pytest.mark.parametrize("worth", ["taylor", "l1"])

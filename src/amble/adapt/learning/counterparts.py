@@ -197,10 +197,14 @@ def _hard_sigmoid(call: Call) -> fx.Node:
 
 
 def _softmax(call: Call) -> fx.Node:
-    axis = call.attributes.get("axis", 1 if call.reader.opset < 13 else -1)
-    if call.reader.opset < 13 and axis not in (-1, len(call.size()) - 1):
-        raise call.refused("before operator set 13 it flattens its input, which is read for the last axis alone")
-    return call.call(torch.softmax, call.tensor(), axis)
+    """Before operator set 13 all axes from one on are taken together."""
+    is_old = call.reader.opset < 13
+    axis = call.attributes.get("axis", 1 if is_old else -1)
+    source = call.tensor()
+    flat = call.call(torch.flatten, source, axis) if is_old else source
+    function = torch.log_softmax if call.node.op_type == "LogSoftmax" else torch.softmax
+    made = call.call(function, flat, -1 if is_old else axis)
+    return call.call(torch.reshape, made, call.call(getattr, source, "shape")) if is_old else made
 
 
 def _layer_normalisation(call: Call) -> fx.Node:
@@ -318,7 +322,7 @@ SUPPORTED: dict[str, Callable[[Call], Value | list[fx.Node]]] = {
     "LeakyRelu": lambda call: call.layer(nn.LeakyReLU(call.attributes.get("alpha", 0.01)), call.tensor()),
     "Less": _arithmetic(operator.lt),
     "Log": _function(torch.log),
-    "LogSoftmax": lambda call: call.call(torch.log_softmax, call.tensor(), call.attributes.get("axis", -1)),
+    "LogSoftmax": _softmax,
     "MatMul": _product,
     "MaxPool": _max_pool,
     "Max": _extreme(torch.maximum),

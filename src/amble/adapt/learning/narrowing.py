@@ -127,7 +127,7 @@ class Narrowing:
         on_epoch: OnEpoch,
     ) -> None:
         for name, parameter in smaller.named_parameters():
-            parameter.requires_grad_(name in origins or name.endswith(("_norm.weight", "_norm.bias")))
+            parameter.requires_grad_(name in origins or renormalising.SUFFIX in name)
         smaller.to(memory_format=torch.channels_last)
 
         def told(epoch: Epoch) -> None:

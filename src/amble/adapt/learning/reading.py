@@ -53,6 +53,7 @@ class Reader:
     shared: dict[tuple[str, str], nn.Parameter] = field(default_factory=dict)
     graph: fx.Graph = field(default_factory=fx.Graph)
     values: dict[str, Value] = field(default_factory=dict)
+    tensors: dict[str, fx.Node] = field(default_factory=dict)
 
     def constants(self, graph: onnx.GraphProto) -> None:
         """Take the initial values."""
@@ -61,7 +62,7 @@ class Reader:
 
     def tensor(self, name: str) -> fx.Node:
         """Return a named tensor; a constant becomes a parameter."""
-        value = self.values[name]
+        value = self.tensors.get(name, self.values[name])
         if isinstance(value, fx.Node):
             return value
         made = torch.from_numpy(np.array(value))
@@ -70,8 +71,8 @@ class Reader:
             self.root.register_parameter(attribute, nn.Parameter(made))
         else:
             self.root.register_buffer(attribute, made)
-        self.values[name] = self.graph.get_attr(attribute)
-        return self.values[name]
+        self.tensors[name] = self.graph.get_attr(attribute)
+        return self.tensors[name]
 
     def layer(self, module: nn.Module, name: str, source: fx.Node) -> fx.Node:
         """Hold a layer under its node's name, and call it."""
@@ -155,8 +156,8 @@ class Call:
     def trained(self, index: int) -> None:
         """Let a constant input be trained, where it is one that is no single number."""
         name, parameters = self.node.input[index], dict(self.reader.root.named_parameters(recurse=False))
-        value = self.reader.values[name]
-        if isinstance(value, fx.Node) and value.op == "get_attr" and value.target in parameters:
+        value = self.reader.tensors.get(name)
+        if value is not None and value.target in parameters:
             self.reader.origins[str(value.target)] = Origin(name)
 
 

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["Spread", "folded", "measured", "normalised", "settled"]
+__all__ = ["SUFFIX", "Spread", "folded", "measured", "normalised", "settled"]
 
 _BATCH = 64
 _LEAST = 1e-7  # variance
-_SUFFIX = "_norm"
+SUFFIX = "_renormalised"
+"""Of the names of what is added for training."""
+
 _FOLDED = (nn.Conv1d, nn.Conv2d)
 
 
@@ -86,9 +88,9 @@ def normalised(network: fx.GraphModule, wanted: Mapping[str, Spread]) -> None:
         is_flat = isinstance(network.get_submodule(str(node.target)), nn.Conv2d)
         norm = (nn.BatchNorm2d if is_flat else nn.BatchNorm1d)(len(spread.mean), eps=_LEAST)
         norm.load_state_dict({"weight": spread.deviation, "bias": spread.mean}, strict=False)
-        network.add_submodule(f"{node.target}{_SUFFIX}", norm)
+        network.add_submodule(f"{node.target}{SUFFIX}", norm)
         with network.graph.inserting_after(node):
-            placed = network.graph.call_module(f"{node.target}{_SUFFIX}", ())
+            placed = network.graph.call_module(f"{node.target}{SUFFIX}", ())
         node.replace_all_uses_with(placed)
         placed.args = (node,)
     network.recompile()
@@ -115,7 +117,7 @@ def settled(network: nn.Module, inputs: Tensor) -> None:
 def folded(network: fx.GraphModule) -> None:
     """Fold the normalisation that `normalised` added into the layers before it, in place."""
     for node in list(network.graph.nodes):
-        if node.op != "call_module" or not str(node.target).endswith(_SUFFIX):
+        if node.op != "call_module" or not str(node.target).endswith(SUFFIX):
             continue
         source = node.args[0]
         layer, norm = (network.get_submodule(str(each.target)) for each in (source, node))

@@ -79,14 +79,12 @@ def _constant(call: Call) -> Value:
     return made
 
 
-def _size_of(values: Tensor) -> Tensor:
-    return torch.tensor(values.shape)
+def _size_of(values: Tensor, start: int, end: int | None) -> Tensor:
+    return torch.tensor(values.shape[start:end])
 
 
 def _shape(call: Call) -> Value:
-    if "start" in call.attributes or "end" in call.attributes:
-        raise call.refused("it gives a part of the shape")
-    return call.call(_size_of, call.tensor())
+    return call.call(_size_of, call.tensor(), call.attributes.get("start", 0), call.attributes.get("end"))
 
 
 def _gathered(call: Call) -> fx.Node:
@@ -188,6 +186,13 @@ def _resized(call: Call) -> fx.Node:
     return call.call(nn.functional.interpolate, call.tensor(), scale_factor=scales, **kind)
 
 
+def _upsampled(call: Call) -> fx.Node:
+    scales = [float(each) for each in call.setting("scales", 1, [])[2:]]
+    if call.attributes.get("mode", b"nearest") != b"nearest" or any(each != int(each) for each in scales):
+        raise call.refused("it resizes by something other than repeating whole pixels")
+    return call.call(nn.functional.interpolate, call.tensor(), scale_factor=scales, mode="nearest")
+
+
 def _to_size(values: Tensor, sizes: Tensor, kind: dict[str, Any]) -> Tensor:
     return nn.functional.interpolate(values, size=_numbers(sizes)[2:], **kind)
 
@@ -243,5 +248,6 @@ SUPPORTED: dict[str, Callable[[Call], Value | list[fx.Node]]] = {
     "Squeeze": _squeeze,
     "Transpose": _permuted,
     "Unsqueeze": _unsqueeze,
+    "Upsample": _upsampled,
 }
 """What can be read, by the operator's kind."""
