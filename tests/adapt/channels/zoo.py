@@ -223,7 +223,7 @@ def seeded(name: str) -> nn.Module:
     return made.eval()
 
 
-def exported(module: nn.Module, path: Path, *, size: int = 8) -> Path:
+def exported(module: nn.Module, path: Path, *, size: int = 8, opset: int = 17) -> Path:
     """Write a network as most people do."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -231,7 +231,7 @@ def exported(module: nn.Module, path: Path, *, size: int = 8) -> Path:
             module,
             (torch.zeros(1, 3, size, size),),
             str(path),
-            opset_version=17,
+            opset_version=opset,
             dynamo=False,
             input_names=["x"],
             output_names=["y"],

@@ -62,6 +62,17 @@ def test_a_tuned_network_has_the_operators_of_the_one_that_was_cut_and_answers_a
         )
 
 
+@pytest.mark.parametrize("name", ["C2f", "slices", "attention", "U-Net that resizes"])
+@pytest.mark.parametrize("opset", [9, 12])
+def test_files_of_old_operator_sets_are_cut_and_tuned_as_well(tmp_path: Path, name: str, opset: int) -> None:
+    path, given = exported(seeded(name), tmp_path / "net.onnx", opset=opset), inputs(20)
+    found = opened(path, given, None)
+    found.write(half(found), tmp_path / "cut.onnx")
+    found.tune(half(found), tmp_path / "tuned.onnx", epochs=1)
+    assert onnx.load(tmp_path / "tuned.onnx").opset_import[0].version == opset
+    assert operators(tmp_path / "tuned.onnx") == operators(tmp_path / "cut.onnx")
+
+
 def test_normalisation_that_is_added_for_training_changes_no_answer_and_is_folded_without_a_trace(
     tmp_path: Path,
 ) -> None:
