@@ -20,6 +20,9 @@ from amble.core.report import FORMAT as REPORT
 from amble.core.report import Report
 from amble.core.schedule import FORMAT as SCHEDULE
 from amble.core.schedule import Schedule
+from amble.core.table import NUMBERS, TEXTS
+from amble.core.table import Table as Measured
+from amble.core.timekeeping import caution
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Variants
 from amble.devices.facts import Description
@@ -32,6 +35,7 @@ from amble.levers.widths.results import FORMAT as PRUNING
 from amble.levers.widths.results import SPACE, DesignSpace, Pruning
 from amble.levers.widths.staircase import FORMAT as STAIRCASES
 from amble.levers.widths.staircase import StaircaseTable
+from amble.runtimes.onnx.refusals import door
 from amble.stages.check import tables
 from amble.stages.check.evidence import Evidence
 from amble.stages.check.show import show_html
@@ -65,6 +69,7 @@ _FORMATS: Mapping[str, Format[Any]] = {
 _SHOWN = 20  # rows of predictions on the terminal
 
 
+@door
 def read(path: Path | str) -> Artefact:
     """Read any file that amble wrote."""
     kind = files.kind_of(path)
@@ -75,18 +80,24 @@ def read(path: Path | str) -> Artefact:
     return artefact
 
 
+@door
 def save(artefact: Artefact, path: Path | str) -> None:
     """Write an artefact as a file of its kind."""
-    form = next(each for each in _FORMATS.values() if isinstance(artefact, each.type))
-    files.save(artefact, path, form)
+    files.write_text(path, _written(artefact))
 
 
-def show(artefact: Artefact | Prediction | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
+def _written(artefact: object) -> str:
+    return files.written(artefact, next(each for each in _FORMATS.values() if isinstance(artefact, each.type)))
+
+
+def show(artefact: Artefact | Measured | Prediction | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
     """Return an artefact as tables of text."""
     if isinstance(artefact, Sequence):
         return (_listed(artefact),)
     if isinstance(artefact, Prediction):
         return (_predicted(artefact),)
+    if isinstance(artefact, Measured):
+        return (_measured(artefact),)
     if isinstance(artefact, FittedTable):
         return (Table(f"Fit of {artefact.source}", ("what", ""), artefact.summary(), artefact.notes),)
     return tables.tables(_shown(artefact))
@@ -100,6 +111,15 @@ def _predicted(found: Prediction) -> Table:
     left = len(found.latency_s) - len(rows)
     more = (f"and {left} more rows",) if left else ()
     return Table("Predictions", ("row", *columns), rows, (*more, *found.notes))
+
+
+def _measured(found: Measured) -> Table:
+    """Return a measured table's rows, without the columns that say nothing."""
+    columns = [name for name in TEXTS if any(getattr(found, name))]
+    numbers = [name for name in NUMBERS if not found.lacks(name)]
+    texts = [getattr(found, name).tolist() for name in columns]
+    values = [["" if np.isnan(each) else f"{each:.5g}" for each in found.number(name).tolist()] for name in numbers]
+    return Table(f"Measured: {found.source}", (*columns, *numbers), tuple(zip(*texts, *values, strict=True)))
 
 
 def _predicted_value(value: float) -> str:
@@ -122,27 +142,33 @@ def _shown(artefact: object) -> object:
     if not isinstance(artefact, Costs):
         return artefact
     arrays = artefact.arrays()
-    return tables.Costs(artefact.operators, arrays, f"Costs of {artefact.graph}, by the model {artefact.model}")
+    title = f"Costs of {artefact.graph}, by the model {artefact.model}"
+    return tables.Costs(artefact.operators, arrays, title, caution(artefact.device))
 
 
+@door
 def export_files(
     artefact: Artefact | Evidence,
     *,
+    output: Path | str | None = None,
     script: Path | str | None = None,
     csv: Path | str | None = None,
     html: Path | str | None = None,
     trace: Path | str | None = None,
 ) -> None:
-    """Write an artefact in the forms that others read: shell script, CSV, HTML page, trace."""
+    """Write an artefact in the forms that others read: shell script, CSV, HTML page, trace; and as its own file.
+
+    All of them or, where the disk has no room for one, none.
+    """
+    own = artefact.report if isinstance(artefact, Evidence) else artefact
     writers: list[tuple[Path | str | None, Callable[[], str]]] = [
+        (output, lambda: _written(own)),
         (script, lambda: export.script(_as(artefact, Schedule))),
         (csv, lambda: export.perseus(_as(artefact, Schedule))),
         (html, lambda: show_html(_shown(artefact))),
         (trace, lambda: _trace(_as(artefact, Evidence))),
     ]
-    for path, write in writers:
-        if path is not None:
-            files.write_text(path, write())
+    files.write_together({path: write().encode() for path, write in writers if path is not None})
 
 
 def _as(artefact: object, kind: type[T]) -> T:

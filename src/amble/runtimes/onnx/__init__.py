@@ -1,14 +1,12 @@
 """An ONNX file → a Graph; a Graph and inputs → outputs, computed and timed by ONNX Runtime."""
 
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 
 try:
     import onnxruntime as _runtime
 except ImportError as error:  # which of its wheels is the user's choice
-    raise Refused(
-        "there is no ONNX Runtime here: pip install 'amble[cpu]' (or 'amble[cuda]', or 'amble[openvino]')"
-    ) from error
-del _runtime
+    raise Refused(f"there is no ONNX Runtime here: {how_to_install('cpu')} (or the extra cuda, or openvino)") from error
+del _runtime, how_to_install, Refused
 
 from amble.runtimes.onnx.addressing import OPTIONS, execution  # noqa: E402
 from amble.runtimes.onnx.execution import Execution  # noqa: E402

@@ -15,7 +15,7 @@ from typing import Literal
 
 import onnxruntime
 
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 
 __all__ = [
     "CPU",
@@ -146,7 +146,7 @@ def named(name: str, place: Place, available: Sequence[str] | None = None) -> Pr
     if found not in usable:
         raise Refused(
             f"provider={name} is not in the installed ONNX Runtime {onnxruntime.__version__} (it has {has}): "
-            f"pip uninstall -y {' '.join(wheels()) or 'onnxruntime'} && pip install 'amble[{found.extra}]'"
+            f"pip uninstall -y {' '.join(wheels()) or 'onnxruntime'}, then {how_to_install(found.extra)}"
         )
     return found
 
@@ -167,8 +167,8 @@ def refuse_mixture(installed_version: Callable[[str], str] = version) -> None:
     """Refused where two wheels of ONNX Runtime overwrote one another's files."""
     found = wheels(installed_version)
     if len(found) > 1:
-        ours = " or ".join(f"'amble[{_WHEELS[name]}]'" for name in found if _WHEELS[name]) or "'amble[cpu]'"
+        ours = next((_WHEELS[name] for name in reversed(found) if _WHEELS[name]), "cpu")
         raise Refused(
             f"{' and '.join(found)} are installed together and overwrite one another's files: "
-            f"pip uninstall -y {' '.join(found)}, then pip install {ours}"
+            f"pip uninstall -y {' '.join(found)}, then {how_to_install(ours)}"
         )

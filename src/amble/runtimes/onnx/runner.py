@@ -22,6 +22,7 @@ from amble.runtimes.onnx.reading import read
 from amble.runtimes.onnx.sessions import Sessions
 from amble.runtimes.onnx.timing import Runs, corrected, interleave, typical
 from amble.runtimes.onnx.trace import kernels
+from amble.runtimes.values import call
 
 __all__ = ["OnnxRunner", "Sessions", "compute", "example_inputs", "load"]
 
@@ -41,7 +42,7 @@ def load(
 
     ``batch`` binds the open batch axes; every other open axis of an input must be in ``shapes`` (input name → shape,
     which may also replace fixed axes). Runs the network once. Refused when the file is missing or no ONNX model, is
-    older than opset 13, leaves an axis open, or holds an operator that ONNX Runtime cannot run.
+    older than opset 7, leaves an axis open, or holds an operator that ONNX Runtime cannot run.
     """
     return Network.open(Path(path), batch, dict(shapes or {}), execution).graph
 
@@ -50,7 +51,7 @@ def example_inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
     """Draw inputs of the right shapes and types; whole numbers stay within the vocabulary that they look up."""
     whole = any("int" in port.dtype for port in graph.inputs)
     vocabulary = vocabularies(read(Path(graph.source))[0].graph) if whole and graph.source else {}
-    return made_up(graph.inputs, vocabulary, seed)
+    return made_up(graph.inputs, vocabulary, seed, of=graph.source or graph.name)
 
 
 def compute(graph: Graph, point: OperatingPoint, inputs: Tensors, sessions: Sessions | None = None) -> Tensors:
@@ -110,12 +111,13 @@ class OnnxRunner:
         execution = self.sessions.execution
         observed = execution.open(network.path, fused=True, profile=network.folder / "profile")
         plain = self.sessions.part(graph).session
+        run_plain, run_observed = call(plain, feed), call(observed, feed)
         with pinned(execution.cpus):
-            for opened in (plain, observed) * _WARM_UP:
-                opened.run(None, feed)
+            for run in (run_plain, run_observed) * _WARM_UP:
+                run()
             runs = interleave(
-                lambda: plain.run(None, feed),
-                lambda: observed.run(None, feed),
+                run_plain,
+                run_observed,
                 repeats=repeats,
                 num_observed=num_observed,
                 now_s=now_s_of(execution),

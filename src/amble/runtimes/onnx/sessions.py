@@ -14,6 +14,7 @@ import onnxruntime
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.ports import Tensors
+from amble.runtimes import values
 from amble.runtimes.onnx.cutting import cut, extract
 from amble.runtimes.onnx.execution import Execution, pinned
 from amble.runtimes.onnx.network import Network
@@ -32,6 +33,7 @@ class Part:
     outputs: tuple[str, ...]
     carried: tuple[str, ...]
     cpus: tuple[int, ...] = ()
+    plain: bool = True
 
     def run(self, inputs: Tensors) -> dict[str, npt.NDArray[Any]]:
         """Run on these tensors → what comes out and what is carried. ValueError when one is missing or does not fit."""
@@ -42,7 +44,10 @@ class Part:
             )
         given = {name: np.asarray(inputs[name]) for name in self.inputs}
         with refusing(self.name, "run on these inputs"), pinned(self.cpus):
-            results = self.session.run(list(self.outputs), given)
+            if self.plain:
+                results = self.session.run(list(self.outputs), given)
+            else:
+                results = values.run(self.session, self.outputs, given)
         return dict(zip(self.outputs, results, strict=True)) | {name: inputs[name] for name in self.carried}
 
 
@@ -101,4 +106,5 @@ class Sessions:
         outputs = tuple(value.name for value in opened.get_outputs())
         wanted = results if last else set(crossing.carried)
         carried = tuple(name for name in crossing.carried if name in wanted and name not in outputs)
-        return Part(network.graph.name, opened, inputs, outputs, carried, self.execution.cpus)
+        plain = values.is_plain(opened)
+        return Part(network.graph.name, opened, inputs, outputs, carried, self.execution.cpus, plain)

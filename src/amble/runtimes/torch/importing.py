@@ -15,18 +15,22 @@ from torch import fx
 
 from amble.core.errors import Refused
 from amble.runtimes.torch.counterparts import SUPPORTED
-from amble.runtimes.torch.reading import Call, Reader, plain
+from amble.runtimes.torch.reading import Call, Origin, Reader, plain
 
-__all__ = ["Imported", "imported", "to_torch"]
+__all__ = ["Imported", "imported", "read", "to_torch"]
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A network in torch with what became of its parts: ``parts`` of every ONNX node, in order, and named tensors."""
+    """A network in torch with what became of its parts: ``parts`` of every ONNX node, in order, and named tensors.
+
+    ``origins`` tells for parameters that can be trained which constants they are.
+    """
 
     module: fx.GraphModule
     parts: tuple[tuple[fx.Node, ...], ...]
     tensors: dict[str, fx.Node]
+    origins: dict[str, Origin]
 
 
 def to_torch(path: Path) -> fx.GraphModule:
@@ -39,21 +43,30 @@ def to_torch(path: Path) -> fx.GraphModule:
 
 def imported(path: Path) -> Imported:
     """Read the network with its parts; Refused as ``to_torch``."""
-    model = _loaded(path)
-    reader = Reader(path.name, _sizes(model), _opset(model))
+    return _imported(_loaded(path), path.name)
+
+
+def read(model: onnx.ModelProto, name: str) -> tuple[fx.GraphModule, dict[str, Origin]]:
+    """Read a network, in evaluation mode → it, and for parameters that can be trained which constants they are."""
+    found = _imported(model, name)
+    return found.module, found.origins
+
+
+def _imported(model: onnx.ModelProto, name: str) -> Imported:
+    reader = Reader(name, _sizes(model), _opset(model))
     reader.constants(model.graph)
     for port in model.graph.input:
         if port.name not in reader.values:
             reader.values[port.name] = reader.graph.placeholder(plain(port.name))
     parts = []
     for node in model.graph.node:
-        before = set(reader.graph.nodes)
+        before = len(reader.graph.nodes)
         _append(reader, node)
-        parts.append(tuple(each for each in reader.graph.nodes if each not in before))
+        parts.append(tuple(list(reader.graph.nodes)[before:]))
     answers = [reader.tensor(port.name) for port in model.graph.output]
     reader.graph.output(answers[0] if len(answers) == 1 else tuple(answers))
     tensors = {name: value for name, value in reader.values.items() if isinstance(value, fx.Node)}
-    return Imported(fx.GraphModule(reader.root, reader.graph).eval(), tuple(parts), tensors)
+    return Imported(fx.GraphModule(reader.root, reader.graph).eval(), tuple(parts), tensors, reader.origins)
 
 
 def _loaded(path: Path) -> onnx.ModelProto:
@@ -84,4 +97,6 @@ def _append(reader: Reader, node: onnx.NodeProto) -> None:
     convert = SUPPORTED.get(node.op_type) if node.domain in ("", "ai.onnx") else None
     if convert is None:
         raise call.refused("it has no counterpart here: take it out of the network, or prune what comes before it")
-    reader.values[node.output[0]] = convert(call)
+    made = convert(call)
+    made = made if isinstance(made, list) else [made]
+    reader.values |= dict(zip(node.output, made, strict=False))
