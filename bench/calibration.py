@@ -13,6 +13,7 @@ import document
 import microbenchmarks as micro
 import numpy as np
 import numpy.typing as npt
+import orin
 
 from amble.core.point import Clocks
 from amble.core.ports import FloatArray
@@ -150,6 +151,7 @@ def a100(data: Path) -> dict[str, FloatArray]:
 
 
 COMPARED: dict[str, tuple[str, Path, tuple[Callable[[Path], dict[str, FloatArray]], ...]]] = {
+    orin.NAME: ("proxies of an Orin Nano Super", orin.CELLS, (orin.time, orin.power)),
     "jetson-tx2": ("osldvfs mixbench", micro.TX2_MIXBENCH, (tx2_time, tx2_power)),
     "v100": ("hkbu programs", micro.V100_COUNTERS, (v100,)),
     "tesla-p40": ("BatchDVFS logs", Path(), (p40,)),
