@@ -94,6 +94,7 @@ def measure(
     """
     if all_clocks and (points is not None or output is None or not output.name.endswith((".csv", ".csv.gz"))):
         raise click.UsageError("--all-clocks measures every setting into a table: give -o FILE.csv, and no --points")
+    device = network.on(device)
     graph, opened = network.load(device), amble.open(device)
     if terminal.dry_run:
         terminal.would(f"measure {len(graph.operators)} operators of {graph.name} on {opened.name}")

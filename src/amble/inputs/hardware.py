@@ -5,15 +5,17 @@ Meter and clocks are opened first: the runner is told of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from urllib.parse import parse_qsl
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode
 
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device, Runner
 from amble.devices import board, emulated, host, nvml, sysfs
 from amble.runtimes import onnx
 
-__all__ = ["board_over_ssh", "emulated_card", "execution", "options", "real", "which"]
+__all__ = ["board_over_ssh", "emulated_card", "execution", "options", "quickest", "real", "which"]
 
 _UNSEEN = onnx.OnnxRunner()
 """Stands in until the runner is made, which is told of the device's meter and clocks."""
@@ -42,6 +44,22 @@ def execution(uri: str) -> onnx.Execution | None:
     if scheme == "host":
         return onnx.execution(given, "cpu")
     return onnx.execution(given, "cuda", index=int(name) if name.isdecimal() else 0)
+
+
+def quickest(uri: str, path: Path, *, batch: int = 1, shapes: Mapping[str, tuple[int, ...]] | None = None) -> str:
+    """Return a URI with ``provider=auto`` made definite: the provider that runs this network quickest here."""
+    given = options(uri)
+    scheme = uri.partition("?")[0].partition(":")[0]
+    if given.get("provider") != "auto":
+        return uri
+    if scheme != "host":
+        raise Refused(
+            f"provider=auto is for host; a GPU takes its quickest provider by itself: leave it out of {uri!r}"
+        )
+    onnx.refuse_mixture()
+    ways = [onnx.execution(given | {"provider": each.name}, "cpu") for each in onnx.installed("cpu")]
+    chosen = onnx.quickest(path, ways, batch=batch, shapes=shapes)
+    return f"host?{urlencode(given | {'provider': chosen.provider.name}, safe=',')}"
 
 
 def real(uri: str, scheme: str, name: str, chosen: onnx.Execution) -> Device:

@@ -20,7 +20,7 @@ from amble.runtimes import onnx, synthetic
 from amble.runtimes.onnx.refusals import door
 from amble.stages.measure import accuracy
 
-__all__ = ["BUNDLED", "devices", "labelled", "load", "open", "restore"]
+__all__ = ["BUNDLED", "devices", "labelled", "load", "open", "quickest", "restore"]
 
 BUNDLED = "fashion-resnet"
 
@@ -60,6 +60,15 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
         f"unknown device {uri!r}; write sim:CHIP, recorded:TABLE, host, nvml:0, sysfs:gpu or "
         f"ssh:user@board/host, with options such as ?provider=openvino (amble devices lists them)"
     )
+
+
+@door
+def quickest(
+    model: str | Path, device: str, *, batch: int = 1, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> str:
+    """Return the device with ``provider=auto`` made definite: the provider that runs this network quickest here."""
+    path = bundled.model_path() if str(model) == BUNDLED else Path(model).absolute()
+    return hardware.quickest(device, path, batch=batch, shapes=shapes)
 
 
 @door

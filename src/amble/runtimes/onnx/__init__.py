@@ -9,6 +9,7 @@ except ImportError as error:  # which of its wheels is the user's choice
 del _runtime, how_to_install, Refused
 
 from amble.runtimes.onnx.addressing import OPTIONS, execution  # noqa: E402
+from amble.runtimes.onnx.choosing import quickest  # noqa: E402
 from amble.runtimes.onnx.execution import Execution  # noqa: E402
 from amble.runtimes.onnx.providers import TORCH, Provider, installed, named, refuse_mixture  # noqa: E402
 from amble.runtimes.onnx.remote import RemoteRunner, far_execution, far_form  # noqa: E402
@@ -36,5 +37,6 @@ __all__ = [
     "installed",
     "load",
     "named",
+    "quickest",
     "refuse_mixture",
 ]
