@@ -93,8 +93,8 @@ def main() -> None:
         at = orin.cells(DATA, load)
         error = np.abs(orin.simulated_s(chip, load, at, compute) / at.time_s - 1)[~orin.is_fitted(at)]
         print(load, "left out: median", np.median(error).round(4), "worst", error.max().round(4))
-    at = orin.periods(DATA)
-    error = np.abs(orin.simulated_w(chip, at, compute) / at.power_w - 1)[np.arange(len(at.hz)) % 2 == 1]
+    runs = orin.periods(DATA)
+    error = np.abs(orin.simulated_w(chip, runs, compute) / runs.power_w - 1)[np.arange(len(runs.hz)) % 2 == 1]
     print("power left out: median", np.median(error).round(4), "worst", error.max().round(4))
 
 

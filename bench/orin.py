@@ -17,6 +17,7 @@ from statistics import median
 
 import microbenchmarks as micro
 import numpy as np
+import numpy.typing as npt
 
 from amble.core.graph import Graph
 from amble.core.layers import Shape
@@ -60,7 +61,7 @@ def cells(data: Path, load: str) -> Cells:
     return Cells(core_hz, memory_hz, np.array([median(found[at]) for at in sorted(found)]))
 
 
-def is_fitted(found: Cells) -> FloatArray:
+def is_fitted(found: Cells) -> npt.NDArray[np.bool_]:
     """Every second core clock, the top one among them; where only the top one was measured, it is fitted [cell]."""
     ladder = catalogue.load(NAME).ladder("core")
     return np.asarray((len(ladder) - 1 - np.searchsorted(ladder, found.core_hz)) % 2 == 0)
