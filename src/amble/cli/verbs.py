@@ -32,7 +32,6 @@ from amble.cli.options import (
 from amble.cli.serving import Serving, serving_options
 from amble.cli.terminal import Terminal, kept_below, kept_in
 from amble.core.quantity import parse_hz
-from amble.core.table import write_table
 
 if TYPE_CHECKING:
     from amble.jobs import Artefact
@@ -103,11 +102,10 @@ def measure(
     left = kept_in(keep)
     with terminal.progress(f"measuring {graph.name}", kept=lambda: left() + _clocks_of(device)) as on_progress:
         if all_clocks:
-            table = amble.tabulate(graph, opened, repeats=repeats, keep=keep, on_progress=on_progress)
+            table = amble.tabulate(graph, opened, output=output, repeats=repeats, keep=keep, on_progress=on_progress)
         else:
             profile = amble.measure(graph, opened, points=points, repeats=repeats, keep=keep, on_progress=on_progress)
     if all_clocks and output is not None:
-        write_table(table, output)
         terminal.note(f"wrote {output}")
         terminal.result(table, lambda: amble.show(table))
     else:

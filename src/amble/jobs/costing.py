@@ -20,7 +20,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device
 from amble.core.profile import IdlePower, Profile
 from amble.core.schedule import Deadline, Schedule
-from amble.core.table import Table, read_table
+from amble.core.table import Table, read_table, write_table
 from amble.jobs.artefacts import PROFILE, read
 from amble.runtimes import trtexec
 from amble.runtimes.onnx.refusals import door
@@ -88,16 +88,21 @@ def tabulate(
     graph: Graph,
     device: Device,
     *,
+    output: Path | str | None = None,
     repeats: int = 20,
     keep: Path | str | None = None,
     on_progress: OnProgress = lambda done, total: None,
 ) -> Table:
     """Run a network at every setting of the clocks → a table in the recorded schema, with the idle power at each.
 
-    Such a table can be fitted (``amble fit``) and replayed (``recorded:FILE``). ``keep`` is as for ``measure``.
+    Such a table can be fitted (``amble fit``) and replayed (``recorded:FILE``); it is written to ``output`` if given.
+    ``keep`` is as for ``measure``.
     """
     every = len(device.actuator.available())
-    return tabulated(measure(graph, device, points=every, repeats=repeats, keep=keep, on_progress=on_progress))
+    table = tabulated(measure(graph, device, points=every, repeats=repeats, keep=keep, on_progress=on_progress))
+    if output is not None:
+        write_table(table, output)
+    return table
 
 
 def _idle(profile: Profile, device: Device) -> tuple[IdlePower, ...]:

@@ -54,8 +54,8 @@ def root(tmp_path: Path) -> Path:
     return place
 
 
-def link(root: Path, executable: str = sys.executable) -> Link:
-    return Link("me@board", [executable, "-u", "-c", _START, str(root)])
+def link(root: Path, executable: str = sys.executable, lease_s: float = 120.0) -> Link:
+    return Link("me@board", [executable, "-u", "-c", _START, str(root), str(lease_s)])
 
 
 def gpu(root: Path) -> tuple[Path, Path]:
@@ -106,6 +106,19 @@ def test_a_broken_connection_puts_every_clock_back(root: Path) -> None:
     assert texts(root) != before
     probe.close()
     assert texts(root) == before
+
+
+def test_a_silent_connection_puts_every_clock_back_after_its_lease(root: Path) -> None:
+    before = texts(root)
+    probe = link(root, lease_s=0.5)
+    probe.ask("set", clocks={"core": 114_750_000.0})
+    assert texts(root) != before
+    until_s = time.monotonic() + 10.0
+    while texts(root) != before and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert texts(root) == before
+    assert probe.ask("restore")["restored"] == 0
+    probe.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -4,10 +4,11 @@ One file, the standard library only, Python 3.6 and later; it is sent over a con
 Requests come as lines of JSON on standard input, answers go as lines of JSON to standard output; a line that cannot be
 answered is answered with {"error": ...}. Whatever was changed is put back when the input ends (the connection broke,
 the other side was killed), on a signal, when nobody asked anything for the lease, and by the next probe where this one
-was killed. ``python3 probe.py ROOT`` looks at another folder than / (for trials).
+was killed. ``python3 probe.py ROOT LEASE`` looks at another folder than / and waits so many seconds (for trials).
 """
 
 import base64
+import contextlib
 import glob
 import json
 import os
@@ -17,13 +18,13 @@ import sys
 import tempfile
 import threading
 import time
+from os.path import basename, dirname, exists, join
 from typing import Any, Dict, List, Optional, Tuple
 
 KEPT = "amble-probe-restore.json"
 GPU_WORDS = ("gpu", "mali", "adreno", "kgsl", "gp10b", "gv11b", "ga10b", "gm20b", "panfrost", "panthor")
 INPUT_RAILS = ("VDD_IN", "VIN", "VIN_SYS_5V0", "POM_5V_IN", "VDD_IN_5V0", "SYS5V")
 PERIOD_S = 0.05
-LEASE_S = 120.0
 
 
 class Told(Exception):
@@ -52,9 +53,9 @@ class Knob:
     def __init__(self, domain: str, levels_hz: List[float], files: List[Tuple[str, str]], unit: float, locked: bool):
         self.domain, self.levels_hz, self.files = domain, sorted(levels_hz), files
         self.unit, self.locked = unit, locked
-        self.now = files[0][0] if locked else os.path.join(os.path.dirname(files[0][0]), "cur_freq")
-        if not locked and not os.path.exists(self.now):
-            self.now = os.path.join(os.path.dirname(files[0][0]), "scaling_cur_freq")
+        folder = dirname(files[0][0])
+        nows = [files[0][0]] if locked else [join(folder, "cur_freq"), join(folder, "scaling_cur_freq")]
+        self.now = next((each for each in nows if exists(each)), files[0][1])
 
     def found(self) -> List[Tuple[str, str]]:
         """What the files hold, in the order to put it back: of a lock the rate first, of bounds the upper one."""
@@ -90,27 +91,25 @@ def knobs(root: str) -> List[Knob]:
 
 def _gpu(root: str) -> Optional[Knob]:
     nodes = []
-    for folder in sorted(glob.glob(os.path.join(root, "sys/class/devfreq/*"))):
-        needed = [os.path.join(folder, name) for name in ("available_frequencies", "min_freq", "max_freq")]
-        if all(os.path.exists(each) for each in needed):
-            hints = os.path.basename(folder).lower()
-            load = os.path.exists(os.path.join(folder, "device/load"))
-            if load or any(word in hints for word in GPU_WORDS):
-                nodes.append(folder)
+    for folder in sorted(glob.glob(join(root, "sys/class/devfreq/*"))):
+        needed = [join(folder, name) for name in ("available_frequencies", "min_freq", "max_freq")]
+        is_gpu = exists(join(folder, "device/load")) or any(word in basename(folder).lower() for word in GPU_WORDS)
+        if is_gpu and all(exists(each) for each in needed):
+            nodes.append(folder)
     if not nodes:
         return None
-    levels = {read(os.path.join(each, "available_frequencies")) for each in nodes}
+    levels = {read(join(each, "available_frequencies")) for each in nodes}
     if len(levels) > 1:
-        raise Told("several devfreq nodes could be the GPU: %s" % ", ".join(map(os.path.basename, nodes)))
-    files = [(os.path.join(each, "min_freq"), os.path.join(each, "max_freq")) for each in nodes]
+        raise Told("several devfreq nodes could be the GPU: %s" % ", ".join(map(basename, nodes)))
+    files = [(join(each, "min_freq"), join(each, "max_freq")) for each in nodes]
     return Knob("core", [float(word) for word in levels.pop().split()], files, 1.0, False)
 
 
 def _memory(root: str) -> Optional[Knob]:
-    folder = os.path.join(root, "sys/kernel/debug/bpmp/debug")
-    rate, lock = (os.path.join(folder, "clk/emc", name) for name in ("rate", "mrq_rate_locked"))
-    rates = os.path.join(folder, "emc/possible_rates")
-    if not all(os.path.exists(each) for each in (rate, lock, rates)):
+    folder = join(root, "sys/kernel/debug/bpmp/debug")
+    rate, lock = (join(folder, "clk/emc", name) for name in ("rate", "mrq_rate_locked"))
+    rates = join(folder, "emc/possible_rates")
+    if not all(exists(each) for each in (rate, lock, rates)):
         return None
     levels = [float(word) * 1e3 for word in read(rates).split() if word.isdigit() and word != "0"]
     return Knob("memory", levels, [(rate, lock)], 1.0, True)
@@ -118,16 +117,15 @@ def _memory(root: str) -> Optional[Knob]:
 
 def _cpu(root: str) -> Optional[Knob]:
     policies: Dict[str, List[str]] = {}
-    for folder in sorted(glob.glob(os.path.join(root, "sys/devices/system/cpu/cpufreq/policy*"))):
-        named = os.path.join(folder, "scaling_available_frequencies")
-        if os.path.exists(named) and os.path.exists(os.path.join(folder, "scaling_min_freq")):
+    for folder in sorted(glob.glob(join(root, "sys/devices/system/cpu/cpufreq/policy*"))):
+        named = join(folder, "scaling_available_frequencies")
+        if exists(named) and exists(join(folder, "scaling_min_freq")):
             policies.setdefault(read(named), []).append(folder)
     if not policies:
         return None
     fastest = max(policies, key=lambda text: max(float(word) for word in text.split()))
-    files = [tuple(os.path.join(each, name) for name in ("scaling_min_freq", "scaling_max_freq"))
-             for each in policies[fastest]]  # fmt: skip
-    return Knob("cpu", [float(word) * 1e3 for word in fastest.split()], files, 1e3, False)  # type: ignore[arg-type]
+    files = [(join(each, "scaling_min_freq"), join(each, "scaling_max_freq")) for each in policies[fastest]]
+    return Knob("cpu", [float(word) * 1e3 for word in fastest.split()], files, 1e3, False)
 
 
 class Rail:
@@ -170,19 +168,17 @@ class Rail:
 
 
 def _rail(root: str) -> Tuple[str, List[str]]:
-    for folder in sorted(glob.glob(os.path.join(root, "sys/class/hwmon/hwmon*"))):
-        for label in sorted(glob.glob(os.path.join(folder, "*_label"))):
-            number = "".join(each for each in os.path.basename(label) if each.isdigit())
-            try:
+    for folder in sorted(glob.glob(join(root, "sys/class/hwmon/hwmon*"))):
+        for label in sorted(glob.glob(join(folder, "*_label"))):
+            number, name = "".join(each for each in basename(label) if each.isdigit()), ""
+            with contextlib.suppress(Told):
                 name = read(label)
-            except Told:
-                continue
             if name not in INPUT_RAILS:
                 continue
-            power = [os.path.join(folder, "power%s_input" % number)]
-            product = [os.path.join(folder, "%s%s_input" % (kind, number)) for kind in ("in", "curr")]
+            power = [join(folder, "power%s_input" % number)]
+            product = [join(folder, "%s%s_input" % (kind, number)) for kind in ("in", "curr")]
             for paths in (power, product):
-                if all(os.path.exists(each) for each in paths):
+                if all(exists(each) for each in paths):
                     return name, paths
     return "", []
 
@@ -195,7 +191,7 @@ class Networks:
         self.folder = tempfile.mkdtemp(prefix="amble-probe-")
 
     def open(self, key: str, content: bytes, providers: List[str], threads: int) -> None:
-        import onnxruntime  # type: ignore[import-not-found,unused-ignore]
+        import onnxruntime
 
         missing = [each for each in providers if each not in onnxruntime.get_available_providers()]
         if missing:
@@ -223,9 +219,7 @@ class Networks:
         return times, {name: _told(results[at]) for at, name in enumerate(names)}
 
     def trtexec(self, content: bytes, runs: int, precision: str) -> Dict[str, Any]:
-        path, layers, times = (
-            os.path.join(self.folder, name) for name in ("network.onnx", "layers.json", "times.json")
-        )
+        path, layers, times = (join(self.folder, name) for name in ("network.onnx", "layers.json", "times.json"))
         with open(path, "wb") as file:
             file.write(content)
         command = ["trtexec", "--onnx=" + path, "--iterations=%d" % runs, "--exportProfile=" + layers,
@@ -260,10 +254,11 @@ def _told(value: Any) -> Dict[str, Any]:
 class Probe:
     """Answers requests, and puts back what it changed."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, lease_s: float) -> None:
         self.root, self.knobs, self.rail, self.networks = root, knobs(root), Rail(root), Networks()
+        self.lease_s = lease_s
         self.found: List[Tuple[str, str]] = []
-        self.kept = os.path.join(os.path.expanduser("~"), "." + KEPT) if root == "/" else os.path.join(root, KEPT)
+        self.kept = join(os.path.expanduser("~"), "." + KEPT) if root == "/" else join(root, KEPT)
         self.asked_s = time.monotonic()
         self.lock = threading.Lock()
         self.mended = self._mend()
@@ -279,18 +274,16 @@ class Probe:
             "machine": os.uname().machine,
             "rail": self.rail.name,
         }
-        try:
-            found["board"] = read(os.path.join(self.root, "proc/device-tree/model")).rstrip("\0")
-        except Told:
-            found["board"] = os.uname().nodename
+        found["board"] = os.uname().nodename
+        with contextlib.suppress(Told):
+            found["board"] = read(join(self.root, "proc/device-tree/model")).rstrip("\0")
         found["knobs"] = [{"domain": each.domain, "levels_hz": each.levels_hz} for each in self.knobs]
         found["mended"] = self.mended
-        try:
-            import onnxruntime  # type: ignore[import-not-found,unused-ignore]
+        found["runtime"], found["providers"] = None, []
+        with contextlib.suppress(ImportError):
+            import onnxruntime
 
             found["runtime"], found["providers"] = onnxruntime.__version__, onnxruntime.get_available_providers()
-        except ImportError:
-            found["runtime"], found["providers"] = None, []
         return found
 
     def do_set(self, clocks: Dict[str, float]) -> Dict[str, Any]:
@@ -310,8 +303,7 @@ class Probe:
         return {"clocks": {each.domain: each.hz() for each in self.knobs}}
 
     def do_restore(self) -> Dict[str, Any]:
-        count = self.put_back()
-        return {"restored": count}
+        return {"restored": self.put_back()}
 
     def do_meter(self) -> Dict[str, Any]:
         now_s, energy_j = self.rail.total()
@@ -361,7 +353,7 @@ class Probe:
                 left = json.load(file)
         except (OSError, ValueError):
             return 0
-        if os.path.exists("/proc/%d" % left["pid"]):
+        if exists("/proc/%d" % left["pid"]):
             raise Told("another probe (process %d) holds the clocks of this board: end it first" % left["pid"])
         found = left["found"] if left["boot"] == read("/proc/sys/kernel/random/boot_id") else []
         if _put_back(found):
@@ -371,28 +363,24 @@ class Probe:
 
     def watch(self) -> None:
         while True:
-            time.sleep(1.0)
-            if time.monotonic() - self.asked_s > LEASE_S and self.found and self.lock.acquire(False):
-                try:
+            time.sleep(min(1.0, self.lease_s / 2))
+            if time.monotonic() - self.asked_s > self.lease_s and self.found and self.lock.acquire(False):
+                with contextlib.suppress(Told):
                     self.put_back()
-                finally:
-                    self.lock.release()
+                self.lock.release()
 
 
 def _put_back(found: List[Tuple[str, str]]) -> List[str]:
     """Write files twice where the first time was too early: a bound cannot pass the other one."""
-    failed = []
+    failed: List[str] = []
     for path, text in list(found) + list(found):
-        try:
+        with contextlib.suppress(Told):
             write(path, text)
-        except Told:
-            pass
     for path, text in found:
-        try:
-            if read(path) != text:
-                failed.append(path)
-        except Told:
-            failed.append(path)
+        kept = None
+        with contextlib.suppress(Told):
+            kept = read(path)
+        failed += [path] if kept != text else []
     return failed
 
 
@@ -400,12 +388,12 @@ def stop(number: int, frame: Any) -> None:
     raise SystemExit(128 + number)
 
 
-def main(root: str) -> None:
+def main(root: str = "/", lease_s: str = "120") -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, stop)
     answer: Dict[str, Any]
     try:
-        probe = Probe(root)
+        probe = Probe(root, float(lease_s))
     except Told as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return
@@ -424,4 +412,4 @@ def main(root: str) -> None:
 
 
 if __name__ in ("__main__", "amble_probe"):
-    main(sys.argv[1] if len(sys.argv) > 1 else "/")
+    main(*sys.argv[1:])

@@ -89,7 +89,7 @@ class Execution:
             chosen.enable_profiling = True
             chosen.profile_file_prefix = str(profile)
         providers: list[object] = [CPU.full]
-        if self.provider is not CPU:
+        if self.provider.full != CPU.full:
             settings = self.provider.settings(self._request())
             if not graphs:
                 settings = {name: value for name, value in settings.items() if "cuda_graph" not in name}
