@@ -246,9 +246,9 @@ class Kitchen:
     def _scheduled(self, found: Found) -> Loaded:
         """Serve a schedule as it was planned, one request at a time."""
         schedule = files.load(found.path, SCHEDULE)
-        source = bundled.model_path() if schedule.source == BUNDLED else Path(schedule.source)
-        graph = onnx.load(source, batch=schedule.batch, shapes=schedule.shapes)
-        if graph.digest != schedule.digest:
+        source = bundled.model_path() if schedule.subject.source == BUNDLED else Path(schedule.subject.source)
+        graph = onnx.load(source, batch=schedule.subject.batch, shapes=schedule.subject.shapes)
+        if graph.digest != schedule.subject.digest:
             raise Refused(f"{source} is no longer the network that {found.path} was planned for; plan it anew")
         self._opened(source)
         predicted = schedule.predicted
@@ -319,7 +319,10 @@ def _menu(path: Path, options: Options) -> _Menu:
     beside = path.with_name(VARIANTS_FILE)
     if beside.is_file():
         variants = files.load(beside, VARIANTS)
-        if onnx.load(path, batch=variants.batch, shapes=variants.shapes).digest == variants.digest:
+        if (
+            onnx.load(path, batch=variants.subject.batch, shapes=variants.subject.shapes).digest
+            == variants.subject.digest
+        ):
             return _kept(beside, variants, options)
         _LOG.warning("%s is of another network and is not used: quantize %s anew", beside, path)
     precision = onnx.load(path, batch=1, shapes=options.shapes).precision
@@ -333,7 +336,7 @@ def _kept(path: Path, variants: Variants, options: Options) -> _Menu:
         name: variants.fastest(name) for name in dict.fromkeys([first, *(each.precision for each in variants.kept)])
     }
     processors.check(variants, chosen.values(), path)
-    shapes = {name: shape for name, shape in variants.shapes.items() if name not in options.shapes}
+    shapes = {name: shape for name, shape in variants.subject.shapes.items() if name not in options.shapes}
     paths = {name: path.parent / each.file for name, each in chosen.items()}
     accuracies = {name: variants.relative(each) for name, each in chosen.items()}
     quality = variants.reference.quality
