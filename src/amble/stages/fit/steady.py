@@ -262,9 +262,10 @@ def _left_out(cells: _Cells, values: Floats, output: int) -> list[str]:
     grid = _medians(cells, values[output])
     if not cells.knobs:
         return []
+    kinds = [key[2] for key in cells.workloads]
     places = [
         (workload, point)
-        for workload, points in enumerate(breaking(grid, cells.points, cells.knobs, output))
+        for workload, points in enumerate(breaking(grid, cells.points, cells.knobs, output, kinds))
         for point in points.tolist()
     ]
     for place in places:
