@@ -40,6 +40,7 @@ class Serving:
     menu: dict[str, Any]
     drain_s: float
     log: str
+    explain: bool = False
 
     def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
@@ -47,6 +48,9 @@ class Serving:
         from amble.services.serve.serving import Options
 
         _configure(self.log)
+        if self.explain:
+            self._explain(models, terminal)
+            return
         http, grpc, metrics = self.ports
         doors = Doors(
             host=self.host,
@@ -67,6 +71,16 @@ class Serving:
         terminal.result(totals, lambda: ())
         refused = sum(totals.refused.values())
         terminal.note(f"amble: {totals.answered} answered, {totals.late} of them late, {refused} refused")
+
+    def _explain(self, models: tuple[str, ...], terminal: Terminal) -> None:
+        """Say which models are batched, and why others are not."""
+        from amble.services.serve.explaining import explain
+        from amble.services.serve.serving import Options
+        from amble.stages.check.tables import Table
+
+        told = explain(models, device=self.device, repository=self.repository, menu=Options(**self.menu))
+        rows = [(each.model, each.version, "yes" if each.batched else "no", each.reason) for each in told]
+        terminal.result(told, lambda: (Table("", ("model", "version", "batched", "because"), tuple(rows)),))
 
 
 def serving_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -103,6 +117,7 @@ _OPTIONS = (
         "--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes; as often as needed."
     ),
     click.option("--drain", default="30s", show_default=True, metavar="TIME", help="Time to answer what was accepted."),
+    click.option("--explain", is_flag=True, help="Say which models are batched and why others are not; serve nothing."),
     click.option("--trace", is_flag=True, help="Send spans by OTLP (OTEL_* variables say where to)."),
     click.option("--log", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."),
 )

@@ -24,9 +24,10 @@ from amble.core.report import Estimate, Share
 from amble.core.schedule import Deadline
 from amble.core.variants import Allowance, Variant, Variants
 from amble.jobs import VARIANTS
+from amble.services.serve.configuration import Config
 from amble.services.serve.front import Addresses, Doors
-from amble.services.serve.model import Config, Found
-from amble.services.serve.serving import GOVERNORS, Kitchen, Options, open_for_serving
+from amble.services.serve.model import Found
+from amble.services.serve.serving import GOVERNORS, Kitchen, Options, named, open_for_serving
 from tests.jobs.serving_process import WIDTH, slow_network
 
 T = TypeVar("T")
@@ -222,3 +223,13 @@ def test_a_schedule_is_served_as_it_was_planned(tmp_path: Path, monkeypatch: pyt
 def test_wrong_wishes_are_refused_with_a_way_out(models: tuple[str, ...], options: dict[str, Any], names: str) -> None:
     with pytest.raises((Refused, ValueError), match=names):
         amble.serve(models, **options)
+
+
+def test_paths_with_equals_signs_are_served_by_themselves_and_under_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "lr=0.1,bs=32" / "model.onnx"
+    path.parent.mkdir()
+    shutil.copy(bundled.model_path(), path)
+    assert named(str(path)) == ("model", path)
+    assert named(f"m={path}") == ("m", path)
+    with pytest.raises(Refused, match="there is no model"):
+        named("m=lr=0.1,bs=32/none.onnx")

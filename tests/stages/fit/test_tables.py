@@ -202,11 +202,16 @@ def test_an_unknown_model_is_a_wrong_argument(tmp_path):
         fit_table(synthetic.table(tmp_path, synthetic.rows(1)), model="tea-leaves")
 
 
-def test_a_hundred_workloads_take_seconds(tmp_path):
-    given, rest = split(tmp_path, synthetic.rows(100, noise=0.01))
-    start = time.process_time()  # others may keep the cores busy
-    predict_table(fit_table(given, hold_out=0), rest)
-    assert time.process_time() - start < 30
+def test_time_grows_hardly_faster_than_the_workloads(tmp_path):
+    """A ratio of CPU times in one run: it holds on any machine, whatever else runs on it."""
+
+    def taken_s(workloads: int) -> float:
+        given, rest = split(tmp_path, synthetic.rows(workloads, noise=0.01))
+        start_s = time.thread_time()
+        predict_table(fit_table(given, hold_out=0), rest)
+        return time.thread_time() - start_s
+
+    assert taken_s(100) < 5.0**1.5 * taken_s(20)
 
 
 def test_intervals_that_missed_what_was_left_out_are_stretched_but_not_where_measured(tmp_path):

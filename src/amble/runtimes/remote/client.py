@@ -19,8 +19,9 @@ import numpy as np
 
 from amble.core.errors import Refused
 from amble.core.ports import FloatArray, Tensors
-from amble.runtimes.remote.datatypes import DATATYPES, NO_JSON, Array, from_bytes, from_list, to_bytes, to_list
+from amble.runtimes.remote.datatypes import DATATYPES, NO_JSON, Array, from_bytes, to_bytes
 from amble.runtimes.remote.fault import Fault
+from amble.runtimes.remote.numbers import from_json, to_list
 
 __all__ = ["Body", "Input", "Remote", "Reply", "Sent", "body_of", "dtype_of", "first_output", "under_load"]
 
@@ -159,7 +160,7 @@ def first_output(reply: Reply) -> Array | None:
         first = reply.answer["outputs"][0]
         shape = tuple(first["shape"])
         if "data" in first:
-            return from_list(first["name"], first["datatype"], shape, np.ravel(first["data"]).tolist())
+            return from_json(first["name"], first["datatype"], shape, json.dumps(first["data"]).encode())
         size = first["parameters"]["binary_data_size"]
         return from_bytes(first["name"], first["datatype"], shape, reply.tail[:size])
     except (Fault, KeyError, IndexError, TypeError, ValueError):

@@ -230,6 +230,7 @@ def _variants(variants: Variants) -> tuple[Table, ...]:
         ("accuracy that may be lost", f"{variants.allowed} ({variants.allowed_points:.3g} points)"),
         ("examples", f"{variants.num_calibration} to calibrate, {variants.num_judged} others to judge by"),
         ("times are", variants.clock),
+        ("processor", UNKNOWN if variants.processor is None else str(variants.processor)),
     ]
     if variants.final is not None and variants.final_reference is not None:
         facts.append((f"{variants.metric} of the chosen one on other data", share(variants.final)))
