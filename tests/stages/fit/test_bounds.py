@@ -36,6 +36,16 @@ def test_a_setting_that_is_odd_in_all_workloads_alike_is_the_devices_own(sibling
     assert left_out(times, points) == [[]] * (siblings + 1)
 
 
+def test_what_is_odd_and_kept_is_said(tmp_path):
+    odd = {"a": [4.0, 9.0, 1.2], "b": [2.8, 6.3, 0.9], "c": [8.0, 20.0, 2.4]}
+    kept = steady(table(tmp_path, odd))
+    assert kept.table.num_rows == 9
+    assert kept.notes == (
+        "3 workloads take longer at a faster setting, which is kept; most of all c at core 750 MHz (line 9), 150% more "
+        "than at core 400 MHz: a limit of power or heat?",
+    )
+
+
 def test_an_oddity_of_less_than_half_of_the_workloads_is_a_fault():
     points = clocks(5)
     times = np.outer(np.arange(1, 7), 1e9 / points[:, 0])
