@@ -109,3 +109,16 @@ def test_what_is_far_too_slow_is_in_no_doubt(tmp_path):
     kept = steady(table(tmp_path, HARDLY | {"bound": [80.0, 6.2, 3.6]}))
     assert kept.maybe == ()
     assert kept.doubt
+
+
+def test_leaving_out_never_costs_much_of_walks_that_follow_no_law():
+    points = clocks(25)
+    held = np.arange(1, 25, 3)
+    rest = np.setdiff1d(np.arange(25), held)
+    kept_all, kept_some = [], []
+    for seed in range(20):
+        walk = np.cumsum(np.random.default_rng(seed).normal(0, 0.25, 25))
+        out = breaking(walk[None, rest], points[rest], CORE, TIME)[0]
+        for errors, kept in ((kept_all, rest), (kept_some, np.delete(rest, out))):
+            errors.append(np.abs(np.interp(np.log(points[held, 0]), np.log(points[kept, 0]), walk[kept]) - walk[held]))
+    assert np.mean(kept_some) <= 1.15 * np.mean(kept_all)  # 1.7 where nothing tells walks from faults

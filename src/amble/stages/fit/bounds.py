@@ -47,7 +47,7 @@ _MOST = 0.4  # share of a workload's settings that may be left out
 _FEWEST_SIBLINGS, _SIBLING_SPREAD, _SIBLING_NOISE = 4, 6.0, 0.55
 _MOST_PAIRS = 4_000_000
 _MOST_ASKED, _ALIKE = 16, 0.5  # siblings asked; of what a workload breaks a bound by, what they must at least
-_ENOUGH, _EXPLAINED = 8, 0.3  # settings from which they tell on one another; of errors, what keeping must take away
+_ENOUGH, _EXPLAINED = 8, 0.05  # settings from which they tell on one another; of errors, what keeping must take away
 _TOGETHER = 128  # settings of a workload that are judged at once; of more, every so-manieth
 
 
