@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device, Runner
 from amble.devices import board, emulated, host, nvml, sysfs
-from amble.runtimes import onnx
+from amble.runtimes import onnx, processors
 
 __all__ = ["board_over_ssh", "emulated_card", "execution", "options", "quickest", "real", "which"]
 
@@ -65,7 +65,7 @@ def quickest(uri: str, path: Path, *, batch: int = 1, shapes: Mapping[str, tuple
 def real(uri: str, scheme: str, name: str, chosen: onnx.Execution) -> Device:
     """Open a machine's own CPU, GPU or board, with a runner that is told of its meter and its clocks."""
     if scheme == "host":
-        found = host.open(_UNSEEN, cpus=chosen.cpus, name=uri)
+        found = replace(host.open(_UNSEEN, cpus=chosen.cpus, name=uri), machine=processors.here())
     elif scheme == "nvml":
         found = nvml.open(which(name), _UNSEEN)
     else:

@@ -243,7 +243,7 @@ def test_a_board_is_measured_over_ssh_by_its_address(root: Path, tmp_path: Path,
 
     assert {total.ran_at.cpu_hz for total in profile.totals} == {8e8, 2e9}
     assert all(total.energy_j is not None for total in profile.totals)
-    assert profile.calibration == "real: NVIDIA Jetson Orin Nano"
+    assert profile.where.calibration == "real: NVIDIA Jetson Orin Nano"
     assert texts(root) == before
 
 

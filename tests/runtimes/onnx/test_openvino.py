@@ -136,7 +136,7 @@ def test_a_plan_is_made_and_run(tmp_path: Path) -> None:
     graph = amble.load(path, device=URI)
     costs = amble.fit(amble.measure(graph, amble.open(URI), repeats=5))
     schedule = amble.plan(graph, costs, deadline=amble.Deadline(1.0))
-    assert schedule.device == URI
+    assert schedule.where.device == URI
     amble.save(schedule, tmp_path / "schedule.json")
     assert amble.check(tmp_path / "schedule.json", URI, arrivals="periodic:100/s:1s").report.policies
 

@@ -146,7 +146,7 @@ def test_every_timing_says_whose_time_it_is(tmp_path: Path) -> None:
         device = amble.open(uri)
         profile = amble.measure(amble.load(path, device=uri), device, points=1, repeats=3)
         assert says in profile.notes[0]
-        assert profile.device == uri
+        assert profile.where.device == uri
 
 
 def test_flags_are_read_and_bf16_is_refused_where_the_cpu_has_none(tmp_path: Path) -> None:

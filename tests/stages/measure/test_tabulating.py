@@ -12,7 +12,6 @@ from click.testing import CliRunner
 import amble
 from amble.cli import main
 from amble.core.errors import Refused
-from amble.core.profile import Profile
 from amble.core.table import read_table
 from amble.stages.measure.tabulating import tabulated
 
@@ -59,7 +58,7 @@ def test_unknown_energy_stays_unknown_and_an_empty_profile_is_refused() -> None:
     totals = tuple(replace(each, energy_j=None) for each in known.totals)
     assert np.isnan(tabulated(replace(known, totals=totals, idle=())).power_w).all()
     with pytest.raises(Refused, match="nothing was measured"):
-        tabulated(Profile("d", "c", "g", "", "", 1, (), ()))
+        tabulated(replace(known, totals=()))
 
 
 @pytest.mark.parametrize("options", [[], ["-o", "table.json"], ["-o", "table.csv", "--points", "3"]])

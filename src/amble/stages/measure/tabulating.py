@@ -24,22 +24,22 @@ _UNKNOWN = math.nan
 def tabulated(profile: Profile) -> Table:
     """Return the whole runs of a profile as a table, sorted by their clocks; Refused where there are none."""
     if not profile.totals:
-        raise Refused(f"nothing was measured of {profile.graph}; measure at one setting at least")
-    device = profile.device.partition("?")[0].removeprefix("sim:")
+        raise Refused(f"nothing was measured of {profile.subject.network}; measure at one setting at least")
+    device = profile.where.device.partition("?")[0].removeprefix("sim:")
     runs = sorted(profile.totals, key=lambda total: _sorted(total.point.clocks))
     rows = [_run(profile, device, total) for total in runs]
     rows += [_idle(device, each) for each in sorted(profile.idle, key=lambda each: _sorted(each.clocks))]
     columns: dict[str, Any] = {name: np.array([str(row[name]) for row in rows], dtype=np.str_) for name in TEXTS}
     columns |= {name: np.array([float(row[name]) for row in rows], dtype=np.float64) for name in NUMBERS}
-    return Table(source=profile.graph, line=np.arange(2, len(rows) + 2, dtype=np.int64), **columns)
+    return Table(source=profile.subject.network, line=np.arange(2, len(rows) + 2, dtype=np.int64), **columns)
 
 
 def _run(profile: Profile, device: str, total: Sample) -> dict[str, str | float]:
     asked, ran = total.point.clocks, total.ran_at
     power_w = _UNKNOWN if total.energy_j is None else total.energy_j / total.latency_s
-    row = _row(device, profile.graph, asked) | {
+    row = _row(device, profile.subject.network, asked) | {
         "precision": total.point.precision,
-        "batch": str(profile.batch),
+        "batch": str(profile.subject.batch),
         "latency_s": total.latency_s,
         "power_w": power_w,
     }
