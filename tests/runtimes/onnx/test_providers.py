@@ -62,6 +62,7 @@ def test_a_provider_that_is_not_installed_is_refused_with_the_extra_that_has_it(
         ({"threads": "0"}, "threads=0 is not a number"),
         ({"cpus": "0..3"}, "cpus=0..3 is not a list"),
         ({"cpus": "3-1"}, "runs backwards"),
+        ({"provider": "auto"}, "name the provider here that they chose"),
         ({"cpus": "9999"}, "is not one that this process may use"),
         ({"precision": "fp8"}, "computes FP32 networks in fp32, not in fp8"),
     ],

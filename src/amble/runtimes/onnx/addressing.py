@@ -34,6 +34,11 @@ def execution(
 def _provider(name: str | None, place: Place, available: Sequence[str] | None) -> Provider:
     if name is None:
         return CPU if place == "cpu" else next(iter(installed(place, available)), TORCH)
+    if name == "auto":
+        raise Refused(
+            "provider=auto is chosen for one network, by amble measure and amble plan; name the provider here that "
+            "they chose (the plan's device), or amble.quickest(MODEL, DEVICE) in Python"
+        )
     if name == TORCH.name and place == TORCH.place:
         return TORCH
     return named(name, place, available)
