@@ -1,0 +1,49 @@
+"""A long bench is done in slices: what is done stays done, and other code begins anew."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bench.kit.cells import Cells, digest
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def work(name: str) -> list[dict[str, object]]:
+        made.append(name)
+        return [{"name": name}]
+
+    pieces = {name: partial(work, name) for name in ("a", "b")}
+    cells = Cells(tmp_path, "one")
+    assert cells.run(pieces, within_s=60.0) == []
+    assert cells.run(pieces, within_s=60.0) == []
+    assert made == ["a", "b"]
+    assert cells.records("a") == [{"name": "a"}]
+    assert Cells(tmp_path, "two").records("a") is None
+
+
+def test_when_the_time_is_up_the_rest_is_left(tmp_path: Path) -> None:
+    cells = Cells(tmp_path, "one")
+    assert cells.run({"a": list, "b": list}, within_s=0.0) == ["a", "b"]
+    assert cells.records("a") is None
+
+
+def test_a_piece_that_fails_is_not_kept(tmp_path: Path) -> None:
+    cells = Cells(tmp_path, "one")
+    with pytest.raises(ZeroDivisionError):
+        cells.run({"a": lambda: [{"x": 1 / 0}]}, within_s=60.0)
+    assert cells.records("a") is None
+
+
+def test_a_digest_tells_code_and_arguments_apart(tmp_path: Path) -> None:
+    path = tmp_path / "code.py"
+    path.write_text("one")
+    first = digest([path], (1, 2))
+    assert first == digest([path], (1, 2))
+    assert first != digest([path], (1, 3))
+    path.write_text("two")
+    assert first != digest([path], (1, 2))
