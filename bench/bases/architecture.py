@@ -16,7 +16,7 @@ NUM_CLASSES = 10
 PIXEL_MEAN, PIXEL_STD = 0.2860, 0.3530  # of the 60,000 training images, scaled to [0, 1]
 
 
-class Normalise(nn.Module):
+class Normalise(nn.Module):  # type: ignore[misc]  # torch has no types here
     """[0, 1] pixels -> zero mean, unit variance over the training set."""
 
     def forward(self, image: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) 
     )
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(nn.Module):  # type: ignore[misc]  # torch has no types here
     """Two 3 x 3 convolutions around a shortcut; [B, inputs, H, W] -> [B, outputs, H / stride, W / stride]."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 
-from bench.kit.places import BUILD
+from bench.kit import code
+from bench.kit.places import BENCH, BUILD
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning OpenMP collapses as soon as another process is busy
 
 import argparse
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,8 +31,7 @@ from bench.bases import keywords
 from bench.bases.data import NUM_HELD_OUT, Images, augment, digest, original, to_input
 from bench.bases.families import NETWORKS
 
-HERE = Path(__file__).parent
-LOG = HERE / "base.jsonl"
+LOG = BENCH / "bases" / "base.jsonl"
 KEPT = BUILD / "train"
 SEEDS = (1, 2, 3)
 RECIPE = Recipe(epochs=4)
@@ -123,10 +122,8 @@ def trained(name: str, seed: int) -> nn.Module:
 
 def code_digest() -> str:
     """SHA-256 of the files that decide the weights."""
-    files = [HERE / name for name in ("architecture.py", "families.py", "data.py", "keywords.py", "base.py")] + [
-        Path(training.__file__)
-    ]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    here = (BENCH / "bases" / f"{name}.py" for name in ("architecture", "families", "data", "keywords", "base"))
+    return code.whole(*here, Path(training.__file__))
 
 
 def make(name: str, seed: int, provenance: dict[str, object]) -> None:

@@ -55,7 +55,7 @@ def resnet() -> nn.Sequential:
     )
 
 
-class InvertedResidual(nn.Module):
+class InvertedResidual(nn.Module):  # type: ignore[misc]  # torch has no types here
     """1 x 1 up, 3 x 3 depth-wise, 1 x 1 down without activation, around a shortcut where shapes allow one."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, expansion: int = 4) -> None:
@@ -87,7 +87,7 @@ def mobilenet() -> nn.Sequential:
     )
 
 
-class Standardise(nn.Module):
+class Standardise(nn.Module):  # type: ignore[misc]  # torch has no types here
     """[0, 1] pictures -> zero mean and unit variance, where these are the mean and deviation of their set."""
 
     def __init__(self, mean: float, std: float) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from bench.eden import retrain
+from bench.eden import judging, retrain
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     retrain.HARDENED = Path(folder)
     case = retrain.Case(network, int(seed), "int8" if precision == "int8" else "fp32", recipe)
     path = retrain.deployed(case)
-    found = {"held_out_accuracy": retrain.clean(path, network, "held_out")}
+    found = {"held_out_accuracy": judging.clean(path, network, "held_out")}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     print(json.dumps({**found, "onnx_sha256": digest, **retrain.provenance()}))
 

@@ -26,6 +26,7 @@ from amble.levers.memory.partitions import DramPlan, Partition, Stored
 from amble.levers.memory.tolerance import Rule
 from amble.runtimes.onnx.faulty import FaultyOnnx
 from amble.stages.measure.accuracy import Examples
+from bench.kit import code
 from bench.kit.places import BUILD
 
 HARDENED = BUILD / "train" / "hardened"
@@ -55,6 +56,11 @@ def path(key: Key) -> Path:
     return HARDENED / f"{network}-{seed}-{precision}-{recipe}.onnx"
 
 
+def own_digest() -> bytes:
+    """Return a digest of this file: how mappings are made."""
+    return code.whole(Path(__file__)).encode()
+
+
 def keep(file: Path, found: object) -> None:
     KEPT.mkdir(parents=True, exist_ok=True)
     file.with_suffix(".partial").write_text(json.dumps(found))
@@ -67,7 +73,7 @@ def kept(key: Key, row: Record, *, deadline_s: float) -> list[Record]:
     None where they were not, and the time is up.
     """
     found_out = json.dumps([row["tolerable_ber"], row["lost_clean"]]).encode()
-    digest = hashlib.sha256(path(key).read_bytes() + Path(__file__).read_bytes() + found_out).hexdigest()[:16]
+    digest = hashlib.sha256(path(key).read_bytes() + own_digest() + found_out).hexdigest()[:16]
     file = KEPT / f"{'-'.join(map(str, key))}-{digest}.json"
     if not file.exists():
         if time.monotonic() > deadline_s:

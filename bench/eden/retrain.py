@@ -19,6 +19,11 @@ from __future__ import annotations
 
 import os
 
+from bench.bases import families
+from bench.eden import hardened, judging
+from bench.kit import code
+from bench.kit.places import BENCH
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
@@ -50,12 +55,10 @@ from amble.runtimes.torch.training import CrossEntropy, Recipe
 from bench.bases.base import KEPT, data_of, trained
 from bench.bases.export import folded
 from bench.bases.families import NETWORKS
-from bench.eden import judging
 from bench.eden.hardened import Limits, base_path, write_fp32, write_int8
 from bench.eden.judging import FLIP, OWN_MODULE, banks_of, choosing, clean, half_of_dimms, measured
 
-HERE = Path(__file__).parent
-LOG = HERE / "retrain.jsonl"
+LOG = BENCH / "eden" / "retrain.jsonl"
 HARDENED = KEPT / "hardened"
 ABLATED = ("lenet", 1, "int8")
 SPLITS = ("held_out", "test")
@@ -234,10 +237,9 @@ def bank_of(name: str, bank: int, rate: float) -> DramErrors:
 
 
 def provenance() -> dict[str, object]:
-    files = [HERE / name for name in ("families.py", "hardened.py", "judging.py", "retrain.py")]
-    files += [Path(str(each.__file__)) for each in (hardening, reads, retrain, training, unreliable)]
+    modules = (families, hardened, judging, hardening, reads, retrain, training, unreliable)
     return {
-        "code_sha256": hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest(),
+        "code_sha256": code.whole(Path(__file__), *(Path(str(each.__file__)) for each in modules)),
         "torch": torch.__version__,
     }
 

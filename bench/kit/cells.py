@@ -1,6 +1,6 @@
 """Named pieces of a long bench -> their records, each kept in a file when it is done, so that it can be run in slices.
 
-    cells = Cells(ROOT / "build" / "pit", digest(SOURCES, plan))
+    cells = Cells(ROOT / "build" / "pit", digest(FILES, plan))
     cells.run({"sweep-poisson-0.5": work, ...}, within_s=240)     # what is done already is not done again
     records = cells.records("sweep-poisson-0.5")
 
@@ -19,16 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.kit import code
+from bench.kit.reach import PROJECT
+
 __all__ = ["Cells", "digest"]
 
 Records = list[dict[str, Any]]
 
 
 def digest(sources: Iterable[Path], arguments: object) -> str:
-    """Return a short digest of files and of anything that `repr` tells apart."""
+    """Return a short digest of what files do and of anything that `repr` tells apart."""
     found = hashlib.sha256(repr(arguments).encode())
     for path in sorted(sources):
-        found.update(path.name.encode() + path.read_bytes())
+        found.update(code.digest(PROJECT, path).encode())
     return found.hexdigest()[:16]
 
 

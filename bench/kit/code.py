@@ -14,9 +14,9 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-from bench.kit.reach import Bound, Tree, bound, imports, is_for_checkers, named, reached, resolved
+from bench.kit.reach import PROJECT, Bound, Tree, bound, imports, is_for_checkers, named, reached, resolved
 
-__all__ = ["digest", "digests"]
+__all__ = ["digest", "digests", "whole"]
 
 
 def digests(tree: Tree, start: Path) -> dict[str, str]:
@@ -37,6 +37,11 @@ def digest(tree: Tree, path: Path) -> str:
     text, uses = _bare(tree, path)
     homes = sorted({f"{use.name}={_alone(tree, use.home)}" for use in uses if not tree.is_frame(use.home)})
     return f"{_short(text.encode())}.{_short(repr(homes).encode())}" if text else ""
+
+
+def whole(*files: Path, tree: Tree = PROJECT) -> str:
+    """Return one SHA-256 of what several files do, for a log that says what made it."""
+    return hashlib.sha256("\n".join(digest(tree, each) for each in files).encode()).hexdigest()
 
 
 def _short(content: bytes) -> str:

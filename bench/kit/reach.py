@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["Bound", "Tree", "bound", "imports", "is_for_checkers", "named", "reached", "resolved"]
+from bench.kit import places
+
+__all__ = ["PROJECT", "Bound", "Tree", "bound", "imports", "is_for_checkers", "named", "reached", "resolved"]
 
 PACKAGES = ("amble", "bench", "tools", "examples")
 _DATA = (".toml", ".json", ".csv", ".gz", ".onnx", ".npz", ".npy", ".jsonl")
@@ -38,6 +40,9 @@ class Tree:
     def is_frame(self, path: Path) -> bool:
         """Tell whether a file only frames the benches' numbers."""
         return path.stem in _FRAME and path.is_relative_to(self.root / "bench")
+
+
+PROJECT = Tree(places.ROOT)
 
 
 @dataclass(frozen=True, slots=True)

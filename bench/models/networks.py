@@ -7,29 +7,22 @@ needs no torch. Costs are kept under build/costs for the same graph, chip file a
 from __future__ import annotations
 
 import hashlib
-from importlib.resources import files as resources
 from pathlib import Path
 
 import amble
 from amble.core import files
 from amble.core.graph import Graph
+from amble.devices.simulated import device
+from amble.jobs import costing
 from amble.stages.fit.costs import COSTS, Costs
+from bench.kit import code
 from bench.kit.places import BUILD
+from bench.kit.reach import PROJECT, reached
 
 MODELS = BUILD / "models"
 KEPT = BUILD / "costs"
 TOKENS = (1, 128)
 SHAPES = {"bert_mini": {"input_ids": TOKENS, "attention_mask": TOKENS}}
-CODE = ("devices/machine.py", "devices/physics.py", "devices/kernels.py", "devices/simulated.py", "measure/*.py")
-LAWS = (
-    "fit/costs.py",
-    "fit/profiles.py",
-    "fit/models.py",
-    "fit/laws.py",
-    "fit/parameters.py",
-    "fit/response.py",
-    "fit/pooled.py",
-)
 
 
 def graph(name: str) -> Graph | None:
@@ -68,8 +61,6 @@ def costs(network: Graph, chip: str) -> Costs:
 def _version(network: Graph, chip: str) -> str:
     """Digest what the costs depend on: the graph, the chips' files, and the code that measures and fits."""
     found = hashlib.sha256(f"{network.digest} {network.shapes} {chip}".encode())
-    source = Path(str(resources("amble")))
-    chips = [source / "devices" / "chips" / f"{each}.toml" for each in (chip, "_kernels-cpu", "_kernels-gpu")]
-    for path in [*chips, *sorted(path for pattern in (*CODE, *LAWS) for path in source.glob(pattern))]:
-        found.update(path.read_bytes())
+    made_by = {path for module in (costing, device) for path in reached(PROJECT, Path(str(module.__file__)))}
+    found.update(code.whole(*sorted(made_by)).encode())
     return found.hexdigest()[:16]

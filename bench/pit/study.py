@@ -28,7 +28,8 @@ What is done is kept in build/pit, under a digest of the code and the plan; the 
 from __future__ import annotations
 
 from bench.kit import document
-from bench.kit.places import BUILD, ROOT
+from bench.kit.places import BENCH, BUILD
+from bench.kit.reach import PROJECT, reached
 
 document.on_one_core()
 
@@ -125,7 +126,7 @@ def main() -> None:
     slices, others = _slices()
     options = document.options("pit", __doc__, others, judges=True)
     plan = QUICK if options.quick else FULL
-    cells = Cells(BUILD / "pit", digest(_sources(), (plan, _traces(options.data))))
+    cells = Cells(BUILD / "pit", digest(reached(PROJECT, BENCH / "pit" / "study.py"), (plan, _traces(options.data))))
     work = dict(_work(plan, options.data))
     if options.judge:
         kept = document.stored(options.judge)
@@ -163,17 +164,6 @@ def _slices() -> tuple[argparse.Namespace, list[str]]:
 def _asked(name: str, only: str) -> bool:
     """Tell whether a cell is in the slice: one of the words, or TRACE-LOAD, is in its name."""
     return not only or any(f"-{word}-" in f"-{name}-" for word in only.split(","))
-
-
-def _sources() -> list[Path]:
-    """Return the code that the numbers depend on."""
-    parts = ("control/*.py", "control/governors/*.py", "devices/tabled.py", "plan/ladder.py", "core/ladder.py")
-    here = [ROOT / "bench" / f"{name}.py" for name in ("pit", "traffic", "clairvoyant", "relaxed", "online")]
-    return [
-        *here,
-        *(ROOT / "bench" / f"{name}.py" for name in ("reproduced", "misstated")),
-        *(path for part in parts for path in (ROOT / "src/amble").glob(part)),
-    ]
 
 
 def _work(plan: Plan, data: Path) -> Iterator[tuple[str, Callable[[], Records]]]:

@@ -21,7 +21,7 @@ from amble.levers.widths import surgery
 from amble.runtimes.torch import exporting, training
 from bench.bases.base import KEPT, labelled, learning, prepare, trained
 from bench.bases.export import accuracy
-from bench.tail.prune import NUM_RANKING, Cell, _first, logged, tuned
+from bench.tail.prune import NUM_RANKING, Cell, first, logged, tuned
 from bench.tail.timing import Times
 
 _NUM_TEST = 10_000
@@ -37,7 +37,7 @@ def main() -> None:
     begin_s = time.perf_counter()
     module, example = trained(asked["network"], asked["seed"]), torch.rand(2, 1, 28, 28)
     coupled = surgery.coupling(module, example, name=asked["network"])
-    coupled = surgery.importance(module, coupled, _first(learning(), NUM_RANKING), prepare=prepare)
+    coupled = surgery.importance(module, coupled, first(learning(), NUM_RANKING), prepare=prepare)
     of = Cell(asked["network"], asked["seed"], module, coupled, Times(coupled.network, KEPT / "none.json"), {})
     smaller = tuned(of, record["widths"])
     with tempfile.TemporaryDirectory() as folder:

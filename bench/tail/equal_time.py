@@ -7,15 +7,13 @@ measured side by side. Two more lines a network and seed go to `prune.jsonl`.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-
-import torch
+from functools import partial
 
 from amble.levers.widths.network import Widths
 from bench.tail import choices
 from bench.tail.measure import EXAMPLE, resized, session, skeleton, timed
-from bench.tail.prune import PRUNED, RATIOS, Cell, cell, done, keep, measured, provenance
+from bench.tail.prune import RATIOS, Cell, asked, done, keep, measured, provenance
 
 LEVEL = "harsh"
 WAYS: dict[str, Callable[[Cell, Widths, float], Widths]] = {
@@ -46,17 +44,12 @@ def run(of: Cell) -> None:
     blind = choices.blind(of.coupled.network, ratio)
     allowed_s = budget_s(of, blind)
     for variant in missing:
-        record = measured(of, lambda way=WAYS[variant]: way(of, blind, allowed_s))
+        record = measured(of, partial(WAYS[variant], of, blind, allowed_s))
         keep(of, record | {"level": LEVEL, "ratio": ratio, "variant": variant} | provenance())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", choices=PRUNED)
-    parser.add_argument("seed", type=int)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    run(cell(chosen.network, chosen.seed))
+    run(asked(__doc__))
 
 
 if __name__ == "__main__":

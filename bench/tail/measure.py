@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def _sizes(layer: Layer, network: Network, widths: Widths) -> tuple[int, ...]:
 
 
 def _fill(constant: onnx.TensorProto, size: tuple[int, ...]) -> None:
-    scale = 1.0 / np.sqrt(max(1.0, np.prod(size[1:])))
+    scale = 1.0 / math.sqrt(max(1, math.prod(size[1:])))
     values = np.random.default_rng(0).standard_normal(size) * scale
     constant.CopyFrom(numpy_helper.from_array(values.astype(np.float32), constant.name))
 

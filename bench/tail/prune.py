@@ -8,11 +8,14 @@ line a variant goes to `bench/tail/prune.jsonl`: widths, accuracy on held-out an
 from __future__ import annotations
 
 import os
+from typing import Any
+
+from bench.kit import code
+from bench.kit.places import BENCH
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning OpenMP collapses as soon as another process is busy
 
 import argparse
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -29,12 +32,12 @@ from amble.levers.widths.network import Widths
 from amble.levers.widths.surgery import Coupling
 from amble.runtimes.torch import training
 from amble.runtimes.torch.training import CrossEntropy, Labelled, Recipe
-from bench.bases.base import HERE, KEPT, SEEDS, code_digest, held_out, labelled, learning, prepare, trained
+from bench.bases.base import KEPT, SEEDS, code_digest, held_out, labelled, learning, prepare, trained
 from bench.bases.data import digest, original
 from bench.tail import choices
 from bench.tail.timing import Times
 
-LOG = HERE / "prune.jsonl"
+LOG = BENCH / "tail" / "prune.jsonl"
 PRUNED = ("vgg", "resnet", "mobilenet")
 RATIOS = {  # of channels that the blind pruner removes; at the harsh one it loses at least five points
     "moderate": {"vgg": 0.4, "resnet": 0.5, "mobilenet": 0.5},
@@ -70,7 +73,7 @@ def cell(name: str, seed: int) -> Cell:
     """Rank the channels of one trained network and measure its layers."""
     module = trained(name, seed)
     coupled = surgery.coupling(module, torch.rand(2, 1, 28, 28), name=name)
-    coupled = surgery.importance(module, coupled, _first(learning(), NUM_RANKING), prepare=prepare)
+    coupled = surgery.importance(module, coupled, first(learning(), NUM_RANKING), prepare=prepare)
     time_s = Times(coupled.network, KEPT / f"layers-{name}.json")
     edges = choices.edges(coupled.network, time_s, step=STEP)
     return Cell(name, seed, module, coupled, time_s, edges)
@@ -100,7 +103,7 @@ def variants(of: Cell, level: str) -> Iterator[tuple[str, Callable[[], Widths]]]
 
 def searched(of: Cell, space: choices.Edges, budget_s: float) -> Widths:
     """Evolve widths within the budget; every space gets the same number of evaluations."""
-    score = search.inherited(of.module, of.coupled, _first(held_out(), NUM_JUDGING), prepare=prepare)
+    score = search.inherited(of.module, of.coupled, first(held_out(), NUM_JUDGING), prepare=prepare)
     effort = search.Effort(seed=of.seed)
     return search.evolve(space, score, lambda widths: of.latency_s(widths) <= budget_s, effort).widths
 
@@ -115,14 +118,14 @@ def _multiples(of: Cell) -> dict[str, tuple[int, ...]]:
 def tuned(of: Cell, widths: Widths) -> nn.Module:
     """Cut, set the normalisation anew and fine-tune."""
     smaller = surgery.pruned(of.module, of.coupled, widths)
-    data = _first(learning(), NUM_TUNING)
+    data = first(learning(), NUM_TUNING)
     surgery.recalibrated(smaller, data.inputs[:NUM_JUDGING], prepare=prepare)
     recipe = Recipe(RECIPE.epochs, top_rate=RECIPE.top_rate, warm_up=RECIPE.warm_up, seed=of.seed)
     training.train(smaller.to(memory_format=torch.channels_last), data, recipe, loss=CrossEntropy(), prepare=prepare)
     return smaller
 
 
-def _first(data: Labelled, count: int) -> Labelled:
+def first(data: Labelled, count: int) -> Labelled:
     return Labelled(data.inputs[:count], None if data.labels is None else data.labels[:count])
 
 
@@ -152,21 +155,16 @@ def measured(of: Cell, choose: Callable[[], Widths]) -> dict[str, object]:
 
 def provenance() -> dict[str, object]:
     """Return the digests of what decides the numbers."""
-    files = [
-        HERE / "prune.py",
-        HERE / "choices.py",
-        *(Path(each.__file__) for each in (surgery, search, width, width_adjust)),
-    ]
-    own = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    modules = (choices, surgery, search, width, width_adjust)
     return {
-        "code_sha256": own,
+        "code_sha256": code.whole(Path(__file__), *(Path(str(each.__file__)) for each in modules)),
         "base_code_sha256": code_digest(),
         "data_sha256": digest(*original("train"), *original("t10k")),
         "torch": torch.__version__,
     }
 
 
-def logged() -> list[dict[str, object]]:
+def logged() -> list[dict[str, Any]]:
     """Return all lines of the log so far."""
     return [json.loads(line) for line in LOG.read_text().splitlines()] if LOG.exists() else []
 
@@ -199,6 +197,16 @@ def run(of: Cell, names: set[str], origin: dict[str, object]) -> None:
                 continue
             told = {"level": level, "ratio": RATIOS[level][of.name], "variant": variant}
             keep(of, measured(of, choose) | told | origin)
+
+
+def asked(description: str | None) -> Cell:
+    """Return the cell that the command line names: a network and a seed."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", choices=PRUNED)
+    parser.add_argument("seed", type=int)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    return cell(chosen.network, chosen.seed)
 
 
 def keep(of: Cell, record: dict[str, object]) -> None:

@@ -9,19 +9,18 @@ Two lines a network and seed go to `bench/tail/prune.jsonl`.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import onnx
 import onnxruntime
-import torch
 
 from amble.levers.widths import search
 from amble.levers.widths.network import Network, Widths
 from bench.bases.base import held_out, prepare
 from bench.tail.measure import EXAMPLE, resized, session, skeleton, timed
-from bench.tail.prune import NUM_JUDGING, PRUNED, Cell, _first, cell, done, keep, measured, provenance
+from bench.tail.prune import NUM_JUDGING, Cell, asked, done, first, keep, measured, provenance
 
 LEVEL = "tight"
 SHARES = {"vgg": 0.2, "resnet": 0.2, "mobilenet": 0.35}  # of the time of the whole network
@@ -60,7 +59,7 @@ def spaces(of: Cell) -> dict[str, Mapping[str, Sequence[int]]]:
 
 
 def searched(of: Cell, space: Mapping[str, Sequence[int]], clock: Clock, share: float) -> Widths:
-    score = search.inherited(of.module, of.coupled, _first(held_out(), NUM_JUDGING), prepare=prepare)
+    score = search.inherited(of.module, of.coupled, first(held_out(), NUM_JUDGING), prepare=prepare)
     effort = search.Effort(seed=of.seed)
     return search.evolve(space, score, lambda widths: clock.share(widths) <= share, effort).widths
 
@@ -71,17 +70,12 @@ def run(of: Cell) -> None:
     for variant, space in spaces(of).items():
         if (of.name, of.seed, LEVEL, variant) in done():
             continue
-        record = measured(of, lambda space=space: searched(of, space, clock, share))
+        record = measured(of, partial(searched, of, space, clock, share))
         keep(of, record | {"level": LEVEL, "ratio": share, "variant": variant} | provenance())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", choices=PRUNED)
-    parser.add_argument("seed", type=int)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    run(cell(chosen.network, chosen.seed))
+    run(asked(__doc__))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 
 from bench.bases import architecture, data
-from bench.kit.places import BUILD
+from bench.kit import code
+from bench.kit.places import BUILD, ROOT
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning OpenMP collapses as soon as another process is busy
 
 import argparse
-import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -32,8 +32,7 @@ from bench.bases.architecture import network
 from bench.bases.data import NUM_HELD_OUT, augment, digest, original, to_input
 from bench.bases.export import finish
 
-HERE = Path(__file__).parent
-LOG = HERE / "fashion-resnet.jsonl"
+LOG = ROOT / "tools" / "bundled" / "fashion-resnet.jsonl"
 CHECKPOINT = BUILD / "train" / "fashion-resnet.pt"
 BATCH = 128
 TOP_RATE, MOMENTUM, DECAY = 0.1, 0.9, 5e-4
@@ -70,8 +69,7 @@ class Run:
 
 def code_digest() -> str:
     """SHA-256 of the files that decide the weights."""
-    files = [Path(architecture.__file__), Path(data.__file__), HERE / "train.py"]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return code.whole(Path(architecture.__file__), Path(data.__file__), Path(__file__))
 
 
 def split(name: str, part: slice = slice(None)) -> Split:
@@ -125,7 +123,7 @@ def accuracy(model: nn.Module, data: Split) -> float:
     model.eval()
     with torch.inference_mode():
         answers = [model(to_input(images)).argmax(1) for images in data.images.split(250)]
-    return (torch.cat(answers) == data.labels).float().mean().item()
+    return float((torch.cat(answers) == data.labels).float().mean())
 
 
 def save(run: Run, code: str) -> None:

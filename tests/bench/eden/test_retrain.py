@@ -59,3 +59,8 @@ def test_errors_of_fitted_modules_have_the_rate_that_was_asked_for(retrain: Modu
     torch.manual_seed(0)
     found = [len(errors.positions(name, 200_000, 1, 2e-3)) for _ in range(4) for name in "abcdefgh"]
     assert sum(found) / (200_000 * len(found)) == pytest.approx(2e-3, rel=0.5)
+
+
+def test_the_log_is_there_and_says_by_a_digest_what_made_it(retrain: ModuleType) -> None:
+    assert {case.network for case in retrain.known()} >= {"lenet", "vgg"}
+    assert len(retrain.provenance()["code_sha256"]) == len("0" * 64)

@@ -40,10 +40,10 @@ def test_a_piece_that_fails_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_a_digest_tells_code_and_arguments_apart(tmp_path: Path) -> None:
-    path = tmp_path / "code.py"
-    path.write_text("one")
-    first = digest([path], (1, 2))
-    assert first == digest([path], (1, 2))
-    assert first != digest([path], (1, 3))
-    path.write_text("two")
-    assert first != digest([path], (1, 2))
+    paths = [tmp_path / f"{name}.py" for name in ("one", "same", "other")]
+    for path, text in zip(paths, ("X = 1\n", "X = 1  # as before\n", "X = 2\n"), strict=True):
+        path.write_text(text)
+    first = digest(paths[:1], (1, 2))
+    assert first == digest(paths[1:2], (1, 2))
+    assert first != digest(paths[:1], (1, 3))
+    assert first != digest(paths[2:], (1, 2))
