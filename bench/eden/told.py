@@ -1,21 +1,14 @@
-"""What is told of approximate memory: from `eden`, `dram_ceiling`, `dram_fit`, `injection` and `proof`."""
+"""What is told of networks on approximate memory: from `eden`."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 from functools import partial
 
+from bench.dram_ceiling.told import SYSTEMS
 from bench.kit.told import Numbers, Record, Result, between, count, mean, percent, plain
 
-SOURCES = {
-    "eden": "eden@cpu",
-    "ceiling": "dram_ceiling@cpu",
-    "fit": "dram_fit@cpu",
-    "injection": "injection@cpu",
-    "proof": "proof@cpu",
-}
-SYSTEMS = {"cpu": "CPU", "gpu": "GPU", "eyeriss": "Eyeriss", "tpu": "TPU"}
+SOURCES = {"eden": "eden@cpu"}
 NETWORKS = {
     "lenet": "LeNet-like",
     "vgg": "VGG-like",
@@ -121,32 +114,14 @@ def _left_out(result: Result, recipe: str) -> str:
     return f"{100 * _case(result, 'lenet', 'int8', 1, recipe, 'left out, at 0.003'):.1f}".replace("-", "−")
 
 
-def _ceiling(result: Result) -> str:
-    lines = [
-        "| system | rows | transfers | background and refresh | most, array only (A and C, B) | most, all terms "
-        "| published |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+def _gained(result: Result, recipe: str) -> list[float]:
+    return [
+        _case(result, network, precision, seed, recipe, WITHIN)
+        / _case(result, network, precision, seed, "none", WITHIN)
+        for network in NETWORKS
+        for precision in ("int8", "fp32")
+        for seed in SEEDS
     ]
-    for system, words in SYSTEMS.items():
-        (a,), (b,) = (result.where(system=system, vendor=each) for each in ("A", "B"))
-        rest = a["refresh"] + a["background"]
-        cells = [percent(a["rows"]), percent(a["transfer"]), percent(rest, 1 if rest < 0.01 else 0)]
-        cells += [", ".join(percent(each[name]) for each in (a, b)) for name in ("assumed", "all")]
-        lines.append(f"| {words} | " + " | ".join([*cells, percent(a["published"])]) + " |")
-    return "\n".join(lines)
-
-
-def _ratios(result: Result, left_out: str) -> list[float]:
-    return [float(each) for each in result.column("ratio", left_out=left_out)]
-
-
-def _injection(result: Result, selector: str) -> str:
-    return between(result.values(f"{selector} selector over ours"), 1 if "usual" in selector else 0)
-
-
-def _missed(result: Result, rule: str, examples: int) -> str:
-    (found,) = result.where(rule=rule, examples=examples)
-    return percent(found["missed"], 1)
 
 
 NUMBERS: Numbers = {
@@ -195,33 +170,6 @@ NUMBERS: Numbers = {
     "eden.mobilenet_better": lambda r: ", ".join(plain(each, 1) for each in _times(r, "mobilenet", "fp32", "better")),
     "eden.unseen": lambda r: r.met("loss on unseen patterns"),
     "eden.unseen_modules": lambda r: r.met("loss on unseen measured modules"),
-    "fit.modules": lambda r: r.met("unseen modules"),
-    "fit.banks": lambda r: r.met("unseen banks"),
-    "fit.modules_ratio": lambda r: plain(statistics.median(_ratios(r, "module")), 2),
-    "fit.modules_range": lambda r: between(_ratios(r, "module"), 2),
-    "fit.banks_ratio": lambda r: plain(statistics.median(_ratios(r, "bank")), 2),
-    "injection.share": lambda r: between(
-        [each["value"] for each in r.judged("injection over forward pass") if each["met"]], scale=100, unit="%"
-    ),
-    "injection.worst": lambda r: percent(max(r.values("injection over forward pass"))),
-    "injection.exact": partial(_injection, selector="MRFI's exact"),
-    "injection.usual": partial(_injection, selector="MRFI's usual, inexact"),
-    "injection.met": lambda r: r.met("MRFI's exact selector over ours"),
-    "proof.missed_600": partial(_missed, rule="rounds, examples drawn again", examples=600),
-    "proof.missed_100": partial(_missed, rule="rounds, examples drawn again", examples=100),
-    "proof.missed_1000": partial(_missed, rule="rounds, examples drawn again", examples=1000),
-    "proof.once_600": partial(_missed, rule="59 modules once", examples=600),
-    "proof.once_100": partial(_missed, rule="59 modules once", examples=100),
     "eden.curriculum": lambda r: between(_gained(r, "faithful"), 1),
 }
-TABLES: Numbers = {"eden.retrained": _retrained, "ceiling.systems": _ceiling}
-
-
-def _gained(result: Result, recipe: str) -> list[float]:
-    return [
-        _case(result, network, precision, seed, recipe, WITHIN)
-        / _case(result, network, precision, seed, "none", WITHIN)
-        for network in NETWORKS
-        for precision in ("int8", "fp32")
-        for seed in SEEDS
-    ]
+TABLES: Numbers = {"eden.retrained": _retrained}

@@ -17,21 +17,17 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
-from bench.eden import told as told_dram
 from bench.kit import ages, places, told
 from bench.kit.places import ROOT
-from bench.main_job import told as told_plans
-from bench.pit import told as told_pit
-from bench.prediction import told as told_models
-from bench.serve import told as told_serve
-from bench.tail import told as told_prune
 
-_MODULES = (told_pit, told_serve, told_models, told_prune, told_dram, told_plans)
-NUMBERS: told.Numbers = {name: tell for each in _MODULES for name, tell in each.NUMBERS.items()}
-TABLES: told.Numbers = {name: tell for each in _MODULES for name, tell in each.TABLES.items()}
-SOURCES: dict[str, str] = {name: source for each in _MODULES for name, source in each.SOURCES.items()}
+_ALL = [import_module(f"bench.{path.parent.name}.told") for path in sorted(places.BENCH.glob("*/told.py"))]
+_TELLING = [each for each in _ALL if each is not told]
+NUMBERS: told.Numbers = {name: tell for each in _TELLING for name, tell in each.NUMBERS.items()}
+TABLES: told.Numbers = {name: tell for each in _TELLING for name, tell in each.TABLES.items()}
+SOURCES: dict[str, str] = {name: source for each in _TELLING for name, source in each.SOURCES.items()}
 _NUMBER = re.compile(r"(<!--([a-z0-9_]+\.[a-z0-9_.]+)-->)(.*?)(<!--/-->)", re.DOTALL)
 _TABLE = re.compile(r"(<!-- table: ([a-z0-9_.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _AGES = re.compile(r"(<!--ages-->).*?(<!--/-->)", re.DOTALL)

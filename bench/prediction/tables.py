@@ -1,9 +1,4 @@
-"""Records of `prediction`, `regret` and `local_inference` -> the tables of docs/models.md, between their markers.
-
-    python bench/tabulate_models.py
-
-A table lies between the lines `<!-- table: NAME -->` and `<!-- end -->`; what else the page says is left alone.
-"""
+"""Records of `prediction` -> the tables of docs/models.md."""
 
 from __future__ import annotations
 
@@ -13,16 +8,6 @@ import numpy as np
 
 from amble.stages.fit.models import DEFAULT
 from bench.prediction.study import DESIGNED_ON, FIGURES, best_of_baselines
-
-_RULES = ("amble", "amble, middle", "interpolate", "p-norm", "roofline", "han", "cpu-dvfs")
-_READINGS = {
-    ("LOCAL-D", "energy", "measured"): "LOCAL-D: less energy, measured",
-    ("LOCAL-E", "time", "measured"): "LOCAL-E: less time, measured",
-    ("LOCAL-W", "energy", "measured"): "LOCAL-W: less energy, measured",
-    ("LOCAL-W", "time", "measured"): "LOCAL-W: less time, measured",
-    ("LOCAL-D", "energy", "told"): "LOCAL-D: less energy, as the models say",
-    ("LOCAL-D", "time", "told"): "LOCAL-D: less time, as the models say",
-}
 
 Record = dict[str, object]
 
@@ -77,34 +62,3 @@ def known_device(records: list[Record]) -> Iterator[str]:
 
 def _middle(records: list[Record], figure: str) -> float:
     return float(np.median([value for record in records if isinstance(value := record[figure], float)]))
-
-
-def regret(records: list[Record]) -> Iterator[str]:
-    """Extra energy and missed deadlines of every rule, over all choices."""
-    yield "| model | at most 10 % slower: extra energy, missed | deadlines 1.1 to 2 times the fastest |"
-    yield "|---|---|---|"
-    for rule in _RULES:
-        mine = [record for record in records if record["model"] == rule]
-        tight = [record for record in mine if record["deadline_ratio"] == 1.1]
-        yield f"| {rule} | {_regret(tight)} | {_regret(mine)} |"
-
-
-def _regret(records: list[Record]) -> str:
-    choices, missed = (np.array([record[name] for record in records], dtype=float) for name in ("choices", "missed"))
-    extra = np.array([record["extra_energy_mean"] or 0.0 for record in records], dtype=float)
-    return f"{np.average(extra, weights=choices - missed):.2%}, {missed.sum() / choices.sum():.1%}".replace("%", " %")
-
-
-def local_inference(records: list[Record]) -> Iterator[str]:
-    """The largest saving of Han's choices in each reading of the published numbers."""
-    summed = [record for record in records if "most" in record]
-    models = list(dict.fromkeys(str(record["cpu_model"]) for record in summed))
-    yield f"| reading | {' | '.join(f'`{model}`' for model in models)} |"
-    yield "|" + "---|" * (len(models) + 1)
-    for key, words in _READINGS.items():
-        found = {
-            str(record["cpu_model"]): record["most"]
-            for record in summed
-            if (record["problem"], record["saved"], record["words"]) == key
-        }
-        yield f"| {words} | " + " | ".join(f"{100 * float(str(found[model])):.0f} %" for model in models) + " |"

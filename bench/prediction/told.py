@@ -1,17 +1,16 @@
-"""What is told of models of time and power: from `prediction`, `regret` and `local_inference`."""
+"""What is told of models of time and power: from `prediction`."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from bench.kit.told import Numbers, Record, Result, between, percent, plain
+from bench.kit.told import Numbers, Record, Result, percent, plain
 from bench.prediction import tables as tabulate_models
 
+SOURCES = {"prediction": "prediction@cpu"}
 NAMED = ("p-norm", "roofline", "linear", "interpolate", "han", "cpu-dvfs")
-SOURCES = {"prediction": "prediction@cpu", "regret": "regret@cpu", "local": "local_inference@cpu"}
 
 
 def _clean(result: Result) -> str:
@@ -52,33 +51,10 @@ def _against(result: Result, file: str, field: str, model: str = "") -> str:
     return f"{plain(_figure(result, file, field), 1)} against {plain(min(others), 1)}"
 
 
-def _choices(result: Result, kept: str, **fields: Any) -> float:
-    """Return the share of Han's or another's choices in LOCAL-D that kept their bound."""
-    mine = result.where(problem="LOCAL-D", **fields)
-    return float(sum(each[kept] for each in mine) / sum(each["choices"] for each in mine))
-
-
-def _saved(result: Result, **fields: Any) -> float:
-    """Return the mean energy saved in LOCAL-D."""
-    mine = [each for each in result.where(problem="LOCAL-D", **fields) if each["energy_saved_mean"] is not None]
-    return float(
-        np.average([each["energy_saved_mean"] for each in mine], weights=[each["aware_kept"] for each in mine])
-    )
-
-
-def _most(result: Result, words: str, saved: str, *, own: bool, problem: str | None = None) -> list[float]:
-    """Return the largest savings against CPU-DVFS calibrated on the network itself, or on another one."""
-    return [
-        each["most"]
-        for each in result.where(saved=saved, words=words)
-        if "most" in each and ("reference" not in each["cpu_model"]) is own and problem in (None, each["problem"])
-    ]
-
-
-_HAN = partial(_saved, aware_model="han")
 _TITAN_V = "titan-v-ulisboa-unitpower"
 _ADA = "rtx5000-ada-darsh-llm-cap"
-_TIGHT, _WIDE = "all files, at most 10 % slower", "all files, deadlines 1.1-2 x fastest"
+
+
 NUMBERS: Numbers = {
     "prediction.files": lambda r: r.met("figures at least as good").partition(" ")[0],
     "prediction.files_of": lambda r: r.met("figures at least as good"),
@@ -98,36 +74,8 @@ NUMBERS: Numbers = {
     "prediction.titan_v": lambda r: plain(_figure(r, _TITAN_V, "power_median"), 1),
     "prediction.titan_v_linear": lambda r: plain(_figure(r, _TITAN_V, "power_median", "linear"), 1),
     "prediction.titan_xp_linear": lambda r: plain(_figure(r, "titan-xp-ulisboa-unitpower", "power_median", "linear")),
-    "regret.energy": lambda r: percent(r.value(_WIDE, "mean"), 2),
-    "regret.p95": lambda r: percent(r.value(_WIDE, "p95"), 1),
-    "regret.missed": lambda r: percent(r.value(_WIDE, "missed"), 1),
-    "regret.tight_energy": lambda r: percent(r.value(_TIGHT, "mean"), 1),
-    "regret.tight_p95": lambda r: percent(r.value(_TIGHT, "p95"), 1),
-    "regret.tight_missed": lambda r: percent(r.value(_TIGHT, "missed"), 1),
-    "local.time_own": lambda r: " and ".join(
-        percent(max(_most(r, "measured", "time", own=True, problem="LOCAL-E")[k : k + 1])) for k in (0, 1)
-    ),
-    "local.time_weighted": lambda r: percent(max(_most(r, "measured", "time", own=True, problem="LOCAL-W"))),
-    "local.time_reference": lambda r: percent(max(_most(r, "measured", "time", own=False))),
-    "local.energy_measured": lambda r: percent(
-        max(_most(r, "measured", "energy", own=True) + _most(r, "measured", "energy", own=False))
-    ),
-    "local.han_least_squares": lambda r: percent(_HAN(r, cpu_model="cpu-dvfs"), 1).replace("-", "−"),
-    "local.han_top": lambda r: percent(_HAN(r, cpu_model="cpu-dvfs-top"), 1),
-    "local.han_kept": lambda r: percent(_choices(r, "aware_kept", aware_model="han", cpu_model="cpu-dvfs")),
-    "local.cpu_kept": lambda r: percent(_choices(r, "cpu_kept", aware_model="han", cpu_model="cpu-dvfs")),
-    "local.top_kept": lambda r: percent(_choices(r, "cpu_kept", aware_model="han", cpu_model="cpu-dvfs-top")),
-    "local.amble": lambda r: " and ".join(
-        percent(_saved(r, aware_model="amble", cpu_model=each)) for each in ("cpu-dvfs", "cpu-dvfs-top")
-    ),
-    "local.amble_kept": lambda r: percent(_choices(r, "aware_kept", aware_model="amble", cpu_model="cpu-dvfs")),
-    "local.told_energy_top": lambda r: percent(max(_most(r, "told", "energy", own=True))),
-    "local.told_time_own": lambda r: percent(max(_most(r, "told", "time", own=True))),
-    "local.told_time": lambda r: between(_most(r, "told", "time", own=False), scale=100, unit="%"),
 }
 TABLES: Numbers = {
     "prediction.few_points": lambda r: "\n".join(tabulate_models.few_points(r.records)),
     "prediction.known_device": lambda r: "\n".join(tabulate_models.known_device(r.records)),
-    "regret.rules": lambda r: "\n".join(tabulate_models.regret(r.records)),
-    "local.readings": lambda r: "\n".join(tabulate_models.local_inference(r.records)),
 }

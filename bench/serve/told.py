@@ -1,4 +1,4 @@
-"""What is told of serving on a real CPU: from `serve` and `precision_on_host`."""
+"""What is told of serving on a real CPU: from `serve`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import partial
 
 from bench.kit.told import Numbers, Record, Result, between, percent, plain
 
-SOURCES = {"serve": "serve@host", "precision": "precision_on_host@host"}
+SOURCES = {"serve": "serve@host"}
 NETWORKS = ("mobilenetv2", "efficientnet_lite0")
 PEERS = ("mlserver", "litserve", "ray")
 NO_GOODPUT = "no goodput at this objective"
@@ -58,36 +58,6 @@ def _over_any(result: Result) -> str:
     return between(found, 2)
 
 
-def _run(result: Result, clock: str, governor: str) -> list[Record]:
-    """Return the steps up to the highest that was held."""
-    found = []
-    for each in result.where(clock=clock, governor=governor):
-        if not each["held"]:
-            break
-        found.append(each)
-    return found
-
-
-def _held(result: Result, clock: str, governor: str) -> str:
-    return plain(result.value("rate held over", f", {governor}, {clock} clock"), 1)
-
-
-def _int8(result: Result, governor: str) -> str:
-    clocks = dict.fromkeys(each["clock"] for each in result.where(governor=governor))
-    shares = [each["int8_share"] for clock in clocks for each in _run(result, clock, governor)]
-    return between(shares, scale=100, unit="%")
-
-
-def _bound_held(result: Result) -> str:
-    """Return the rate that is held where the budget binds, over FP32's alone on the same clock."""
-    alone, bound = (_run(result, "cpu", each)[-1]["rate_hz"] for each in ("max", "amble-bound"))
-    return plain(bound / alone, 1)
-
-
-def _accuracy(result: Result, governor: str) -> str:
-    return percent(min(result.values("accuracy over FP32's", f", {governor}, ")), 2)
-
-
 def _numbers(network: str, key: str) -> Numbers:
     """Return what is told of one network under its short name."""
     return {
@@ -114,16 +84,5 @@ NUMBERS: Numbers = {
     "serve.over_any": _over_any,
     "serve.ideal": lambda r: between([_sum(r, each)["ideal_overload_ratio"] for each in NETWORKS], scale=100, unit="%"),
     "serve.barest": lambda r: plain(1e3 * max(_grpc(r, each)["barest_grpc_s"] for each in NETWORKS), 1),
-    "precision.amble_cpu": partial(_held, clock="cpu", governor="amble"),
-    "precision.amble_wall": partial(_held, clock="wall", governor="amble"),
-    "precision.pit_cpu": partial(_held, clock="cpu", governor="pit"),
-    "precision.pit_wall": partial(_held, clock="wall", governor="pit"),
-    "precision.accuracy": partial(_accuracy, governor="amble"),
-    "precision.int8": partial(_int8, governor="amble"),
-    "precision.int8_bound": partial(_int8, governor="amble-bound"),
-    "precision.bound_ratio": lambda r: plain(r.value("rate held over", ", amble-bound, cpu clock"), 2),
-    "precision.bound_held": _bound_held,
-    "precision.bound_accuracy": partial(_accuracy, governor="amble-bound"),
-    "precision.speedup": lambda r: plain(r.records[0]["speedup"], 1),
 }
 TABLES: Numbers = {}
