@@ -13,6 +13,7 @@ import hashlib
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bench.kit.reach import PROJECT, Bound, Tree, bound, imports, is_for_checkers, named, reached, resolved
 
@@ -79,7 +80,17 @@ class _Stripped(ast.NodeTransformer):
 
     def __init__(self, tree: Tree, path: Path) -> None:
         self._tree, self._path = tree, path
+        self._local: frozenset[str] = frozenset()  # names of the functions around, which hide imported ones
         self.uses: list[Bound] = []
+
+    def visit(self, node: ast.AST) -> Any:
+        """Enter a function with its own names."""
+        outside = self._local
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            self._local |= _own_names(node)
+        found = super().visit(node)
+        self._local = outside
+        return found
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         """Drop docstrings and statements that only say where something lies."""
@@ -104,6 +115,8 @@ class _Stripped(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         """Call a name what it is called at home."""
+        if node.id in self._local:
+            return node
         if found := bound(self._tree, self._path, node.id):
             return self._used(found)
         module, name = imports(self._tree, self._path).get(node.id, ("", node.id))
@@ -111,7 +124,11 @@ class _Stripped(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """Take `module.name` for `name`."""
-        found = resolved(self._tree, self._path, node)
+        root: ast.expr = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        is_local = isinstance(root, ast.Name) and root.id in self._local
+        found = None if is_local else resolved(self._tree, self._path, node)
         return self._used(found) if found else self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
@@ -125,6 +142,13 @@ class _Stripped(ast.NodeTransformer):
     def _used(self, found: Bound) -> ast.AST:
         self.uses.append(found)
         return ast.Name(found.name or "a module")
+
+
+def _own_names(function: ast.AST) -> set[str]:
+    """Return the names of the arguments and of what is assigned inside."""
+    nodes = list(ast.walk(function))
+    stored = {each.id for each in nodes if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    return stored | {each.arg for each in nodes if isinstance(each, ast.arg)}
 
 
 def _is_place(node: ast.stmt) -> bool:

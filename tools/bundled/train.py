@@ -123,7 +123,7 @@ def accuracy(model: nn.Module, data: Split) -> float:
     model.eval()
     with torch.inference_mode():
         answers = [model(to_input(images)).argmax(1) for images in data.images.split(250)]
-    return float((torch.cat(answers) == data.labels).float().mean())
+    return (torch.cat(answers) == data.labels).float().mean().item()  # type: ignore[no-any-return]
 
 
 def save(run: Run, code: str) -> None:

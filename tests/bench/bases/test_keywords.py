@@ -148,10 +148,10 @@ def test_the_network_is_stored_in_both_precisions_and_answers_alike(hardened: Mo
 
 
 def test_a_network_knows_its_data(keywords: ModuleType, hardened: ModuleType) -> None:
-    from bench.bases import base
+    from bench.bases import base, families
 
     assert base.DATA_SETS.get("keywords") is base.keyword_clips
-    assert set(base.DATA_SETS) <= set(base.NETWORKS)
+    assert set(base.DATA_SETS) <= set(families.NETWORKS)
     pictures = torch.randint(0, 256, (3, 49, 20), dtype=torch.uint8)
     assert torch.equal(base.prepare_clips(pictures, None)[:, 0], pictures.float() / 255.0)
     made = base.prepare_clips(pictures, torch.Generator().manual_seed(0))

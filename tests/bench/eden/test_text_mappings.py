@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from amble.runtimes.onnx.faulty import FaultyOnnx
 from bench.eden import text_mappings as eden_text
+from bench.eden.mappings import Shelf
 
 ROW = {"precision": "fp32", "tolerable_ber": 1e-4, "tokens_sha256": "t"}
 
@@ -31,7 +32,7 @@ def test_nothing_is_mapped_without_its_network() -> None:
 
 
 def test_a_network_that_bears_nothing_is_not_mapped(tmp_path: Path) -> None:
-    (row,) = eden_text.mapped_network("fp32", {**ROW, "tolerable_ber": 0.0}, eden_text.Shelf(tmp_path / "shown"))
+    (row,) = eden_text.mapped_network("fp32", {**ROW, "tolerable_ber": 0.0}, Shelf(tmp_path / "shown"))
     assert (row["network"], row["precision"], row["system"]) == ("minilm", "fp32", None)
 
 

@@ -64,6 +64,13 @@ def test_names_of_other_projects_count_by_where_they_come_from(tmp_path: Path) -
     assert digested(tmp_path / "aliased", "from math import log as ln\n\nX = ln(2)\n") == plain
 
 
+def test_an_argument_that_is_called_like_an_import_is_none(tmp_path: Path) -> None:
+    text = "def f(first):\n    return first.cost(), lambda first: first\n"
+    plain = digested(tmp_path / "plain", text).partition(".")[0]
+    beside = digested(tmp_path / "beside", f"from amble import first\n\n\n{text}").partition(".")[0]
+    assert plain == beside
+
+
 def test_what_only_hands_names_on_has_no_digest(tmp_path: Path) -> None:
     assert digested(tmp_path, '"""Words."""\n\nfrom amble.first import cost as cost\n\n__all__ = ["cost"]\n') == ""
 

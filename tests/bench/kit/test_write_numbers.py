@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.kit import ages, told, write_numbers
+from bench.kit import ages, places, told, write_numbers
 
 PAGES = write_numbers.pages()
 TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
 
 
 def named(path: Path) -> str:
-    return str(path.relative_to(write_numbers.ROOT))
+    return str(path.relative_to(places.ROOT))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
@@ -29,7 +29,7 @@ def test_a_document_says_which_of_its_results_are_of_an_older_version(path: Path
 
 
 def test_every_line_of_what_was_measured_is_told_from_a_result() -> None:
-    part = TEXTS[write_numbers.ROOT / "README.md"].partition("## What was measured")[2].partition("\n## ")[0]
+    part = TEXTS[places.ROOT / "README.md"].partition("## What was measured")[2].partition("\n## ")[0]
     rows = [line for line in part.splitlines() if line.startswith("| ") and "`bench/" in line]
     assert len(rows) >= 7
     for row in rows:

@@ -78,7 +78,7 @@ def device(request, tmp_path, runner):
     device = BACK_ENDS[request.param](tmp_path, runner)
     yield device
     with contextlib.suppress(AttributeError):
-        device.actuator.close()
+        device.actuator.close()  # type: ignore[attr-defined]
 
 
 def settle(device: Device) -> None:
