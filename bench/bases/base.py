@@ -8,6 +8,7 @@ The last 5,000 training images, or 19 of 101 voices, are held out; test data are
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from bench.kit import code
 from bench.kit.places import BENCH, BUILD
@@ -165,12 +166,17 @@ def log(network: nn.Module, name: str, seed: int, epochs: tuple[Epoch, ...], pro
     print(record, flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+def asked(description: str | None, networks: Iterable[str]) -> argparse.Namespace:
+    """Return which networks and seeds the command line names, all if it does not, and train on one thread."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=list(networks), default=list(networks))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    chosen = parser.parse_args()
     torch.set_num_threads(1)
+    return parser.parse_args()
+
+
+def main() -> None:
+    chosen = asked(__doc__, NETWORKS)
     provenance: dict[str, object] = {"code_sha256": code_digest(), "torch": torch.__version__}
     for seed in chosen.seeds:
         for name in chosen.networks:

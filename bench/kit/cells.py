@@ -10,6 +10,7 @@ may work on different pieces of the same bench at the same time.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import sys
@@ -17,14 +18,40 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.kit import code
 from bench.kit.reach import PROJECT
 
-__all__ = ["Cells", "digest"]
+__all__ = ["Cells", "digest", "kept", "slices"]
 
 Records = list[dict[str, Any]]
+T = TypeVar("T")
+
+
+def slices(metavar: str) -> tuple[argparse.Namespace, list[str]]:
+    """Return what the command line asks of a bench in slices (`slice`, `fresh`, `kept`), and what else it says."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--slice", metavar=metavar)
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--kept", action="store_true")
+    return parser.parse_known_args()
+
+
+def kept(path: Path, make: Callable[[], T], *, fresh: bool = False) -> T:
+    """Return what a file keeps of a slice; make and keep it where there is none, or where it is wanted fresh."""
+    if fresh or not path.exists():
+        _written(path, make())
+    found: T = json.loads(path.read_text())
+    return found
+
+
+def _written(path: Path, found: object) -> None:
+    """Write beside the file and rename, so that what ends half-way leaves none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(found))
+    part.replace(path)
 
 
 def digest(sources: Iterable[Path], arguments: object) -> str:
@@ -61,11 +88,7 @@ class Cells:
         return left
 
     def _keep(self, name: str, records: Records) -> None:
-        path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(records))
-        part.replace(path)
+        _written(self._path(name), records)
 
     def _path(self, name: str) -> Path:
         return self.folder / self.digest / f"{name}.json"

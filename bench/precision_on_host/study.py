@@ -19,11 +19,11 @@ all of them anew), so that a run can be taken in pieces on one kind of CPU; ``--
 from __future__ import annotations
 
 from bench.kit import document
+from bench.kit.cells import kept, slices
 from bench.kit.places import BUILD
 
 document.on_one_core()
 
-import argparse  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
 import shutil  # noqa: E402
@@ -32,7 +32,7 @@ from collections.abc import Callable, Sequence  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any, TypeVar, cast  # noqa: E402
+from typing import Any, cast  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -175,11 +175,7 @@ class Bench:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--slice", metavar="prepare|CLOCK/GOVERNOR")
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--kept", action="store_true")
-    own, rest = parser.parse_known_args()
+    own, rest = slices("prepare|CLOCK/GOVERNOR")
     options = document.options("precision_on_host", __doc__, rest, judges=True)
     cpu = hashlib.sha256(str(processors.here()).encode()).hexdigest()[:8]
     folder = BUILD / "precision_on_host" / ("quick" if options.quick else "full") / cpu
@@ -199,7 +195,7 @@ def main() -> None:
         if own.kept:
             wanted = {word: each for word, each in wanted.items() if (folder / f"{name}-{word}.json").exists()}
         for word, each in wanted.items():
-            results += kept(folder, f"{name}-{word}", partial(staircase, setting, bench, word, each))
+            results += kept(folder / f"{name}-{word}.json", partial(staircase, setting, bench, word, each))
     if own.slice is None:
         document.finish(options, results, goals(results))
 
@@ -212,17 +208,6 @@ def replaced(records: Sequence[document.Record], folder: Path) -> Sequence[docum
             new = [each for path in slices if path.exists() for each in json.loads(path.read_text())]
             records = [*new, *(each for each in records if each["clock"] != clock)]
     return records
-
-
-T = TypeVar("T")
-
-
-def kept(folder: Path, name: str, make: Callable[[], T]) -> T:
-    """Return what was found before, or find it and keep it."""
-    path = folder / f"{name}.json"
-    if not path.exists():
-        path.write_text(json.dumps(make()))
-    return cast(T, json.loads(path.read_text()))
 
 
 def quantised(folder: Path, *, quick: bool) -> Variants:
@@ -257,7 +242,7 @@ def prepared(folder: Path, *, quick: bool) -> Setting:
         found = (examples.judge(i, runner.run(graphs["fp32"], point, examples.request(i))) for i in range(count))
         return [bool(each) for each in found]
 
-    right = kept(folder, "fp32_right", judged)
+    right = kept(folder / "fp32_right.json", judged)
     step_s, factor = (0.7, 1.35) if quick else (2.0, FACTOR)
     return Setting(graphs, runner, examples, np.array(right, dtype=bool), variants, step_s, factor)
 
@@ -277,7 +262,7 @@ def opened(setting: Setting, name: str, clock: Clock, folder: Path) -> Bench:
         ).tolist()
         return found
 
-    times_s = np.array(kept(folder, f"{name}-times", timed))
+    times_s = np.array(kept(folder / f"{name}-times.json", timed))
     fp32_s, int8_s = (float(each) for each in np.median(times_s, axis=0))
     margin = float(np.quantile(times_s / np.median(times_s, axis=0), 0.99))
     accuracy = min(1.0, setting.variants.relative(setting.int8))

@@ -18,7 +18,6 @@ own than the request takes; over gRPC, as over HTTP, the request's bytes are mad
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -30,10 +29,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
-from bench.kit import document
+from bench.kit import cells, document
+from bench.kit.cells import slices
 from bench.kit.document import Record, Target
 from bench.kit.places import BENCH, BUILD, ROOT
 from bench.models import building as models
@@ -356,21 +357,13 @@ def place(kind: str, network: str, *, quick: bool) -> Path:
 
 def kept(kind: str, network: str, *, quick: bool, fresh: bool) -> list[Record]:
     """Return a slice that was measured before, or measure it and keep it."""
-    path = place(kind, network, quick=quick)
-    if fresh or not path.exists():
-        found = sliced(kind, network, quick=quick)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found))
-    return cast(list[Record], json.loads(path.read_text()))
+    make = partial(sliced, kind, network, quick=quick)
+    return cells.kept(place(kind, network, quick=quick), make, fresh=fresh)
 
 
 def main() -> None:
     """Measure every server on every network, one after the other, or one slice of it."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--slice", metavar="SERVER/NETWORK")
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--kept", action="store_true")
-    own, rest = parser.parse_known_args()
+    own, rest = slices("SERVER/NETWORK")
     options = document.options("serve", __doc__, rest, judges=True)
     if options.judge:
         records = judged_anew(document.stored(options.judge))

@@ -32,7 +32,8 @@ from amble.levers.widths.network import Widths
 from amble.levers.widths.surgery import Coupling
 from amble.runtimes.torch import training
 from amble.runtimes.torch.training import CrossEntropy, Labelled, Recipe
-from bench.bases.base import KEPT, SEEDS, code_digest, held_out, labelled, learning, prepare, trained
+from bench.bases import base
+from bench.bases.base import KEPT, code_digest, held_out, labelled, learning, prepare, trained
 from bench.bases.data import digest, original
 from bench.tail import choices
 from bench.tail.timing import Times
@@ -174,11 +175,7 @@ def done() -> set[tuple[object, ...]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=PRUNED, default=list(PRUNED))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
+    chosen = base.asked(__doc__, PRUNED)
     origin = provenance()
     cells: dict[tuple[str, int], Cell] = {}
     for urgent in URGENT:

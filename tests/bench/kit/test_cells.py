@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.kit.cells import Cells, digest
+from bench.kit.cells import Cells, digest, kept, slices
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
@@ -47,3 +47,24 @@ def test_a_digest_tells_code_and_arguments_apart(tmp_path: Path) -> None:
     assert first == digest(paths[1:2], (1, 2))
     assert first != digest(paths[:1], (1, 3))
     assert first != digest(paths[2:], (1, 2))
+
+
+def test_what_is_kept_is_made_once_and_anew_where_it_is_wanted_fresh(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def make() -> list[int]:
+        made.append(len(made))
+        return list(made)
+
+    path = tmp_path / "deep" / "slice.json"
+    assert kept(path, make) == kept(path, make) == [0]
+    assert kept(path, make, fresh=True) == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        kept(path, lambda: [1 // 0], fresh=True)
+    assert kept(path, make) == [0, 1]
+
+
+def test_slices_are_asked_for_beside_what_every_bench_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["bench", "--slice", "cpu/max", "--json", "--fresh"])
+    own, rest = slices("CLOCK/GOVERNOR")
+    assert (own.slice, own.fresh, own.kept, rest) == ("cpu/max", True, False, ["--json"])
