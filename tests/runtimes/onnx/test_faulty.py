@@ -161,7 +161,7 @@ def test_packed_four_bit_weights_lose_single_bits(tmp_path: Path) -> None:
     faulty.inject_weights(0)
     read = faulty.run({"x": np.eye(4, dtype=np.float32)}, 0)["y"]
     flipped = Injector().inject(faulty.weights, {"q": persistent}, 0)["q"]
-    num_flips = int(np.unpackbits(flipped ^ faulty.weights["q"]).sum())
+    num_flips = int(np.unpackbits((flipped ^ faulty.weights["q"]).view(np.uint8)).sum())
     assert 0 < (read != codes).sum() <= num_flips
     with pytest.raises(ValueError, match="two values in a byte"):
         faulty.place({"q": home(0.1, bounds=Bounds(-8, 7, "zero"))})

@@ -184,7 +184,7 @@ def house(
     device = doubler or Doubler()
     wanted = doors or Doors(http_port=0, grpc_port=None, metrics_port=0, drain_s=5.0)
     ready: list[tuple[Addresses, Any]] = []
-    opened, totals = threading.Event(), []
+    opened, totals = threading.Event(), list[Totals | BaseException]()
 
     def on_ready(addresses: Addresses, stop: Any) -> None:
         ready.append((addresses, stop))

@@ -22,7 +22,7 @@ service_pb2 = triton.service_pb2
 DOORS = Doors(http_port=0, grpc_port=0, metrics_port=0, max_bytes=100_000, headers_s=0.4, body_s=0.4)
 INFER = "/v2/models/plain/infer"
 X = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
-ROW = np.float32([[1, 2]]).tobytes()
+ROW = np.array([[1, 2]], np.float32).tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_a_slow_client_does_not_hold_up_the_others(open_house: House) -> None:
 
 def test_a_client_that_goes_while_it_is_being_answered_harms_nobody() -> None:
     doubler = Doubler()
-    body, length = binary({"x": ("FP32", np.float32([[1, 2]]))})
+    body, length = binary({"x": ("FP32", np.array([[1, 2]], np.float32))})
     head = f"POST {INFER} HTTP/1.1\r\nhost: x\r\ninference-header-content-length: {length}\r\n"
     with house("plain", doubler=doubler, doors=DOORS) as found:
         doubler.gate.clear()
@@ -179,7 +179,7 @@ def test_among_many_at_once_each_right_request_gets_its_answer_and_each_wrong_on
         return bool(open_house.infer([number, 1])[1]["outputs"][0]["data"] == [2 * number, 2])
 
     def over_grpc(number: int) -> bool:
-        raw = np.float32([[number, 1]]).tobytes()
+        raw = np.array([[number, 1]], np.float32).tobytes()
         made = service_pb2.ModelInferRequest(model_name="plain", inputs=[X], raw_input_contents=[raw])
         if number % 3 == 0:
             made.raw_input_contents[0] = raw[1:]
@@ -197,6 +197,6 @@ def test_among_many_at_once_each_right_request_gets_its_answer_and_each_wrong_on
 
 def test_an_odd_length_of_the_json_part_does_not_matter(open_house: House) -> None:
     for padding in range(9):
-        body, length = binary({"x": ("FP32", np.float32([[1, 2]]))}, id="i" * padding)
+        body, length = binary({"x": ("FP32", np.array([[1, 2]], np.float32))}, id="i" * padding)
         headers = {"Inference-Header-Content-Length": str(length)}
         assert open_house.call("POST", INFER, body, headers)[1]["outputs"][0]["data"] == [2.0, 4.0]

@@ -82,7 +82,7 @@ def test_json_is_answered_with_json_and_what_it_cost(open_house: House) -> None:
 
 
 def test_binary_is_answered_as_it_is_asked_for(open_house: House) -> None:
-    array = np.float32([[1, 2], [3, 4]])
+    array = np.array([[1, 2], [3, 4]], np.float32)
     body, length = binary({"x": ("FP32", array)}, parameters={"binary_data_output": True})
     status, found, headers = open_house.raw(
         "POST", "/v2/models/plain/infer", body, {"Inference-Header-Content-Length": str(length)}
@@ -108,7 +108,7 @@ def test_all_sorts_of_tensors_go_through(open_house: House) -> None:
 
 
 def test_half_precision_goes_through_as_binary_only(open_house: House) -> None:
-    arrays = {"h": ("FP16", np.float16([[0.5, 1]])), "e": ("BF16", np.array([[1.5, 2]], BFLOAT16))}
+    arrays = {"h": ("FP16", np.array([[0.5, 1]], np.float16)), "e": ("BF16", np.array([[1.5, 2]], BFLOAT16))}
     body, length = binary(arrays, parameters={"binary_data_output": True})
     headers = {"Inference-Header-Content-Length": str(length)}
     status, found, answered = open_house.raw("POST", "/v2/models/half/infer", body, headers)

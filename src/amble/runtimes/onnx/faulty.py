@@ -2,7 +2,7 @@
 
 Weights are flipped in the initialisers, which costs a new session when they change. Feature maps are flipped between
 segments: the network is cut behind each tensor that has a home, so ONNX Runtime cannot fuse across it. Both costs are
-reported by `bench/injection.py`. A tensor with two consumers is read once for both.
+reported by `bench/injection`. A tensor with two consumers is read once for both.
 """
 
 from __future__ import annotations
