@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import amble
-from amble.cli.options import max_loss_option, shapes_of
+from amble.cli.options import PLACE, max_loss_option, shapes_of
 from amble.cli.terminal import Terminal
 from amble.core.quantity import parse_time_s
 from amble.core.variants import Allowance
@@ -39,7 +39,8 @@ class Serving:
     ports: tuple[int, int, int]
     menu: dict[str, Any]
     drain_s: float
-    log: str
+    log_format: str
+    log: Path | None = None
     explain: bool = False
 
     def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
@@ -47,7 +48,7 @@ class Serving:
         from amble.services.serve.front import Doors
         from amble.services.serve.serving import Options
 
-        _configure(self.log)
+        _configure(self.log_format)
         if self.explain:
             self._explain(models, terminal)
             return
@@ -66,6 +67,7 @@ class Serving:
             repository=self.repository,
             doors=doors,
             menu=Options(**self.menu),
+            log=self.log,
             on_ready=lambda addresses, stop: _tell(addresses, terminal),
         )
         terminal.result(totals, lambda: ())
@@ -119,7 +121,10 @@ _OPTIONS = (
     click.option("--drain", default="30s", show_default=True, metavar="TIME", help="Time to answer what was accepted."),
     click.option("--explain", is_flag=True, help="Say which models are batched and why others are not; serve nothing."),
     click.option("--trace", is_flag=True, help="Send spans by OTLP (OTEL_* variables say where to)."),
-    click.option("--log", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."),
+    click.option("--log", type=PLACE, help="Keep what happened in this file: amble check and amble fit read it."),
+    click.option(
+        "--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."
+    ),
 )
 
 
@@ -138,10 +143,12 @@ def _tell(addresses: Addresses, terminal: Terminal) -> None:
         terminal.note(f"  look at  {addresses.dashboard}")
 
 
-def _configure(log: str) -> None:
+def _configure(log_format: str) -> None:
     """Send amble's own log, and uvicorn's complaints, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines() if log == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(
+        _Lines() if log_format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
     for name, level in (("amble", logging.INFO), ("uvicorn.error", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

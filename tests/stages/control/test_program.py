@@ -1,4 +1,4 @@
-"""A schedule is one program: the engine of a server asks for the same clocks at the same times as the loop of a check."""
+"""A schedule is one program: a server asks for the same clocks at the same times as the loop of a check."""
 
 from __future__ import annotations
 

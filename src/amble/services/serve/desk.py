@@ -44,7 +44,12 @@ class Reply(NamedTuple):
 
 
 class Listener:
-    """Is told of every request and every batch, in the loop's thread. This one does nothing with it."""
+    """Is told of every request and every batch, in the loop's thread. This one does nothing with it.
+
+    ``detailed``: it wants to know of every segment that ran (`Batch.slices`).
+    """
+
+    detailed = False
 
     def answered(self, model: Model, outcome: Outcome, context: Mapping[str, str]) -> None:
         """Take an answer; ``context`` are what the client sent about its trace, and its request's id."""
@@ -52,7 +57,7 @@ class Listener:
     def ran(self, model: Model, batch: Batch) -> None:
         """Take a batch."""
 
-    def refused(self, model: Model, cause: str) -> None:
+    def refused(self, model: Model, request: Request, cause: str) -> None:
         """Take a refusal."""
 
     def close(self) -> None:
@@ -84,7 +89,8 @@ class Desk:
 
     def __post_init__(self) -> None:
         """Make an engine without models."""
-        self.engine = Engine(self.device, (), self)
+        noting = any(each.detailed for each in self.listeners)
+        self.engine = Engine(self.device, (), self, noting=noting)
         self.pulse = Pulse(self.device)
 
     def now_s(self) -> float:
@@ -244,7 +250,7 @@ class Desk:
         book = self._ledger.book(ticket.model.name, ticket.model.version)
         book.failed(_REASON.get(refusal.cause, "REJECTED"), refusal.cause, self.now_s() - request.arrival_s)
         for listener in self.listeners:
-            listener.refused(ticket.model, refusal.cause)
+            listener.refused(ticket.model, request, refusal.cause)
         ticket.waiter.set_exception(Fault(_STATUS.get(refusal.cause, 503), refusal.text))
 
 

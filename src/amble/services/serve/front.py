@@ -127,7 +127,7 @@ class _Front:
     ) -> None:
         self._doors = doors
         self._version = version("amble")
-        self._desk = Desk(device, room=Room(doors.room_bytes))
+        self._desk = Desk(device, room=Room(doors.room_bytes), listeners=listeners)
         self._panel = Panel(self._desk, self._version)
         self._desk.listeners = (self._panel.history, *listeners)
         grpc = _extra("amble.services.serve.grpc") if doors.grpc_port is not None else None

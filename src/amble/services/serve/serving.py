@@ -18,13 +18,16 @@ import numpy as np
 
 from amble import bundled
 from amble.core import files
+from amble.core.cost import Cost
 from amble.core.errors import Refused, how_to_install
 from amble.core.graph import Graph
 from amble.core.ladder import Ladder, Rung
+from amble.core.log import Known
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Tensors
+from amble.core.profile import IdlePower
 from amble.core.schedule import FORMAT as SCHEDULE
-from amble.core.schedule import Deadline
+from amble.core.schedule import Deadline, Step
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Allowance, Variants
 from amble.devices import host, lease, simulated
@@ -39,6 +42,7 @@ from amble.services.serve.desk import Listener
 from amble.services.serve.front import Doors, OnReady
 from amble.services.serve.model import Found, Loaded
 from amble.services.serve.pulse import Do
+from amble.services.serve.recording import Recorder, beside
 from amble.services.serve.rows import Verdict
 from amble.stages.control.engine import Totals
 from amble.stages.control.governor import Governor
@@ -92,12 +96,15 @@ def serve(
     repository: Path | str | None = None,
     doors: Doors | None = None,
     menu: Options | None = None,
+    log: Path | str | None = None,
     on_ready: OnReady = lambda addresses, stop: None,
 ) -> Totals:
     """Serve models over the Open Inference Protocol until SIGTERM, Ctrl-C, or ``stop`` as ``on_ready`` is told it.
 
     ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``;
     those in the folder ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
+    ``log`` is the file for what happened, which ``check`` and ``fit`` read; one beside it for each model where there
+    may be several (`recording`).
     """
     wanted = Deadline.parse(objective) if isinstance(objective, str) else objective
     chosen = menu or Options()
@@ -109,6 +116,11 @@ def serve(
     if repository is not None and not repository.is_dir():
         raise Refused(f"{repository} is no folder; make one with MODEL/1/model.onnx in it")
     opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
+    recorders: tuple[Listener, ...] = ()
+    if log is not None:
+        files.try_writing(log)
+        alone = len(models) == 1 and repository is None
+        recorders = (Recorder(opened, beside(Path(log), alone=alone), deadline=wanted),)
     kitchen = Kitchen(opened, runner, chosen, wanted, by_size)
     return front.serve(
         opened,
@@ -117,7 +129,7 @@ def serve(
         named=dict(map(named, models)),
         folder=repository,
         on_ready=on_ready,
-        listeners=(_spans(),) if chosen.trace else (),
+        listeners=(*((_spans(),) if chosen.trace else ()), *recorders),
     )
 
 
@@ -207,8 +219,9 @@ class Kitchen:
         governor = GOVERNORS[self.options.governor](ladder, aim, Budget(menu.may_lose))
         graph = partial(menu.graph, by_size=self.by_size)
         default_s = None if self.objective is None else self.objective.latency_s
+        known = _known(next(iter(singles.values())), ladder)
         return Loaded(
-            signature.inputs, signature.outputs, joined.proved, ladder, governor, graph, default_s, joined.reason
+            signature.inputs, signature.outputs, joined.proved, ladder, governor, graph, default_s, joined.reason, known
         )
 
     def wish(self, found: Found) -> batching.Wish:
@@ -256,7 +269,15 @@ class Kitchen:
         aim = self.objective or schedule.deadline
         governor = Planned(ladder.rungs[0])
         return Loaded(
-            graph.inputs, graph.outputs, False, ladder, governor, lambda _, __: graph, aim.latency_s, _PLANNED
+            graph.inputs,
+            graph.outputs,
+            False,
+            ladder,
+            governor,
+            lambda _, __: graph,
+            aim.latency_s,
+            _PLANNED,
+            Known.of(schedule),
         )
 
     def _ladder(self, name: str, menu: _Menu, sizes: Sequence[int], do: Do) -> Ladder:
@@ -350,6 +371,22 @@ def _settings(device: Device) -> tuple[Clocks, ...]:
         return (device.actuator.current(),)
     places = np.linspace(0, len(levels) - 1, min(_MOST_CLOCKS, len(levels))).round().astype(int)
     return tuple(levels[place] for place in dict.fromkeys(places.tolist()))
+
+
+def _known(graph: Graph, ladder: Ladder) -> Known:
+    """Say what a log of this network can be read by: the whole's time at the top, shared out by the operators' work."""
+    top = ladder.levels[0].rungs[0]
+    work = np.array([max(each.flops, each.bytes_read + each.bytes_written) for each in graph.operators])
+    shares = work / work.sum() if work.sum() > 0 else np.full(len(work), 1.0 / max(1, len(work)))
+    point = OperatingPoint(top.clocks, top.variant)
+    joules = None if top.energy_j is None else top.energy_j[0]
+    steps = tuple(
+        Step(each.name, point, Cost(share * top.latency_s[0], None if joules is None else share * joules))
+        for each, share in zip(graph.operators, shares.tolist(), strict=True)
+    )
+    idle = {rung.clocks: rung.idle_w for rung in ladder.rungs} if ladder.metered else {}
+    powers = tuple(IdlePower(clocks, idle_w) for clocks, idle_w in idle.items())
+    return Known(graph.source, graph.batch, steps, powers, ladder.switches, graph.shapes)
 
 
 def _no_inputs(graph: Graph) -> Tensors:

@@ -21,8 +21,8 @@ __all__ = ["Gear", "gears"]
 class Gear:
     """One rung for each level of the ladder, and their long-run mix.
 
-    latency_s, objective: [batch size − 1], means over the mix; the objective is the energy [J] that a choice can change,
-    or time [s] where none is known (`Ladder.objective`).
+    latency_s, objective: [batch size − 1], means over the mix; the objective is the energy [J] that a choice can
+    change, or time [s] where none is known (`Ladder.objective`).
     cheaper: [level], objective of one request at each level.
     """
 
