@@ -161,4 +161,4 @@ def _ratios(pieces: Mapping[Piece, _Runs]) -> list[float]:
     """Return times of runs over their median; of a network that ran in pieces, the sum's, run by run."""
     count = min(len(runs.times_s) for runs in pieces.values())
     whole_s = np.sum([runs.times_s[:count] for runs in pieces.values()], axis=0)
-    return (whole_s / np.median(whole_s)).tolist()
+    return [float(each) for each in whole_s / np.median(whole_s)]
