@@ -12,22 +12,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from amble import bundled
 from amble.core import files
-from amble.core.cost import Cost
 from amble.core.errors import Refused, how_to_install
 from amble.core.graph import Graph
 from amble.core.ladder import Ladder, Rung
 from amble.core.log import Known
-from amble.core.point import Clocks, OperatingPoint
-from amble.core.ports import Device, Tensors
-from amble.core.profile import IdlePower
+from amble.core.point import Clocks
+from amble.core.ports import Device
 from amble.core.schedule import FORMAT as SCHEDULE
-from amble.core.schedule import Deadline, Step
+from amble.core.schedule import Deadline
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Allowance, Variants
 from amble.devices import host, lease, simulated
@@ -41,23 +39,23 @@ from amble.services.serve import batching, front
 from amble.services.serve.desk import Listener
 from amble.services.serve.front import Doors, OnReady
 from amble.services.serve.model import Found, Loaded
+from amble.services.serve.profiling import BySize, Profiler, as_one, known
 from amble.services.serve.pulse import Do
 from amble.services.serve.recording import Recorder, beside
 from amble.services.serve.rows import Verdict
 from amble.stages.control.engine import Totals
 from amble.stages.control.governor import Governor
 from amble.stages.control.governors import Amble, Budget, Dvfs, Pit, Planned, Tuning, int8_max, max_clocks
-from amble.stages.plan.ladder import build
+from amble.stages.plan.ladder import Variant, build
+from amble.stages.plan.ladder import menu as ladder_menu
 
 __all__ = ["GOVERNORS", "Kitchen", "Options", "named", "open_for_serving", "serve"]
 
+T = TypeVar("T")
 VARIANTS_FILE = "variants.json"
 _LOG = logging.getLogger(__name__)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _MOST_CLOCKS = 8
-_REPEATS = (5, 15)
-_ENOUGH_S = 0.5
-_IDLE_S = 0.05
 _PLANNED = "a schedule is served as it was planned, one request at a time"
 _NO_SLO_S = 0.1  # what a governor aims at when no objective is given, or ten times the model's own time
 
@@ -72,19 +70,6 @@ GOVERNORS: Mapping[str, MakeGovernor] = {
     "int8-max": lambda ladder, aim, budget: int8_max(ladder),
     "max": lambda ladder, aim, budget: max_clocks(ladder),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Timed:
-    """Repeated runs of one batch: lower quartile of their times [s], mean energy [J], and the times over that quartile.
-
-    Not the median: other work on this machine only ever lengthens a run, and a table that is too slow refuses what
-    could be answered, which nothing corrects; one that is too fast is corrected by the governors' slow-down.
-    """
-
-    latency_s: float
-    energy_j: float | None
-    ratios: tuple[float, ...]
 
 
 @door
@@ -121,7 +106,7 @@ def serve(
         files.try_writing(log)
         alone = len(models) == 1 and repository is None
         recorders = (Recorder(opened, beside(Path(log), alone=alone), deadline=wanted),)
-    kitchen = Kitchen(opened, runner, chosen, wanted, by_size)
+    kitchen = Kitchen(opened, runner, chosen, wanted, by_size, twin_of(device))
     return front.serve(
         opened,
         kitchen.load,
@@ -170,6 +155,12 @@ def open_for_serving(uri: str, *, threads: int = 1) -> tuple[Device, BatchedRunn
     raise Refused(f"{uri!r} cannot serve clients; use host, or sim:CHIP for a simulated chip in real time")
 
 
+def twin_of(uri: str) -> Device | None:
+    """Open another chip like a simulated one, in a time of its own; of a real machine there is no other."""
+    scheme, _, name = uri.partition(":")
+    return simulated.open(name) if scheme == "sim" else None
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How models are served. ``max_loss`` is the accuracy that may be lost on the mean.
@@ -190,7 +181,8 @@ class Kitchen:
     """Makes models ready to be served on a device.
 
     ``objective`` is what every answer should keep; None: requests have no deadline unless they bring one.
-    ``by_size``: the device reckons from operators, so it wants those of each batch size, and no inputs to be timed.
+    ``by_size``: the device reckons from operators, so it wants those of each batch size. ``twin`` is a device like it
+    that serves nobody, to measure on.
     """
 
     device: Device
@@ -198,6 +190,13 @@ class Kitchen:
     options: Options = Options()
     objective: Deadline | None = None
     by_size: bool = False
+    twin: Device | None = None
+    profiler: Profiler = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Measure on the twin if there is one, else on the device itself, and have it read its own meter."""
+        object.__setattr__(self, "profiler", Profiler(self.twin or self.device))
+        self.runner.watch(self.device.meter, self.device.actuator.current)
 
     def load(self, found: Found, do: Do) -> Loaded:
         """Open a model, measure it with ``do``, build its ladder and governor. Refused when it cannot be served."""
@@ -214,14 +213,21 @@ class Kitchen:
         singles = {variant: menu.graph(variant, 1, by_size=self.by_size) for variant in menu.accuracies}
         joined = batching.kept(batching.tried(joined, singles, self.runner.compute, wish, do), wish)
         sizes = [*(size for size in _SIZES if size < wish.most), wish.most] if joined.proved else [1]
-        ladder = self._ladder(found.name, menu, sizes, do)
+        ladder, expected = self._ladder(found.name, menu, sizes, do)
         aim = self.objective or Deadline(max(_NO_SLO_S, 10 * ladder.rungs[0].latency_s[0]))
         governor = GOVERNORS[self.options.governor](ladder, aim, Budget(menu.may_lose))
         graph = partial(menu.graph, by_size=self.by_size)
         default_s = None if self.objective is None else self.objective.latency_s
-        known = _known(next(iter(singles.values())), ladder)
         return Loaded(
-            signature.inputs, signature.outputs, joined.proved, ladder, governor, graph, default_s, joined.reason, known
+            signature.inputs,
+            signature.outputs,
+            joined.proved,
+            ladder,
+            governor,
+            graph,
+            default_s,
+            joined.reason,
+            expected,
         )
 
     def wish(self, found: Found) -> batching.Wish:
@@ -280,22 +286,22 @@ class Kitchen:
             Known.of(schedule),
         )
 
-    def _ladder(self, name: str, menu: _Menu, sizes: Sequence[int], do: Do) -> Ladder:
-        """Measure every variant at every clock setting and batch size."""
-        inputs = _no_inputs if self.by_size else _made_up
-        rungs, ratios = [], []
-        for clocks in do(partial(_settings, self.device)):
-            idle_w = do(partial(_idle_w, self.device, clocks))
-            for variant, accuracy in menu.accuracies.items():
-                graphs = [menu.graph(variant, size, by_size=self.by_size) for size in sizes]
-                timed = [
-                    do(partial(_timed, self.device, each, OperatingPoint(clocks, variant), inputs(each)))
-                    for each in graphs
-                ]
-                ratios += [ratio for each in timed for ratio in each.ratios]
-                rungs.append(replace(_rung(timed, sizes, idle_w), variant=variant, clocks=clocks, accuracy=accuracy))
-        margin = float(np.clip(np.quantile(ratios, 0.9), 1.0, 1.5))
-        return build(rungs, graph=name, device=self.device.name, margin=margin)
+    def _ladder(self, name: str, menu: _Menu, sizes: Sequence[int], do: Do) -> tuple[Ladder, Known]:
+        """Measure and fit every variant at every clock setting and batch size; say what was known of the first."""
+        settings = do(partial(_settings, self.device))
+        measuring: Do = do if self.twin is None else _at_once  # a twin serves nobody: no need to wait for a turn
+        variants, seen = [], []
+        for variant, accuracy in menu.accuracies.items():
+            whole = {size: menu.graph(variant, size, by_size=self.by_size) for size in sizes}
+            graphs = whole if self.by_size else {size: as_one(graph) for size, graph in whole.items()}
+            found = {size: self.profiler.measured(graph, settings, measuring) for size, graph in graphs.items()}
+            seen += [profile for profile, _ in found.values()]
+            by_size = BySize({size: costs for size, (_, costs) in found.items()})
+            variants.append(Variant(variant, graphs, by_size, accuracy))
+        rungs = [_rising(rung) for rung in ladder_menu(variants, max_batch=sizes[-1])]
+        margin = float(np.clip(np.quantile([ratio for each in seen for ratio in each.ratios], 0.9), 1.0, 1.5))
+        first = menu.graph(next(iter(menu.accuracies)), 1, by_size=self.by_size)
+        return build(rungs, graph=name, device=self.device.name, margin=margin), known(seen[0], first)
 
 
 class _Menu:
@@ -373,67 +379,10 @@ def _settings(device: Device) -> tuple[Clocks, ...]:
     return tuple(levels[place] for place in dict.fromkeys(places.tolist()))
 
 
-def _known(graph: Graph, ladder: Ladder) -> Known:
-    """Say what a log of this network can be read by: the whole's time at the top, shared out by the operators' work."""
-    top = ladder.levels[0].rungs[0]
-    work = np.array([max(each.flops, each.bytes_read + each.bytes_written) for each in graph.operators])
-    shares = work / work.sum() if work.sum() > 0 else np.full(len(work), 1.0 / max(1, len(work)))
-    point = OperatingPoint(top.clocks, top.variant)
-    joules = None if top.energy_j is None else top.energy_j[0]
-    steps = tuple(
-        Step(each.name, point, Cost(share * top.latency_s[0], None if joules is None else share * joules))
-        for each, share in zip(graph.operators, shares.tolist(), strict=True)
-    )
-    idle = {rung.clocks: rung.idle_w for rung in ladder.rungs} if ladder.metered else {}
-    powers = tuple(IdlePower(clocks, idle_w) for clocks, idle_w in idle.items())
-    return Known(graph.source, graph.batch, steps, powers, ladder.switches, graph.shapes)
+def _at_once(work: Callable[[], T]) -> T:
+    return work()
 
 
-def _no_inputs(graph: Graph) -> Tensors:
-    return {}
-
-
-def _made_up(graph: Graph) -> Tensors:
-    """Make up inputs for a batch; the graph's ports may be those of a single row."""
-    return {
-        name: np.repeat(each, graph.batch, axis=0) if each.ndim and each.shape[0] != graph.batch else each
-        for name, each in onnx.example_inputs(graph, 0).items()
-    }
-
-
-def _timed(device: Device, graph: Graph, point: OperatingPoint, inputs: Tensors) -> _Timed:
-    """Run a batch some times, fewer when it takes long."""
-    with device.held(point.clocks):
-        start_s = device.clock.now_s()
-        device.runner.run(graph, point, inputs)
-        device.runner.run(graph, point, inputs)
-        repeats = int(np.clip(_ENOUGH_S / max(1e-6, device.clock.now_s() - start_s), *_REPEATS))
-        before, times_s = device.meter.read(), []
-        for _ in range(repeats):
-            start_s = device.clock.now_s()
-            device.runner.run(graph, point, inputs)
-            times_s.append(device.clock.now_s() - start_s)
-        energy_j = (device.meter.read() - before).energy_j
-    quartile_s = float(np.quantile(times_s, 0.25))
-    mean_j = None if energy_j is None else energy_j / repeats
-    return _Timed(quartile_s, mean_j, tuple(each / quartile_s for each in times_s))
-
-
-def _idle_w(device: Device, clocks: Clocks) -> float | None:
-    with device.held(clocks):
-        before = device.meter.read()
-        device.clock.sleep(_IDLE_S)
-        passed = device.meter.read() - before
-    return None if passed.energy_j is None else passed.energy_j / passed.latency_s
-
-
-def _rung(timed: Sequence[_Timed], sizes: Sequence[int], idle_w: float | None) -> Rung:
-    """Fill in the batch sizes that were not measured."""
-    wanted = range(1, sizes[-1] + 1)
-    latency_s = np.maximum.accumulate(np.interp(wanted, sizes, [each.latency_s for each in timed])).tolist()
-    joules = [each.energy_j for each in timed]
-    known = [each for each in joules if each is not None]
-    if len(known) < len(joules):
-        return Rung("", Clocks(), tuple(latency_s), None)
-    energy_j = np.interp(wanted, sizes, known).tolist()
-    return Rung("", Clocks(), tuple(latency_s), tuple(energy_j), idle_w=idle_w or 0.0)
+def _rising(rung: Rung) -> Rung:
+    """Let no larger batch be quicker than a smaller one: that it was measured so is chance."""
+    return replace(rung, latency_s=tuple(np.maximum.accumulate(rung.latency_s).tolist()))
