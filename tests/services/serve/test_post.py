@@ -61,3 +61,23 @@ def test_only_the_loops_thread_is_here() -> None:
 
     asyncio.run(run())
     assert found == [False, True]
+
+
+def test_a_call_that_goes_wrong_holds_none_behind_it_back() -> None:
+    seen: list[int] = []
+    said: list[object] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["exception"]))
+        post, done = Post(), asyncio.Event()
+        post.open()
+        post.send(lambda: 1 // 0)
+        post.send(seen.append, 1)
+        post.send(done.set)
+        async with asyncio.timeout(20):
+            await done.wait()
+        post.close()
+
+    asyncio.run(run())
+    assert seen == [1]
+    assert [type(each) for each in said] == [ZeroDivisionError], "and it is not kept secret"

@@ -141,7 +141,8 @@ class Desk:
 
     def _settle(self, done: Future[None]) -> None:
         assert self.ledger, "all is counted"
-        done.set_result(None)
+        if done.set_running_or_notify_cancel():  # who asked may have given up
+            done.set_result(None)
 
     async def infer(
         self, model: Model, asked: Asked, *, arrival_s: float, limit_s: float = math.inf, context: Mapping[str, str]
