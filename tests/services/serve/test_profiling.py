@@ -79,6 +79,9 @@ def test_a_log_can_be_read_by_what_was_measured_of_each_operator_or_else_by_thei
     each, _ = profiler.measured(NET, LEVELS, at_once)
     assert [step.predicted.latency_s for step in known(each, NET).steps] == pytest.approx([0.005, 0.015])
     whole, _ = profiler.measured(as_one(NET), LEVELS, at_once)
+    lone = graph(4e7)
+    (step,) = known(profiler.measured(as_one(lone), LEVELS, at_once)[0], lone).steps
+    assert (step.operator, step.predicted.latency_s) == ("op0", pytest.approx(0.02))
     steps = known(whole, NET).steps
     assert [step.operator for step in steps] == ["op0", "op1"]
     assert [step.predicted.latency_s for step in steps] == pytest.approx([0.005, 0.015])

@@ -84,7 +84,7 @@ def known(profile: Profile, graph: Graph) -> Known:
     """
     point = profile.points[-1]
     samples = {each.operator: each for each in profile.samples if each.point == point}
-    if len(samples) == len(graph.operators):
+    if all(each.name in samples for each in graph.operators):
         costs = [Cost(samples[each.name].latency_s, samples[each.name].energy_j) for each in graph.operators]
     else:
         whole = next(each for each in profile.totals if each.point == point)
