@@ -20,9 +20,10 @@ from amble.devices import simulated
 from amble.runtimes.onnx.batched import BatchedRunner
 from amble.runtimes.remote import client
 from amble.services.serve.front import Addresses, Doors
+from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found, Model
+from amble.services.serve.options import Options
 from amble.services.serve.recording import Recorder
-from amble.services.serve.serving import Kitchen, Options
 from amble.stages.control.batcher import Refusal, Request
 from amble.stages.control.engine import Batch, Engine
 from amble.stages.control.source import Replay
@@ -70,7 +71,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Schedule, Path]:
 
 
 class Told:
-    """A sink that passes on to a recorder what a server's desk would."""
+    """A sink that passes on to a recorder what a server's admission would."""
 
     def __init__(self, recorder: Recorder, model: Model) -> None:
         self.recorder, self.model = recorder, model
@@ -85,9 +86,9 @@ class Told:
 def replayed(model: Path, log: Path, arrivals_s: list[float], *, device_s: float, **options: Any) -> None:
     """Serve as the server does, in the simulated chip's own time: what it takes is then no matter of this machine."""
     device = simulated.open(DEVICE.partition(":")[2])
-    kitchen = Kitchen(device, BatchedRunner(), Options(**options), DEADLINE, by_size=True)
+    loader = ModelLoader(device, BatchedRunner(), Options(**options), DEADLINE, by_size=True)
     found = Found("net", "1", model)
-    ready = Model(found, kitchen.load(found, lambda work: work()))
+    ready = Model(found, loader.load(found, lambda work: work()))
     recorder = Recorder(device, lambda _: log, deadline=DEADLINE)
     engine = Engine(device, [ready.lane()], Told(recorder, ready), noting=recorder.detailed)
     start_s = device.clock.now_s()

@@ -37,7 +37,7 @@ class Serving:
     repository: Path | None
     host: str
     ports: tuple[int, int, int]
-    menu: dict[str, Any]
+    options: dict[str, Any]
     drain_s: float
     log_format: str
     log: Path | None = None
@@ -46,7 +46,7 @@ class Serving:
     def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
         from amble.services.serve.front import Doors
-        from amble.services.serve.serving import Options
+        from amble.services.serve.options import Options
 
         _configure(self.log_format)
         if self.explain:
@@ -66,7 +66,7 @@ class Serving:
             objective=self.slo,
             repository=self.repository,
             doors=doors,
-            menu=Options(**self.menu),
+            options=Options(**self.options),
             log=self.log,
             on_ready=lambda addresses, stop: _tell(addresses, terminal),
         )
@@ -77,10 +77,10 @@ class Serving:
     def _explain(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Say which models are batched, and why others are not."""
         from amble.services.serve.explaining import explain
-        from amble.services.serve.serving import Options
+        from amble.services.serve.options import Options
         from amble.stages.check.tables import Table
 
-        told = explain(models, device=self.device, repository=self.repository, menu=Options(**self.menu))
+        told = explain(models, device=self.device, repository=self.repository, options=Options(**self.options))
         rows = [(each.model, each.version, "yes" if each.batched else "no", each.reason) for each in told]
         terminal.result(told, lambda: (Table("", ("model", "version", "batched", "because"), tuple(rows)),))
 
@@ -91,11 +91,11 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(terminal: Terminal, *, models: tuple[str, ...], **options: Any) -> None:
         ports = tuple(options.pop(f"{door}_port") for door in ("http", "grpc", "metrics"))
-        menu = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
-        menu["max_loss"] = Allowance.parse(options.pop("max_loss"))
-        menu["shapes"] = shapes_of(options.pop("shape"))
+        chosen = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
+        chosen["max_loss"] = Allowance.parse(options.pop("max_loss"))
+        chosen["shapes"] = shapes_of(options.pop("shape"))
         options["drain_s"] = parse_time_s(options.pop("drain"))
-        function(terminal, models=models, serving=Serving(ports=ports, menu=menu, **options))
+        function(terminal, models=models, serving=Serving(ports=ports, options=chosen, **options))
 
     decorated: Callable[..., None] = run
     for option in _OPTIONS:

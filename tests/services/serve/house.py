@@ -22,7 +22,7 @@ from amble.core.graph import Graph, Operator, Port
 from amble.core.ladder import Ladder, Level, Rung
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Tensors, Timings
-from amble.services.serve.desk import Listener
+from amble.services.serve.admission import Listener
 from amble.services.serve.front import Addresses, Doors, serve
 from amble.services.serve.model import Found, Loaded
 from amble.services.serve.pulse import Do

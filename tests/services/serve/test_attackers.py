@@ -26,11 +26,11 @@ import pytest
 from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import descriptors
-from amble.services.serve.desk import Listener
+from amble.services.serve.admission import Listener
 from amble.services.serve.front import Doors
 from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Model
-from amble.services.serve.room import Hold, Room
+from amble.services.serve.quota import Quota, Reservation
 from amble.services.serve.web import Crowd
 from tests.jobs.serving_process import started
 from tests.services.serve.house import House, house
@@ -292,8 +292,8 @@ def rest(client: socket.socket) -> Iterator[bytes]:
 
 
 def test_a_share_grows_with_what_is_free_and_is_given_back() -> None:
-    room = Room(100)
-    with Hold(room, "a") as first, Hold(room, "a") as second, Hold(room, "b") as other:
+    room = Quota(100)
+    with Reservation(room, "a") as first, Reservation(room, "a") as second, Reservation(room, "b") as other:
         first.grow(80)  # its only request
         with pytest.raises(Fault, match="too much in flight"):
             second.grow(11)

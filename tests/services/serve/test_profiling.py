@@ -13,9 +13,11 @@ from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Tensors, Timings
 from amble.core.schedule import Deadline
+from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
+from amble.services.serve.options import Options
 from amble.services.serve.profiling import BySize, Profiler, as_one, known
-from amble.services.serve.serving import Kitchen, Options, open_for_serving, twin_of
+from amble.services.serve.serving import open_for_serving, twin_of
 from tests.fakes import LEVELS, FakeDevice, graph
 
 T = TypeVar("T")
@@ -102,9 +104,9 @@ def test_a_simulated_chip_is_measured_on_a_twin_and_not_in_the_time_of_those_it_
     twin = twin_of("sim:jetson-orin-nano")
     assert twin is not None
     serving = replace(device, runner=Busy())
-    kitchen = Kitchen(serving, runner, Options(max_batch=2), Deadline(0.05), by_size, twin)
+    loader = ModelLoader(serving, runner, Options(max_batch=2), Deadline(0.05), by_size, twin)
     begun_s = twin.clock.now_s()
-    ladder = kitchen.load(Found("net", "1", bundled.model_path()), at_once).ladder
+    ladder = loader.load(Found("net", "1", bundled.model_path()), at_once).ladder
     assert len(ladder.rungs) > 1
     assert twin.clock.now_s() > begun_s
 

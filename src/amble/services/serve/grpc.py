@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over gRPC, on the same desk and repository as HTTP.
+"""The Open Inference Protocol over gRPC, on the same admission and repository as HTTP.
 
 The one module that knows grpcio and the protocol's stubs, which are tritonclient's (extra ``serve``).
 """
@@ -25,7 +25,7 @@ from amble.runtimes.remote import limits
 from amble.runtimes.remote.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import health
-from amble.services.serve.desk import Desk
+from amble.services.serve.admission import Admission
 from amble.services.serve.http import EXTENSIONS, statistics
 from amble.services.serve.model import Model
 from amble.services.serve.protocol import Answer, Asked, Tensor, checked_shape, refuse_unfit, refuse_unoffered
@@ -71,10 +71,10 @@ class Grpc:
     """The service on an address of its own."""
 
     def __init__(
-        self, desk: Desk, repository: Repository, *, version: str, readers: Readers, max_bytes: int = 64 << 20
+        self, admission: Admission, repository: Repository, *, version: str, readers: Readers, max_bytes: int = 64 << 20
     ) -> None:
-        self._servicer = _Servicer(desk, repository, version, readers)
-        self._health = health.Health(desk, repository)
+        self._servicer = _Servicer(admission, repository, version, readers)
+        self._health = health.Health(admission, repository)
         self._options = [
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", -1),
@@ -136,10 +136,10 @@ def read_text(text: str) -> dict[str, Any]:
 
 
 class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Calls → the desk and the repository, and what they say back."""
+    """Calls → the admission and the repository, and what they say back."""
 
-    def __init__(self, desk: Desk, repository: Repository, version: str, readers: Readers) -> None:
-        self._desk = desk
+    def __init__(self, admission: Admission, repository: Repository, version: str, readers: Readers) -> None:
+        self._admission = admission
         self._readers = readers
         self._repository = repository
         self._version = version
@@ -150,7 +150,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Tell whether requests are taken."""
-        return service_pb2.ServerReadyResponse(ready=self._desk.open_for_all)
+        return service_pb2.ServerReadyResponse(ready=self._admission.open_for_all)
 
     async def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Tell whether a model is served."""
@@ -180,7 +180,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
             models = [await _or_abort(context, lambda: self._repository.model(request.name, request.version))]
         else:
             models = list(self._repository.models)
-        return json_format.ParseDict(statistics(self._desk, models), service_pb2.ModelStatisticsResponse())
+        return json_format.ParseDict(statistics(self._admission, models), service_pb2.ModelStatisticsResponse())
 
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: N802
         """List what can be served."""
@@ -201,18 +201,18 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def infer(self, message: bytes, context: Context) -> Any:
         """Answer a request, given as it came over the wire: this is ModelInfer."""
-        answering = self._inferred(message, context, self._desk.now_s())
+        answering = self._inferred(message, context, self._admission.now_s())
         del message  # grpcio keeps this frame until garbage is collected when the call is aborted
         return await _or_abort_after(context, answering)
 
     async def _inferred(self, message: bytes, context: Context, arrival_s: float) -> Any:
         client = _client(context)
-        with self._desk.holding(client) as hold:
+        with self._admission.holding(client) as hold:
             hold.grow(len(message))
             model, asked = await self._asked(message, client)
             left_s = context.time_remaining()
             limit_s = math.inf if left_s is None or left_s > _FOREVER_S else left_s
-            reply = await self._desk.infer(
+            reply = await self._admission.infer(
                 model, asked, arrival_s=arrival_s, limit_s=limit_s, context=_described(context, asked.id)
             )
             return _response(reply.answer, asked, model)

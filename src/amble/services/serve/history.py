@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from amble.services.serve.desk import Listener
+from amble.services.serve.admission import Listener
 from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Model
 from amble.services.serve.pulse import Sample

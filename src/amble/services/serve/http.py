@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over HTTP: an ASGI application over a desk and a repository.
+"""The Open Inference Protocol over HTTP: an ASGI application over a admission and a repository.
 
 Every body that goes out is JSON, or JSON with binary tensors behind it; every error is ``{"error": "text"}``.
 """
@@ -19,13 +19,13 @@ import msgspec
 from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import codings, openapi
-from amble.services.serve.desk import Desk, Reply
+from amble.services.serve.admission import Admission, Reply
 from amble.services.serve.ledger import Book
 from amble.services.serve.model import Model
 from amble.services.serve.protocol import Asked, decode, encode
+from amble.services.serve.quota import Reservation
 from amble.services.serve.reading import Readers
 from amble.services.serve.repository import Repository, refuse_unknown
-from amble.services.serve.room import Hold
 
 __all__ = [
     "ALIGNED_BYTES",
@@ -88,7 +88,7 @@ class Response:
 class Http:
     """The application. ``max_bytes`` bounds a body, as sent and unpacked; ``body_s`` is the time [s] it may take."""
 
-    desk: Desk
+    admission: Admission
     repository: Repository
     version: str
     max_bytes: int = 64 << 20
@@ -99,7 +99,7 @@ class Http:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        arrival_s = self.desk.now_s()
+        arrival_s = self.admission.now_s()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
             response = await self._routed(scope, receive, headers, arrival_s)
@@ -124,7 +124,7 @@ class Http:
             case "POST", ("v2", "models", name, "versions", version, "infer"):
                 return await self._infer(scope, receive, headers, self.repository.model(name, version), arrival_s)
             case "POST", ("v2", "repository", *rest):
-                with self.desk.holding(_client(scope)) as hold:
+                with self.admission.holding(_client(scope)) as hold:
                     body, coding = await self._body(scope, receive, headers, hold)
                     if coding != b"identity":
                         body = await self.readers.read(hold.client, partial(self._plain, body, coding, hold))
@@ -145,10 +145,10 @@ class Http:
             case ("health", "live"):
                 return _json({"live": True})
             case ("health", "ready"):
-                ready = self.desk.open_for_all
+                ready = self.admission.open_for_all
                 return _json({"ready": ready}, 200 if ready else 503)
             case ("models", "stats"):
-                return _json(statistics(self.desk, self.repository.models))
+                return _json(statistics(self.admission, self.repository.models))
             case ("models", name, *rest):
                 version = ""
                 match rest:
@@ -172,33 +172,33 @@ class Http:
             case ("config",):
                 return _json(model.config())
             case ("stats",):
-                return _json(statistics(self.desk, [model]))
+                return _json(statistics(self.admission, [model]))
         raise Fault(404, f"/v2/models/{name}/{'/'.join(rest)}: no such path")
 
     async def _infer(
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], model: Model, arrival_s: float
     ) -> Response:
         header_length = _length(headers, LENGTH)
-        with self.desk.holding(_client(scope)) as hold:
+        with self.admission.holding(_client(scope)) as hold:
             body, coding = await self._body(scope, receive, headers, hold)
             read = partial(self._asked, body, coding, header_length, model, hold)
             small = coding == b"identity" and _is_small(body, header_length)
             asked = read() if small else await self.readers.read(hold.client, read)
             context = described(headers, asked.id)
-            reply = await _unless_gone(scope, self.desk.infer(model, asked, arrival_s=arrival_s, context=context))
-        began_s = self.desk.now_s()
+            reply = await _unless_gone(scope, self.admission.infer(model, asked, arrival_s=arrival_s, context=context))
+        began_s = self.admission.now_s()
         text, json_length = encode(reply.answer, asked)
-        self.desk.wrote(model, self.desk.now_s() - began_s)
+        self.admission.wrote(model, self.admission.now_s() - began_s)
         extra = tuple((name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers)
         if json_length is None:
             return Response(200, text, headers=extra)
         return Response(200, text, b"application/octet-stream", (*extra, (LENGTH, b"%d" % json_length)))
 
-    def _asked(self, body: Body, coding: bytes, header_length: int | None, model: Model, hold: Hold) -> Asked:
+    def _asked(self, body: Body, coding: bytes, header_length: int | None, model: Model, hold: Reservation) -> Asked:
         """Read a request, in any thread."""
         return decode(self._plain(body, coding, hold), header_length, model.loaded.inputs)
 
-    def _plain(self, body: Body, coding: bytes, hold: Hold) -> Body:
+    def _plain(self, body: Body, coding: bytes, hold: Reservation) -> Body:
         """Unpack a body, in any thread."""
         return body if coding == b"identity" else codings.unpacked(body, coding, self.max_bytes, hold.grow)
 
@@ -226,7 +226,7 @@ class Http:
         raise Fault(404, f"/v2/repository/{'/'.join(path)}: no such path")
 
     async def _body(
-        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], hold: Hold
+        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], hold: Reservation
     ) -> tuple[Body, bytes]:
         """Read a body → it and its coding; Fault when it is too large or does not come in time."""
         coding = codings.named(headers.get(b"content-encoding", b""))
@@ -240,7 +240,7 @@ class Http:
         hold.grow(max(0, len(body) - hold.num_bytes))
         return body, coding
 
-    async def _awaited(self, scope: Scope, receive: Receive, hold: Hold) -> Body:
+    async def _awaited(self, scope: Scope, receive: Receive, hold: Reservation) -> Body:
         try:
             async with asyncio.timeout(self.body_s):
                 return await self._received(scope, receive, hold)
@@ -249,7 +249,7 @@ class Http:
         finally:
             scope.pop(CAME, None)
 
-    async def _received(self, scope: Scope, receive: Receive, hold: Hold) -> Body:
+    async def _received(self, scope: Scope, receive: Receive, hold: Reservation) -> Body:
         chunks: list[memoryview] = []
         size = 0
         while True:
@@ -300,9 +300,9 @@ async def _unless_gone(scope: Scope, answering: Coroutine[Any, Any, Reply]) -> R
         scope[GONE] = None
 
 
-def statistics(desk: Desk, models: tuple[Model, ...] | list[Model]) -> dict[str, Any]:
+def statistics(admission: Admission, models: tuple[Model, ...] | list[Model]) -> dict[str, Any]:
     """Return models' counters in the form of the statistics extension."""
-    return {"model_stats": [_stats(model, desk.ledger.book(model.name, model.version)) for model in models]}
+    return {"model_stats": [_stats(model, admission.ledger.book(model.name, model.version)) for model in models]}
 
 
 def described(headers: Mapping[bytes, bytes], identity: str) -> dict[str, str]:

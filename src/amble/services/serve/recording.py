@@ -19,7 +19,7 @@ from amble.core.errors import Refused
 from amble.core.log import FORMAT, Log, Served, Slice
 from amble.core.ports import Device
 from amble.core.schedule import Deadline
-from amble.services.serve.desk import Listener
+from amble.services.serve.admission import Listener
 from amble.services.serve.model import Model
 from amble.stages.control.batcher import Request
 from amble.stages.control.engine import Batch

@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from amble.core.cost import Reading
-from amble.core.errors import AmbleError, Refused
+from amble.core.errors import AmbleError
 from amble.core.graph import Graph
 from amble.core.ladder import Rung
 from amble.core.log import Slice
-from amble.core.point import Clocks, OperatingPoint
+from amble.core.point import Clocks
 from amble.core.ports import Device, Tensors
 from amble.stages.control.batcher import Cause, Pace, Queue, Refusal, Request
+from amble.stages.control.failures import FAILURES, failure, run
 from amble.stages.control.governor import NEVER_S, Decision, Done, Governor, Observation
 from amble.stages.control.noting import Notes
 from amble.stages.control.program import Part, Program, at_rung
@@ -34,7 +35,6 @@ from amble.stages.control.tensors import join, split
 __all__ = ["Batch", "Engine", "Lane", "Sink", "Totals"]
 
 _LOG = logging.getLogger(__name__)
-FAILURES = (AmbleError, ValueError, RuntimeError, OSError)
 _UNLOADED = Refusal("unloaded", "no such model is loaded: load it first")
 _STOPPING = Refusal("stopping", "the server is shutting down: ask another one")
 _EXPIRED = Refusal("deadline", "cannot be answered in time any more: what went first took longer than predicted")
@@ -282,7 +282,7 @@ class Engine:
             outputs, batch = self._executed(lane, rung, requests)
         except FAILURES as error:
             if len(requests) == 1:
-                self._refuse(requests[0], _failure(error))
+                self._refuse(requests[0], failure(error))
                 self._leave(rung)
                 return
             for request in requests:
@@ -307,7 +307,7 @@ class Engine:
             if clocks is not None and clocks is not self._asked:
                 self._ask(clocks)
                 first_s = clock.now_s() if graph.offset == 0 else first_s
-            tensors = notes.run(_run, device, graph, point, tensors, rows)
+            tensors = notes.run(run, device, graph, point, tensors, rows)
         finish_s = clock.now_s()
         outputs = self._split(lane, tensors, requests)
         settled = changes == self.totals.changes or rung.schedule is not None
@@ -372,24 +372,6 @@ class Engine:
             waiting = [request for lane in self._lanes.values() for request in lane.queue.clear()]
         for request in waiting:
             self._refuse(request, _STOPPING)
-
-
-class _Unfit(AmbleError):
-    """The runtime does not run a network on these inputs: an index out of range, sizes that do not go together."""
-
-
-def _run(device: Device, graph: Graph, point: OperatingPoint, inputs: Tensors) -> Tensors:
-    try:
-        return device.runner.run(graph, point, inputs)
-    except Refused as error:
-        raise _Unfit(str(error)) from error
-
-
-def _failure(error: BaseException) -> Refusal:
-    """Say what became of a request that could not be run: what the runtime refuses is in its inputs."""
-    if isinstance(error, _Unfit):
-        return Refusal("inputs", str(error))
-    return Refusal("failed", f"{type(error).__name__}: {error}")
 
 
 def _rows(requests: Sequence[Request]) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from amble.services.serve.desk import Desk, Listener
+from amble.services.serve.admission import Admission, Listener
 from amble.services.serve.model import Model
 from amble.stages.control.engine import Batch
 from tests.services.serve.house import Doubler, house
@@ -51,14 +51,14 @@ def test_who_gives_up_waiting_for_the_counters_keeps_no_answer_back() -> None:
 
     async def run() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
-        desk = Desk(Doubler().device())
-        desk.post.open()
-        desk.settle().cancel()
-        desk.post.send(seen.append, 1)
+        admission = Admission(Doubler().device())
+        admission.mailbox.open()
+        admission.settle().cancel()
+        admission.mailbox.send(seen.append, 1)
         async with asyncio.timeout(20):
             while not seen:
                 await asyncio.sleep(0.001)
-        desk.post.close()
+        admission.mailbox.close()
 
     asyncio.run(run())
     assert said == []

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["Post"]
+__all__ = ["Mailbox"]
 
 _WAKE = b"\0"
 _MOST_WAKES = 4096
 
 
-class Post:
+class Mailbox:
     """A letter box of calls; opened and emptied in the loop's thread."""
 
     def __init__(self) -> None:
