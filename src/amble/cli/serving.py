@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +21,13 @@ from amble.core.quantity import parse_time_s
 from amble.core.variants import Allowance
 
 if TYPE_CHECKING:
+    from amble.services.serve.access import Keys
     from amble.services.serve.front import Addresses
 
 __all__ = ["Serving", "serving_options"]
 
 _GOVERNORS = ("amble", "pit", "dvfs", "int8-max", "max")
+_FILE = click.Path(dir_okay=False, path_type=Path)
 _PORT = click.IntRange(-1, 65535)
 
 
@@ -39,6 +42,9 @@ class Serving:
     ports: tuple[int, int, int]
     options: dict[str, Any]
     drain_s: float
+    model_control: str
+    api_keys: Path | None
+    allow_host: tuple[str, ...]
     log_format: str
     log: Path | None = None
     explain: bool = False
@@ -59,6 +65,9 @@ class Serving:
             grpc_port=None if grpc < 0 else grpc,
             metrics_port=None if metrics < 0 else metrics,
             drain_s=self.drain_s,
+            keys=self._keys(),
+            control=self.model_control == "explicit",
+            hosts=self.allow_host,
         )
         totals = amble.serve(
             models,
@@ -73,6 +82,13 @@ class Serving:
         terminal.result(totals, lambda: ())
         refused = sum(totals.refused.values())
         terminal.note(f"amble: {totals.answered} answered, {totals.late} of them late, {refused} refused")
+
+    def _keys(self) -> Keys | None:
+        """Read the keys of the file, else those in the environment; None where there are neither."""
+        from amble.services.serve.access import Keys
+
+        given = os.environ.get("AMBLE_API_KEYS", "")
+        return Keys(self.api_keys, given) if self.api_keys is not None or given else None
 
     def _explain(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Say which models are batched, and why others are not."""
@@ -108,6 +124,15 @@ _OPTIONS = (
     click.option("--slo", metavar="TIME[@pNN]", help="Deadline of requests that bring none, as in 50ms@p99."),
     click.option("--repository", type=click.Path(file_okay=False, path_type=Path), help="MODEL/VERSION/model.onnx …"),
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all."),
+    click.option("--allow-host", multiple=True, metavar="NAME", help="Another name of this server, behind a proxy."),
+    click.option("--api-keys", type=_FILE, help="Ask for a key of this file, one a line, read again when it changes."),
+    click.option(
+        "--model-control",
+        type=click.Choice(("none", "explicit")),
+        default="none",
+        show_default=True,
+        help="Whether clients may load and unload models.",
+    ),
     click.option("--http-port", type=_PORT, default=8000, show_default=True, help="0 takes a free one."),
     click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="-1 leaves it out."),
     click.option("--metrics-port", type=_PORT, default=8002, show_default=True, help="-1 leaves it out."),

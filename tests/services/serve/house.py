@@ -182,7 +182,7 @@ def house(
 ) -> Iterator[House]:
     """Serve these models."""
     device = doubler or Doubler()
-    wanted = doors or Doors(http_port=0, grpc_port=None, metrics_port=0, drain_s=5.0)
+    wanted = doors or Doors(http_port=0, grpc_port=None, metrics_port=0, drain_s=5.0, control=True)
     ready: list[tuple[Addresses, Any]] = []
     opened, totals = threading.Event(), []
 

@@ -24,7 +24,7 @@ BFLOAT16 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
 
 @pytest.fixture(scope="module")
 def open_house() -> Iterator[House]:
-    doors = Doors(http_port=0, grpc_port=None, metrics_port=None, max_bytes=100_000)
+    doors = Doors(http_port=0, grpc_port=None, metrics_port=None, max_bytes=100_000, control=True)
     with house("plain", "many", "half", "single", doors=doors) as found:
         yield found
 

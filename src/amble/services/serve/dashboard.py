@@ -17,7 +17,9 @@ from typing import Any
 
 import msgspec
 
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve import metrics
+from amble.services.serve.access import Access
 from amble.services.serve.admission import Admission
 from amble.services.serve.history import History
 from amble.services.serve.http import Receive, Response, Scope, Send, respond
@@ -42,7 +44,8 @@ _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 class Panel:
     """The application, and the second hand that keeps its history."""
 
-    def __init__(self, admission: Admission, version: str) -> None:
+    def __init__(self, admission: Admission, version: str, access: Access) -> None:
+        self._access = access
         self.history = History()
         self.models: Callable[[], tuple[Model, ...]] = tuple
         self._admission = admission
@@ -54,6 +57,11 @@ class Panel:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path = scope["path"].rstrip("/") or "/"
+        try:
+            self._access.check_page(dict(scope["headers"]))
+        except Fault as fault:
+            await respond(send, Response(fault.status, msgspec.json.encode({"error": fault.text})))
+            return
         if path in ("/v2/health/live", "/v2/health/ready"):
             await respond(send, self._health(path))
         elif path == "/metrics":

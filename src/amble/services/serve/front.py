@@ -21,6 +21,7 @@ from typing import Any
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device
 from amble.runtimes.remote.fault import Fault
+from amble.services.serve.access import Access, Keys
 from amble.services.serve.admission import Admission, Listener
 from amble.services.serve.dashboard import Panel
 from amble.services.serve.descriptors import watched
@@ -44,6 +45,8 @@ class Doors:
     """Where to listen, and how much to let in. Port 0 takes a free one, None leaves the door out.
 
     ``headers_s`` and ``body_s`` are the times [s] a client may take to send its headers and its body over HTTP.
+    ``keys`` are asked of clients if given, ``control`` lets them load and unload models, ``hosts`` are names that the
+    server has beside those of the loopback, where it listens only there.
     """
 
     host: str = "127.0.0.1"
@@ -55,6 +58,14 @@ class Doors:
     drain_s: float = 30.0
     headers_s: float = 10.0
     body_s: float = 30.0
+    keys: Keys | None = None
+    control: bool = False
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def access(self) -> Access:
+        """Return who may do what here."""
+        return Access(self.keys, self.control, self.host, self.hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +139,7 @@ class _Front:
         self._doors = doors
         self._version = version("amble")
         self._admission = Admission(device, quota=Quota(doors.room_bytes), listeners=listeners)
-        self._panel = Panel(self._admission, self._version)
+        self._panel = Panel(self._admission, self._version, doors.access)
         self._admission.listeners = (self._panel.history, *listeners)
         grpc = _extra("amble.services.serve.grpc") if doors.grpc_port is not None else None
         read_text = grpc.read_text if grpc else None
@@ -173,13 +184,16 @@ class _Front:
             grpc = self._grpc.Grpc(
                 self._admission,
                 self._repository,
+                access=doors.access,
                 version=self._version,
                 readers=self._readers,
                 max_bytes=doors.max_bytes,
             )
             grpc_port = await grpc.start(doors.host, doors.grpc_port)
             closing.push_async_callback(grpc.stop)
-        http = Http(self._admission, self._repository, self._version, doors.max_bytes, doors.body_s, self._readers)
+        http = Http(
+            self._admission, self._repository, self._version, doors.max_bytes, doors.body_s, self._readers, doors.access
+        )
         patience = web.Patience(doors.headers_s, doors.body_s)
         await _run(closing, web.Web(http, http_socket, patience, most_connections()))
         if metrics_socket is not None:

@@ -25,6 +25,7 @@ from amble.runtimes.remote import limits
 from amble.runtimes.remote.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import health
+from amble.services.serve.access import Access
 from amble.services.serve.admission import Admission
 from amble.services.serve.http import EXTENSIONS, statistics
 from amble.services.serve.model import Model
@@ -45,6 +46,8 @@ _PIECE = 1 << 15  # elements that are converted in one go
 _NO_ARRAY: Array = np.empty(0)
 _STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     499: grpc.StatusCode.CANCELLED,
     503: grpc.StatusCode.UNAVAILABLE,
@@ -71,9 +74,17 @@ class Grpc:
     """The service on an address of its own."""
 
     def __init__(
-        self, admission: Admission, repository: Repository, *, version: str, readers: Readers, max_bytes: int = 64 << 20
+        self,
+        admission: Admission,
+        repository: Repository,
+        *,
+        access: Access,
+        version: str,
+        readers: Readers,
+        max_bytes: int,
     ) -> None:
-        self._servicer = _Servicer(admission, repository, version, readers)
+        self._access = access
+        self._servicer = _Servicer(admission, repository, access, version, readers)
         self._health = health.Health(admission, repository)
         self._options = [
             ("grpc.max_receive_message_length", max_bytes),
@@ -87,7 +98,8 @@ class Grpc:
 
     async def start(self, host: str, port: int, *, most_calls: int = 4096) -> int:
         """Begin to serve → the port; 0 takes a free one. Refused when it is taken or not allowed."""
-        self._server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=most_calls)
+        gates = () if self._access.keys is None else (_Gate(self._access),)
+        self._server = grpc.aio.server(interceptors=gates, options=self._options, maximum_concurrent_rpcs=most_calls)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
         lean = grpc.unary_unary_rpc_method_handler(
             self._servicer.infer, response_serializer=_RESPONSE.SerializeToString
@@ -135,10 +147,43 @@ def read_text(text: str) -> dict[str, Any]:
     return dict(json_format.MessageToDict(read, preserving_proto_field_name=True))
 
 
+class _Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Lets calls pass that bring a key; those for the health of the server need none."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        """Pass a call on, or have it answered by what says why not."""
+        told = {name: _bytes(value) for name, value in details.invocation_metadata or ()}
+        if not details.method.startswith(
+            (f"/{health.SERVICE}/", f"/{_SERVICE}/ServerLive", f"/{_SERVICE}/ServerReady")
+        ):
+            try:
+                self._access.check_key(told.get("authorization", b""), told.get("x-api-key", b""))
+            except Fault as fault:
+                return _answering(fault.status, fault.text)
+        return await continuation(details)
+
+
+def _answering(status: int, text: str) -> Any:
+    async def refuse(message: bytes, context: Context) -> None:
+        await context.abort(_STATUS[status], text)
+
+    return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode("latin-1", "replace")
+
+
 class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Calls → the admission and the repository, and what they say back."""
 
-    def __init__(self, admission: Admission, repository: Repository, version: str, readers: Readers) -> None:
+    def __init__(
+        self, admission: Admission, repository: Repository, access: Access, version: str, readers: Readers
+    ) -> None:
+        self._access = access
         self._admission = admission
         self._readers = readers
         self._repository = repository
@@ -189,6 +234,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def RepositoryModelLoad(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Load a model."""
+        await _or_abort(context, self._access.check_control)
         await _or_abort(context, lambda: refuse_unknown(request.parameters))
         config = request.parameters["config"].string_param if "config" in request.parameters else None
         await _or_abort_after(context, self._repository.start(request.model_name, config))
@@ -196,6 +242,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def RepositoryModelUnload(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Unload a model."""
+        await _or_abort(context, self._access.check_control)
         await _or_abort_after(context, self._repository.stop(request.model_name))
         return service_pb2.RepositoryModelUnloadResponse()
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
@@ -19,6 +19,7 @@ import msgspec
 from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import codings, openapi
+from amble.services.serve.access import Access
 from amble.services.serve.admission import Admission, Reply
 from amble.services.serve.ledger import Book
 from amble.services.serve.model import Model
@@ -94,6 +95,7 @@ class Http:
     max_bytes: int = 64 << 20
     body_s: float = 30.0
     readers: Readers = field(default_factory=Readers)
+    access: Access = field(default_factory=Access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -102,6 +104,7 @@ class Http:
         arrival_s = self.admission.now_s()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
+            self.access.check(scope["path"], headers)
             response = await self._routed(scope, receive, headers, arrival_s)
         except Fault as fault:
             response = _error(fault.status, fault.text)
@@ -210,6 +213,7 @@ class Http:
                 listed = self.repository.index()
                 return _json([each for each in listed if not ready or each["state"] == "READY"])
             case ("models", name, "load"):
+                self.access.check_control()
                 parameters = _object(body).get("parameters", {})
                 if not isinstance(parameters, dict):
                     raise Fault(400, "parameters: an object is expected")
@@ -220,6 +224,7 @@ class Http:
                 await self.repository.start(name, config)
                 return _json({})
             case ("models", name, "unload"):
+                self.access.check_control()
                 _object(body)
                 await self.repository.stop(name)
                 return _json({})
@@ -351,7 +356,8 @@ def _json(document: object, status: int = 200) -> Response:
 
 
 def _error(status: int, text: str) -> Response:
-    return _json({"error": text}, status)
+    said = _json({"error": text}, status)
+    return replace(said, headers=((b"www-authenticate", b"Bearer"),)) if status == 401 else said
 
 
 def _object(body: Body) -> dict[str, Any]:
