@@ -1,4 +1,4 @@
-"""Without a key nothing but health is answered, models are changed only where that was allowed, and no page of others asks."""
+"""Without a key nothing but health is answered, and models are changed only where that was allowed."""
 
 from __future__ import annotations
 

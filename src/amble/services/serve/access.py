@@ -109,14 +109,15 @@ class Access:
         """Let an HTTP request pass, or raise a Fault that says why not."""
         self.check_page(headers)
         if not path.startswith("/v2/health/"):
-            self.check_key(headers.get(b"authorization", b""), headers.get(b"x-api-key", b""))
+            authorization, key = (headers.get(name, b"").decode("latin-1") for name in (b"authorization", b"x-api-key"))
+            self.check_key(authorization, key)
 
-    def check_key(self, authorization: bytes, key: bytes) -> None:
+    def check_key(self, authorization: str, key: str) -> None:
         """Let one pass who has a key."""
         if self.keys is None:
             return
-        scheme, _, token = authorization.decode("latin-1").strip().partition(" ")
-        told = key.decode("latin-1").strip() or (token.strip() if scheme.lower() == "bearer" else "")
+        scheme, _, token = authorization.strip().partition(" ")
+        told = key.strip() or (token.strip() if scheme.lower() == "bearer" else "")
         if not told:
             raise Fault(401, "this server asks for a key: send Authorization: Bearer KEY, or X-API-Key: KEY")
         if not self.keys.know(told):

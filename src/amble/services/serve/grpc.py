@@ -64,6 +64,7 @@ _CONTENTS = {
 }
 
 _SERVICE = "inference.GRPCInferenceService"
+_OPEN = (f"/{health.SERVICE}/", f"/{_SERVICE}/ServerLive", f"/{_SERVICE}/ServerReady")
 _RESPONSE = service_pb2.ModelInferResponse
 
 Context = Any  # grpcio has no types
@@ -155,12 +156,10 @@ class _Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Pass a call on, or have it answered by what says why not."""
-        told = {name: _bytes(value) for name, value in details.invocation_metadata or ()}
-        if not details.method.startswith(
-            (f"/{health.SERVICE}/", f"/{_SERVICE}/ServerLive", f"/{_SERVICE}/ServerReady")
-        ):
+        told = {name: value for name, value in details.invocation_metadata or () if isinstance(value, str)}
+        if not details.method.startswith(_OPEN):
             try:
-                self._access.check_key(told.get("authorization", b""), told.get("x-api-key", b""))
+                self._access.check_key(told.get("authorization", ""), told.get("x-api-key", ""))
             except Fault as fault:
                 return _answering(fault.status, fault.text)
         return await continuation(details)
@@ -171,10 +170,6 @@ def _answering(status: int, text: str) -> Any:
         await context.abort(_STATUS[status], text)
 
     return grpc.unary_unary_rpc_method_handler(refuse)
-
-
-def _bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode("latin-1", "replace")
 
 
 class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]

@@ -16,7 +16,6 @@ from typing import Any, cast
 
 import msgspec
 
-from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import codings, openapi
 from amble.services.serve.access import Access
@@ -25,7 +24,7 @@ from amble.services.serve.ledger import Book
 from amble.services.serve.model import Model
 from amble.services.serve.protocol import Asked, decode, encode
 from amble.services.serve.quota import Reservation
-from amble.services.serve.reading import Readers
+from amble.services.serve.reading import Readers, is_small
 from amble.services.serve.repository import Repository, refuse_unknown
 
 __all__ = [
@@ -185,7 +184,7 @@ class Http:
         with self.admission.holding(_client(scope)) as hold:
             body, coding = await self._body(scope, receive, headers, hold)
             read = partial(self._asked, body, coding, header_length, model, hold)
-            small = coding == b"identity" and _is_small(body, header_length)
+            small = coding == b"identity" and is_small(body, header_length)
             asked = read() if small else await self.readers.read(hold.client, read)
             context = described(headers, asked.id)
             reply = await _unless_gone(scope, self.admission.infer(model, asked, arrival_s=arrival_s, context=context))
@@ -375,15 +374,6 @@ def _length(headers: Mapping[bytes, bytes], name: bytes) -> int | None:
     if not text.isdigit():
         raise Fault(400, f"{name.decode()}: {text.decode('latin-1')!r} is not a number of bytes")
     return int(text)
-
-
-def _is_small(body: Body, header_length: int | None) -> bool:
-    """Tell whether a body is read in no time: little JSON, and no long texts behind it."""
-    if len(body) <= limits.INLINE_BYTES:
-        return True
-    if header_length is None or header_length > limits.INLINE_BYTES:
-        return False
-    return b"BYTES" not in bytes(body[:header_length])
 
 
 def _client(scope: Scope) -> str:
