@@ -20,6 +20,10 @@ from amble.services.serve.front import Doors
 from tests.services.serve.house import Doubler, House, binary, house
 
 BFLOAT16 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
+CHUNKED = (
+    b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -246,13 +250,13 @@ def test_a_body_that_never_ends_harms_nobody(open_house: House) -> None:
 
 def test_a_body_in_many_small_parts_is_a_body(open_house: House) -> None:
     body = json.dumps({"inputs": [GOOD]}).encode()
-    head = b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = CHUNKED
     chunks = [b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:7], body[7:30], body[30:])]
     assert b"x_out" in spoken(open_house, head, *chunks, b"0\r\n\r\n", pause_s=0.01)
 
 
 def test_chunks_without_end_are_cut_off_at_the_limit(open_house: House) -> None:
-    head = b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = CHUNKED
     chunk = b"%x\r\n%s\r\n" % (60_000, b" " * 60_000)
     assert b"413" in spoken(open_house, head, chunk, chunk).split(b"\r\n")[0]
 
