@@ -108,7 +108,11 @@ def kept(planned: tuple[Schedule, Path]) -> Path:
 
 def test_a_plan_that_is_served_leaves_a_log_that_check_judges_by_it(planned: tuple[Schedule, Path], kept: Path) -> None:
     log = files.load(kept, FORMAT)
-    assert (len(log.served), log.digest, log.device) == (40, planned[0].digest, planned[0].device)
+    assert (len(log.served), log.subject.digest, log.where.device) == (
+        40,
+        planned[0].subject.digest,
+        planned[0].where.device,
+    )
     found = amble.check(kept)
     assert found.schedule == planned[0]
     (prediction, *_) = found.report.policies[0].predictions
@@ -125,7 +129,7 @@ def test_a_log_is_fitted_and_planned_again_from_what_ran(planned: tuple[Schedule
     costs = amble.fit(kept)
     assert isinstance(costs, Costs)
     again = amble.plan(amble.load("fashion-resnet"), costs, deadline=DEADLINE, period_s=0.06)
-    assert again.digest == planned[0].digest
+    assert again.subject.digest == planned[0].subject.digest
     assert again.predicted.latency_s == pytest.approx(planned[0].predicted.latency_s, rel=0.1)
     assert {step.point.clocks for step in again.steps} == {step.point.clocks for step in planned[0].steps}
     spent_j = float(costs.arrays().energy_j.sum())
@@ -138,7 +142,7 @@ def test_a_served_network_leaves_a_log_of_every_setting_that_its_governor_chose(
     replayed(bundled.model_path(), path, arrivals_s, device_s=0.02, max_batch=1)
     costs = amble.fit(path)
     assert isinstance(costs, Costs)
-    assert costs.digest == amble.load("fashion-resnet").digest
+    assert costs.subject.digest == amble.load("fashion-resnet").digest
     again = amble.plan(amble.load("fashion-resnet"), costs, deadline=Deadline(0.02), period_s=0.02, planner="single")
     assert again.predicted.latency_s < 0.02
 

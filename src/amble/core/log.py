@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from amble.core.files import Format
 from amble.core.point import Clocks
 from amble.core.profile import IdlePower, SwitchCost
 from amble.core.schedule import Deadline, Schedule, Step
+from amble.core.subject import Subject, Where, gathered
 
 __all__ = ["FORMAT", "ClockChange", "Known", "Log", "PowerSample", "Served", "Slice"]
 
@@ -86,22 +87,19 @@ class Known:
     """What was known of network and device when a run began: with it, its log can be read as a profile.
 
     ``steps`` are the operators in order, at the point and the cost that were expected of them; their shares divide what
-    was measured of several at once. ``source``, ``batch`` and ``shapes`` say how to read the network again.
+    was measured of several at once.
     """
 
-    source: str
-    batch: int
     steps: tuple[Step, ...]
     idle: tuple[IdlePower, ...] = ()
     switches: tuple[SwitchCost, ...] = ()
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, schedule: Schedule) -> Known:
         """Return what a schedule knows."""
         idle_w = schedule.idle_power_w
         idle = () if idle_w is None else (IdlePower(schedule.wait, idle_w),)
-        return cls(schedule.source, schedule.batch, schedule.steps, idle, schedule.switches, schedule.shapes)
+        return cls(schedule.steps, idle, schedule.switches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +111,9 @@ class Log:
     ``deadline`` is what the answers were held to, ``schedule`` the one that was followed, ``known`` what was known.
     """
 
+    subject: Subject
+    where: Where
     policy: str
-    device: str
-    calibration: str
-    graph: str
-    digest: str
     load: str
     served: tuple[Served, ...]
     start_s: float
@@ -133,4 +129,4 @@ class Log:
     known: Known | None = None
 
 
-FORMAT = Format("log", 1, Log)
+FORMAT = Format("log", 2, Log, {1: gathered})

@@ -12,13 +12,15 @@ from amble.core.log import Known, Log, Served, Slice
 from amble.core.point import OperatingPoint
 from amble.core.profile import IdlePower
 from amble.core.schedule import Step
+from amble.core.subject import Subject, Where
 from amble.stages.fit.costs import costs
 from amble.stages.fit.logs import as_measured, profile_of
 from tests.fakes import LEVELS
 
 SLOW, FAST = LEVELS
+SUBJECT = Subject("net", "net.onnx", "digest")
 STEPS = tuple(Step(f"op{i}", OperatingPoint(SLOW), Cost(each, each)) for i, each in enumerate((0.001, 0.003)))
-KNOWN = Known("net.onnx", 1, STEPS, (IdlePower(SLOW, 1.0),))
+KNOWN = Known(STEPS, (IdlePower(SLOW, 1.0),))
 
 
 def whole(time_s: float, *, request: int = 0, **more: object) -> Slice:
@@ -27,7 +29,7 @@ def whole(time_s: float, *, request: int = 0, **more: object) -> Slice:
 
 def log(*slices: Slice, known: Known | None = KNOWN) -> Log:
     served = (Served(0.0, 0.0, 0.01, 1.0),)
-    return Log("serve", "fake", "", "net", "digest", "as it came", served, 0.0, 1.0, None, slices, known=known)
+    return Log(SUBJECT, Where("fake"), "serve", "as it came", served, 0.0, 1.0, None, slices, known=known)
 
 
 def test_a_sum_is_measured_and_divided_as_was_expected() -> None:

@@ -55,7 +55,10 @@ def candidates(path: Path, options: Options) -> Candidates:
     beside = path.with_name(VARIANTS_FILE)
     if beside.is_file():
         variants = files.load(beside, VARIANTS)
-        if onnx.load(path, batch=variants.batch, shapes=variants.shapes).digest == variants.digest:
+        if (
+            onnx.load(path, batch=variants.subject.batch, shapes=variants.subject.shapes).digest
+            == variants.subject.digest
+        ):
             return _kept(beside, variants, options)
         _LOG.warning("%s is of another network and is not used: quantize %s anew", beside, path)
     precision = onnx.load(path, batch=1, shapes=options.shapes).precision
@@ -69,7 +72,7 @@ def _kept(path: Path, variants: Variants, options: Options) -> Candidates:
         name: variants.fastest(name) for name in dict.fromkeys([first, *(each.precision for each in variants.kept)])
     }
     processors.check(variants, chosen.values(), path)
-    shapes = {name: shape for name, shape in variants.shapes.items() if name not in options.shapes}
+    shapes = {name: shape for name, shape in variants.subject.shapes.items() if name not in options.shapes}
     paths = {name: path.parent / each.file for name, each in chosen.items()}
     accuracies = {name: variants.relative(each) for name, each in chosen.items()}
     quality = variants.reference.quality

@@ -137,9 +137,9 @@ class ModelLoader:
     def _scheduled(self, found: Found) -> Loaded:
         """Serve a schedule as it was planned, one request at a time."""
         schedule = files.load(found.path, SCHEDULE)
-        source = bundled.model_path() if schedule.source == BUNDLED else Path(schedule.source)
-        graph = onnx.load(source, batch=schedule.batch, shapes=schedule.shapes)
-        if graph.digest != schedule.digest:
+        source = bundled.model_path() if schedule.subject.source == BUNDLED else Path(schedule.subject.source)
+        graph = onnx.load(source, batch=schedule.subject.batch, shapes=schedule.subject.shapes)
+        if graph.digest != schedule.subject.digest:
             raise Refused(f"{source} is no longer the network that {found.path} was planned for; plan it anew")
         self._opened(source)
         latency_s, energy_j = (schedule.predicted.latency_s,), schedule.predicted.energy_j

@@ -93,7 +93,7 @@ def known(profile: Profile, graph: Graph) -> Known:
             for share in _shares(graph)
         ]
     steps = tuple(Step(each.name, point, cost) for each, cost in zip(graph.operators, costs, strict=True))
-    return Known(graph.source, graph.batch, steps, profile.idle, profile.switches, graph.shapes)
+    return Known(steps, profile.idle, profile.switches)
 
 
 def _shares(graph: Graph) -> list[float]:

@@ -98,11 +98,9 @@ class _Run:
         self._await(origin_s + float(self.requests.arrivals_s[-1]) + self.requests.period_s, len(self.served))
         end = self.device.meter.read()
         return Log(
+            self.graph.subject,
+            self.device.where,
             policy=policy,
-            device=self.device.name,
-            calibration=self.device.calibration,
-            graph=self.graph.name,
-            digest=self.graph.digest,
             load=self.requests.load,
             served=tuple(self.served),
             start_s=origin_s,

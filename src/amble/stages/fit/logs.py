@@ -48,28 +48,25 @@ def profile_of(log: Log) -> Profile:
     """Read a log as a profile. Refused where it does not tell enough, with what to do about it."""
     known = log.known
     if known is None or not known.steps:
-        raise Refused(f"this log of {log.graph} does not say what ran; keep one with: amble serve MODEL --log FILE")
+        raise Refused(
+            f"this log of {log.subject.network} does not say what ran; keep one with: amble serve MODEL --log FILE"
+        )
     runs = _runs(log.slices, known)
     points = {point: found for point, pieces in runs.items() if (found := _cover(pieces, len(known.steps)))}
     if not points:
         raise Refused(
-            f"this log of {log.graph} has no setting at which every operator of its {len(known.steps)} ran at least "
+            f"this log of {log.subject.network} has no setting at which every operator of its {len(known.steps)} ran at least "
             f"{_FEWEST} times alone, at clocks that held; serve longer, or with --max-batch 1"
         )
     return Profile(
-        device=log.device,
-        calibration=log.calibration,
-        graph=log.graph,
-        source=known.source,
-        digest=log.digest,
-        batch=known.batch,
+        subject=log.subject,
+        where=log.where,
         operators=tuple(step.operator for step in known.steps),
         samples=tuple(each for point, pieces in points.items() for each in _samples(known, point, pieces)),
         totals=tuple(_total(point, pieces) for point, pieces in points.items()),
         idle=known.idle if {each.clocks for each in known.idle} >= {point.clocks for point in points} else (),
         switches=known.switches,
         points=tuple(sorted(points)),
-        shapes=known.shapes,
         ratios=tuple(ratio for pieces in points.values() for ratio in _ratios(pieces)),
     )
 
