@@ -83,8 +83,8 @@ def punctual_on_chip() -> tuple[Schedule, float]:
     steps = tuple(Step(each.name, OperatingPoint(slow), Cost(each_s[slow])) for each in HEAVY.operators)
     whole_s = 3 * each_s[slow]
     plan = Schedule(
-        Subject("heavy", "", HEAVY.digest), Where(device.name, device.calibration), Deadline(1.3 * whole_s), 2 * whole_s, "period",
-        1.0, steps, slow, Cost(whole_s), None, rest=Rest((slow, fast), choices),
+        Subject("heavy", "", HEAVY.digest), Where(device.name, device.calibration), Deadline(1.3 * whole_s),
+        2 * whole_s, "period", 1.0, steps, slow, Cost(whole_s), None, rest=Rest((slow, fast), choices),
     )  # fmt: skip
     return plan, whole_s
 

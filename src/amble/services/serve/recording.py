@@ -19,7 +19,6 @@ from amble.core.errors import Refused
 from amble.core.log import FORMAT, Log, Served, Slice
 from amble.core.ports import Device
 from amble.core.schedule import Deadline
-from amble.core.subject import Subject, Where
 from amble.services.serve.admission import Listener
 from amble.services.serve.model import Model
 from amble.stages.control.batcher import Request
@@ -69,8 +68,8 @@ class _Run:
         place = {old: new for new, old in enumerate(order)}
         schedule = loaded.ladder.rungs[0].schedule
         return Log(
-            subject=Subject(graph.name, graph.source, graph.digest, graph.batch, graph.shapes),
-            where=Where(device.name, device.calibration),
+            subject=graph.subject,
+            where=device.where,
             policy=loaded.governor.name,
             load="as it came",
             served=tuple(self.served[index] for index in order),

@@ -46,16 +46,14 @@ class _Runs:
 
 def profile_of(log: Log) -> Profile:
     """Read a log as a profile. Refused where it does not tell enough, with what to do about it."""
-    known = log.known
+    known, name = log.known, log.subject.network
     if known is None or not known.steps:
-        raise Refused(
-            f"this log of {log.subject.network} does not say what ran; keep one with: amble serve MODEL --log FILE"
-        )
+        raise Refused(f"this log of {name} does not say what ran; keep one with: amble serve MODEL --log FILE")
     runs = _runs(log.slices, known)
     points = {point: found for point, pieces in runs.items() if (found := _cover(pieces, len(known.steps)))}
     if not points:
         raise Refused(
-            f"this log of {log.subject.network} has no setting at which every operator of its {len(known.steps)} ran at least "
+            f"this log of {name} has no setting at which every operator of its {len(known.steps)} ran at least "
             f"{_FEWEST} times alone, at clocks that held; serve longer, or with --max-batch 1"
         )
     return Profile(
