@@ -19,7 +19,7 @@ from tests.services.serve.house import Doubler, House, house
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")
 service_pb2 = triton.service_pb2
-DOORS = Doors(http_port=0, grpc_port=0, metrics_port=0)
+DOORS = Doors(http_port=0, grpc_port=0, metrics_port=0, control=True)
 
 
 @pytest.fixture(scope="module")

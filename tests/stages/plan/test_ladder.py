@@ -174,11 +174,15 @@ def test_a_menu_ends_at_the_largest_batch_asked_for() -> None:
     assert rung.max_batch == 2
 
 
-def test_a_menu_needs_batch_size_one_and_energies() -> None:
+def test_a_menu_needs_batch_size_one() -> None:
     with pytest.raises(ValueError, match="batch size 1"):
         menu([Variant("fp32", graphs(2), cast(Any, Priced()))], max_batch=4)
-    with pytest.raises(ValueError, match="no energies"):
-        menu([Variant("fp32", graphs(1), cast(Any, Priced(metered=False)))], max_batch=4)
+
+
+def test_energies_that_a_table_lacks_stay_unknown() -> None:
+    rungs = menu([Variant("fp32", graphs(1, 4), cast(Any, Priced(metered=False)))], max_batch=4)
+    assert [rung.energy_j for rung in rungs] == [None, None]
+    assert rungs[0].latency_s == pytest.approx((0.002, 0.004, 0.006, 0.008))
 
 
 def test_where_no_energy_is_known_rungs_are_ranked_by_time_and_have_no_joules() -> None:

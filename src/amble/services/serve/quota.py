@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from amble.runtimes.remote.fault import Fault
 
-__all__ = ["Hold", "Room"]
+__all__ = ["Quota", "Reservation"]
 
 
 @dataclass(slots=True)
-class Room:
+class Quota:
     """What all requests in flight may hold together, and what each client's do."""
 
     limit_bytes: int = 256 << 20
@@ -53,23 +53,23 @@ class Room:
 
 
 @dataclass(slots=True)
-class Hold:
+class Reservation:
     """One request's share of the room."""
 
-    room: Room
+    quota: Quota
     client: str = ""
     num_bytes: int = 0
 
-    def __enter__(self) -> Hold:
+    def __enter__(self) -> Reservation:
         """Begin with nothing."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """Give it all back."""
-        self.room.give_back(self.client, self.num_bytes)
+        self.quota.give_back(self.client, self.num_bytes)
         self.num_bytes = 0
 
     def grow(self, num_bytes: int) -> None:
         """Take more room; Fault when there is none left for this client."""
-        self.room.take(self.client, num_bytes, held_bytes=self.num_bytes)
+        self.quota.take(self.client, num_bytes, held_bytes=self.num_bytes)
         self.num_bytes += num_bytes

@@ -21,15 +21,15 @@ from amble.core.ports import Device, Tensors
 from amble.runtimes.remote.datatypes import Array
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve.ledger import Book, Ledger, Outcome
+from amble.services.serve.mailbox import Mailbox
 from amble.services.serve.model import Model
-from amble.services.serve.post import Post
 from amble.services.serve.protocol import Answer, Asked, matched, policy
 from amble.services.serve.pulse import Pulse
-from amble.services.serve.room import Hold, Room
+from amble.services.serve.quota import Quota, Reservation
 from amble.stages.control.batcher import DEFAULT_PRIORITY, Refusal, Request
 from amble.stages.control.engine import Batch, Engine
 
-__all__ = ["Desk", "Listener", "Reply"]
+__all__ = ["Admission", "Listener", "Reply"]
 
 _STATUS = {"rows": 400, "inputs": 400, "failed": 500}
 _LATER_S = 0.002
@@ -44,7 +44,12 @@ class Reply(NamedTuple):
 
 
 class Listener:
-    """Is told of every request and every batch, in the loop's thread. This one does nothing with it."""
+    """Is told of every request and every batch, in the loop's thread. This one does nothing with it.
+
+    ``detailed``: it wants to know of every segment that ran (`Batch.slices`).
+    """
+
+    detailed = False
 
     def answered(self, model: Model, outcome: Outcome, context: Mapping[str, str]) -> None:
         """Take an answer; ``context`` are what the client sent about its trace, and its request's id."""
@@ -52,7 +57,7 @@ class Listener:
     def ran(self, model: Model, batch: Batch) -> None:
         """Take a batch."""
 
-    def refused(self, model: Model, cause: str) -> None:
+    def refused(self, model: Model, request: Request, cause: str) -> None:
         """Take a refusal."""
 
     def close(self) -> None:
@@ -66,17 +71,17 @@ class _Ticket:
 
 
 @dataclass(slots=True)
-class Desk:
+class Admission:
     """Takes requests of models that are loaded, unless it is ``starting`` or ``draining``."""
 
     device: Device
-    room: Room = field(default_factory=Room)
+    quota: Quota = field(default_factory=Quota)
     listeners: tuple[Listener, ...] = ()
     starting: bool = True
     draining: bool = False
     engine: Engine = field(init=False)
     pulse: Pulse = field(init=False)
-    post: Post = field(init=False, default_factory=Post)
+    mailbox: Mailbox = field(init=False, default_factory=Mailbox)
     _models: dict[str, Model] = field(init=False, default_factory=dict)
     _waiting: set[_Ticket] = field(init=False, default_factory=set)
     _ledger: Ledger = field(init=False, default_factory=Ledger)
@@ -84,7 +89,8 @@ class Desk:
 
     def __post_init__(self) -> None:
         """Make an engine without models."""
-        self.engine = Engine(self.device, (), self)
+        noting = any(each.detailed for each in self.listeners)
+        self.engine = Engine(self.device, (), self, noting=noting)
         self.pulse = Pulse(self.device)
 
     def now_s(self) -> float:
@@ -123,19 +129,20 @@ class Desk:
         self.engine.unload(model.key)
         self._models = {key: each for key, each in self._models.items() if key != model.key}
 
-    def holding(self, client: str = "") -> Hold:
+    def holding(self, client: str = "") -> Reservation:
         """Give a client's request room for its bytes, which it takes by ``grow`` and keeps while it is here."""
-        return Hold(self.room, client)
+        return Reservation(self.quota, client)
 
     def settle(self) -> Future[None]:
         """Have everything counted that has happened, from any thread."""
         done: Future[None] = Future()
-        self.post.send(self._settle, done)
+        self.mailbox.send(self._settle, done)
         return done
 
     def _settle(self, done: Future[None]) -> None:
         assert self.ledger, "all is counted"
-        done.set_result(None)
+        if done.set_running_or_notify_cancel():  # who asked may have given up
+            done.set_result(None)
 
     async def infer(
         self, model: Model, asked: Asked, *, arrival_s: float, limit_s: float = math.inf, context: Mapping[str, str]
@@ -168,16 +175,16 @@ class Desk:
 
     def answered(self, batch: Batch) -> None:
         """Take the answers of a batch, in the engine's thread."""
-        self.post.send(self._deliver, batch)
+        self.mailbox.send(self._deliver, batch)
         if not self.engine.waiting(batch.model):
             self.pulse.breathe()
 
     def refused(self, request: Request, refusal: Refusal) -> None:
         """Take a refusal: of ``offer`` in the loop's thread, later ones in the engine's."""
-        if self.post.here:
+        if self.mailbox.here:
             self._turn_down(request, refusal)
         else:
-            self.post.send(self._turn_down, request, refusal)
+            self.mailbox.send(self._turn_down, request, refusal)
 
     def _request(self, model: Model, asked: Asked, arrival_s: float, limit_s: float) -> Request:
         wanted = policy(asked.parameters)
@@ -244,7 +251,7 @@ class Desk:
         book = self._ledger.book(ticket.model.name, ticket.model.version)
         book.failed(_REASON.get(refusal.cause, "REJECTED"), refusal.cause, self.now_s() - request.arrival_s)
         for listener in self.listeners:
-            listener.refused(ticket.model, refusal.cause)
+            listener.refused(ticket.model, request, refusal.cause)
         ticket.waiter.set_exception(Fault(_STATUS.get(refusal.cause, 503), refusal.text))
 
 

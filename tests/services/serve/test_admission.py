@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
 
-from amble.services.serve.desk import Listener
+from amble.services.serve.admission import Admission, Listener
 from amble.services.serve.model import Model
 from amble.stages.control.engine import Batch
 from tests.services.serve.house import Doubler, house
@@ -42,3 +43,22 @@ def test_requests_of_unlike_size_share_the_energy_of_their_batch_and_of_waiting_
         if whole_j is not None:
             assert small[name] == pytest.approx(whole_j / 4)
             assert small[name] + large[name] == pytest.approx(whole_j)
+
+
+def test_who_gives_up_waiting_for_the_counters_keeps_no_answer_back() -> None:
+    seen: list[int] = []
+    said: list[object] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        admission = Admission(Doubler().device())
+        admission.mailbox.open()
+        admission.settle().cancel()
+        admission.mailbox.send(seen.append, 1)
+        async with asyncio.timeout(20):
+            while not seen:
+                await asyncio.sleep(0.001)
+        admission.mailbox.close()
+
+    asyncio.run(run())
+    assert said == []

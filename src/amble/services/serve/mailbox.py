@@ -14,13 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["Post"]
+__all__ = ["Mailbox"]
 
 _WAKE = b"\0"
 _MOST_WAKES = 4096
 
 
-class Post:
+class Mailbox:
     """A letter box of calls; opened and emptied in the loop's thread."""
 
     def __init__(self) -> None:
@@ -43,16 +43,23 @@ class Post:
     def send(self, call: Callable[..., None], *arguments: Any) -> None:
         """Have something called soon."""
         self._calls.append((call, arguments))
+        self._wake()
+
+    def _wake(self) -> None:
         with suppress(BlockingIOError):  # full: it is awake as it can be
             self._outside.send(_WAKE)
 
     def deliver(self) -> None:
-        """Call what has come."""
+        """Call what has come; what goes wrong in one call holds none of those behind it back."""
         with suppress(BlockingIOError):
             self._inside.recv(_MOST_WAKES)
-        while self._calls:
-            call, arguments = self._calls.popleft()
-            call(*arguments)
+        try:
+            while self._calls:
+                call, arguments = self._calls.popleft()
+                call(*arguments)
+        finally:
+            if self._calls:
+                self._wake()
 
     def close(self) -> None:
         """Deliver what is left, and no more."""
