@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import mirrors
+
 SOURCE = Path(__file__).parents[1] / "src" / "amble"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
@@ -51,6 +53,25 @@ def test_no_function_is_too_long(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _lines(node) > 50
     ]
     assert not long
+
+
+@pytest.mark.parametrize("module", mirrors.modules())
+def test_every_module_has_its_tests(module: str) -> None:
+    """In the test module of its name; or in another one that really reaches it, which `mirrors.toml` names."""
+    own, other = mirrors.own_test(module), mirrors.tested_elsewhere().get(module)
+    if other is None:
+        assert own.is_file(), (
+            f"write tests/{own.relative_to(mirrors.HERE)}, or name what tests it in tests/mirrors.toml"
+        )
+        return
+    assert not own.is_file(), "it has a test module of its name: take it out of tests/mirrors.toml"
+    test = mirrors.HERE / other
+    assert test.is_file(), f"tests/{other} is gone: put right tests/mirrors.toml"
+    assert mirrors.reaches(test, module), f"tests/{other} imports nothing that leads to it"
+
+
+def test_no_module_is_listed_that_is_gone() -> None:
+    assert set(mirrors.tested_elsewhere()) - set(mirrors.modules()) == set()
 
 
 def _imports(path: Path) -> set[str]:
