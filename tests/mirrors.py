@@ -66,4 +66,6 @@ def _imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             whole = f"amble.{node.module}" if node.level else node.module
             found |= {whole, *(f"{whole}.{each.name}" for each in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("amble."):
+            found.add(node.value)  # imported only where an extra is there
     return {name for name in found if name.startswith(("amble", "tests"))}

@@ -55,7 +55,7 @@ def test_no_function_is_too_long(path: Path) -> None:
     assert not long
 
 
-@pytest.mark.parametrize("module", mirrors.modules())
+@pytest.mark.parametrize("module", list(mirrors.modules()))
 def test_every_module_has_its_tests(module: str) -> None:
     """In the test module of its name; or in another one that really reaches it, which `mirrors.toml` names."""
     own, other = mirrors.own_test(module), mirrors.tested_elsewhere().get(module)
