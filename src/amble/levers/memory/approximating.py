@@ -102,16 +102,9 @@ def dram(
     extra ``torch``); what that costs of the accuracy counts as lost. Refused where no mapping can be shown to keep the
     target, and for data without labels.
     """
-    if not 1.0 <= factor < math.inf:
-        raise ValueError(f"--factor is 1 or more, usually 1, 10 or 100, not {factor}")
-    if not 0.0 <= spreads < math.inf:
-        raise ValueError(f"--spreads is 0 or more standard deviations, not {spreads}")
-    if retrain and hardened is None:
-        raise Refused("a retrained network needs a file to be written to: name one with --hardened")
+    _check_numbers(factor, spreads)
     keep = None if keep is None else Path(keep)
-    for place in (keep, hardened):
-        if place is not None:
-            files.try_writing(place)
+    _check_places(keep, hardened, retrain=retrain)
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = inputs.load(model)
     if not graph.inputs:
@@ -138,6 +131,22 @@ def dram(
     return replace(plan, precision=graph.precision)
 
 
+def _check_numbers(factor: float, spreads: float) -> None:
+    if not 1.0 <= factor < math.inf:
+        raise ValueError(f"--factor is 1 or more, usually 1, 10 or 100, not {factor}")
+    if not 0.0 <= spreads < math.inf:
+        raise ValueError(f"--spreads is 0 or more standard deviations, not {spreads}")
+
+
+def _check_places(keep: Path | None, hardened: Path | str | None, *, retrain: int) -> None:
+    """Refuse files that cannot be written before hours of work, and a retrained network without one."""
+    if retrain and hardened is None:
+        raise Refused("a retrained network needs a file to be written to: name one with --hardened")
+    for place in (keep, hardened):
+        if place is not None:
+            files.try_writing(place)
+
+
 def _after(network: Faulty, learn: Callable[[Path], Path], most: float, judged: Examples) -> tuple[Faulty, float]:
     """Return the network that ``learn`` writes to a file, and what it may still lose.
 
@@ -161,7 +170,6 @@ def _mapped(
     limited = [replace(each, most_ber=plan.limits[each.name]) for each in tensors]
     return replace(
         by_layer(plan, network, memories.made, duration_s),
-        proof=proving.proofs[-1],
         band=memories.band(limited, duration_s),
         labels=memories.labels(duration_s),
         bounds={name: (each.low, each.high) for name, each in network.bounds.items()},
