@@ -102,9 +102,16 @@ def dram(
     extra ``torch``); what that costs of the accuracy counts as lost. Refused where no mapping can be shown to keep the
     target, and for data without labels.
     """
-    _check_numbers(factor, spreads)
+    if not 1.0 <= factor < math.inf:
+        raise ValueError(f"--factor is 1 or more, usually 1, 10 or 100, not {factor}")
+    if not 0.0 <= spreads < math.inf:
+        raise ValueError(f"--spreads is 0 or more standard deviations, not {spreads}")
+    if retrain and hardened is None:
+        raise Refused("a retrained network needs a file to be written to: name one with --hardened")
     keep = None if keep is None else Path(keep)
-    _check_places(keep, hardened, retrain=retrain)
+    for place in (keep, hardened):
+        if place is not None:
+            files.try_writing(place)
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = inputs.load(model)
     if not graph.inputs:
@@ -129,22 +136,6 @@ def dram(
     if hardened is not None:
         files.write_bytes(hardened, network.hardened().SerializeToString())
     return replace(plan, precision=graph.precision)
-
-
-def _check_numbers(factor: float, spreads: float) -> None:
-    if not 1.0 <= factor < math.inf:
-        raise ValueError(f"--factor is 1 or more, usually 1, 10 or 100, not {factor}")
-    if not 0.0 <= spreads < math.inf:
-        raise ValueError(f"--spreads is 0 or more standard deviations, not {spreads}")
-
-
-def _check_places(keep: Path | None, hardened: Path | str | None, *, retrain: int) -> None:
-    """Refuse files that cannot be written before hours of work, and a retrained network without one."""
-    if retrain and hardened is None:
-        raise Refused("a retrained network needs a file to be written to: name one with --hardened")
-    for place in (keep, hardened):
-        if place is not None:
-            files.try_writing(place)
 
 
 def _after(network: Faulty, learn: Callable[[Path], Path], most: float, judged: Examples) -> tuple[Faulty, float]:
