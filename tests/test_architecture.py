@@ -1,6 +1,7 @@
 """The layers hold, the core stays light, and modules keep their shape."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 from tests import mirrors
 
-SOURCE = Path(__file__).parents[1] / "src" / "amble"
+ROOT = Path(__file__).parents[1]
+ROOMS = ("src/amble", "tests", "bench")
+SOURCE = ROOT / "src" / "amble"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -72,6 +75,19 @@ def test_every_module_has_its_tests(module: str) -> None:
 
 def test_no_module_is_listed_that_is_gone() -> None:
     assert set(mirrors.tested_elsewhere()) - set(mirrors.modules()) == set()
+
+
+def test_the_page_is_one_page_and_names_files_that_are_there() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    assert text.count("\n") <= 80
+    names = re.findall(r"[\w/]+\.(?:py|toml|md)\b", text)
+    places = [
+        *ROOT.glob("*.*"),
+        *ROOT.glob("docs/**/*.md"),
+        *(path for room in ROOMS for path in (ROOT / room).rglob("*.*")),
+    ]
+    known = {str(path) for path in places}
+    assert [name for name in names if not any(path.endswith(f"/{name}") for path in known)] == []
 
 
 def _imports(path: Path) -> set[str]:
