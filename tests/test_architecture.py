@@ -80,7 +80,7 @@ def test_no_module_is_listed_that_is_gone() -> None:
 def test_the_page_is_one_page_and_names_files_that_are_there() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     assert text.count("\n") <= 80
-    names = re.findall(r"[\w/]+\.(?:py|toml|md)\b", text)
+    names = re.findall(r"[\w/-]+\.(?:py|toml|md)\b", text)
     places = [
         *ROOT.glob("*.*"),
         *ROOT.glob("docs/**/*.md"),

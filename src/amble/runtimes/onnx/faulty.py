@@ -30,7 +30,7 @@ __all__ = ["FaultyOnnx"]
 
 Array = npt.NDArray[Any]
 
-_MEMORY_BYTES = 2**30  # of feature maps, that examples answered together may take
+_MEMORY_BYTES = 2**30
 _PACKED = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
 
@@ -55,8 +55,15 @@ class FaultyOnnx:
     are clean until ``inject_weights`` reads them, and then stay as read until its next call.
     """
 
-    def __init__(self, path: Path, homes: Mapping[str, Home] | None = None, *, threads: int = 1) -> None:
-        self._name, self._threads = str(path), threads
+    def __init__(
+        self,
+        path: Path,
+        homes: Mapping[str, Home] | None = None,
+        *,
+        threads: int = 1,
+        memory_bytes: int = _MEMORY_BYTES,
+    ) -> None:
+        self._name, self._threads, self._memory_bytes = str(path), threads, memory_bytes
         self.model, _ = read(path)
         self.layers: tuple[Layer, ...] = layers(self.model)
         self.injector = Injector()
@@ -140,7 +147,7 @@ class FaultyOnnx:
             else:
                 one = self.observe({name: value[:1] for name, value in inputs.items()})
                 num_bytes = sum(value.size * max(value.itemsize, 4) for value in one.values())  # computed in FP32
-                self._at_once = max(1, _MEMORY_BYTES // max(num_bytes, 1))
+                self._at_once = max(1, self._memory_bytes // max(num_bytes, 1))
         return self._at_once
 
     def extremes(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
