@@ -17,8 +17,7 @@ from amble.core.draws import key_of
 from amble.core.errors import Refused
 from amble.core.quantity import format_energy, format_time, parse_time_s
 from amble.core.variants import Allowance, Quality
-from amble.levers.widths import choosing
-from amble.levers.widths import judging
+from amble.levers.widths import choosing, judging
 from amble.levers.widths.choosing import Pricing, Resource
 from amble.levers.widths.clocked import least_energy, settled
 from amble.levers.widths.cuts import OVER, Cut, Cutter
