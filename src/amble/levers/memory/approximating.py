@@ -1,6 +1,6 @@
 """The verb ``dram``: a network, examples and a memory → which tensors may live in approximate DRAM, shown on data.
 
-A door like `jobs`, in a file of its own. What it finds are predictions of energy and time, and measured accuracies: the
+The verb of this lever. What it finds are predictions of energy and time, and measured accuracies: the
 errors are injected for real, nothing changes a memory's settings.
 """
 

@@ -1,6 +1,6 @@
 """The verb ``prune``: a network, examples and a budget → a narrower network whose widths fit the device.
 
-A door like `jobs`, in a file of its own. Nothing is printed here. Staircases come first; what they promise is measured
+The verb of this lever. Nothing is printed here. Staircases come first; what they promise is measured
 with networks that were really cut, before anything is trained.
 """
 
