@@ -22,7 +22,7 @@ from amble.core.errors import Refused
 from amble.levers.memory import approximating, tolerance
 from amble.levers.memory import mapping as planning
 from amble.levers.memory import modules as memory
-from amble.levers.memory.partitions import DramPlan, Partition, Stored
+from amble.levers.memory.partitions import DramPlan, Partition, Shown, Stored
 from amble.levers.memory.tolerance import Rule
 from amble.runtimes.onnx.faulty import FaultyOnnx
 from amble.stages.measure.accuracy import Examples
@@ -172,8 +172,8 @@ def mapped(judge: Judge, head: Record, vendor: str) -> Iterator[Record]:
         def anew() -> tuple[bool, str | None]:
             seed = approximating.SEEDS_APART * judge.shelf.count("proven")
             proving = approximating.Proving(judge.proving, profile, judge.left, seed, failed_before=failed_before)
-            passed, _ = proving(plan)
-            return passed, None if passed else proving.blame(plan)
+            found = proving(plan, 0)
+            return found.kept, None if found.kept else proving.blame(plan, found)
 
         passed, guilty = judge.shelf.get(f"proven {vendor} {failed_before} {tenants(plan)}", anew)
         return passed, guilty
@@ -225,16 +225,16 @@ def shown(
     """Return the mapping that was proven, tightened where it had to be; ``plan`` where none was."""
     guilty: list[str | None] = []
 
-    def verify(plan: DramPlan) -> tuple[bool, str]:
-        passed, name = proof(plan, len(guilty))
+    def verify(plan: DramPlan, failed: int) -> Shown:
+        passed, name = proof(plan, failed)
         guilty.append(name)
-        return passed, ""
+        return Shown(passed, "")
 
     def planned(tighter: Sequence[Stored]) -> DramPlan:
         return planning.assign(tighter, partitions)
 
     try:
-        return planning.verified(planned, tensors, verify, blame=lambda plan: guilty[-1]), "yes"
+        return planning.verified(planned, tensors, verify, blame=lambda plan, shown: guilty[-1]), "yes"
     except Refused:
         return plan, "no"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from amble.core.subject import Where
 from amble.levers.widths.adjusting import filled, traded, trimmed
 from amble.levers.widths.choosing import Pricing, choose, problem
 from amble.levers.widths.network import Group, Layer, Network, Widths
@@ -33,7 +34,7 @@ class Timed(Pricing):
 
     @classmethod
     def of(cls, network: Network, time_s: LayerTime) -> Timed:
-        nowhere = StaircaseTable("host", "measured", "onnxruntime", "fp32", 1, 0)
+        nowhere = StaircaseTable(Where("host", "measured"), "onnxruntime", "fp32", 1, 0)
         return cls(network, nowhere, time_s=time_s)
 
     def layer(self, layer: Layer, widths: Widths) -> float:

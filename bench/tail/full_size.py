@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from amble.core.errors import Infeasible, Refused
+from amble.core.subject import Where
 from amble.levers.widths import surgery
 from amble.levers.widths.adjusting import blind, rounded
 from amble.levers.widths.choosing import Pricing, choose, problem
@@ -75,7 +76,7 @@ def planned(network: Network, cut: Widths) -> Widths | None:
     relative, probe = replace(network, groups=tuple(map(_relative, network.groups))), OnnxLayers()
     shapes = [shape_of(each, relative) for each in relative.layers]
     try:
-        table = staircases(shapes, probe, empty(probe, calibration="measured"), effort=EFFORT)
+        table = staircases(shapes, probe, empty(probe, Where("host", "measured")), effort=EFFORT)
     except Refused as error:
         print(f"no plan for {network.name}: {error}", file=sys.stderr)
         return None

@@ -22,6 +22,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from amble.core.subject import Where
 from amble.levers.widths import surgery
 from amble.levers.widths.choosing import Pricing
 from amble.levers.widths.network import Layer, Network, Widths
@@ -131,7 +132,7 @@ def measured(name: str, batch: int, choices: Iterable[Mapping[str, int]], rounds
     kept = KEPT / f"layers-in-{name}-{batch}.json"
     kept.unlink(missing_ok=True)  # the machine's other work, which slows all down, is another by the next time
     time_s = Times(network, kept, batch)
-    bare = _Exact(network, StaircaseTable("host", "measured", "onnxruntime", "fp32", batch, 0), time_s=time_s)
+    bare = _Exact(network, StaircaseTable(Where("host", "measured"), "onnxruntime", "fp32", batch, 0), time_s=time_s)
     for each in widths:
         bare.total(each)
     time_s.save()

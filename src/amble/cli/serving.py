@@ -18,7 +18,6 @@ import amble
 from amble.cli.options import PLACE, max_loss_option, shapes_of
 from amble.cli.terminal import Terminal
 from amble.core.quantity import parse_time_s
-from amble.core.variants import Allowance
 
 if TYPE_CHECKING:
     from amble.services.serve.access import Keys
@@ -108,6 +107,8 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
     def run(terminal: Terminal, *, models: tuple[str, ...], **options: Any) -> None:
         ports = tuple(options.pop(f"{door}_port") for door in ("http", "grpc", "metrics"))
         chosen = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
+        from amble.core.variants import Allowance  # not before it is needed: it brings numpy
+
         chosen["max_loss"] = Allowance.parse(options.pop("max_loss"))
         chosen["shapes"] = shapes_of(options.pop("shape"))
         options["drain_s"] = parse_time_s(options.pop("drain"))

@@ -238,11 +238,10 @@ def saved(path: Path, nodes: list[onnx.NodeProto], shape: list[object], weights:
     return path
 
 
-def test_extremes_are_those_of_all_examples_also_one_at_a_time(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extremes_are_those_of_all_examples_also_one_at_a_time(network: Path) -> None:
     seen = FaultyOnnx(network).observe({"image": IMAGES})
     for most_bytes in (2**30, 1):
-        monkeypatch.setattr("amble.runtimes.onnx.faulty._MEMORY_BYTES", most_bytes)
-        faulty = FaultyOnnx(network)
+        faulty = FaultyOnnx(network, memory_bytes=most_bytes)
         assert faulty.examples_at_once({"image": IMAGES}) == max(1, most_bytes // (4 * (2 * 64 + 2 * 256)))
         for name, ends in faulty.extremes({"image": IMAGES}).items():
             assert ends.tolist() == [seen[name].min(), seen[name].max()]

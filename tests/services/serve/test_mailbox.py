@@ -67,11 +67,14 @@ def test_a_call_that_goes_wrong_holds_none_behind_it_back() -> None:
     seen: list[int] = []
     said: list[object] = []
 
+    def wrong() -> None:
+        raise ZeroDivisionError
+
     async def run() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["exception"]))
         mailbox, done = Mailbox(), asyncio.Event()
         mailbox.open()
-        mailbox.send(lambda: 1 // 0)
+        mailbox.send(wrong)
         mailbox.send(seen.append, 1)
         mailbox.send(done.set)
         async with asyncio.timeout(20):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_pieces_are_divided_each_by_itself() -> None:
 
 
 @pytest.mark.parametrize("more", [{"steady": False}, {"rows": 2}, {"precision": "int8"}, {"stop": 9}, {"stop": 1}])
-def test_runs_that_say_nothing_of_the_whole_network_at_one_setting_do_not_count(more: dict[str, object]) -> None:
+def test_runs_that_say_nothing_of_the_whole_network_at_one_setting_do_not_count(more: dict[str, Any]) -> None:
     with pytest.raises(Refused, match="no setting at which every operator"):
         profile_of(log(*(whole(0.008, **more) for _ in range(5))))
     kept = profile_of(log(*(whole(0.008) for _ in range(3)), *(whole(0.1, **more) for _ in range(5))))
