@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shlex
 import shutil
@@ -18,7 +19,7 @@ import amble
 from amble.core.errors import Refused
 from amble.core.point import Clocks, OperatingPoint
 from amble.devices import board
-from amble.devices.board import Link
+from amble.devices.board import Link, probe
 from amble.devices.board.link import _START
 from amble.runtimes import onnx
 from tests.devices import fake_sys
@@ -89,6 +90,19 @@ def test_the_probe_sets_meters_and_puts_back_on_every_python(version: str, root:
         assert texts(root) == before
     finally:
         probe.close()
+
+
+def test_the_probe_is_one_file_in_the_language_of_python_3_6() -> None:
+    source = Path(probe.__file__).read_text(encoding="ascii")
+    imported = {
+        name
+        for node in ast.walk(ast.parse(source, feature_version=(3, 6)))
+        for name in (
+            [each.name for each in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
+        )
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names) == {"onnxruntime", "numpy"}
 
 
 class _NoRunner:

@@ -124,7 +124,7 @@ class Fallback:
 
 def fallbacks(found: Sequence[Kernel], whole_s: float, provider: Provider) -> tuple[Fallback, ...]:
     """Return what of one run's kernels ran on the CPU instead, the most costly first; ``whole_s`` is the run's time."""
-    if provider is CPU:
+    if provider.full == CPU.full:
         return ()
     seen: dict[str, list[float]] = {}
     for kernel in found:
@@ -136,7 +136,7 @@ def fallbacks(found: Sequence[Kernel], whole_s: float, provider: Provider) -> tu
 
 def refuse_mostly_elsewhere(name: str, found: Sequence[Fallback], provider: Provider) -> None:
     """Refused where most of a run's time is not the provider's: its numbers would be the CPU's."""
-    share = sum(each.share for each in found)
+    share = min(1.0, sum(each.share for each in found))
     if share > _MOST:
         raise Refused(
             f"{name} runs on the CPU for {share:.0%} of its time, as {provider.name} does not take "
