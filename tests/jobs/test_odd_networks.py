@@ -14,13 +14,14 @@ import amble
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.schedule import Deadline
+from amble.inputs import open_for_serving
 from amble.levers.widths.pruning import Wanted
 from amble.runtimes.onnx import example_inputs
 from amble.services.serve import front
 from amble.services.serve.front import Doors
 from amble.services.serve.model import Found, Loaded
 from amble.services.serve.pulse import Do
-from amble.services.serve.serving import Kitchen, Options, named, open_for_serving
+from amble.services.serve.serving import Kitchen, Options, named
 from amble.stages.measure.accuracy import read_labelled
 from tests.runtimes.odd import REFUSED, RUNNING, Odd
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import amble
-from amble.cli.options import max_loss_option, shapes_of
+from amble.cli.options import Named, max_loss_option, shapes_of
 from amble.cli.terminal import Terminal
 from amble.core.quantity import parse_time_s
 from amble.core.variants import Allowance
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Serving", "serving_options"]
 
-_GOVERNORS = ("amble", "pit", "dvfs", "int8-max", "max")
+
+def _governors() -> tuple[str, ...]:
+    from amble.stages.control.governors.named import known
+
+    return known()
+
+
 _PORT = click.IntRange(-1, 65535)
 
 
@@ -109,7 +115,7 @@ _OPTIONS = (
     click.option("--http-port", type=_PORT, default=8000, show_default=True, help="0 takes a free one."),
     click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="-1 leaves it out."),
     click.option("--metrics-port", type=_PORT, default=8002, show_default=True, help="-1 leaves it out."),
-    click.option("--governor", type=click.Choice(_GOVERNORS), default="amble", show_default=True, help="Who decides."),
+    click.option("--governor", type=Named(_governors), default="amble", show_default=True, help="Who decides."),
     click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True, help="Largest batch."),
     max_loss_option("0.5%"),
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the runtime."),

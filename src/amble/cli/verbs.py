@@ -331,4 +331,6 @@ def _device_of(schedule: str, device: str | None, arrivals: str | None, deadline
 
 def _clocks_of(device: str) -> str:
     """Say that clocks were put back, where a device has real ones."""
-    return "" if not device or device.startswith(("sim:", "recorded:")) else "; clocks are as they were found"
+    from amble.inputs import back_end
+
+    return "" if not device or back_end(device).simulated else "; clocks are as they were found"

@@ -12,7 +12,6 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.ports import CostModel, Device
 from amble.core.schedule import Deadline, Schedule, Step
-from amble.devices.simulated import chip
 from amble.jobs import remote
 from amble.jobs.artefacts import SCHEDULE
 from amble.jobs.costing import OnProgress, again
@@ -27,19 +26,13 @@ from amble.stages.control import loop
 from amble.stages.fit.costs import Costs
 from amble.stages.measure import platform
 from amble.stages.measure.accuracy import Examples
-from amble.stages.plan import clocks, neurobalancer, promise, punctuality
+from amble.stages.plan import clocks, promise
+from amble.stages.plan.planners import PLANNERS
 
 __all__ = ["check", "plan"]
 
 _SEED = 1  # of the noise of a check: not the one of measuring
 _ONCE_MORE = 10  # runs of each operator after a check
-_PLANNERS = {
-    "trellis": clocks.per_operator,
-    "single": clocks.single,
-    "max": clocks.fastest,
-    "greedy": neurobalancer.balanced,
-    "punctual": punctuality.on_time,
-}
 
 
 @door
@@ -63,14 +56,14 @@ def plan(
         mapping = files.load(dram, DRAM) if isinstance(dram, Path | str) else dram
         anew = partial(plan, graph, deadline=deadline, period_s=period_s, planner=planner, exact=exact)
         return joint.with_memory(graph, costs, mapping, anew)
-    if planner not in _PLANNERS:
-        raise ValueError(f"unknown planner {planner!r}; choose {', '.join(_PLANNERS)}")
+    if planner not in PLANNERS:
+        raise ValueError(f"unknown planner {planner!r}; choose {', '.join(PLANNERS)}")
     wanted = Deadline.parse(deadline) if isinstance(deadline, str) else deadline
     if planner == "trellis":
         schedule = clocks.per_operator(graph, costs, wanted, period_s=period_s, exact=exact)
         schedule = replace(schedule, frontier=clocks.frontier(graph, costs, wanted, period_s=period_s))
     else:
-        schedule = _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
+        schedule = PLANNERS[planner](graph, costs, wanted, period_s=period_s)
     said = costs.notes if isinstance(costs, Costs) else ()
     return promise.kept(replace(schedule, notes=(*schedule.notes, *said)), graph, costs)
 
@@ -102,13 +95,15 @@ def check(
     if graph.digest != wanted.subject.digest:
         raise Refused(f"{name} is no longer the network that was planned for; plan it anew")
     requests = _requests(wanted, graph, arrivals, data)
-    policies = [*_policies(wanted), *((each, None) for each in _governors(device))]
+    policies = [
+        *((each, plan, device) for each, plan in _policies(wanted)),
+        *((each, None, uri) for each, uri in opening.governed(device)),
+    ]
     logs = []
-    for index, (name, each) in enumerate(policies):
+    for index, (policy, each, uri) in enumerate(policies):
         on_progress(index, len(policies))
-        uri = _governed(device, name) if each is None else device
         opened = opening.open(uri, seed=_SEED, workload=name)
-        logs.append(loop.serve(opened, graph, requests, schedule=each, policy=name, traced=traced))
+        logs.append(loop.serve(opened, graph, requests, schedule=each, policy=policy, traced=traced))
     report = assess(logs, wanted, idle_w=wanted.idle_power_w)
     kinds = tuple(operator.kind for operator in graph.operators)
     pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=name))
@@ -147,16 +142,3 @@ def _policies(schedule: Schedule) -> list[tuple[str, Schedule | None]]:
             alone = replace(schedule, steps=steps, wait=baseline.point.clocks, predicted=baseline.predicted, rest=None)
             found.append((baseline.name, alone))
     return found
-
-
-def _governors(device: str) -> tuple[str, ...]:
-    """Return the governors to compare with: on a simulated chip the one it ships with, and one like SysScale."""
-    scheme, _, name = device.partition("?")[0].partition(":")
-    if scheme != "sim":
-        return ()
-    loaded = chip.load(name)
-    return (loaded.core_governor, "sysscale") if len(loaded.memory_mhz) > 1 else (loaded.core_governor,)
-
-
-def _governed(device: str, governor: str) -> str:
-    return f"{device}{'&' if '?' in device else '?'}governor={governor}"

@@ -24,11 +24,13 @@ from amble.core.report import Estimate, Share
 from amble.core.schedule import Deadline
 from amble.core.subject import Subject, Where
 from amble.core.variants import Allowance, Variant, Variants
+from amble.inputs import open_for_serving
 from amble.jobs import VARIANTS
 from amble.services.serve.configuration import Config
 from amble.services.serve.front import Addresses, Doors
 from amble.services.serve.model import Found
-from amble.services.serve.serving import GOVERNORS, Kitchen, Options, named, open_for_serving
+from amble.services.serve.serving import Kitchen, Options, named
+from amble.stages.control.governors.named import GOVERNORS
 from tests.jobs.serving_process import WIDTH, slow_network
 
 T = TypeVar("T")

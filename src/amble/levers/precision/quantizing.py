@@ -198,8 +198,7 @@ def _feeds(calibration: Examples, graph: Graph) -> list[Mapping[str, np.ndarray]
 def _bench(opened: Device, uri: str, graph: Graph, judged: Examples) -> Comparison:
     """On this machine the thread's own CPU time counts, which other load does not lengthen."""
     read = partial(inputs.load, batch=graph.batch, shapes=graph.shapes)
-    now_s = time.thread_time if uri.partition(":")[0] == "host" else opened.clock.now_s
-    return Comparison(opened, graph, judged, _STATISTICS, read, now_s)
+    return Comparison(opened, graph, judged, _STATISTICS, read, inputs.timer(uri, opened))
 
 
 def _verdicts(trial: _Trial, attempts: list[Tried | Variant]) -> list[Variant]:

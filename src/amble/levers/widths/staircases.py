@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from amble import inputs
 from amble.core import files
+from amble.core.backend import Layers
 from amble.core.errors import Refused, how_to_install
 from amble.core.examples import Examples
 from amble.core.graph import Graph
@@ -27,10 +27,9 @@ from amble.levers.widths.measuring import Effort, empty, staircases
 from amble.levers.widths.network import Network, Widths
 from amble.levers.widths.results import DesignSpace, Searched
 from amble.levers.widths.staircase import FORMAT, StaircaseTable, shape_of
-from amble.runtimes.onnx.layers import OnnxLayers, Precision
+from amble.runtimes.onnx.layers import Precision
 from amble.runtimes.onnx.overhead import overhead
 from amble.runtimes.onnx.reading import plainly
-from amble.runtimes.probing import DeviceLayers
 from amble.stages.check.intervals import quantile, wilson
 from amble.stages.measure import accuracy
 from amble.stages.measure.comparison import Comparison, Statistics
@@ -158,10 +157,10 @@ class Work:
     @property
     def on_host(self) -> bool:
         """Tell whether this machine runs the networks: its thread's own time counts, not that of other load."""
-        return self.uri.partition(":")[0] == "host"
+        return inputs.back_end(self.uri).here
 
     def _now_s(self) -> float:
-        return time.thread_time() if self.on_host else self.device.clock.now_s()
+        return inputs.timer(self.uri, self.device)()
 
     def _run(self, graph: Graph) -> None:
         self.device.runner.run(graph, OperatingPoint(self.device.actuator.current(), graph.precision), {})
@@ -189,11 +188,7 @@ def opened(
     graph = inputs.load(model, batch=batch)
     learning, final = (accuracy.fitting(each, graph, str(data)) for each in to_learn(data, labels=labels))
     target = inputs.open(device)
-    kind = device.partition(":")[0]
-    if kind not in ("host", "sim"):
-        raise Refused(f"layers cannot be timed on {device}; prune on host or sim:CHIP (amble devices lists them)")
-    if precision == "int8" and kind != "host":
-        raise Refused(f"layers in INT8 are timed on host only; leave --precision out for {device}")
+    inputs.refuse_layers(device, precision)
     (images,) = learning.inputs.values() if len(learning.inputs) == 1 else (None,)
     if images is None:
         raise Refused(f"{graph.name} has {len(learning.inputs)} inputs; only networks with one can be pruned")
@@ -301,6 +296,4 @@ def _narrowing(
 
 def probe_of(work: Work) -> Probe:
     """Return what times single layers on the device."""
-    if work.on_host:
-        return OnnxLayers(work.graph.batch, _between_bytes(work), work.form.precision)
-    return DeviceLayers(work.device, work.device.actuator.current(), work.graph.batch)
+    return inputs.probe(work.uri, work.device, Layers(work.graph.batch, _between_bytes(work), work.form.precision))

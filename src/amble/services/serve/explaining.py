@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from amble.inputs import open_for_serving
 from amble.services.serve.model import Found
 from amble.services.serve.repository import find
-from amble.services.serve.serving import Kitchen, Options, named, open_for_serving
+from amble.services.serve.serving import Kitchen, Options, named
 
 __all__ = ["Explained", "explain"]
 

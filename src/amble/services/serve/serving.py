@@ -8,12 +8,11 @@ time for one row at 1 W for each row, which ranks rungs and is never shown as jo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,9 +27,7 @@ from amble.core.schedule import FORMAT as SCHEDULE
 from amble.core.schedule import Deadline
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Allowance, Variants
-from amble.devices import host, lease, simulated
-from amble.devices.simulated.paced import paced
-from amble.inputs import BUNDLED
+from amble.inputs import BUNDLED, open_for_serving
 from amble.runtimes import onnx, processors
 from amble.runtimes.onnx.batched import BatchedRunner, Signature
 from amble.runtimes.onnx.refusals import door, refusing
@@ -42,11 +39,11 @@ from amble.services.serve.model import Found, Loaded
 from amble.services.serve.pulse import Do
 from amble.services.serve.rows import Verdict
 from amble.stages.control.engine import Totals
-from amble.stages.control.governor import Governor
-from amble.stages.control.governors import Amble, Budget, Dvfs, Fixed, Pit, Tuning, int8_max, max_clocks
+from amble.stages.control.governors import Budget, Fixed
+from amble.stages.control.governors.named import governor as governor_named
 from amble.stages.plan.ladder import build
 
-__all__ = ["GOVERNORS", "Kitchen", "Options", "named", "open_for_serving", "serve"]
+__all__ = ["Kitchen", "Options", "named", "serve"]
 
 VARIANTS_FILE = "variants.json"
 _LOG = logging.getLogger(__name__)
@@ -58,18 +55,6 @@ _IDLE_S = 0.05
 _NOMINAL_W = 1.0
 _PLANNED = "a schedule is served as it was planned, one request at a time"
 _NO_SLO_S = 0.1  # what a governor aims at when no objective is given, or ten times the model's own time
-
-_LIVE = Tuning(worth=1.0)
-"""Never hold a request back for company: a client that waits for its answer sends nothing meanwhile."""
-
-MakeGovernor = Callable[[Ladder, Deadline, Budget], Governor[Any]]
-GOVERNORS: Mapping[str, MakeGovernor] = {
-    "amble": lambda ladder, aim, budget: Amble(ladder, aim, budget, _LIVE),
-    "pit": lambda ladder, aim, budget: Pit(ladder),
-    "dvfs": lambda ladder, aim, budget: Dvfs(ladder),
-    "int8-max": lambda ladder, aim, budget: int8_max(ladder),
-    "max": lambda ladder, aim, budget: max_clocks(ladder),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +88,7 @@ def serve(
     """
     wanted = Deadline.parse(objective) if isinstance(objective, str) else objective
     chosen = menu or Options()
-    if chosen.governor not in GOVERNORS:
-        raise ValueError(f"unknown governor {chosen.governor!r}; choose {', '.join(GOVERNORS)}")
+    governor_named(chosen.governor)
     if not models and repository is None:
         raise ValueError("nothing to serve: name a model, or a repository of models")
     repository = None if repository is None else Path(repository)
@@ -143,21 +127,6 @@ def named(model: str) -> tuple[str, Path]:
             return model[:at], Path(model[at + 1 :]).absolute()
     path = model[starts[0] + 1 :] if starts else model
     raise Refused(f"there is no model {path}; name an ONNX file, a schedule, or {BUNDLED}")
-
-
-def open_for_serving(uri: str, *, threads: int = 1) -> tuple[Device, BatchedRunner, bool]:
-    """Open ``host``, or a simulated chip that keeps this machine's time, with a runtime that takes any batch size.
-
-    The third tells whether the device wants the operators of every batch size.
-    """
-    runner = BatchedRunner(threads)
-    scheme, _, name = uri.partition(":")
-    match scheme:
-        case "host":
-            return lease.guarded(host.open(runner)), runner, False
-        case "sim":
-            return paced(simulated.open(name, compute=runner.compute)), runner, True
-    raise Refused(f"{uri!r} cannot serve clients; use host, or sim:CHIP for a simulated chip in real time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +175,7 @@ class Kitchen:
         sizes = [*(size for size in _SIZES if size < wish.most), wish.most] if joined.proved else [1]
         ladder = self._ladder(found.name, menu, sizes, do)
         aim = self.objective or Deadline(max(_NO_SLO_S, 10 * ladder.rungs[0].latency_s[0]))
-        governor = GOVERNORS[self.options.governor](ladder, aim, Budget(menu.may_lose))
+        governor = governor_named(self.options.governor)(ladder, aim, Budget(menu.may_lose))
         graph = partial(menu.graph, by_size=self.by_size)
         default_s = None if self.objective is None else self.objective.latency_s
         return Loaded(
