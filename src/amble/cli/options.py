@@ -29,7 +29,6 @@ __all__ = [
     "PLACE",
     "Named",
     "Network",
-    "Wish",
     "device_if_any",
     "device_option",
     "device_to_run_on",
@@ -155,16 +154,6 @@ class Network:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a plan is to keep, and how it is to be found."""
-
-    deadline: Deadline
-    period_s: float | None
-    planner: str
-    exact: bool
-
-
 def network_options(function: Function) -> Function:
     """Give a function the network that MODEL and its options name, as ``network``."""
 
@@ -199,8 +188,10 @@ def wish_options(function: Function) -> Function:
     def run(
         terminal: Terminal, *, deadline: str, period: str | None, planner: str, exact: bool, **options: Any
     ) -> None:
+        from amble.jobs.checking import Plan
+
         period_s = None if period is None else parse_time_s(period)
-        function(terminal, wish=Wish(amble.Deadline.parse(deadline), period_s, planner, exact), **options)
+        function(terminal, wish=Plan(amble.Deadline.parse(deadline), period_s, planner, exact), **options)
 
     for option in (
         click.option("--deadline", required=True, metavar="TIME[@pNN]", help="30ms or 30ms@p99.9; p99 unless given."),

@@ -38,6 +38,7 @@ from amble.stages.measure.rounds import rounds
 __all__ = [
     "STATISTICS",
     "TABLE",
+    "Given",
     "Narrower",
     "OnProgress",
     "Opened",
@@ -166,38 +167,54 @@ class Work:
         self.device.runner.run(graph, OperatingPoint(self.device.actuator.current(), graph.precision), {})
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A network and the examples that it is pruned with, on which device, and the folder for what comes of it.
+
+    ``data`` is an ``.npz`` file (an array for the input, and ``labels`` if there are any) or ``bundled``. Without
+    labels, or with ``labels`` false, the network as it was is the teacher and the judge. In ``int8`` staircases, times
+    and accuracy are those of the network in INT8.
+    """
+
+    model: str | Path
+    data: str | Path
+    device: str
+    output: Path
+    batch: int = 1
+    labels: bool = True
+    importance: Worth = "taylor"
+    precision: Precision = "fp32"
+
+
 def opened(
-    model: str | Path,
+    given: Given,
     *,
-    data: str | Path,
-    device: str,
-    output: Path,
-    batch: int = 1,
-    labels: bool = True,
-    worth: Worth = "taylor",
-    precision: Precision = "fp32",
     scratch: Path | None = None,
     narrow: Opened | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Work:
     """Read a network and its examples, and find out which channels go together.
 
-    Networks in INT8 are kept in ``scratch``, or in ``output`` where none is given. Refused without the extra ``torch``,
-    for a network that cannot be read with the operator's name, and on devices where no layers can be timed.
+    Networks in INT8 are kept in ``scratch``, or in the output folder where none is given. Refused without the extra
+    ``torch``, for a network that cannot be read with the operator's name, and on devices where no layers can be timed.
     """
-    graph = inputs.load(model, batch=batch)
-    learning, final = (accuracy.fitting(each, graph, str(data)) for each in to_learn(data, labels=labels))
-    target = inputs.open(device)
-    inputs.refuse_layers(device, precision)
+    graph = inputs.load(given.model, batch=given.batch)
+    parts = to_learn(given.data, labels=given.labels)
+    learning, final = (accuracy.fitting(each, graph, str(given.data)) for each in parts)
+    target = inputs.open(given.device)
+    inputs.refuse_layers(given.device, given.precision)
     (images,) = learning.inputs.values() if len(learning.inputs) == 1 else (None,)
     if images is None:
         raise Refused(f"{graph.name} has {len(learning.inputs)} inputs; only networks with one can be pruned")
     on_progress("ranking channels", 0, 1)
     with plainly(Path(graph.source)) as file:
-        narrower = (narrow or _narrowing)(file, images, learning.labels, worth)
-    form = Form(precision, scratch or output, learning, graph.batch)
-    runs = graph if precision == "fp32" else inputs.load(form.of(Path(graph.source)), batch=batch, shapes=graph.shapes)
-    return Work(graph, runs, target, device, narrower, final, form, output, on_progress, f"{data} {labels} {worth}")
+        narrower = (narrow or _narrowing)(file, images, learning.labels, given.importance)
+    form = Form(given.precision, scratch or given.output, learning, graph.batch)
+    runs = graph
+    if given.precision != "fp32":
+        runs = inputs.load(form.of(Path(graph.source)), batch=given.batch, shapes=graph.shapes)
+    taught = f"{given.data} {given.labels} {given.importance}"
+    return Work(graph, runs, target, given.device, narrower, final, form, given.output, on_progress, taught)
 
 
 def table_so_far(work: Work) -> StaircaseTable:
