@@ -87,5 +87,5 @@ def test_a_door_names_what_a_request_is_about() -> None:
     def verb(request: Quantize) -> None:
         raise Fail("broken")
 
-    with pytest.raises(Refused, match="^net.onnx cannot be used: broken"):
+    with pytest.raises(Refused, match=r"^net\.onnx cannot be used: broken"):
         verb(Quantize("net.onnx", "data.npz", "host", Path("out")))

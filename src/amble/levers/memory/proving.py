@@ -16,7 +16,7 @@ from amble.core.examples import Examples
 from amble.levers.memory import tolerance
 from amble.levers.memory.partitions import DramPlan, Proof
 from amble.levers.memory.profiles import MemoryProfile, line_rates
-from amble.levers.memory.tolerance import CONFIDENCE, KEPT_ON_OTHERS, KEPT_SHARE
+from amble.levers.memory.tolerance import CONFIDENCE, KEPT_ON_OTHERS, KEPT_SHARE, WIDENED
 from amble.runtimes.faults import Bounds, Home, bounds_of
 from amble.runtimes.onnx import hardening
 from amble.runtimes.onnx.faulty import FaultyOnnx
@@ -24,7 +24,6 @@ from amble.runtimes.onnx.stored import cut_to
 
 __all__ = ["SEEDS_APART", "Faulty", "Proving", "on_module", "trials"]
 
-_MARGIN = 0.25  # of the range of clean values, on either side
 SEEDS_APART = 1_000
 """Between the seeds of two mappings that are proven, so that each is shown on modules of its own."""
 _PROVING, _TRYING = 1_000_000, 2_000_000  # first modules of proofs and of trials, above a seed
@@ -52,7 +51,7 @@ class Faulty:
         """Watch the clean network: floating-point tensors get bounds from what it does, or are cut to by itself."""
         limits = cut_to(network.model)
         bounds = {
-            name: Bounds(*limits[name], "zero") if name in limits else bounds_of(each, margin=_MARGIN, mode="zero")
+            name: Bounds(*limits[name], "zero") if name in limits else bounds_of(each, margin=WIDENED, mode="zero")
             for name, each in {**network.extremes(examples.inputs), **network.weights}.items()
             if _floating(each.dtype)
         }

@@ -22,6 +22,7 @@ __all__ = [
     "CONFIDENCE",
     "KEPT_ON_OTHERS",
     "KEPT_SHARE",
+    "WIDENED",
     "Judged",
     "Rule",
     "Tolerance",
@@ -36,6 +37,7 @@ __all__ = [
     "verify",
 ]
 
+WIDENED = 0.25  # of the range of clean values, on either side: what a load finds plausible
 KEPT_SHARE, CONFIDENCE = 0.95, 0.95
 """Of modules, that keep the target of a mapping to be delivered; and how sure that is."""
 KEPT_ON_OTHERS = 0.98

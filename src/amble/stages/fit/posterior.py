@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from amble.stages.fit.parameters import Geometry
 
-__all__ = ["Posterior", "Problem", "Settings"]
+__all__ = ["Posterior", "Problem", "Settings", "trusted"]
 
 Floats = NDArray[np.floating[Any]]
+
+_FREEDOM = 4.0  # degrees of freedom of the noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +60,9 @@ class Posterior:
     weight: Floats  # [s, w]
     sigma: Floats  # [s, outputs]
     trust: Floats  # [s, w, m]
+
+
+def trusted(squared: Floats) -> Floats:
+    """Return how far values are trusted, by their squared distance from the fit in units of its noise (Student's t)."""
+    trust: Floats = ((_FREEDOM + 1) / (_FREEDOM + squared)).clip(0.02, 1.0)
+    return trust
