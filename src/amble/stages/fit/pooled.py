@@ -361,7 +361,7 @@ def _carried(model: Pooled, half: _Half, points: Floats, values: Floats, curve: 
     variance = half.sigma**2
     known = ~np.isnan(values)
     left = values[known] - curve[known]
-    trust = np.ones(len(left))
+    trust: Floats = np.ones(len(left))
     if len(left) >= _ROBUST_POINTS:
         trust = trusted(left**2 / variance)
     own = smooth_share() * _like(model, model.points[known], known) + np.diag(1 / trust - smooth_share())
