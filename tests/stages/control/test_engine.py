@@ -321,7 +321,7 @@ def test_thirty_thousand_requests_leave_nothing_behind() -> None:
     Engine(device, [one], counts).run(Replay(poisson(110.0, 30_000), device.clock, deadline_s=0.1))
     assert counts.answers + counts.refusals == 30_000
     assert len(one.queue) == 0
-    assert len(one.parts) == 1
+    assert len(one.programs) == 1
     assert FAST in device.actuator.available()
 
 

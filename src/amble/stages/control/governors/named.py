@@ -17,7 +17,7 @@ from amble.core.registered import GOVERNORS as GROUP
 from amble.core.registered import names, registered
 from amble.core.schedule import Deadline
 from amble.stages.control.governor import Governor
-from amble.stages.control.governors.adaptive import Amble, Tuning
+from amble.stages.control.governors.amble import Amble, Tuning
 from amble.stages.control.governors.budget import Budget
 from amble.stages.control.governors.dvfs import Dvfs
 from amble.stages.control.governors.fixed import int8_max, max_clocks
