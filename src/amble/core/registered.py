@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
@@ -16,7 +18,7 @@ T = TypeVar("T")
 
 def names(group: str) -> tuple[str, ...]:
     """Return what is registered in a group by name; nothing is imported."""
-    return tuple(sorted({each.name for each in entry_points(group=group)}))
+    return tuple(sorted({each.name for each in _all(group, tuple(sys.path))}))
 
 
 def registered(group: str, name: str, own: Mapping[str, T], fits: Callable[[object], bool]) -> T | None:
@@ -24,7 +26,7 @@ def registered(group: str, name: str, own: Mapping[str, T], fits: Callable[[obje
 
     Refused where a package brings what does not fit, cannot be imported, or takes a name that is taken.
     """
-    others = tuple(entry_points(group=group, name=name))
+    others = tuple(each for each in _all(group, tuple(sys.path)) if each.name == name)
     if others and (name in own or len({each.value for each in others}) > 1):
         brought = ", ".join(sorted({_package(each) for each in others}))
         taken = "amble's own" if name in own else "each other's"
@@ -41,6 +43,12 @@ def registered(group: str, name: str, own: Mapping[str, T], fits: Callable[[obje
         raise Refused(f"{name!r} of {_package(others[0])} is {what}; mend or uninstall it")
     fitting: T = found
     return fitting
+
+
+@lru_cache(maxsize=16)
+def _all(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return a group's entry points; looked for once, as it takes many milliseconds, while ``path`` stays the same."""
+    return tuple(entry_points(group=group))
 
 
 def _package(each: EntryPoint) -> str:
