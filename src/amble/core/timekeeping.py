@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from amble.core.address import Address
+
 __all__ = ["caution", "measure_of"]
 
 _CAUTION = (
@@ -21,7 +23,7 @@ def measure_of(device: str) -> str:
     """
     if _is_thread(device):
         return "CPU time of the thread"
-    if device.partition("?")[0] == "host":
+    if Address.parse(device).scheme == "host":
         return "the clock on the wall, other load included"
     return "the device's own time"
 
@@ -33,7 +35,7 @@ def caution(device: str) -> tuple[str, ...]:
 
 def _is_thread(device: str) -> bool:
     """Tell whether a device is this machine's CPU and does all its work in the thread that asks for it."""
-    name, _, query = device.partition("?")
-    given = dict(part.partition("=")[::2] for part in query.split("&"))
+    address = Address.parse(device)
+    given = address.options
     one = given.get("threads", "1") == "1" and ("threads" in given or given.get("cpus", "0").isdecimal())
-    return name == "host" and one
+    return address.scheme == "host" and one

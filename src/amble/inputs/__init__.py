@@ -1,5 +1,35 @@
 """Names → things: URI → Device, MODEL → Graph, DATA → Examples for a purpose. Here names are read."""
 
-from amble.inputs.opening import BUNDLED, devices, labelled, load, open, quickest, restore  # noqa: A004
+from amble.inputs.backends import back_end
+from amble.inputs.opening import (
+    BUNDLED,
+    devices,
+    governed,
+    labelled,
+    load,
+    open,  # noqa: A004
+    open_for_serving,
+    probe,
+    quickest,
+    refuse_layers,
+    restore,
+    timer,
+    twin,
+)
 
-__all__ = ["BUNDLED", "devices", "labelled", "load", "open", "quickest", "restore"]
+__all__ = [
+    "BUNDLED",
+    "back_end",
+    "devices",
+    "governed",
+    "labelled",
+    "load",
+    "open",
+    "open_for_serving",
+    "probe",
+    "quickest",
+    "refuse_layers",
+    "restore",
+    "timer",
+    "twin",
+]

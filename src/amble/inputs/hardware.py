@@ -5,74 +5,76 @@ Meter and clocks are opened first: the runner is told of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode
 
+from amble.core.address import Address
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device, Runner
 from amble.devices import board, emulated, host, nvml, sysfs
 from amble.runtimes import onnx, processors
 
-__all__ = ["board_over_ssh", "emulated_card", "execution", "options", "quickest", "real", "which"]
+__all__ = ["board_over_ssh", "emulated_card", "execution", "quickest", "real", "which"]
 
 _UNSEEN = onnx.OnnxRunner()
 """Stands in until the runner is made, which is told of the device's meter and clocks."""
 
 
-def options(uri: str) -> dict[str, str]:
-    """Return what follows a URI's question mark; Refused where it cannot be read."""
-    query = uri.partition("?")[2]
-    try:
-        return dict(parse_qsl(query, strict_parsing=True)) if query else {}
-    except ValueError as error:
-        raise Refused(f"cannot read the options of {uri!r} ({error}); write them as ?name=value&name=value") from error
-
-
 def execution(uri: str) -> onnx.Execution | None:
     """Return how networks are run on a real device; None for the others, and where the device is an emulated card."""
-    scheme, _, name = uri.partition("?")[0].partition(":")
-    given = options(uri)
-    if scheme == "ssh":
-        return onnx.far_form(given.get("precision", "fp32"))
-    if scheme not in ("host", "nvml", "sysfs") or given.keys() - {*onnx.OPTIONS}:
-        return None
-    if scheme == "nvml" and not given and emulated.folder() is not None:
+    address = Address.parse(uri)
+    place = _PLACES.get(address.scheme)
+    if place == "far":
+        return onnx.far_form(address.options.get("precision", "fp32"))
+    if place is None or address.options.keys() - {*onnx.OPTIONS} or _is_emulated(address):
         return None
     onnx.refuse_mixture()
-    if scheme == "host":
-        return onnx.execution(given, "cpu")
-    return onnx.execution(given, "cuda", index=int(name) if name.isdecimal() else 0)
+    index = int(address.name) if address.name.isdecimal() else 0
+    return onnx.execution(address.options, "cpu" if place == "cpu" else "cuda", index=index)
+
+
+def _is_emulated(address: Address) -> bool:
+    return _OPENERS.get(address.scheme) is _gpu and not address.options and emulated.folder() is not None
 
 
 def quickest(uri: str, path: Path, *, batch: int = 1, shapes: Mapping[str, tuple[int, ...]] | None = None) -> str:
     """Return a URI with ``provider=auto`` made definite: the provider that runs this network quickest here."""
-    given = options(uri)
-    scheme = uri.partition("?")[0].partition(":")[0]
+    address = Address.parse(uri)
+    given = dict(address.options)
     if given.get("provider") != "auto":
         return uri
-    if scheme != "host":
+    if _PLACES.get(address.scheme) != "cpu":
         raise Refused(
             f"provider=auto is for host; a GPU takes its quickest provider by itself: leave it out of {uri!r}"
         )
     onnx.refuse_mixture()
     ways = [onnx.execution(given | {"provider": each.name}, "cpu") for each in onnx.installed("cpu")]
     chosen = onnx.quickest(path, ways, batch=batch, shapes=shapes)
-    return f"host?{urlencode(given | {'provider': chosen.provider.name}, safe=',')}"
+    return str(address.having(provider=chosen.provider.name))
 
 
-def real(uri: str, scheme: str, name: str, chosen: onnx.Execution) -> Device:
+def real(address: Address, chosen: onnx.Execution) -> Device:
     """Open a machine's own CPU, GPU or board, with a runner that is told of its meter and its clocks."""
-    if scheme == "host":
-        found = replace(host.open(_UNSEEN, cpus=chosen.cpus, name=uri), machine=processors.here())
-    elif scheme == "nvml":
-        found = nvml.open(which(name), _UNSEEN)
-    else:
-        clock = host.MonotonicClock()
-        found = sysfs.open(_UNSEEN, clock, host.Unmetered(clock), node=name or "gpu")
-    runner = _runner(chosen, found)
-    return replace(found, name=uri, runner=runner, precisions=(chosen.precision,))
+    found = _OPENERS[address.scheme](address, chosen)
+    return replace(found, name=str(address), runner=_runner(chosen, found), precisions=(chosen.precision,))
+
+
+def _cpu(address: Address, chosen: onnx.Execution) -> Device:
+    return replace(host.open(_UNSEEN, cpus=chosen.cpus, name=str(address)), machine=processors.here())
+
+
+def _gpu(address: Address, chosen: onnx.Execution) -> Device:
+    return nvml.open(which(address.name), _UNSEEN)
+
+
+def _devfreq(address: Address, chosen: onnx.Execution) -> Device:
+    clock = host.MonotonicClock()
+    return sysfs.open(_UNSEEN, clock, host.Unmetered(clock), node=address.name or "gpu")
+
+
+_PLACES = {"host": "cpu", "nvml": "gpu", "sysfs": "gpu", "ssh": "far"}
+_OPENERS: dict[str, Callable[[Address, onnx.Execution], Device]] = {"host": _cpu, "nvml": _gpu, "sysfs": _devfreq}
 
 
 def _runner(chosen: onnx.Execution, found: Device) -> Runner:
@@ -99,7 +101,7 @@ def board_over_ssh(uri: str, name: str, given: dict[str, str]) -> Device:
     if unknown or not threads.isdecimal() or int(threads) < 1:
         raise Refused(f"cannot read the options of {uri!r}; a board takes provider, precision, threads=N and python")
     link = board.over_ssh(address, python=given.get("python", "python3"))
-    gpu = part.partition(":")[0] == "sysfs"
+    gpu = Address.parse(part).name == "gpu"
     try:
         if not link.hello["runtime"] and given.get("provider") != "trtexec":
             raise Refused(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from amble.core.address import Address
 from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.profile import IdlePower, Profile, Sample
@@ -25,7 +26,8 @@ def tabulated(profile: Profile) -> Table:
     """Return the whole runs of a profile as a table, sorted by their clocks; Refused where there are none."""
     if not profile.totals:
         raise Refused(f"nothing was measured of {profile.subject.network}; measure at one setting at least")
-    device = profile.where.device.partition("?")[0].removeprefix("sim:")
+    address = Address.parse(profile.where.device)
+    device = address.name or address.scheme
     runs = sorted(profile.totals, key=lambda total: _sorted(total.point.clocks))
     rows = [_run(profile, device, total) for total in runs]
     rows += [_idle(device, each) for each in sorted(profile.idle, key=lambda each: _sorted(each.clocks))]
