@@ -266,7 +266,7 @@ def test_a_board_is_measured_over_ssh_by_its_address(root: Path, tmp_path: Path,
     [
         ("ssh:-oProxyCommand=ls@x/host", "is not like user@board"),
         ("ssh:me@board/host?threads=none", "takes provider, precision"),
-        ("ssh:me@board/host?colour=red", "takes provider, precision"),
+        ("ssh:me@board/host?colour=red", "it knows provider, precision, threads, python"),
     ],
 )
 def test_addresses_that_are_none_are_refused(uri: str, says: str) -> None:
