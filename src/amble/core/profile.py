@@ -59,7 +59,8 @@ class Profile:
     ``calibration`` says how far the device is from a real one (``real``, ``calibrated: …``, ``uncalibrated``).
     ``totals`` are samples of the whole graph run as one (operator name empty); the operators' sum agrees with them
     after the profiler's own overhead (at most ``overhead_ratio``) was taken out. ``ratios`` are latencies of single
-    runs over their median, ``points`` every point that the device allows.
+    runs over their median, ``points`` every point that the device allows, ``notes`` what made an energy unknown and
+    which clocks were asked for and not held.
     """
 
     device: str
@@ -77,6 +78,7 @@ class Profile:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ratios: tuple[float, ...] = ()
     overhead_ratio: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 FORMAT = Format("profile", 1, Profile)

@@ -21,6 +21,8 @@ from amble.devices.facts import Found, Readings
 
 __all__ = ["BoundedKnob", "Bounds", "FileActuator", "Knob", "LockedKnob", "missing_writes", "put_back", "read_text"]
 
+_FELT_S = 0.012  # Jetson Orin: at most 11 ms, of the memory clock
+
 
 class Knob(Protocol):
     """One clock domain that can be held at a level."""
@@ -158,6 +160,10 @@ class FileActuator:
             raise Refused(_unknown(asked, self._available) if self._knobs else f"{self._refusal} (asked: {asked})")
         else:
             self._hold(asked)
+
+    def felt_within_s(self) -> float:
+        """Return within which time [s] work feels a clock: these files are the driver's books."""
+        return _FELT_S
 
     def found(self) -> Found:
         """Return what is in force now, or what was found if clocks are held."""

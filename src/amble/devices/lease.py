@@ -49,6 +49,10 @@ class Ownable(Actuator, Protocol):
         """Return what was in force before the first change."""
         ...
 
+    def felt_within_s(self) -> float:
+        """Return within which time [s] work feels a clock that was asked for."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -116,6 +120,10 @@ class LeasedActuator:
             self._actuator.apply(clocks)
         else:
             self._take(clocks)
+
+    def felt_within_s(self) -> float:
+        """Return within which time [s] work feels a clock that was asked for."""
+        return self._actuator.felt_within_s()
 
     def close(self) -> None:
         """Put back what was found and give the lease up."""

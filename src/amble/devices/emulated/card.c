@@ -281,7 +281,7 @@ double amble_card_work(double duration_s, double dynamic_j, double cap_mhz) {
 /* For the card's clock, where its time moves only when it is told to. */
 void amble_card_idle(double until_s) {
     enter();
-    gpu()->cap_mhz = 0;
+    if (until_s > gpu()->now_s) gpu()->cap_mhz = 0;
     pass(0, until_s, 0.0);
     leave();
 }

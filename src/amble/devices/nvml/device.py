@@ -18,10 +18,15 @@ from amble.core.ports import Clock, Device, Meter, Runner
 from amble.devices.facts import Description, Found, Readings
 from amble.devices.host import MonotonicClock, Unmetered
 from amble.devices.nvml.board import Board, Unsupported, num_boards
+from amble.devices.watching import Watch, counter_period_s
 
 __all__ = ["NvmlActuator", "NvmlMeter", "PowerMeter", "describe", "open", "put_back"]
 
 _MIG = "the board is divided (MIG): its clocks and its energy belong to all its instances; turn MIG off to set them"
+
+_BURST = 2.0
+_ANY_BOARD_W = 3000.0
+_FELT_S = 0.050  # single changes of a V100 took up to 16 ms to be accepted; newer boards are said to take longer
 
 
 def open(  # noqa: A001
@@ -101,6 +106,10 @@ class NvmlActuator:
         else:
             self._hold(asked)
 
+    def felt_within_s(self) -> float:
+        """Return within which time [s] work feels a clock: NVML says when it took a request, not when it acts."""
+        return _FELT_S
+
     def found(self) -> Found:
         """Return what was found, or what there is now while nothing is locked."""
         return self._found or self._in_force()
@@ -147,18 +156,43 @@ class NvmlActuator:
 
 
 class NvmlMeter:
-    """The board's energy counter. It moves every 10 to 100 ms: measure windows of many such periods."""
+    """The board's energy counter, watched. It moves every 10 to 100 ms: measure windows of many such periods.
+
+    Energy is unknown for good once the counter stood still, went back, jumped or did not answer; ``why`` says which.
+    """
 
     def __init__(self, board: Board, clock: Clock) -> None:
         self._board = board
         self._clock = clock
+        self._watch = Watch(_most_w(board))
+        self._period_s: float | None = None
+
+    @property
+    def why(self) -> str:
+        """Return why the energy is unknown."""
+        return self._watch.why
 
     def read(self) -> Reading:
-        """Return time and energy since the driver was loaded; energy None when the board does not answer."""
+        """Return time and energy since the first reading; energy None once it is unknown."""
         try:
-            return Reading(self._clock.now_s(), self._board.energy_j())
+            counter_j: float | None = self._board.energy_j()
         except Refused:
-            return Reading(self._clock.now_s(), None)
+            counter_j = None
+        now_s = self._clock.now_s()
+        return Reading(now_s, self._watch.judge(now_s, counter_j))
+
+    def period_s(self) -> float | None:
+        """Return how often the counter moves [s], found once; None where it stands still."""
+        if self._period_s is None:
+            self._period_s = counter_period_s(self._clock, self._board.energy_j)
+        return self._period_s
+
+    def power_w(self) -> float | None:
+        """Return the board's own reading of power [W]."""
+        try:
+            return self._board.power_w()
+        except Refused:
+            return None
 
 
 class PowerMeter:
@@ -202,6 +236,14 @@ class PowerMeter:
                 before_s, before_w = self._last
                 self._total_j += (now[0] - before_s) * (before_w + now[1]) / 2
             self._last = now
+
+
+def _most_w(board: Board) -> float:
+    """Return more than a board can draw [W]: its limit bounds averages, not moments."""
+    try:
+        return _BURST * board.power_limit_w()
+    except Refused:
+        return _ANY_BOARD_W
 
 
 def _settings(board: Board) -> tuple[Clocks, ...]:

@@ -50,7 +50,7 @@ def _profile(profile: Profile) -> tuple[Table, ...]:
         ("throttled", str(sum(sample.throttled for sample in profile.samples))),
         ("profiler's overhead", percent(profile.overhead_ratio)),
     )
-    found = [Table(f"Profile of {profile.graph}, batch {profile.batch}", ("what", ""), facts)]
+    found = [Table(f"Profile of {profile.graph}, batch {profile.batch}", ("what", ""), facts, profile.notes)]
     if profile.totals:
         found.append(_totals(profile.totals))
     found.append(_operators_of(profile))
