@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,15 @@ import numpy as np
 from amble import bundled
 from amble.core.errors import Refused
 from amble.core.graph import Graph
-from amble.core.ports import Device
-from amble.devices import emulated, host, lease, nvml, recorded, simulated, sysfs
+from amble.core.ports import Actuator, Device
+from amble.devices import emulated, guarded, host, lease, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
-from amble.devices.lease import Restored
+from amble.devices.lease import LeasedActuator, Restored
 from amble.runtimes import onnx, synthetic
 from amble.stages.measure import accuracy
 from amble.stages.measure.accuracy import Examples
 
-__all__ = ["BUNDLED", "devices", "labelled", "load", "open", "restore"]
+__all__ = ["BUNDLED", "actuator", "devices", "labelled", "load", "open", "restore"]
 
 BUNDLED = "fashion-resnet"
 
@@ -49,13 +50,11 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
             )
         case "recorded", []:
             return recorded.open(name, workload=workload, compute=onnx.OnnxRunner())
-        case "host", []:
-            found = host.open(onnx.OnnxRunner())
-            return lease.guarded(
-                replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
-            )
+        case "host", [] | ["root"]:
+            found = _owning(host.open(onnx.OnnxRunner(), sysfs_root=Path(options.get("root", "/"))))
+            return replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
         case "nvml", []:
-            return lease.guarded(_gpu(int(name) if name.isdecimal() else name or 0))
+            return _gpu(name)
         case "sysfs", _:
             raise Refused(
                 f"{address} cannot run networks yet: plan on a simulated chip and use --script for the clocks"
@@ -63,9 +62,9 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
     raise Refused(f"unknown device {uri!r}; write sim:CHIP, recorded:TABLE or host (amble devices lists them)")
 
 
-def _gpu(which: int | str) -> Device:
+def _gpu(name: str) -> Device:
     """Open an NVIDIA GPU with a runner: of the emulated card, where this process was told to see one."""
-    card = emulated.folder()
+    which, card = _which(name), emulated.folder()
     if card is None:
         raise Refused(
             f"nvml:{which} cannot run networks yet: plan on a simulated chip and use --script for the clocks, or try "
@@ -75,11 +74,45 @@ def _gpu(which: int | str) -> Device:
     known = emulated.read(card)
     compute, clock = onnx.OnnxRunner().run, emulated.CardClock(card)
     calibration = f"emulated: {board.name}, card {known.seed}, {known.slower:g} times slower"
-    found = nvml.open(which, emulated.EmulatedRunner(card, compute), clock=clock, calibration=calibration)
+    found = _owning(nvml.open(which, emulated.EmulatedRunner(card, compute), clock=clock, calibration=calibration))
     runner = emulated.EmulatedRunner(
         card, compute, clocks=found.actuator.current, throttled=lambda: bool(board.throttled())
     )
     return replace(found, runner=runner, precisions=tuple(known.true_chip().precisions))
+
+
+def _owning(device: Device) -> Device:
+    """Return the device with its clocks in good hands: the guard's, where one runs and this user has no right of its
+    own (or named it by ``AMBLE_GUARD``), else a lease's of this process.
+    """
+    socket = guarded.found_socket()
+    if socket is None or (os.geteuid() == 0 and not os.environ.get(guarded.VARIABLE)):
+        return lease.guarded(device)
+    return replace(device, actuator=guarded.GuardedActuator(device.name, socket))
+
+
+def actuator(uri: str, folder: Path) -> LeasedActuator:
+    """Open the clocks of a device alone, owned by a lease in a folder; Refused for one without real clocks."""
+    address, _, query = uri.partition("?")
+    scheme, _, name = address.partition(":")
+    root = Path(dict(parse_qsl(query)).get("root", "/"))
+    clock = host.MonotonicClock()
+    found: Actuator
+    match scheme:
+        case "nvml":
+            found = nvml.NvmlActuator(nvml.Board(_which(name)))
+        case "sysfs":
+            found = sysfs.open(onnx.OnnxRunner(), clock, host.Unmetered(clock), node=name or "gpu", root=root).actuator
+        case "host":
+            found = host.open(onnx.OnnxRunner(), sysfs_root=root).actuator
+        case _:
+            raise Refused(f"{uri} has no clocks of this machine; write nvml:0, sysfs:gpu or host")
+    assert isinstance(found, lease.Ownable), "every real actuator can say what it found"
+    return LeasedActuator(found, uri, folder)
+
+
+def _which(name: str) -> int | str:
+    return int(name) if name.isdecimal() else name or 0
 
 
 def load(
