@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from amble.cli.options import PLACE, verb
+from amble.cli.options import verb
 from amble.cli.terminal import Terminal
 from amble.cli.verbs import main
 from amble.devices.guarded.protocol import SOCKET
@@ -15,7 +15,7 @@ __all__ = ["guard"]
 
 
 @verb(main)
-@click.option("--socket", type=PLACE, default=SOCKET, show_default=True, help="Where clients ask.")
+@click.option("--socket", type=click.Path(path_type=Path), default=SOCKET, show_default=True, help="Where clients ask.")
 @click.option(
     "--allow",
     type=click.Path(dir_okay=False, path_type=Path),

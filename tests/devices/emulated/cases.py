@@ -254,3 +254,23 @@ def wait_for(what, most_s=30.0):
     while not what():
         assert time.monotonic() < until_s
         time.sleep(0.01)
+
+
+def test_through_a_guard_clocks_are_held_and_put_back_when_the_client_is_killed(tmp_path, monkeypatch):
+    emulated.make(Card("v100", slower=1), PLACE)
+    (tmp_path / "guard.yaml").write_text(
+        f"allow: [{{device: 'nvml:0', users: [{os.geteuid()}], core_mhz: [600, 900]}}]"
+    )
+    monkeypatch.setenv("AMBLE_GUARD", str(tmp_path / "sock"))
+    words = ["guard", "--socket", str(tmp_path / "sock"), "--allow", str(tmp_path / "guard.yaml")]
+    command = [sys.executable, "-c", MAIN, *words, "--state", str(tmp_path / "state")]
+    holding = (
+        "import amble, time; d = amble.open('nvml:0'); d.actuator.apply(d.actuator.available()[0]); time.sleep(60)"
+    )
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as guard:
+        wait_for((tmp_path / "sock").exists)
+        with subprocess.Popen([sys.executable, "-c", holding]) as client:
+            wait_for(lambda: lock_mhz() == 600)
+            client.kill()
+        wait_for(lambda: lock_mhz() == 0, 5.0)
+        guard.terminate()
