@@ -1,7 +1,8 @@
 """Run every bench and write its last result to bench/results: what ``make bench`` does.
 
 A bench is a script beside this one that prints a JSON document. Each runs in a process of its own; one that fails is
-said at the end, with exit code 1. ``--quick`` runs their smaller forms and writes to build/bench instead.
+said at the end, with exit code 1. ``--quick`` runs their smaller forms and writes to build/bench instead. Last, those
+results are listed that are older than the code they measure (``make stale`` lists them without running anything).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import ages
 
 HERE = Path(__file__).parent
 NO_BENCH = {"all", "architectures", "calibrate_chips", "document", "fit_dram", "models"}  # parts and builders
@@ -40,6 +43,7 @@ def main() -> int:
     folder = Path("build/bench") if arguments.quick else HERE / "results"
     folder.mkdir(parents=True, exist_ok=True)
     ended = [run(each, folder / f"{each.stem}@{arguments.device}.json", quick=arguments.quick) for each in benches()]
+    ages.main()
     return 0 if all(ended) else 1
 
 

@@ -2,10 +2,17 @@
 
     options = document.options("search", __doc__)
     results = [{"operators": 1000, "time_s": 0.12}]
-    targets = [document.target("time of 1000 x 150", want="< 0.150", value=0.12, unit="s")]
+    targets = [document.target("faster than HiGHS, 1000 x 150", want=">= 50", value=80, unit="1")]
     document.finish(options, results, targets)
 
-Uses the standard library only, so that a bench may call `on_one_core` before it imports numpy.
+Where targets are a function of the records they can be judged anew without measuring (`--judge FILE`):
+
+    options = document.options("serve", __doc__, judges=True)
+    if options.judge:
+        records = document.stored(options.judge)
+        document.judged(options, records, targets(records))
+
+Imports no numpy, so that a bench may call `on_one_core` before it does.
 """
 
 from __future__ import annotations
@@ -26,9 +33,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, SupportsFloat, cast, runtime_checkable
+from typing import Any, Protocol, SupportsFloat, cast, runtime_checkable
 
-__all__ = ["Options", "Target", "document", "durations_s", "finish", "on_one_core", "options", "percentile", "target"]
+import ages
+
+__all__ = [
+    "Options",
+    "Target",
+    "document",
+    "durations_s",
+    "finish",
+    "judged",
+    "on_one_core",
+    "options",
+    "percentile",
+    "stored",
+    "target",
+]
 
 Record = Mapping[str, object]  # values: text, numbers (numpy's too), truth, None, and lists of these
 
@@ -58,6 +79,7 @@ class Options:
     json: bool
     out: Path | None
     data: Path  # folder of the recorded data
+    judge: Path | None = None  # a document whose targets are judged anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +97,24 @@ class Target:
     cause: str = ""
 
 
-def options(name: str, description: str | None, argv: Sequence[str] | None = None) -> Options:
-    """Parse `--json --quick --out FILE`; the data folder is `AMBLE_DATA`, else `../shared/data` beside the project."""
+def options(name: str, description: str | None, argv: Sequence[str] | None = None, *, judges: bool = False) -> Options:
+    """Parse `--json --quick --out FILE`, and `--judge FILE` of a bench that judges stored records.
+
+    The data folder is `AMBLE_DATA`, else `../shared/data` beside the project.
+    """
     parser = argparse.ArgumentParser(
         prog=f"bench/{name}.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout, nothing else there")
     parser.add_argument("--quick", action="store_true", help="a smaller run of the same, in under a minute")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON document to FILE")
+    parser.set_defaults(judge=None)
+    if judges:
+        told = "measure nothing: judge the records of FILE, and rewrite it"
+        parser.add_argument("--judge", type=Path, metavar="FILE", help=told)
     given = parser.parse_args(argv)
     data = Path(os.environ.get("AMBLE_DATA") or _ROOT.parent / "shared" / "data")
-    return Options(name=name, quick=given.quick, json=given.json, out=given.out, data=data)
+    return Options(name=name, quick=given.quick, json=given.json, out=given.out, data=data, judge=given.judge)
 
 
 def target(name: str, *, want: str, value: SupportsFloat | None, unit: str, cause: str = "") -> Target:
@@ -108,10 +137,11 @@ def document(options: Options, results: Iterable[Record], targets: Iterable[Targ
     found = {
         "name": options.name,
         "amble": _version(),
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "gpu": _gpu()},
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "instructions": _instructions(), "gpu": _gpu()},
         "quick": options.quick,
         "results": [dict(record) for record in results],
         "targets": [_told(one) for one in targets],
+        "code": {"of": "this run", "files": ages.digests(options.name)},
     }
     return cast("dict[str, object]", _plain(found))
 
@@ -127,6 +157,23 @@ def finish(options: Options, results: Iterable[Record], targets: Iterable[Target
     text = json.dumps(made, indent=1, allow_nan=False)
     if options.out is not None:
         _write(options.out, text + "\n")
+    print(text if options.json else _table(made))
+
+
+def stored(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a document that was written before."""
+    records: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["results"]
+    return records
+
+
+def judged(options: Options, results: Iterable[Record], targets: Iterable[Target]) -> None:
+    """Put targets and records into the document of `--judge`, whose machine and code stay what they were."""
+    assert options.judge is not None
+    kept = json.loads(options.judge.read_text(encoding="utf-8"))
+    new = document(options, results, targets)
+    made = kept | {name: new[name] for name in ("results", "targets")}
+    text = json.dumps(made, indent=1, allow_nan=False)
+    _write(options.judge, text + "\n")
     print(text if options.json else _table(made))
 
 
@@ -181,6 +228,15 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _instructions() -> list[str] | None:
+    """Names of the instruction sets that numbers depend on; None where amble itself is not installed."""
+    try:
+        from amble.runtimes.instructions import instructions
+    except ImportError:
+        return None
+    return list(instructions())
 
 
 def _gpu() -> str | None:

@@ -184,21 +184,31 @@ def readings(records: list[Record]) -> list[Record]:
 
 
 def targets_of(found: list[Record]) -> list[document.Target]:
-    """The published numbers, each in its most favourable reading, measured and in the models' own words."""
+    """The published numbers, in the most favourable reading of each kind.
+
+    Kinds: as measured, or in the models' own words; against CPU-DVFS calibrated on the network itself, or on another
+    one that was chosen so that the number comes out.
+    """
     targets = []
     for what, want, published in (("time", ">= 0.66", "66 %"), ("energy", ">= 0.69", "69 %")):
         for words in ("measured", "told"):
             mine = [row for row in found if (row["saved"], row["words"]) == (what, words)]
-            known = [(row["most"], f"{row['problem']} against {row['cpu_model']}") for row in mine]
-            best = max(((value, name) for value, name in known if isinstance(value, float)), default=(None, "any"))
-            name = f"{published} less {what}, {words}, most favourable reading: {best[1]}"
-            targets.append(document.target(name, want=want, value=best[0], unit="1"))
+            for on, is_chosen in (("calibrated on the network itself", False), ("on a reference chosen for it", True)):
+                some = [row for row in mine if ("reference" in str(row["cpu_model"])) is is_chosen]
+                known = [(row["most"], f"{row['problem']} against {row['cpu_model']}") for row in some]
+                best = max(((value, name) for value, name in known if isinstance(value, float)), default=(None, "any"))
+                name = f"{published} less {what}, {words}, CPU-DVFS {on}, most favourable reading: {best[1]}"
+                targets.append(document.target(name, want=want, value=best[0], unit="1"))
     return targets
 
 
 def main() -> None:
     """Run the bench."""
-    options = document.options("local_inference", __doc__)
+    options = document.options("local_inference", __doc__, judges=True)
+    if options.judge:
+        records = document.stored(options.judge)
+        document.judged(options, records, targets_of([each for each in records if "most" in each]))
+        return
     results: list[Record] = []
     for name in FILES[:1] if options.quick else FILES:
         path = options.data / "recorded" / f"{name}.csv.gz"

@@ -1,23 +1,26 @@
 """Every governor on the Tesla P40's tables: INT8 factor x network x trace x load -> energy, misses, accuracy, p95.
 
-Four parts, in virtual time:
+Five parts, in virtual time:
 
-* `replay`: the two-state rule (FP32 at 949 MHz, INT8 at 1531 MHz) with the numbers published for it, to be reproduced;
-* `shape`: `pit` without deadlines against FP32 at full clocks: what the paper reports;
+* `replay`: a two-state rule (FP32 at 949 MHz, INT8 at 1531 MHz) beside figures of other code (`reproduced.py`);
+* `shape`: `pit` without deadlines against FP32 at full clocks: what the paper gives three numbers of;
 * `sweep`: every governor, with admission and an objective of ten times the time of one request at FP32 and full
   clocks; a load of 1 is what FP32 carries there; intervals are of 95 % over seeds, paired where two are compared;
 * `bound`: `amble` against a lower bound on the clairvoyant optimum (`clairvoyant.py`, `relaxed.py`), the bound against
   the exact optimum of 20 requests (`looseness`), and against the best that anybody can do on the mean who knows the
-  rates and the queue but not the arrivals to come (`online`), on this device and on one whose clocks settle at once.
+  rates and the queue but not the arrivals to come (`online`), on this device and on one whose clocks settle at once;
+* `misstated`: `amble` with a ladder that states another loss of accuracy than INT8 has (`misstated.py`).
 
 Energy is the meter's, idle included, for a request answered in time. A request that was refused or late is missed, and
 p95 is within the objective when at most 5 % are. Recorded traces are scaled in time to the load. The networks come
 from `sim:tesla-p40`, `pnasnet-large` from laws fitted to runs on a real P40 (image decoding included).
-INT8 is `factor` times as fast as FP32, at 10 % less power, 0.6 % less accurate, whatever the network.
+INT8 is `factor` times as fast as FP32, at 10 % less power, 0.6 % less accurate, whatever the network: assumed. No
+answer is computed here, so accuracy is the ladder's word for each answer, and no more.
 
     python bench/pit.py --json                                 everything, 10 to 25 minutes of one core
     python bench/pit.py --only poisson,ramp --seconds 240      a slice: what is not done yet, until the time is up
     python bench/pit.py --json --seconds 0 --partial           what is done so far; the targets of the rest are null
+    python bench/pit.py --judge bench/results/pit@sim.json     its targets anew, from its records and parts it has not
 
 What is done is kept in build/pit, under a digest of the code and the plan; the next run goes on from there.
 """
@@ -40,6 +43,7 @@ from typing import Any, NamedTuple  # noqa: E402
 import numpy as np  # noqa: E402
 from cells import Cells, Records, digest  # noqa: E402
 from clairvoyant import Case, exact_j, lower_bound  # noqa: E402
+from misstated import STATED, misstated, misstated_targets  # noqa: E402
 from online import least_j, pieces, settled_at_once  # noqa: E402
 from reproduced import SHAPED, replayed, reproduced, shaped  # noqa: E402
 from scipy.stats import t as student  # noqa: E402
@@ -119,18 +123,33 @@ class Setting:
 
 def main() -> None:
     slices, others = _slices()
-    options = document.options("pit", __doc__, others)
+    options = document.options("pit", __doc__, others, judges=True)
     plan = QUICK if options.quick else FULL
     cells = Cells(ROOT / "build" / "pit", digest(_sources(), (plan, _traces(options.data))))
     work = dict(_work(plan, options.data))
+    if options.judge:
+        kept = document.stored(options.judge)
+        new = [each for name in work for each in cells.records(name) or () if each["part"] not in _parts(kept)]
+        traces = [kind for kind in TRACES if any(each.get("trace") == kind for each in kept)]
+        document.judged(options, [*kept, *new], _targets(plan, [*kept, *new], traces))
+        return
     mine = {name: each for name, each in work.items() if _asked(name, slices.only)}
     left = cells.run(mine, within_s=slices.seconds)
     if not slices.partial and (left or len(mine) < len(work)):
         print(f"{len(left)} of {len(mine)} cells of this slice are left", file=sys.stderr)
         return
     records = [record for name in work for record in cells.records(name) or ()]
-    targets = [*reproduced(records), *_judged(plan, records, options.data), *_bounds(plan, records, options.data)]
-    document.finish(options, records, targets)
+    document.finish(options, records, _targets(plan, records, _traces(options.data)))
+
+
+def _parts(records: Sequence[Record]) -> set[str]:
+    return {each["part"] for each in records}
+
+
+def _targets(plan: Plan, records: Sequence[Record], traces: Sequence[str]) -> list[document.Target]:
+    """Judge every part."""
+    judged, bounds = _judged(plan, records, traces), _bounds(plan, records, traces)
+    return [*reproduced(records), *judged, *bounds, *misstated_targets(records, FLOOR)]
 
 
 def _slices() -> tuple[argparse.Namespace, list[str]]:
@@ -152,7 +171,7 @@ def _sources() -> list[Path]:
     here = [ROOT / "bench" / f"{name}.py" for name in ("pit", "traffic", "clairvoyant", "relaxed", "online")]
     return [
         *here,
-        ROOT / "bench" / "reproduced.py",
+        *(ROOT / "bench" / f"{name}.py" for name in ("reproduced", "misstated")),
         *(path for part in parts for path in (ROOT / "src/amble").glob(part)),
     ]
 
@@ -166,10 +185,17 @@ def _work(plan: Plan, data: Path) -> Iterator[tuple[str, Callable[[], Records]]]
         for factor in plan.factors:
             keys = [Key(network, factor, kind, load) for kind in _traces(data) for load in plan.loads]
             yield from ((key.named("sweep"), partial(_cell, plan, key, data)) for key in keys)
+    for network, _ in plan.networks[:2]:
+        for stated in STATED:
+            yield f"misstated-{network}-{stated:g}", partial(misstated, _menu(plan, network), network, stated)
     for network, max_batch in plan.networks:
         for factor in plan.bound_factors:
             yield f"looseness-{network}-{factor:g}", partial(_loose, plan, network, factor)
-            keys = [Key(network, factor, kind, load) for kind in _bounded(max_batch, data) for load in plan.bound_loads]
+            keys = [
+                Key(network, factor, kind, load)
+                for kind in _bounded(max_batch, _traces(data))
+                for load in plan.bound_loads
+            ]
             yield from ((key.named("bound"), partial(_gap, plan, key, data)) for key in keys)
 
 
@@ -269,14 +295,14 @@ def _loose(plan: Plan, network: str, factor: float) -> Records:
     return found
 
 
-def _judged(plan: Plan, records: Sequence[Record], data: Path) -> Iterator[document.Target]:
+def _judged(plan: Plan, records: Sequence[Record], traces: Sequence[str]) -> Iterator[document.Target]:
     """For every network, trace and load, the targets at the worst of the INT8 factors; null where one is not done."""
     cells: dict[Key, dict[str, Record]] = {}
     for each in records:
         if each["part"] == "sweep":
             key = Key(each["network"], each["factor"], each["trace"], each["load"])
             cells.setdefault(key, {})[each["governor"]] = each
-    for network, kind, load in product((name for name, _ in plan.networks), _traces(data), plan.loads):
+    for network, kind, load in product((name for name, _ in plan.networks), traces, plan.loads):
         keys = [Key(network, factor, kind, load) for factor in plan.factors]
         some = [cells[key] for key in keys] if all(key in cells for key in keys) else []
         title = f"{network}, {kind}, load {load}: amble's"
@@ -310,18 +336,18 @@ def _missed_too_much(cell: dict[str, Record]) -> float:
     return float(cell["amble"]["missed"]) if possible else 0.0
 
 
-def _bounds(plan: Plan, records: Sequence[Record], data: Path) -> Iterator[document.Target]:
+def _bounds(plan: Plan, records: Sequence[Record], traces: Sequence[str]) -> Iterator[document.Target]:
     bounds = {(r["network"], r["factor"], r["trace"], r["load"]): r for r in records if r["part"] == "bound"}
     for network, max_batch in plan.networks:
-        for key in product([network], plan.bound_factors, _bounded(max_batch, data), plan.bound_loads):
+        for key in product([network], plan.bound_factors, _bounded(max_batch, traces), plan.bound_loads):
             value = bounds[key]["gap"] if key in bounds else None
             where = f"{key[0]}, INT8 x {key[1]:g}, {key[2]}, load {key[3]}"
             yield document.target(f"{where}: amble above the lower bound", want="<= 0.05", value=value, unit="1")
 
 
-def _bounded(max_batch: int, data: Path) -> list[str]:
+def _bounded(max_batch: int, traces: Sequence[str]) -> Sequence[str]:
     """Return the traces that are bounded: batches make the bound four times as dear."""
-    return _traces(data) if max_batch == 1 else ["poisson"]
+    return traces if max_batch == 1 else ["poisson"]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ One core, one thread; the generator of the load is the list of arrivals.
 
 A slice is the preparation (``--slice prepare``: variants, and times on both clocks) or one governor on one clock
 (``--slice wall/amble``), each a few minutes at most. Slices are kept under build/ and not measured again (``--fresh``:
-all of them anew), so that a run can be taken in pieces; ``--kept`` sums up what there is.
+all of them anew), so that a run can be taken in pieces on one kind of CPU; ``--kept`` sums up what there is, and
+``--judge FILE`` judges the records of FILE, those of a clock replaced by the slices that are kept here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import document
 document.on_one_core()
 
 import argparse  # noqa: E402
+import hashlib  # noqa: E402
 import json  # noqa: E402
 import shutil  # noqa: E402
 import time  # noqa: E402
@@ -41,10 +43,11 @@ from amble.core.ladder import Ladder, Rung  # noqa: E402
 from amble.core.point import Clocks, OperatingPoint  # noqa: E402
 from amble.core.ports import Clock, Device  # noqa: E402
 from amble.core.schedule import Deadline  # noqa: E402
+from amble.core.variants import FORMAT as VARIANTS  # noqa: E402
 from amble.core.variants import Variant, Variants  # noqa: E402
 from amble.devices.host import MonotonicClock, Unmetered  # noqa: E402
-from amble.jobs import VARIANTS  # noqa: E402
 from amble.levers.precision import quantizing  # noqa: E402
+from amble.runtimes import processors  # noqa: E402
 from amble.runtimes.onnx import OnnxRunner  # noqa: E402
 from amble.stages.control.batcher import Refusal, Request  # noqa: E402
 from amble.stages.control.engine import Batch, Engine, Lane  # noqa: E402
@@ -58,6 +61,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SEED = 20_261_121
 FIRST, LAST, FACTOR = 0.3, 1.15, 1.1  # of the FP32 capacity, of the INT8 capacity, from step to step
 HELD = 0.99
+GOVERNORS = ("max", "pit", "amble", "amble-bound")
 
 
 class BusyClock:
@@ -176,25 +180,38 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--kept", action="store_true")
     own, rest = parser.parse_known_args()
-    options = document.options("precision_on_host", __doc__, rest)
-    folder = ROOT / "build" / "precision_on_host" / ("quick" if options.quick else "full")
+    options = document.options("precision_on_host", __doc__, rest, judges=True)
+    cpu = hashlib.sha256(str(processors.here()).encode()).hexdigest()[:8]
+    folder = ROOT / "build" / "precision_on_host" / ("quick" if options.quick else "full") / cpu
+    if options.judge:
+        records = replaced(document.stored(options.judge), folder)
+        document.judged(options, records, goals(records))
+        return
     if own.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     setting = prepared(folder, quick=options.quick)
     results: list[document.Record] = []
-    targets: list[document.Target] = []
     clocks: tuple[tuple[str, Clock], ...] = (("cpu", BusyClock()), ("wall", MonotonicClock()))
     for name, clock in clocks:
         bench = opened(setting, name, clock, folder)
-        wanted = [each for each in governors(bench) if own.slice in (None, f"{name}/{each.name}")]
+        wanted = {word: each for word, each in governors(bench).items() if own.slice in (None, f"{name}/{word}")}
         if own.kept:
-            wanted = [each for each in wanted if (folder / f"{name}-{each.name}.json").exists()]
-        runs = [kept(folder, f"{name}-{each.name}", partial(staircase, setting, bench, each)) for each in wanted]
-        results += [record for run in runs for record in run]
-        targets += goals(setting, bench, runs) if runs and own.slice is None else []
+            wanted = {word: each for word, each in wanted.items() if (folder / f"{name}-{word}.json").exists()}
+        for word, each in wanted.items():
+            results += kept(folder, f"{name}-{word}", partial(staircase, setting, bench, word, each))
     if own.slice is None:
-        document.finish(options, results, targets)
+        document.finish(options, results, goals(results))
+
+
+def replaced(records: Sequence[document.Record], folder: Path) -> Sequence[document.Record]:
+    """Put the slices that are kept in place of the records of the same clock, if FP32 alone is among them."""
+    for clock in ("cpu", "wall"):
+        slices = [folder / f"{clock}-{word}.json" for word in GOVERNORS]
+        if slices[0].exists():
+            new = [each for path in slices if path.exists() for each in json.loads(path.read_text())]
+            records = [*new, *(each for each in records if each["clock"] != clock)]
+    return records
 
 
 T = TypeVar("T")
@@ -274,14 +291,21 @@ def rung(precision: str, latency_s: float, accuracy: float) -> Rung:
     return Rung(precision, Clocks(), (latency_s,), (latency_s,), accuracy)
 
 
-def governors(bench: Bench) -> tuple[Governor[Any], ...]:
-    objective = Deadline(bench.slo_s)
-    return max_clocks(bench.ladder), Pit(bench.ladder), Amble(bench.ladder, objective, Budget(allowed=0.01))
+def governors(bench: Bench) -> dict[str, Governor[Any]]:
+    """FP32 alone, and those that switch; the last with a budget that binds."""
+    objective, stated = Deadline(bench.slo_s), 1.0 - min(rung.accuracy for rung in bench.ladder.rungs)
+    found: tuple[Governor[Any], ...] = (
+        max_clocks(bench.ladder),
+        Pit(bench.ladder),
+        Amble(bench.ladder, objective, Budget(allowed=0.01)),
+        Amble(bench.ladder, objective, Budget(allowed=stated / 2)),
+    )
+    return dict(zip(GOVERNORS, found, strict=True))
 
 
-def staircase(setting: Setting, bench: Bench, governor: Governor[Any]) -> list[document.Record]:
+def staircase(setting: Setting, bench: Bench, word: str, governor: Governor[Any]) -> list[document.Record]:
     """Serve the whole staircase in one run; FP32 alone as far as its own capacity."""
-    top = LAST if governor.name == "max" else LAST * setting.speedup
+    top = LAST if word == "max" else LAST * setting.speedup
     rates_hz = [FIRST / bench.fp32_s]
     while rates_hz[-1] < top / bench.fp32_s:
         rates_hz.append(rates_hz[-1] * setting.factor)
@@ -291,8 +315,10 @@ def staircase(setting: Setting, bench: Bench, governor: Governor[Any]) -> list[d
     clock = bench.device.clock
     source = Staircase((clock.now_s() + after_s).tolist(), clock, bench.slo_s, setting.examples)
     Engine(bench.device, [lane], ledger).run(source)
+    about = {"clock": bench.name, "governor": word, "speedup": setting.speedup}
     return [
-        {"clock": bench.name, "governor": governor.name, "rate_hz": rate_hz, "of_fp32_capacity": rate_hz * bench.fp32_s}
+        about
+        | {"rate_hz": rate_hz, "of_fp32_capacity": rate_hz * bench.fp32_s}
         | step(setting, bench, ledger, np.flatnonzero(step_of == index))
         for index, rate_hz in enumerate(rates_hz)
     ]
@@ -326,18 +352,28 @@ def step(setting: Setting, bench: Bench, ledger: Ledger, asked: np.ndarray) -> d
     }
 
 
-def goals(setting: Setting, bench: Bench, runs: Sequence[Sequence[document.Record]]) -> list[document.Target]:
+def goals(records: Sequence[document.Record]) -> list[document.Target]:
     """Compare what each governor holds with FP32 alone, and its answers with FP32's on the same images."""
-    alone_hz = held_hz(runs[0])
     found = []
-    for run in runs[1:]:
-        name = f"{run[0]['governor']}, {bench.name} clock"
-        ratio = held_hz(run) / (alone_hz * setting.speedup) if alone_hz else None
+    runs: dict[tuple[str, str], list[document.Record]] = {}
+    for record in records:
+        runs.setdefault((str(record["clock"]), str(record["governor"])), []).append(record)
+    for (clock, governor), run in runs.items():
+        if governor == "max" or (clock, "max") not in runs:
+            continue
+        alone_hz, speedup = held_hz(runs[clock, "max"]), cast(float, run[0]["speedup"])
+        ratio = held_hz(run) / (alone_hz * speedup) if alone_hz else None
+        name = f"{governor}, {clock} clock"
         found.append(document.target(f"rate held over s x FP32's, {name}", want=">= 0.8", value=ratio, unit="1"))
-        kept = [record for record in run if cast(float, record["rate_hz"]) <= held_hz(run)]
-        accuracy = _sum(kept, "right") / max(1.0, _sum(kept, "fp32_right"))
+        held = steps_held(run)
+        accuracy = _sum(held, "right") / max(1.0, _sum(held, "fp32_right"))
         found.append(document.target(f"accuracy over FP32's, {name}", want=">= 0.99", value=accuracy, unit="1"))
     return found
+
+
+def steps_held(run: Sequence[document.Record]) -> list[document.Record]:
+    """The steps up to the highest rate that was held."""
+    return [record for record in run if cast(float, record["rate_hz"]) <= held_hz(run)]
 
 
 def held_hz(run: Sequence[document.Record]) -> float:

@@ -8,6 +8,7 @@ time is spent. The times that were measured are kept for an hour, so that a run 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import TypeVar
 import document
 import msgspec
 import numpy as np
+import pruned_beside
 from scipy.stats import t as students
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +114,10 @@ class Table:
 
 
 def main() -> None:
-    options = document.options("tail", __doc__)
+    options = document.options("tail", __doc__, judges=True)
+    if options.judge:
+        document.judged(options, found := document.stored(options.judge), rejudged(options.judge, found))
+        return
     trained = _lines(LOG, Trained)
     networks, batches = (NETWORKS[:1], BATCHES[:1]) if options.quick else (NETWORKS, BATCHES)
     timed = [each for name in networks for batch in batches for each in times(name, batch, trained, options.quick)]
@@ -120,8 +125,15 @@ def main() -> None:
     large = [] if options.quick else [each for name in FULL_SIZE for each in full_size(name)]
     repeated = None if options.quick else again()
     found = [*records(table, batches), *(msgspec.to_builtins(each) for each in large)]
-    wanted = [*targets(table, networks, batches, repeated), *full_size_targets(large)]
+    wanted = [*targets(table, networks, batches, repeated), *full_size_targets(large), *pruned_beside.targets(found)]
     document.finish(options, found, wanted)
+
+
+def rejudged(path: Path, found: Sequence[Record]) -> list[document.Target]:
+    """Judge the rules beside each other anew; the other targets need the log and stay as they are."""
+    kept = [document.Target(**each) for each in json.loads(path.read_text(encoding="utf-8"))["targets"]]
+    others = [each for each in kept if not each.target.startswith(pruned_beside.NAMES)]
+    return [*others, *pruned_beside.targets(found)]
 
 
 def _lines(path: Path, kind: type[Kind]) -> list[Kind]:
@@ -176,7 +188,10 @@ def records(table: Table, batches: Sequence[int]) -> Iterator[Record]:
     for (network, seed), accuracy in table.base.items():
         whole = [each for each in table.timed.values() if each.network == network and each.batch in batches]
         if whole:
-            yield {"network": network, "seed": seed, "level": "none", "variant": "whole", "test_accuracy": accuracy}
+            about = {"network": network, "seed": seed, "level": "none", "variant": "whole", "test_accuracy": accuracy}
+            first = {each.batch: each for each in reversed(whole)}  # the whole network is measured first
+            times_s = {f"latency_{batch}_s": each.latency_s for batch, each in sorted(first.items())}
+            yield about | {"widths": list(whole[0].widths.values())} | times_s
     for each in table.trained.values():
         yield {
             **{key: getattr(each, key) for key in ("network", "seed", "level", "ratio", "variant", "test_accuracy")},

@@ -11,7 +11,8 @@ import pytest
 
 from tests.runtimes import models
 
-GUIDE = (Path(__file__).parents[1] / "docs" / "pruning.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs" / "pruning.md").read_text()
+GUIDE = re.sub(r"<!--.*?-->", "", PAGE)  # the names of numbers are no part of what it says
 AMBLE = Path(sys.executable).parent / "amble"
 QUICK = ["--epochs", "1", "--repeats", "3", "--importance", "l1", "--max-loss", "100pt"]
 

@@ -18,6 +18,7 @@ from amble.devices import emulated, guarded, host, lease, nvml, recorded, simula
 from amble.devices.facts import Description
 from amble.devices.lease import LeasedActuator, Restored
 from amble.runtimes import onnx, synthetic
+from amble.runtimes.onnx.refusals import door
 from amble.stages.measure import accuracy
 from amble.stages.measure.accuracy import Examples
 
@@ -33,6 +34,7 @@ def devices() -> tuple[Description, ...]:
     return (host.describe(), *nvml.describe(), *sysfs.describe(), *simulations, *tapes)
 
 
+@door
 def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: A001
     """Open a device by its URI: ``sim:CHIP``, ``recorded:TABLE`` (for one ``workload``), ``host``.
 
@@ -115,6 +117,7 @@ def _which(name: str) -> int | str:
     return int(name) if name.isdecimal() else name or 0
 
 
+@door
 def load(
     model: str | Path,
     *,
@@ -136,7 +139,7 @@ def load(
         if not number.isdecimal() or int(number) < 1:
             raise Refused(f"{name!r} is not like synthetic:20, a made-up network of 20 operators")
         return _as_it_is(replace(synthetic.chain(int(number), seed=0, batch=batch), source=name), batch, shapes)
-    return onnx.load(Path(model).resolve(), batch=batch, shapes=shapes)
+    return onnx.load(Path(model).absolute(), batch=batch, shapes=shapes)
 
 
 def _as_it_is(graph: Graph, batch: int, shapes: Mapping[str, tuple[int, ...]] | None) -> Graph:
@@ -149,6 +152,7 @@ def _as_it_is(graph: Graph, batch: int, shapes: Mapping[str, tuple[int, ...]] | 
     return graph
 
 
+@door
 def labelled(name: str, graph: Graph) -> Examples:
     """Read labelled data: an ``.npz`` file, or ``bundled`` for the bundled test images."""
     if name != "bundled":

@@ -39,3 +39,14 @@ def test_mixbench_counts_its_operations() -> None:
     assert single.fma[1] == pytest.approx((0.25 + 32) * 2**27 / 2)
     assert half.fma == pytest.approx(2 * single.fma)
     assert np.all(single.blocks * single.dram_bytes / single.blocks == 2**27)
+
+
+def test_the_distance_from_a_chip_s_own_curve_is_told_beside_that_from_the_watts() -> None:
+    found = calibration.p40(DATA)
+    busy, curve = found["power heavy networks, table of watts"], found[f"{calibration.CURVE}: power heavy networks"]
+    assert busy.size == len(calibration.P40_BUSY_W)
+    assert np.median(np.abs(busy - 1)) > 2 * np.median(np.abs(curve - 1))
+    said = calibration.statement("tesla-p40", DATA)
+    watts, _, fitted = said.partition("power median error ")[2].partition(f", {calibration.CURVE} ")
+    assert float(watts.split()[0]) == pytest.approx(100 * np.median(np.abs(busy - 1)), abs=0.05)
+    assert float(fitted.split()[2]) == pytest.approx(100 * np.median(np.abs(curve - 1)), abs=0.05)

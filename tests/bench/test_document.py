@@ -1,11 +1,16 @@
 """The harness of the benches: comparisons, percentiles, the document and its table."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import document
 import numpy as np
 import pytest
+
+from amble.runtimes.instructions import instructions
 
 
 def asked(tmp_path: Path, *flags: str) -> document.Options:
@@ -67,8 +72,24 @@ def test_stdout_and_the_file_hold_the_same_plain_json(tmp_path: Path, capsys: py
     assert printed["results"] == [{"operators": 3, "gap": None, "proved": True, "times": [1.5, 2.5]}]
     assert printed["targets"] == [{"target": "gap", "unit": "1", "want": "<= 1", "value": 0.5, "met": True}]
     assert printed["quick"] is True
-    assert list(printed) == ["name", "amble", "machine", "quick", "results", "targets"]
+    assert list(printed) == ["name", "amble", "machine", "quick", "results", "targets", "code"]
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["search.json"]
+
+
+def test_the_machine_is_told_with_its_instruction_sets(tmp_path: Path) -> None:
+    made = document.document(asked(tmp_path), [], [])
+    assert made["machine"] == {
+        "cpu": made["machine"]["cpu"],  # type: ignore[index]
+        "cores": os.cpu_count(),
+        "instructions": list(instructions()),
+        "gpu": made["machine"]["gpu"],  # type: ignore[index]
+    }
+
+
+def test_the_document_needs_no_numpy_before_a_bench_is_on_one_core() -> None:
+    told = "import document, sys; document._instructions(); sys.exit('numpy' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", told], env=environment, check=False, timeout=60).returncode == 0
 
 
 def test_without_json_people_get_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,3 +109,30 @@ def test_the_data_folder_is_named_by_the_environment(monkeypatch: pytest.MonkeyP
     assert document.options("search", None, []).data == tmp_path
     monkeypatch.delenv("AMBLE_DATA")
     assert document.options("search", None, []).data.parts[-2:] == ("shared", "data")
+
+
+def test_targets_are_judged_anew_from_stored_records(tmp_path: Path) -> None:
+    document.finish(asked(tmp_path), [{"gap": 0.5}], [document.target("gap", want="<= 1", value=0.5, unit="1")])
+    path = tmp_path / "made" / "search.json"
+    first = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**first, "machine": {"cpu": "another", "cores": 99}, "amble": "0.0.1"}))
+    options = document.options("search", "about", ["--judge", str(path)], judges=True)
+    records = document.stored(path)
+    document.judged(options, records, [document.target("gap", want="<= 0.1", value=records[0]["gap"], unit="1")])
+    again = json.loads(path.read_text(encoding="utf-8"))
+    assert [each["met"] for each in again["targets"]] == [False]
+    assert (again["machine"]["cpu"], again["amble"]) == ("another", "0.0.1")
+    assert again["results"] == first["results"]
+    assert again["code"] == first["code"]
+
+
+def test_a_bench_that_cannot_judge_refuses_to_instead_of_measuring(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        document.options("search", "about", ["--judge", "search.json"])
+    assert "--judge" in capsys.readouterr().err
+
+
+def test_a_document_says_what_code_it_is_of(tmp_path: Path) -> None:
+    document.finish(asked(tmp_path), [], [])
+    files = json.loads((tmp_path / "made" / "search.json").read_text(encoding="utf-8"))["code"]["files"]
+    assert {"bench/search.py", "src/amble/stages/plan/search.py"} <= set(files)

@@ -30,6 +30,10 @@ device.actuator.apply(Clocks(cpu_hz=1.2e9))
 print("held", flush=True)
 if sys.argv[3] == "sleep":
     time.sleep(60)
+elif sys.argv[3] == "give back":
+    device.actuator.close()
+    print("given back", flush=True)
+    time.sleep(60)
 elif sys.argv[3] == "exit":
     pass
 elif sys.argv[3] == "abort":
@@ -93,6 +97,7 @@ def test_a_lease_names_the_owner_and_what_was_found_while_clocks_are_held(tmp_pa
         assert held.device == "host"
         assert held.owner.pid == os.getpid()
         assert held.owner.alive
+        assert held.since.endswith("+00:00")
         assert dict(held.found.values) == {
             str(policy / "scaling_max_freq"): "2000000",
             str(policy / "scaling_min_freq"): "800000",
@@ -188,6 +193,37 @@ def test_restore_leaves_the_clocks_of_living_owners_alone(tmp_path, policy):
         assert not done.put_back
         assert str(owner.pid) in done.note
         assert fake_sys.bounds(policy) == HELD
+
+
+def test_the_watchdog_of_a_former_owner_leaves_the_lease_of_the_next_one_alone(tmp_path, policy, device):
+    with an_owner(tmp_path, "give back") as former:
+        assert former.stdout.readline() == "given back\n"
+        (watchdog,) = watchdogs(tmp_path)
+        with device.held(SLOWER):
+            former.kill()
+            former.wait()
+            assert becomes(False, lambda: watchdog in watchdogs(tmp_path)) is False
+            (held,) = lease.leases(tmp_path / "state")
+            assert held.owner.pid == os.getpid()
+            assert fake_sys.bounds(policy) == ("800000", "800000")
+    assert fake_sys.bounds(policy) == FOUND
+
+
+def test_every_hold_has_a_watchdog_the_same_as_long_as_it_lives_and_another_when_it_was_killed(
+    tmp_path, policy, device
+):
+    with device.held(SLOW):
+        first = watchdogs(tmp_path)
+    with device.held(SLOWER):
+        assert watchdogs(tmp_path) == first
+        assert lease_files(tmp_path) == ["lease-host.json"]
+        (tmp_path / "state/lease-host.json").unlink()  # by hand: giving it up is no error then
+    assert len(first) == 1
+    os.kill(first[0], signal.SIGKILL)
+    assert becomes([], lambda: watchdogs(tmp_path)) == []
+    with device.held(SLOW):
+        assert len(watchdogs(tmp_path)) == 1
+    assert fake_sys.bounds(policy) == FOUND
 
 
 def test_restore_without_any_lease_does_nothing(tmp_path):

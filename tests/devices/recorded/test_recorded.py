@@ -63,6 +63,25 @@ def test_settings_that_were_not_recorded_are_refused_with_the_nearest(table):
     assert device.actuator.current() == FAST
 
 
+def test_a_run_at_a_setting_that_only_another_workload_has_is_refused_unless_interpolation_was_asked_for(table):
+    path = table(TWO_KERNELS + "d,other,,fp32,1,5e8,2e9,,,2.0,2,,\n")
+    graph = recorded.graph(path, "other")
+    device = recorded.open(path, workload="net")
+    device.actuator.apply(SLOW)
+    before_s = device.clock.now_s()
+    with pytest.raises(
+        Refused,
+        match=r"other was not recorded at core 1000 MHz.*; nearest: core 500 MHz, .*; core 2000 MHz.*or open",
+    ):
+        device.runner.run(graph, OperatingPoint(), {})
+    with pytest.raises(Refused, match="other was not recorded at"):
+        device.runner.profile(graph, OperatingPoint(), 1)
+    assert device.clock.now_s() == before_s
+    asked = recorded.open(path, workload="net", interpolate=True)
+    asked.actuator.apply(SLOW)
+    assert asked.runner.profile(graph, OperatingPoint(), 1).whole.latency_s == pytest.approx(1.0)  # ~ 1 / clock
+
+
 def test_all_workloads_share_only_the_settings_recorded_for_each(table):
     assert recorded.open(table(TWO_KERNELS)).actuator.available() == (FAST,)
 
@@ -85,6 +104,20 @@ def test_waiting_costs_unknown_energy_and_spans_of_work_are_still_known(table):
     device.runner.run(recorded.graph(path, "net/relu"), OperatingPoint(), {})
     assert (device.meter.read() - between).energy_j == pytest.approx(2.0)
     assert (device.meter.read() - before).energy_j is None
+
+
+def test_energy_is_unknown_across_every_unknown_span_and_known_between_them(table):
+    path = table(TWO_KERNELS)
+    device, graph = recorded.open(path, workload="net"), recorded.graph(path, "net/relu")
+    readings = [device.meter.read()]
+    for _ in range(3):
+        device.clock.sleep(1.0)
+        readings.append(device.meter.read())
+        device.runner.run(graph, OperatingPoint(), {})
+        readings.append(device.meter.read())
+    passed = [[(later - earlier).energy_j for later in readings[i + 1 :]] for i, earlier in enumerate(readings)]
+    known = [(i, i + 1 + j) for i, row in enumerate(passed) for j, energy_j in enumerate(row) if energy_j is not None]
+    assert known == [(1, 2), (3, 4), (5, 6)]
 
 
 def test_waiting_costs_the_recorded_idle_power_where_there_is_one(table):
@@ -171,6 +204,15 @@ def test_held_puts_back_the_request_that_was_in_force_although_another_clock_ran
     assert device.actuator.current() == Clocks(1.7e9)
     with pytest.raises(Refused):
         device.actuator.apply(Clocks(1.65e9))
+
+
+def test_a_setting_is_itself_although_its_clock_ran_at_another_one(table):
+    path = table("d,a,,,,1.7e9,,,,2,10,,1.9e9\nd,a,,,,1.6e9,,,,3,10,,1.7e9\n")
+    device = recorded.open(path)
+    device.actuator.apply(Clocks(1.9e9))
+    assert device.actuator.current() == Clocks(1.7e9)
+    device.actuator.apply(Clocks(1.7e9))
+    assert device.actuator.current() == Clocks(1.6e9)
 
 
 def test_interpolation_lies_between_the_recorded_points_and_is_exact_on_them(table):
@@ -326,3 +368,21 @@ def test_every_row_of_a_real_table_is_replayed_exactly(name):
                        if getattr(clocks, k) is not None], axis=0)  # fmt: skip
         assert timings.whole.latency_s == pytest.approx(np.nansum(table.latency_s[rows]))
     assert device.clock.now_s() == pytest.approx(total_s)
+
+
+def test_a_table_of_several_devices_is_refused_with_their_names(table):
+    rows = "d,net,,,,1e9,,,,0.4,10,,\ne,net,,,,1e9,,,,0.1,90,,\n"
+    with pytest.raises(Refused, match=r"holds several devices \(d, e\); replay one"):
+        recorded.open(table(rows), workload="net")
+
+
+def test_a_column_that_is_nearly_one_of_the_schema_is_refused_and_one_with_its_unit_is_read(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("workload,core_mhz,latency_ms,powr_w\nnet,500,40,5\n")
+    with pytest.raises(Refused, match=r"column powr_w: if it is power_w, name it power_w, or drop it"):
+        recorded.open(path, workload="net")
+    path.write_text("workload,core_mhz,latency_ms,temp\nnet,500,40,5\n")
+    device = recorded.open(path, workload="net")
+    device.runner.run(recorded.graph(path, "net"), OperatingPoint(), {})
+    assert device.actuator.available() == (Clocks(5e8),)
+    assert device.clock.now_s() == pytest.approx(0.04)

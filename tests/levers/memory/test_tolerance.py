@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import count
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from amble.core.errors import Refused
 from amble.levers.memory.tolerance import Judged, Rule, coarse, fine, judge, on_others, verify
@@ -41,6 +43,29 @@ def test_a_loss_just_above_the_limit_is_seldom_allowed() -> None:
     network = Network({"w": 1e-3}, noise=0.004)
     verdicts = [judge(network, {"w": 1.05e-3}, RULE, seeds=count(1000 * run)).verdict for run in range(300)]
     assert verdicts.count("holds") / 300 <= 0.05
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(1e-2, "fails"), (1e-5, "holds"), (0.9e-3, "unclear")])
+def test_a_verdict_gives_students_interval_at_the_level_of_its_look_and_counts_its_trials(
+    rate: float, verdict: str
+) -> None:
+    network = Network({"w": 1e-3}, noise=0.006)
+    judged = judge(network, {"w": rate}, RULE, seeds=count(7))
+    losses = [Network({"w": 1e-3}, noise=0.006)({"w": rate}, seed) for seed in sorted(network.seeds)]
+    assert (judged.verdict, judged.num_trials, network.num_trials) == (verdict, len(losses), len(losses))
+    assert len(losses) == RULE.max_trials if verdict == "unclear" else len(losses) < RULE.max_trials
+    level = 0.05 * (6.0 / math.pi**2) / (len(losses) - 2) ** 2  # of all looks together 0.05: the sum of 1 / n² is π²/6
+    half = student.ppf(1.0 - level / 2.0, len(losses) - 1) * np.std(losses, ddof=1) / math.sqrt(len(losses))
+    middle = float(np.mean(losses))
+    assert (judged.loss, judged.low, judged.high) == pytest.approx((middle, middle - half, middle + half))
+
+
+def test_at_the_limit_itself_all_looks_together_decide_no_more_often_than_one_may_be_wrong() -> None:
+    """Whatever is decided there is an error: of one look at 5 % some 5 %, of 22 looks at 5 % each about a quarter."""
+    network = Network({"w": 1e-3}, noise=0.004)
+    judged = [judge(network, {"w": 1e-3}, RULE, seeds=count(1000 * run)) for run in range(600)]
+    assert sum(each.verdict != "unclear" for each in judged) / len(judged) <= RULE.error
+    assert sum(each.verdict == "fails" for each in judged) / len(judged) <= RULE.error / 2 + 0.005
 
 
 def test_the_interval_holds_the_true_loss() -> None:
@@ -123,6 +148,18 @@ def test_one_example_that_is_often_lost_may_be_several_among_others() -> None:
     shown = on_others(lost, max_loss=0.01, seed=0)
     none = np.exp(np.exp(-1.0) - 1.0)  # P(Poisson(Poisson(1)) = 0); of 1 it is this over e
     assert shown == pytest.approx(1.0 - 0.5 * (1.0 - none * (1.0 + 1.0 / np.e)), abs=0.03)
+
+
+@pytest.mark.parametrize(("max_loss", "twice", "once"), [(0.0, 0.5315, 0.3679), (0.01, 0.7270, 0.7358)])
+def test_the_examples_at_hand_are_themselves_a_draw_so_they_are_drawn_twice(
+    max_loss: float, twice: float, once: float
+) -> None:
+    """Shares of sets with no more than ``max_loss`` of an example that one in a hundred is: Poisson, of Poisson."""
+    lost = np.zeros((2, 100), dtype=np.int8)
+    lost[0, 7] = 1
+    shown = on_others(lost, max_loss=max_loss, seed=0, draws=100_000)
+    assert shown == pytest.approx(0.5 + 0.5 * twice, abs=0.002)
+    assert abs(shown - (0.5 + 0.5 * once)) > 0.002
 
 
 def test_what_is_won_makes_up_for_what_is_lost() -> None:

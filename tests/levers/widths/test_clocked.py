@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from amble import jobs
+from amble import inputs
 from amble.cli import main
 from amble.core.errors import Infeasible, Refused
 from amble.levers.widths.clocked import least_energy
@@ -48,7 +48,7 @@ def test_a_latency_out_of_reach_names_the_fastest(tmp_path: Path) -> None:
 
 
 def test_a_device_with_one_setting_is_refused(tmp_path: Path) -> None:
-    if len(jobs.open("host").actuator.available()) > 1:
+    if len(inputs.open("host").actuator.available()) > 1:
         pytest.skip("the clocks of this machine can be set")
     with pytest.raises(Refused, match="one setting of clocks; leave --least-energy out"):
         least_energy(work(tmp_path, "host"), 1.0, 0.3, ROUNDS)

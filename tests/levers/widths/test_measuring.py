@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -104,10 +105,66 @@ def test_edges_of_a_curve_that_is_not_monotone_are_its_lowest_points() -> None:
     assert found.latency_s(64, 100) == pytest.approx(law(64, 112), rel=0.03)
 
 
+def test_a_block_that_predicts_an_edge_which_is_not_there_is_no_block() -> None:
+    def law(inputs: int, outputs: int) -> float:
+        return 1e-5 * (1 + (outputs > 32) + (outputs > 96))  # multiples of 32, as far as it goes: 64 is none
+
+    found = measured(law).staircases[0]
+    assert found.outputs.edges == (32, 96, 128)
+    assert (found.outputs.block, found.outputs.held) == (1, 0)
+    assert found.outputs.checked > 0
+    assert found.latency_s(64, 50) == pytest.approx(law(64, 50), rel=0.01)
+
+
+@pytest.mark.parametrize("outputs", [127, 129])
+def test_the_last_edge_is_the_width_itself_whether_a_block_ends_just_before_or_after(outputs: int) -> None:
+    found = measured(blocks(64, 16), replace(CONV, outputs=outputs)).staircases[0]
+    assert found.outputs.block == 16
+    assert found.outputs.edges == tuple(sorted({*range(16, outputs, 16), outputs}))
+
+
+def test_a_block_is_believed_when_most_of_what_it_predicts_is_there_and_says_how_much() -> None:
+    whole = measured(blocks(64, 16)).staircases[0].outputs
+    assert (whole.block, whole.checked, whole.held) == (16, 3, 3)
+    for checks, block in ((3, 16), (2, 1)):  # two thirds will do, a half will not
+        found = []
+        for missing in range(16, 128, 16):
+            edges = [edge for edge in range(16, 128, 16) if edge != missing]
+            law = partial(lambda edges, i, o: 1e-5 * (2 + sum(o > e for e in edges)), edges)
+            stairs = measured(law, checks=checks).staircases[0].outputs
+            found.append((stairs.block, stairs.checked, stairs.held))
+        assert (block, checks, checks - 1) in found
+
+
+def test_a_block_that_leaves_the_dearest_edge_unexplained_is_none() -> None:
+    def law(inputs: int, outputs: int) -> float:
+        return 1e-5 * (1 + sum(rise * (outputs > edge) for edge, rise in ((32, 1), (40, 5), (64, 1), (96, 1))))
+
+    found = measured(law).staircases[0]
+    assert found.outputs.edges == (32, 40, 64, 96, 128)
+    assert found.outputs.block == 1
+
+
+def test_an_edge_is_where_every_wider_layer_is_slower_and_not_where_the_next_width_alone_is() -> None:
+    def law(inputs: int, outputs: int) -> float:
+        return 1e-5 * (1 + (outputs > 48)) * (3.0 if outputs % 32 else 1.0)  # a kernel for multiples of 32
+
+    found = measured(law).staircases[0]
+    assert found.outputs.edges == (32, 128), "64 does what 33 to 48 do, at less; 64 to 96 cost the same"
+
+
 def test_noise_makes_no_edges() -> None:
     found = measured(lambda i, o: 1e-5, noise=0.01).staircases[0]
     assert found.outputs.edges == (128,)
     assert found.inputs.edges == (64,)
+
+
+@pytest.mark.parametrize("noise", [0.03, 0.04])
+def test_noise_of_a_few_per_cent_makes_no_edges_either(noise: float) -> None:
+    for seed in range(6):
+        probe = FakeProbe(lambda i, o: 1e-5, noise, rng=np.random.default_rng(seed))
+        (found,) = staircases([CONV], probe, empty(probe, calibration="made up")).staircases
+        assert (found.outputs.edges, found.inputs.edges) == ((128,), (64,))
 
 
 def test_stairs_are_found_in_little_noise() -> None:

@@ -17,7 +17,7 @@ from amble.cli import main
 from amble.core import files
 from amble.core.errors import Infeasible, Refused
 from amble.levers.widths.network import Group, Layer, Network, Widths
-from amble.levers.widths.pruning import NETWORK, Wanted, prune
+from amble.levers.widths.pruning import FILE, NETWORK, NETWORK_INT8, Wanted, prune
 from amble.levers.widths.results import SPACE, Pruning
 from tests.runtimes import models
 
@@ -193,6 +193,27 @@ def test_a_network_that_was_kept_before_outlives_one_that_is_refused(tmp_path: P
     (tmp_path / "out" / NETWORK).write_bytes(b"kept before")
     Bench(tmp_path, FakeNarrower(spoils=True)).prune(Wanted("0.6x", max_loss="1pt", epochs=0), labels=False)
     assert (tmp_path / "out" / NETWORK).read_bytes() == b"kept before"
+
+
+def test_a_network_that_is_kept_takes_the_place_of_all_that_was_kept_before(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for name in (NETWORK, NETWORK_INT8, FILE):
+        (tmp_path / "out" / name).write_bytes(b"kept before")
+    made = Bench(tmp_path).prune(Wanted("0.6x", max_loss="100pt", epochs=0))
+    assert made.verdict == "kept"
+    assert {each.name for each in (tmp_path / "out").iterdir()} == {NETWORK, FILE, "staircases.json"}
+    assert onnx.load(str(tmp_path / "out" / NETWORK)).graph.node
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    bench = Bench(tmp_path)
+    with pytest.raises(Refused, match="it is a file, not a folder"):
+        bench.prune(Wanted("0.6x"))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(Refused, match=r"space\.json cannot be written"):
+        Bench(tmp_path / "other").prune(Wanted("0.6x"), design_space=tmp_path / "out" / "space.json")
+    assert bench.told == []
 
 
 def test_without_labels_it_says_that_the_network_itself_is_the_teacher(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.runtimes.models import INT64, constant, model, node, value, weight
 
 
 def drawn(name: str, shape: tuple[int, ...], dtype: str, rows: int | None = None) -> np.ndarray:
-    return made_up((Port(name, shape, dtype),), {} if rows is None else {name: rows}, 0)[name]
+    return made_up((Port(name, shape, dtype),), {} if rows is None else {name: rows}, 0, of="net.onnx")[name]
 
 
 DTYPES = {"float": "f4", "double": "f8", "float16": "f2", "int8": "i1", "int32": "i4", "uint8": "u1", "bool": "?"}
@@ -43,9 +43,15 @@ def test_a_sampling_rate_is_one_that_speech_has() -> None:
     assert drawn("sr", (), "int64") == 16000
 
 
-def test_text_cannot_be_made_up() -> None:
-    with pytest.raises(Refused, match="'words' has element type string"):
-        drawn("words", (1,), "string")
+def test_texts_are_digits_that_can_be_read_as_numbers() -> None:
+    words = drawn("words", (2, 3), "string")
+    assert words.shape == (2, 3)
+    assert set(words.ravel().tolist()) <= {"0", "1"}
+
+
+def test_what_cannot_be_made_up_is_refused_with_the_file() -> None:
+    with pytest.raises(Refused, match=r"net.onnx: input 'z' has element type complex64"):
+        drawn("z", (1,), "complex64")
 
 
 def test_a_vocabulary_is_the_table_that_an_input_looks_up() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from amble import jobs
+from amble import inputs
 from amble.core.layers import Shape
 from amble.runtimes.onnx.layers import OnnxLayers, profiled, sandwich, undisturbed
 from amble.runtimes.onnx.overhead import overhead
@@ -80,7 +80,7 @@ def test_an_operator_counts_what_the_layer_does() -> None:
 
 
 def test_a_simulated_chip_tells_time_and_energy_at_clocks() -> None:
-    device = jobs.open("sim:jetson-tx2")
+    device = inputs.open("sim:jetson-tx2")
     slow, *_, fast = device.actuator.available()
     found = []
     for each in (slow, fast):

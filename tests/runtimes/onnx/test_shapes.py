@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+
+import hypothesis.strategies as st
 import onnx
 import pytest
+from hypothesis import given
 
 from amble.core.errors import Refused
 from amble.runtimes.onnx.shapes import bind
@@ -60,8 +64,42 @@ def test_an_open_axis_is_asked_for_with_an_example_to_copy() -> None:
     assert "shapes={'x': (4, 3, 224, 224)}" in str(refusal.value)
 
 
-def test_the_example_of_a_refusal_works() -> None:
-    assert bound(network(x=["batch", 3, "height", "width"]), batch=4, x=(4, 3, 224, 224))["x"] == (4, 3, 224, 224)
+def asked_for(content: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The shapes that a refusal says in Python."""
+    with pytest.raises(Refused) as refusal:
+        bound(content)
+    assert "\n" not in str(refusal.value)
+    found: dict[str, tuple[int, ...]] = ast.literal_eval(str(refusal.value).partition("shapes=")[2])
+    assert all(f"--shape {name}:{','.join(map(str, shape))}" in str(refusal.value) for name, shape in found.items())
+    return found
+
+
+AXES: st.SearchStrategy[Axes] = st.none() | st.lists(
+    st.sampled_from([1, 0, None, "?", "batch", "tokens", "height", "seq_len"]), max_size=5
+)
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), AXES, min_size=1))
+def test_all_open_axes_are_asked_for_at_once_and_the_shapes_to_copy_close_them(inputs: dict[str, Axes]) -> None:
+    content = network(**inputs)
+    try:
+        shapes = bound(content)
+    except Refused:
+        shapes = bound(network(**inputs), **asked_for(network(**inputs)))
+    assert all(size > 0 for shape in shapes.values() for size in shape)
+
+
+def test_every_open_axis_is_named_in_the_one_line() -> None:
+    content = network(ids=["batch", "tokens"], picture=["batch", 3, "height", "width"], whole=None)
+    with pytest.raises(Refused) as refusal:
+        bound(content)
+    for part in ("(tokens) of input 'ids'", "(height) of", "(width) of input 'picture'", "'whole' has no shape"):
+        assert part in str(refusal.value)
+    assert asked_for(content) == {"ids": (1, 128), "picture": (1, 3, 224, 224), "whole": (1, 3, 224, 224)}
+
+
+def test_a_symbol_that_one_shape_settles_is_asked_for_once() -> None:
+    assert asked_for(network(ids=["batch", "tokens"], mask=["batch", "tokens"])) == {"ids": (1, 128)}
 
 
 def test_an_input_without_any_shape_must_be_given() -> None:

@@ -117,6 +117,29 @@ def test_blocks_of_a_run_add_up_to_its_energy() -> None:
     assert both.blocks == 40
 
 
+def uneven(idle_w: float, pause_s: float, *, requests: int = 600) -> Log:
+    """Equal requests, first one on another's heels, then with pauses; waiting takes this power."""
+    whole = log(requests=requests, traced=0)
+    gaps_s = np.where(np.arange(requests) < requests // 2, PLAN.latency_s, PLAN.latency_s + pause_s)
+    starts_s = 5.0 + np.concatenate([[0.0], np.cumsum(gaps_s[:-1])])
+    busy_j, finish_s = PLAN.power_w * PLAN.latency_s, float(starts_s[-1] + gaps_s[-1])
+    served = tuple(
+        replace(each, arrival_s=at, start_s=at, finish_s=at + PLAN.latency_s, energy_j=busy_j)
+        for each, at in zip(whole.served, starts_s.tolist(), strict=True)
+    )
+    idle_s = finish_s - 5.0 - PLAN.latency_s * requests
+    return replace(whole, served=served, finish_s=finish_s, energy_j=busy_j * requests + idle_w * idle_s)
+
+
+@pytest.mark.parametrize("pause_s", [0.1, 0.001])
+def test_what_was_used_while_waiting_goes_to_those_who_waited(pause_s: float) -> None:
+    """Equal requests take equally much above idle, however long each waited: the interval has no width."""
+    found = energy(uneven(IDLE_W, pause_s), "above_idle")
+    assert found is not None
+    expected_j = (PLAN.power_w - IDLE_W) * PLAN.latency_s
+    assert (found.value, found.low, found.high) == pytest.approx((expected_j, expected_j, expected_j))
+
+
 def test_a_run_that_never_waits_shares_its_rest_by_time() -> None:
     busy = replace(log(), finish_s=log().start_s + PERIOD_S * 600)
     overlapping = replace(busy, served=tuple(replace(s, start_s=s.arrival_s - 0.02) for s in busy.served))

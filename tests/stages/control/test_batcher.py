@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -114,6 +116,46 @@ def test_a_batch_heeds_the_slow_down() -> None:
     assert fitting_batch([0.025] * 4, 0.0, RUNG, limit=4, factor=1.1) == 3
 
 
+def test_a_batch_ends_by_the_tightest_deadline_of_its_members_wherever_it_stands() -> None:
+    for due_s in ([1.0, 0.02, 1.0, 1.0], [1.0, 1.0, 0.02, 1.0], [1.0, 1.0, 1.0, 0.02]):
+        size = fitting_batch(due_s, 0.0, RUNG, limit=4)
+        assert RUNG.latency_s[size - 1] <= min(due_s[:size])
+    assert fitting_batch([1.0, 0.02, 1.0, 1.0], 0.0, RUNG, limit=4) == 3
+    assert fitting_batch([1.0, 1.0, 0.012, 1.0], 0.0, RUNG, limit=4) == 2
+
+
+def test_a_batch_is_as_late_as_its_tightest_member_wherever_it_stands() -> None:
+    assert lateness_s([1.0, 0.02, 1.0], 0.0, FOUR) == pytest.approx(0.0)
+    assert lateness_s([1.0, 0.03, 1.0], 0.0, FOUR) == pytest.approx(-0.01)
+    assert lateness_s([1.0, 0.02, 1.0], 0.0, FOUR, first=2) == pytest.approx(0.02 - 1.0)
+
+
+def test_an_urgent_request_behind_a_patient_one_of_higher_priority_is_refused_when_the_batch_would_miss_it() -> None:
+    queue = Queue(10)
+    assert queue.offer(Request(0.0, 1.0, priority=1, rows=2), 0.0, FOUR) is None
+    refusal = queue.offer(Request(0.0, 0.012), 0.0, FOUR)
+    assert refusal is not None
+    assert refusal.cause == "deadline"
+    assert queue.offer(Request(0.0, 0.021), 0.0, FOUR) is None, "three rows take 20 ms"
+
+
+def test_those_ahead_of_a_newcomer_are_late_without_it_too_and_are_no_reason_to_refuse_it() -> None:
+    queue = Queue(10)
+    assert queue.offer(Request(0.0, 0.030, priority=1, rows=3), 0.0, FOUR) is None
+    assert queue.offer(Request(0.0, 1.0), 0.050, FOUR) is None, "the others are late by now, this one is not"
+    assert queue.offer(Request(0.0, 0.9, rows=2), 0.050, FOUR) is None
+    refusal = queue.offer(Request(0.0, 0.066), 0.050, FOUR)
+    assert refusal is not None
+    assert "24.0 ms late" in refusal.text, "those that are late anyhow go one by one: 50 + 3 x 10 + 10 ms"
+
+
+def test_a_request_of_many_rows_expires_when_all_of_them_cannot_be_in_time() -> None:
+    queue = Queue(10)
+    queue.offer(Request(0.0, 0.030, rows=4), 0.0, FOUR)
+    assert queue.expire(0.004, FOUR) == []
+    assert len(queue.expire(0.006, FOUR)) == 1, "four rows take 25 ms, one would take 10"
+
+
 def test_few_quick_rows_make_a_pace_slower() -> None:
     quick = Rung("int8", FAST, (0.005,), (0.5,))
     due_s = [0.012] * 2
@@ -123,6 +165,60 @@ def test_few_quick_rows_make_a_pace_slower() -> None:
 
 def test_a_pace_counts_the_change_of_clocks_once() -> None:
     assert lateness_s([0.020] * 2, 0.0, ONE._replace(switch_s=0.004)) == pytest.approx(0.004)
+
+
+QUICK = Rung("int8", FAST, (0.004, 0.006), (0.4, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("left", "times_s"),
+    [
+        (math.inf, (0.006, 0.006, 0.004)),
+        (4.0, (0.006, 0.006, 0.010)),
+        (3.0, (0.006, 0.004, 0.015)),
+        (2.0, (0.006, 0.020)),
+        (1.0, (0.004, 0.025)),
+        (0.0, (0.025, 0.010)),
+    ],
+)
+def test_batches_are_quick_for_as_many_rows_as_are_left_and_steady_after(
+    left: float, times_s: tuple[float, ...]
+) -> None:
+    pace = FOUR._replace(quick=QUICK, quick_left=left)  # a quick batch has two rows at most, a steady one four
+    assert lateness_s([1.0] * 5, 0.5, pace) == pytest.approx(0.5 + sum(times_s) - 1.0)
+
+
+def test_until_new_clocks_run_work_goes_on_at_those_before_and_the_sooner_end_counts() -> None:
+    slow, steady = (
+        Rung("int8", FAST, tuple(factor * each for each in RUNG.latency_s), RUNG.energy_j) for factor in (2, 3)
+    )
+    pace = Pace(QUICK, RUNG, 2.0, switch_s=0.1, meanwhile=(slow, steady))
+    ends_s = [0.020, 0.040, 0.070, 0.100]  # two at the quick level and two at the steady one, at the clocks before
+    for rows, end_s in enumerate(ends_s, start=1):
+        assert lateness_s([0.0] * rows, 0.0, pace) == pytest.approx(end_s)
+        assert lateness_s([0.0] * rows, 0.0, pace._replace(switch_s=0.0)) == pytest.approx(
+            [0.004, 0.008, 0.018, 0.028][rows - 1]
+        )
+    assert lateness_s([0.0] * 2, 1.0, pace) == pytest.approx(1.040)
+    assert lateness_s([0.0] * 2, 0.0, pace._replace(factor=2.0)) == pytest.approx(0.080)
+
+
+def test_a_slow_down_makes_batches_smaller_when_lateness_is_foreseen() -> None:
+    assert lateness_s([0.025, 0.025, 1.0], 0.0, FOUR._replace(max_batch=2, factor=1.7)) == pytest.approx(0.034 - 0.025)
+    assert lateness_s([0.025, 0.025, 1.0], 0.0, FOUR._replace(max_batch=2)) == pytest.approx(0.015 - 0.025)
+
+
+def test_the_later_batches_are_filled_by_their_own_deadlines() -> None:
+    due_s = [0.010, 1.0, 1.0, 0.030]  # the first goes alone, then two rows and not three, which would end at 0.030
+    assert lateness_s(due_s, 0.0, FOUR) == pytest.approx(max(0.0, 0.030 - 0.030))
+    assert lateness_s([0.010, 0.026, 1.0, 1.0], 0.0, FOUR, first=1) == pytest.approx(0.025 - 0.026)
+
+
+def test_only_rows_from_the_first_asked_on_count_also_inside_a_batch() -> None:
+    assert lateness_s([0.015, 0.5], 0.0, FOUR) == pytest.approx(0.0)
+    assert lateness_s([0.015, 0.5], 0.0, FOUR, first=1) == pytest.approx(0.015 - 0.5)
+    assert lateness_s([0.5, 0.015], 0.0, FOUR, first=1) == pytest.approx(0.0)
+    assert lateness_s([0.5, 0.6], 0.0, FOUR, first=2) == -float("inf")
 
 
 deadlines = st.lists(st.floats(0.005, 0.3), min_size=1, max_size=12)

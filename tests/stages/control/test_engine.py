@@ -78,7 +78,19 @@ def test_a_device_without_a_meter_gives_no_energy_rather_than_zero() -> None:
     one = Lane("", max_clocks(steps), lambda variant, batch: graph(2e9))
     totals = Engine(fake.device(), [one], notes).run(Replay(np.array([0.0]), fake, deadline_s=9.0))
     assert totals.active_j is None
+    assert totals.idle_j is None
     assert notes.batches[0].share_j(notes.batches[0].requests[0]) is None
+    assert notes.batches[0].idle_j is None
+
+
+def test_a_batch_names_the_clocks_that_ran_and_not_those_asked_for() -> None:
+    fake = FakeDevice(settle_s=100.0)
+    slow = Rung("fp32", fake.settings[0], (2.0,), (20.0,))
+    notes = Notes()
+    one = Lane("", Fixed("slow", slow, 1), lambda variant, batch: graph(2e9))
+    Engine(fake.device(), [one], notes).run(Replay(np.array([0.0]), fake, deadline_s=99.0))
+    assert fake.settings[0] in fake.applied
+    assert notes.batches[0].ran_at == fake.settings[-1]
 
 
 @pytest.mark.parametrize("name", ["max", "int8-max", "amble"])

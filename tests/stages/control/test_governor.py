@@ -176,6 +176,17 @@ def test_pit_without_deadlines_goes_by_the_next_expected_arrival() -> None:
     assert used[-1] == "int8", "three of them take 30 ms, the next comes in 12"
 
 
+def test_pit_heeds_a_deadline_behind_a_request_of_higher_priority_that_has_none() -> None:
+    governor = Pit(ladder())
+    state, used = governor.init(0.0), []
+    for _ in range(2):
+        seen = Observation(0.0, (NEVER_S, 0.005), 2, 0, asked=FAST)
+        state, decision = governor.step(state, seen)
+        assert decision.rung is not None
+        used.append((decision.rung.variant, decision.rung.clocks))
+    assert used == [("fp32", FAST), ("int8", FAST)]
+
+
 def test_observations_are_frozen() -> None:
     with pytest.raises(AttributeError):
         Observation(0.0).now_s = 1.0  # type: ignore[misc]

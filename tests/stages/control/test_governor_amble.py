@@ -217,6 +217,22 @@ def test_requests_are_held_back_for_a_larger_batch_while_there_is_time() -> None
     assert late.rung is not None
 
 
+def test_nobody_is_held_back_beyond_the_tightest_deadline_of_the_batch_wherever_it_stands() -> None:
+    governor = amble(ladder(menu(max_batch=4)))
+    state = governor.init(0.0)
+    for step in range(200):
+        state, _ = governor.step(state, Observation(0.02 * step, (), 0, 1, asked=MIDDLE))
+    now_s = 4.0
+    wakes_s = []
+    for due_s in ((SLO_S, 9.0), (9.0, SLO_S)):
+        _, decision = governor.step(
+            state, Observation(now_s, tuple(now_s + each for each in due_s), 2, 2, asked=MIDDLE)
+        )
+        assert decision.rung is None
+        wakes_s.append(decision.wake_s)
+    assert wakes_s[0] == wakes_s[1] < now_s + SLO_S - 0.030, "three rows take 30 ms"
+
+
 def test_a_batch_is_not_cut_to_what_the_account_pays_for() -> None:
     rungs = menu(max_batch=4)
     governor = amble(ladder(rungs))
@@ -248,6 +264,23 @@ def test_a_batch_larger_than_any_account_pays_for_still_goes_at_the_quick_level(
     _, decision = governor.step(state, Observation(0.0, (0.02,) * 4, 4, 4, asked=FAST))
     assert decision.rung is not None
     assert decision.rung.variant == "int8"
+
+
+@pytest.mark.parametrize("rows_paid", [5, 6, 7, 8])
+def test_a_batch_that_no_full_account_pays_for_takes_what_this_one_pays_for(rows_paid: int) -> None:
+    rungs = menu(max_batch=8)
+    budget = Budget(window=100, cap_share=0.02)  # half of a full account pays for some rows at INT8, not for eight
+    assert 2 <= budget.rows_left(0.5 * budget.cap, 0.006) < rows_paid
+    saved = rows_paid * (0.006 - budget.income) + 1e-6
+    assert saved <= budget.cap
+    governor = amble(ladder(rungs), budget=budget)
+    state = governor.init(0.0)._replace(saved=saved)
+    _, decision = governor.step(state, Observation(0.0, (0.025,) * 8, 8, 8, asked=FAST))
+    assert decision.rung is not None
+    assert decision.rung.variant == "int8"
+    assert decision.rows == rows_paid
+    after = governor.step(state, Observation(1.0, done=Done(decision.rung, decision.rows, 1.0, 0.02), asked=FAST))[0]
+    assert after.saved >= 0.0
 
 
 @pytest.mark.parametrize(("rates_hz", "some"), [((40.0, 40.0), False), ((20.0, 90.0), True)])

@@ -65,6 +65,12 @@ def test_the_window_of_the_energy_holds_the_idle_time_until_the_next_request_is_
     assert log.served[0].energy_j == pytest.approx(0.15)
 
 
+def test_a_slice_names_the_clocks_that_ran_and_a_change_those_asked_for_beside_them() -> None:
+    log = serve(FakeDevice(settle_s=9.0).device(), GRAPH, requests(0.0), schedule=schedule(0, 0, 1), traced=1)
+    assert [piece.ran_at for piece in log.slices] == [FAST, FAST], "the slow clock does not run yet"
+    assert [(change.asked, change.got) for change in log.changes][:2] == [(FAST, FAST), (SLOW, FAST)]
+
+
 def test_without_a_schedule_the_clocks_are_left_alone() -> None:
     fake = FakeDevice()
     log = serve(fake.device(), GRAPH, requests(0.0, 0.1), policy="governor")

@@ -39,6 +39,14 @@ def test_one_run_that_was_preempted_moves_nothing(ratio: float) -> None:
     assert sqrt(hit.noise) < 2.0 * sqrt(calm.noise) + 0.01
 
 
+@pytest.mark.parametrize("ratio", [0.7, 1.1, 1.4])
+def test_a_mild_outlier_that_no_clip_cuts_moves_nothing_either(ratio: float) -> None:
+    calm = after([1.0] * 50)
+    assert after([ratio], calm).mean == calm.mean
+    assert after([ratio, 1.0, 1.0], calm).mean == calm.mean
+    assert after([ratio, ratio], calm).mean != calm.mean, "two of three are no outlier"
+
+
 @given(st.floats(1.5, 1000.0))
 def test_not_even_the_first_run_of_all_moves_it_beyond_a_half(ratio: float) -> None:
     assert after([ratio]).mean <= 1.5

@@ -7,8 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from amble.core.graph import Operator
 from amble.core.point import Clocks, OperatingPoint
-from amble.stages.fit.costs import Costs, Error
+from amble.core.profile import Profile, Sample
+from amble.stages.fit.costs import Costs, Error, Surfaces
+from amble.stages.fit.costs import costs as fit_costs
+
+LOW, HIGH = OperatingPoint(Clocks(1e9)), OperatingPoint(Clocks(2e9))
 
 
 def costs(residuals, runs):
@@ -29,6 +34,30 @@ def costs(residuals, runs):
         residuals=tuple(np.quantile(residuals, np.linspace(0, 1, 1001)).tolist()),
         runs=runs,
     )
+
+
+def fitted(*samples: Sample) -> Costs:
+    """Costs of two operators at two points, where the laws say 2 s and 8 W of the first, 3 s and 5 W of the second."""
+    points = (LOW, HIGH)
+    profile = Profile("made-up", "made up", "network", "", "", 1, ("conv", "relu"), samples, points=points)
+    laws = Surfaces(np.full((3, 2), [[2.0], [3.0], [0.0]]), np.full((3, 2), [[8.0], [5.0], [1.0]]), "laws", Error())
+    return fit_costs(profile, lambda profile, points: laws)
+
+
+def test_a_measured_point_stays_as_measured_and_a_throttled_one_is_what_the_laws_say():
+    steady = Sample("conv", LOW, LOW.clocks, 5.0, 10.0, 3)
+    throttled = Sample("conv", HIGH, LOW.clocks, 5.0, 10.0, 3, throttled=True)
+    found = fitted(steady, throttled)
+    assert found.latency_s == ((5.0, 2.0), (3.0, 3.0))
+    assert found.energy_j == ((10.0, 16.0), (15.0, 15.0))
+    assert fitted(steady, replace(throttled, throttled=False)).latency_s == ((5.0, 5.0), (3.0, 3.0))
+
+
+def test_a_sample_whose_energy_is_unknown_leaves_the_energy_of_all_unknown():
+    found = fitted(Sample("conv", LOW, LOW.clocks, 5.0, None, 3))
+    assert found.latency_s == ((5.0, 2.0), (3.0, 3.0))
+    assert found.energy_j == ()
+    assert found.cost(Operator("conv", "Conv", 1.0, 1.0, 1.0), HIGH).energy_j is None
 
 
 @pytest.mark.parametrize("percentile", [0.9, 0.99])

@@ -1,6 +1,6 @@
 """Clock plans against brute force, their baselines, and what they promise."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -13,7 +13,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import SwitchCost
 from amble.core.schedule import Deadline, Schedule, Step
-from amble.stages.plan.clocks import fastest, per_operator, single
+from amble.stages.plan.clocks import fastest, frontier, per_operator, single
 from amble.stages.plan.problem import highest
 
 POINTS = tuple(OperatingPoint(Clocks(core, memory)) for core, memory in product((1e9, 2e9), (4e8, 8e8)))
@@ -101,6 +101,21 @@ def test_an_exact_plan_is_the_best_of_all_schedules(seed: int, factor: float) ->
     plan = per_operator(graph, costs, deadline, exact=True)
     assert plan.predicted.energy_j == pytest.approx(brute_force(graph, costs, deadline.latency_s), rel=1e-9)
     assert plan.gap == pytest.approx(0.0, abs=1e-8)
+
+
+def test_a_plan_that_keeps_one_setting_since_little_is_saved_is_no_optimum_and_says_so() -> None:
+    short = 0
+    for seed in range(12):
+        graph, costs = made_up(seed=seed, switches=(), idle=(1.0,) * 4)
+        alike = replace(costs, power_w=2.0 + 0.05 * costs.power_w / costs.power_w.max())
+        deadline = Deadline(2.0 * float(alike.latency_s.sum(axis=0).min()))
+        plan, best = (per_operator(graph, alike, deadline, exact=exact) for exact in (False, True))
+        assert plan.predicted.energy_j is not None
+        assert best.predicted.energy_j is not None
+        assert plan.lower_bound_j is not None
+        assert plan.lower_bound_j <= best.predicted.energy_j * (1 + 1e-9)
+        short += best.predicted.energy_j * (1 + 1e-7) < plan.predicted.energy_j
+    assert short >= 3
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -203,3 +218,12 @@ def test_clocks_change_no_more_often_than_they_settle() -> None:
     plan = per_operator(graph, costs, Deadline(1.3 * float(costs.latency_s.sum(axis=0).min())))
     least_s = costs.latency_s.min(axis=1)
     assert all(least_s[each.start : each.stop].sum() >= settle_s for each in plan.segments)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_plan_lies_on_the_frontier_for_its_own_deadline(seed: int) -> None:
+    graph, costs = made_up(6, seed)
+    deadline = Deadline(1.37 * float(costs.latency_s.min(axis=1).sum()))
+    plan = per_operator(graph, costs, deadline, period_s=0.2)
+    found = [(point.latency_s, point.energy_j) for point in frontier(graph, costs, deadline, period_s=0.2)]
+    assert any(place == pytest.approx((plan.predicted.latency_s, plan.predicted.energy_j)) for place in found)

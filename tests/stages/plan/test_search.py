@@ -106,6 +106,33 @@ def test_it_equals_an_integer_programme(switching: float, looseness: float) -> N
     check(solve(trellis, budget_s, exact=True), best_j, within=NEAR)
 
 
+def nearly_alike(seed: int) -> Trellis:
+    """Paths that differ by some thousandths in energy, so that a search may stop short of the best of them."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(3, 6)), int(rng.integers(2, 5)))
+    latency_s = rng.uniform(0.1, 1.0, shape)
+    energy_j = 2.0 + 5e-3 * (1.0 - latency_s) + rng.uniform(0.0, 2e-3, shape)
+    tables = rng.uniform(0.0, 1e-3, (2, shape[1], shape[1])) * (1.0 - np.eye(shape[1]))
+    return Trellis(latency_s, energy_j, DenseSwitch(*tables) if seed % 2 else None, loss=rng.uniform(0.1, 1.0, shape))
+
+
+@pytest.mark.parametrize("kind", ["run", "wait", "loss"])
+def test_where_the_search_stops_short_of_the_optimum_its_bound_does_not_pass_it(kind: str) -> None:
+    short = 0
+    for seed in range(60):
+        trellis = nearly_alike(seed)
+        budget_s = (0.35 + 0.3 * (seed % 7) / 7) * trellis.num_operators
+        wait = Wait(np.linspace(0.0, 2e-3, trellis.num_nodes), 2 * budget_s) if kind == "wait" else None
+        max_loss = 0.5 * trellis.num_operators if kind == "loss" else None
+        found = solve(trellis, budget_s, wait=wait, max_loss=max_loss)
+        best_j = best_by_trying(trellis, budget_s, wait, math.inf if max_loss is None else max_loss)
+        check(found, best_j, within=1e-3)
+        if found.feasible:
+            assert found.gap == pytest.approx((found.energy_j - found.lower_bound_j) / found.energy_j, abs=1e-12)
+            short += found.energy_j > best_j * (1 + 1e-6)
+    assert short >= 5, "a search that always finds the optimum says nothing of its bound"
+
+
 @pytest.mark.parametrize("switching", [0.0, 0.1, 1.0, 10.0])
 def test_realistic_gaps_are_small(switching: float) -> None:
     trellis, idle_w = clock_pairs(seed=5, operators=120, cores=12, memories=6, switching=switching)

@@ -32,6 +32,7 @@ from amble.levers.memory.retraining import lesson, retrained
 from amble.levers.memory.tolerance import Judged, Rule, Tolerance
 from amble.levers.memory.traffic import moved
 from amble.runtimes.onnx.faulty import FaultyOnnx
+from amble.runtimes.onnx.refusals import door
 from amble.stages.measure.accuracy import Examples
 
 __all__ = [
@@ -69,6 +70,7 @@ class _Judgement:
 _KEPT = Format("tolerance", 1, list[_Judgement])
 
 
+@door
 def dram(
     model: str | Path,
     *,
@@ -106,8 +108,13 @@ def dram(
     if retrain and hardened is None:
         raise Refused("a retrained network needs a file to be written to: name one with --hardened")
     keep = None if keep is None else Path(keep)
+    for place in (keep, hardened):
+        if place is not None:
+            files.try_writing(place)
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = inputs.load(model)
+    if not graph.inputs:
+        raise Refused(f"{graph.name} takes no inputs, so that no examples can be given to it; export it with one")
     found, judged = halves(data, graph.inputs[0].name, examples, lambda: inputs.labelled(str(data), graph))
     network = Faulty.of(FaultyOnnx(Path(graph.source)), found)
     most = allowed.points(network.clean) / 100.0
@@ -170,10 +177,10 @@ class _Kept(dict[tuple[tuple[str, float], ...], Judged]):
 
     def __setitem__(self, key: tuple[tuple[str, float], ...], value: Judged) -> None:
         super().__setitem__(key, value)
-        self._told(len(self))
         if self._path is not None:
             judgements = [_Judgement(dict(rates), judged, self._of) for rates, judged in self.items()]
             files.save(judgements, self._path, _KEPT)
+        self._told(len(self))
 
 
 def _named(network: Faulty, rule: Rule, seed: int) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from amble import bundled
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
+from amble.runtimes.onnx.reading import plainly
 from amble.stages.measure.accuracy import Examples
 
 __all__ = ["Lesson", "lesson", "retrained"]
@@ -71,14 +72,16 @@ def retrained(
         from amble.runtimes.torch.importing import to_torch
         from amble.runtimes.torch.training import Recipe, classes_known
     except ImportError as error:
-        raise Refused(f"retraining needs {error.name}: pip install 'amble[torch]'") from error
+        raise Refused(f"retraining needs {error.name}: {how_to_install('torch')}") from error
 
     if len(given.learning.inputs) != 1:
         raise Refused(f"{model.name} has {len(given.learning.inputs)} inputs; only networks with one can be retrained")
     (name,) = given.learning.inputs
     assert given.learning.labels is not None
     assert given.choosing.labels is not None
-    network, learning = to_torch(model), as_tensors(given.learning.inputs[name], given.learning.labels)
+    with plainly(model) as file:
+        network = to_torch(file)
+    learning = as_tensors(given.learning.inputs[name], given.learning.labels)
     classes_known(network, learning)
     hardened = harden(
         network,

@@ -40,6 +40,7 @@ from amble.levers.widths.staircases import (
     table_of,
 )
 from amble.runtimes.onnx.layers import Precision
+from amble.runtimes.onnx.refusals import door
 
 __all__ = ["FILE", "NETWORK", "NETWORK_INT8", "Narrower", "Wanted", "asked", "known", "prune", "unpaid"]
 
@@ -104,6 +105,7 @@ class _Plan:
     corrected: float = 1.0
 
 
+@door
 def prune(
     model: str | Path,
     wanted: Wanted,
@@ -131,6 +133,9 @@ def prune(
     below that; Refused for a network that cannot be read or cut, and for widths that pay nothing.
     """
     allowed = Allowance.parse(wanted.max_loss)
+    files.try_writing(output, folder=True)
+    if design_space is not None:
+        files.try_writing(design_space)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
         work = opened(
             model,
@@ -152,8 +157,20 @@ def prune(
             made = _narrowed(work, wanted, allowed, told)
         else:
             made = _clocked(work, wanted, allowed, told, may_lose)
-    files.save(made, output / FILE, FORMAT)
+        _keep(work, made)
     return made
+
+
+def _keep(work: Work, made: Pruning) -> None:
+    """Put what was made where that of an earlier call was: all of it, or nothing. A refusal takes no network away."""
+    trial, kept = work.output / _TRIAL, made.verdict == "kept"
+    with files.renewed(work.output, index=FILE, others=(NETWORK, NETWORK_INT8) if kept else ()) as fresh:
+        if kept:
+            shutil.copy(trial, fresh / NETWORK)
+            if work.form.precision != "fp32":
+                shutil.copy(work.form.of(trial), fresh / NETWORK_INT8)
+        files.save(made, fresh / FILE, FORMAT)
+    trial.unlink()
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,12 +322,6 @@ class _Pruner:
         after = bench.quality(work.load(trial))
         allowed = self.allowed.points(before.share.ratio.value)
         verdict, reason = judging.verdict(final.ratio, after.loss, allowed)
-        if verdict == "kept":
-            if work.form.precision != "fp32":
-                shutil.copy(work.form.of(trial), work.output / NETWORK_INT8)
-            trial.replace(work.output / NETWORK)
-        else:
-            trial.unlink()
         whole = sum(sum(each.importance) for each in work.network.groups)
         latency = pricing if self.wanted.resource == "latency" else priced(work, pricing.table)
         return Pruning(

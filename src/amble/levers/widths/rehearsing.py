@@ -20,6 +20,7 @@ from amble.levers.widths.pruning import Wanted, asked, known
 from amble.levers.widths.staircase import shape_of
 from amble.levers.widths.staircases import Opened, Work, Worth, opened, probe_of, table_so_far
 from amble.runtimes.onnx.layers import Precision
+from amble.runtimes.onnx.refusals import door
 
 __all__ = ["Rehearsal", "rehearse"]
 
@@ -64,6 +65,7 @@ class Rehearsal:
         )
 
 
+@door
 def rehearse(
     model: str | Path,
     wanted: Wanted,

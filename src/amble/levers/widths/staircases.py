@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from amble import bundled, inputs
 from amble.core import files
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 from amble.core.graph import Graph
 from amble.core.layers import Probe
 from amble.core.point import OperatingPoint
@@ -27,6 +27,7 @@ from amble.levers.widths.results import DesignSpace, Searched
 from amble.levers.widths.staircase import FORMAT, StaircaseTable, shape_of
 from amble.runtimes.onnx.layers import OnnxLayers, Precision
 from amble.runtimes.onnx.overhead import overhead
+from amble.runtimes.onnx.reading import plainly
 from amble.runtimes.probing import DeviceLayers
 from amble.stages.check.intervals import quantile, wilson
 from amble.stages.measure import accuracy
@@ -183,7 +184,8 @@ def opened(
     if images is None:
         raise Refused(f"{graph.name} has {len(learning.inputs)} inputs; only networks with one can be pruned")
     on_progress("ranking channels", 0, 1)
-    narrower = (narrow or _narrowing)(Path(graph.source), images, learning.labels, worth)
+    with plainly(Path(graph.source)) as file:
+        narrower = (narrow or _narrowing)(file, images, learning.labels, worth)
     form = Form(precision, scratch or output, learning, graph.batch)
     runs = graph if precision == "fp32" else inputs.load(form.of(Path(graph.source)), batch=batch, shapes=graph.shapes)
     return Work(graph, runs, target, device, narrower, final, form, output, on_progress, f"{data} {labels} {worth}")
@@ -279,7 +281,7 @@ def _narrowing(
     try:
         from amble.levers.widths import narrowing
     except ImportError as error:
-        raise Refused(f"pruning needs torch ({error}): pip install 'amble[torch]'") from error
+        raise Refused(f"pruning needs torch ({error}): {how_to_install('torch')}") from error
     return narrowing.opened(path, inputs, labels, worth=worth)
 
 

@@ -6,23 +6,21 @@ own copy of the weights. Here the batch axis stays open. Segments of a network s
 
 from __future__ import annotations
 
-import ctypes
+import tempfile
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import onnx
 import onnxruntime
 
-from amble.core.errors import Refused
 from amble.core.graph import Graph, Port
 from amble.core.point import OperatingPoint
 from amble.core.ports import Tensors, Timings
+from amble.runtimes import values
 from amble.runtimes.onnx import OnnxRunner
-from amble.runtimes.onnx.preparing import options
+from amble.runtimes.onnx.network import element_of
+from amble.runtimes.onnx.preparing import options, session
+from amble.runtimes.onnx.reading import plain
 from amble.runtimes.onnx.refusals import refusing
 
 __all__ = ["BatchedRunner", "Signature"]
@@ -47,14 +45,10 @@ class BatchedRunner:
 
     def open(self, path: Path) -> Signature:
         """Open a network, or open it again when its file has changed. Refused when the file is no network."""
-        if not path.is_file():
-            raise Refused(f"there is no file {path}")
-        chosen = options(self._threads, optimised=False)
-        with refusing(str(path), "opened"):
-            opened = onnxruntime.InferenceSession(str(path), chosen, providers=["CPUExecutionProvider"])
+        with tempfile.TemporaryDirectory(prefix="amble-") as folder, refusing(str(path), "opened"):
+            opened = session(plain(path, Path(folder)), options(self._threads, optimised=False))
         inputs, outputs = _ports(opened.get_inputs()), _ports(opened.get_outputs())
-        plain = all(port.dtype != "bfloat16" for port in (*inputs, *outputs))
-        self._opened[str(path)] = _Opened(opened, [port.name for port in outputs], plain)
+        self._opened[str(path)] = _Opened(opened, [port.name for port in outputs], values.is_plain(opened))
         batched = all(port.shape and port.shape[0] < 0 for port in (*inputs, *outputs))
         return Signature(inputs, outputs, batched)
 
@@ -79,8 +73,7 @@ class BatchedRunner:
             if opened.plain:
                 results = opened.session.run(opened.outputs, dict(inputs))
             else:
-                given = {name: _value(each) for name, each in inputs.items()}
-                results = [_array(each) for each in opened.session.run_with_ort_values(opened.outputs, given)]
+                results = values.run(opened.session, opened.outputs, inputs)
         return dict(zip(opened.outputs, results, strict=True))
 
 
@@ -93,31 +86,12 @@ class _Opened:
     plain: bool
 
 
-_BFLOAT16 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
-
-
-def _value(array: npt.NDArray[Any]) -> onnxruntime.OrtValue:
-    """Wrap an array; ONNX Runtime's numpy interface has no name for bfloat16, so its bits go under another."""
-    if array.dtype != _BFLOAT16:
-        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
-    bits = np.ascontiguousarray(array).view(np.uint16)
-    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, onnx.TensorProto.BFLOAT16)
-
-
-def _array(value: onnxruntime.OrtValue) -> npt.NDArray[Any]:
-    if value.element_type() != onnx.TensorProto.BFLOAT16:
-        return np.asarray(value.numpy())
-    shape = value.shape()
-    bits = ctypes.string_at(value.data_ptr(), 2 * prod(shape))
-    return np.frombuffer(bits, dtype=_BFLOAT16).reshape(shape)
-
-
-def _ports(values: list[Any]) -> tuple[Port, ...]:
+def _ports(found: list[Any]) -> tuple[Port, ...]:
     return tuple(
         Port(
             each.name,
             tuple(size if isinstance(size, int) and size >= 0 else -1 for size in each.shape),
-            each.type.removeprefix("tensor(").removesuffix(")"),
+            element_of(each.type),
         )
-        for each in values
+        for each in found
     )

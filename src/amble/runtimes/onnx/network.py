@@ -22,6 +22,8 @@ import onnx
 
 from amble.core.errors import Refused
 from amble.core.graph import Graph, Operator, Port
+from amble.runtimes.external import graph_tensors
+from amble.runtimes.modernising import MIN_OPSET, is_random, modern, opset
 from amble.runtimes.onnx import reading
 from amble.runtimes.onnx.counting import Traffic, traffic, work
 from amble.runtimes.onnx.feeds import made_up, vocabularies
@@ -30,8 +32,12 @@ from amble.runtimes.onnx.products import Attribute, Call, Shape
 from amble.runtimes.onnx.refusals import refusing
 from amble.runtimes.onnx.shapes import bind
 from amble.runtimes.onnx.trace import Kernel, kernels, nested
+from amble.runtimes.values import call
 
-__all__ = ["Network"]
+__all__ = ["Network", "check_converted", "element_of"]
+
+_ROUNDING = 1e-3
+"""By how much of their largest answer two sums of the same numbers in another order may differ."""
 
 _PRECISIONS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8"}
 
@@ -79,13 +85,23 @@ def _open(path: Path, batch: int, shapes: Mapping[str, Shape]) -> Network:
 
 
 def _prepare(path: Path, batch: int, shapes: Mapping[str, Shape], folder: Path) -> Network:
-    model, content = reading.read(path)
+    written, content = reading.as_written(path)
+    model = modern(written, str(path))
     inputs = bind(model, str(path), batch, shapes)
-    feed = made_up(inputs, vocabularies(model.graph), seed=0)
+    feed = made_up(inputs, vocabularies(model.graph), seed=0, of=str(path))
     optimised = optimise(model, str(path), folder)
-    found, outputs = _run_observed(optimised, str(path), folder, feed)
+    found, results = _run_observed(optimised, str(path), folder, feed)
+    outputs = tuple(port for port, _ in results)
+    if opset(written) < MIN_OPSET:
+        bind(written, str(path), batch, shapes)
+        check_converted(written, str(path), folder, feed, [result for _, result in results])
     pairs = nested(found, {node.name for node in optimised.graph.node})
     _reorder(optimised.graph, [kernel.node for kernel, _ in pairs])
+    if not pairs:
+        raise Refused(
+            f"{path} has nothing to run: its answers are constants, or its inputs as they are; "
+            f"give a network that computes"
+        )
     onnx.save(optimised, str(folder / "network.onnx"))
     graph = Graph(
         name=path.stem,
@@ -105,8 +121,8 @@ def _prepare(path: Path, batch: int, shapes: Mapping[str, Shape], folder: Path) 
 
 def _run_observed(
     model: onnx.ModelProto, name: str, folder: Path, feed: Mapping[str, Any]
-) -> tuple[list[Kernel], tuple[Port, ...]]:
-    """Run once under the profiler, weights not prepacked, so that they count as inputs."""
+) -> tuple[list[Kernel], list[tuple[Port, Any]]]:
+    """Run once under the profiler, weights not prepacked, so that they count as inputs → kernels, and what came out."""
     path = folder / "observed.onnx"
     path.write_bytes(model.SerializeToString())
     chosen = options(1)
@@ -115,18 +131,48 @@ def _run_observed(
     chosen.add_session_config_entry("session.disable_prepacking", "1")
     with refusing(name, "run on made-up inputs (give it the shapes that it expects)"):
         opened = session(path, chosen)
-        results = opened.run(None, dict(feed))
+        results = call(opened, feed)()
     found = kernels(Path(opened.end_profiling()))
     ports = [
-        Port(value.name, np.shape(result) if isinstance(result, np.ndarray) else (), _element(value.type))
+        Port(value.name, np.shape(result) if isinstance(result, np.ndarray) else (), element_of(value.type))
         for value, result in zip(opened.get_outputs(), results, strict=True)
     ]
-    return found, tuple(ports)
+    return found, list(zip(ports, results, strict=True))
 
 
-def _element(type_text: str) -> str:
-    """Return the element type in ``tensor(float)``."""
-    return type_text.removeprefix("tensor(").removesuffix(")")
+def check_converted(
+    written: onnx.ModelProto, name: str, folder: Path, feed: Mapping[str, Any], results: list[Any]
+) -> None:
+    """Refuse a network whose answers changed when its opset did; one that draws numbers cannot be compared."""
+    if is_random(written):
+        return
+    path = folder / "written.onnx"
+    onnx.save_model(written, str(path))
+    with refusing(name, "run on made-up inputs (give it the shapes that it expects)"):
+        before = call(session(path, options(1)), feed)()
+    path.unlink()
+    for theirs, ours in zip(before, results, strict=True):
+        if not _alike(theirs, ours):
+            raise Refused(
+                f"{name} uses opset {opset(written)}, and answers otherwise once onnx has converted it to {MIN_OPSET}; "
+                f"export it again with opset {MIN_OPSET} or later"
+            )
+
+
+def _alike(theirs: Any, ours: Any) -> bool:
+    """Tell whether two outputs are the same, but for how sums round; those that are no numbers must be equal."""
+    if not isinstance(theirs, np.ndarray) or theirs.dtype.kind in "OSU":
+        return bool(np.all(theirs == ours))
+    if theirs.shape != ours.shape:
+        return False
+    first, second = theirs.astype(np.float64), ours.astype(np.float64)
+    most = float(np.abs(first[np.isfinite(first)]).max(initial=0.0))
+    return bool(np.allclose(first, second, rtol=_ROUNDING, atol=_ROUNDING * most, equal_nan=True))
+
+
+def element_of(type_text: str) -> str:
+    """Return the element type in ``tensor(float)``; anything else as it is."""
+    return type_text[len("tensor(") : -1] if type_text.startswith("tensor(") else type_text
 
 
 def _reorder(graph: onnx.GraphProto, names: list[str]) -> None:
@@ -139,7 +185,7 @@ def _reorder(graph: onnx.GraphProto, names: list[str]) -> None:
 
 def _operators(graph: onnx.GraphProto, pairs: list[tuple[Kernel, list[Kernel]]]) -> tuple[Operator, ...]:
     inner = {node.name: node for outer in graph.node for node in inner_nodes(outer)}
-    weights = {tensor.name for tensor in reading.tensors(graph)}
+    weights = {tensor.name for tensor in graph_tensors(graph)}
     executed = [
         [(node, kernel), *((inner[each.node], each) for each in inside if each.node in inner)]
         for node, (kernel, inside) in zip(graph.node, pairs, strict=True)

@@ -13,7 +13,6 @@ import onnx
 import onnxruntime
 
 from amble.runtimes.onnx.refusals import RUNTIME_ERRORS, refusing
-from amble.runtimes.onnx.shapes import network_inputs
 
 __all__ = ["inner_nodes", "optimise", "options", "session"]
 
@@ -22,8 +21,6 @@ _LEAN = "model.onnx"
 _OPTIMISED = "optimised.onnx"
 _SPILLED_BYTES = 1024
 _FATAL = 4
-_CONSTANT_WEIGHTS_IR = 4
-"""The first version of the format whose weights need not be inputs."""
 
 
 def options(threads: int, *, optimised: bool = True) -> onnxruntime.SessionOptions:
@@ -48,7 +45,6 @@ def optimise(model: onnx.ModelProto, name: str, folder: Path) -> onnx.ModelProto
     Empties the model of its weights. A model that contradicts itself at these shapes is tried with open ones. Refused
     when an operator has no kernel here, or the model is not valid.
     """
-    _fix_weights(model)
     _spill(model, folder / _WEIGHTS)
     _name_nodes(model.graph)
     try:
@@ -83,14 +79,6 @@ def _open_axes(graph: onnx.GraphProto) -> None:
     for each in graph.input:
         for dim in each.type.tensor_type.shape.dim:
             dim.Clear()
-
-
-def _fix_weights(model: onnx.ModelProto) -> None:
-    """Make weights constants: one that is listed among the inputs too could be fed, so nothing is fused with it."""
-    inputs = network_inputs(model.graph)
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
-    model.ir_version = max(model.ir_version, _CONSTANT_WEIGHTS_IR)
 
 
 def _spill(model: onnx.ModelProto, path: Path) -> None:

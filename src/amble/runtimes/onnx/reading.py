@@ -3,36 +3,75 @@
 from __future__ import annotations
 
 import hashlib
+import stat
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from amble.core.errors import Refused
+from amble.runtimes.external import add_digests, beside_plainly, fetch, graph_tensors
+from amble.runtimes.modernising import MIN_OPSET, modern
+from amble.runtimes.recognising import described, folder_of_models
 
-__all__ = ["MIN_OPSET", "digest", "elements", "read", "tensors"]
+__all__ = ["MIN_OPSET", "as_written", "digest", "elements", "plain", "plainly", "read"]
 
-MIN_OPSET = 13
-"""The oldest opset whose operators are counted by their present meaning (axes as inputs, quantisation per axis)."""
+_MOST_BYTES = 2**31 - 1
+"""What one file in protobuf's format can hold; ONNX keeps the weights of larger networks in files of their own."""
 
 
 def read(path: Path) -> tuple[onnx.ModelProto, str]:
-    """Read a model and everything it refers to → the model and the SHA-256 of its files.
+    """Read a model and everything it refers to → the model in today's form and the SHA-256 of its files.
 
-    Refused when the file is missing, is no ONNX model, lacks its external data, or is older than opset 13.
+    Refused when the file is missing, is no ONNX model, lacks its external data, or is older than opset 7.
     """
+    model, content = as_written(path)
+    return modern(model, str(path)), content
+
+
+def as_written(path: Path) -> tuple[onnx.ModelProto, str]:
+    """Read a model with its weights, in the opset and order that its file has, and the SHA-256 of its files."""
     content = _content(path)
     model = _parse(path, content)
-    _check_opset(path, model)
     hasher = hashlib.sha256(content)
-    for location in sorted(_external(model)):
-        with _opened(path, location).open("rb") as file:
-            hasher.update(hashlib.file_digest(file, "sha256").digest())
-    if _external(model):
-        load_external_data_for_model(model, str(path.parent))
+    with _weights_of(path):
+        add_digests(hasher, model, path)
+        fetch(model, path)
     return model, hasher.hexdigest()
+
+
+def plain(path: Path, folder: Path) -> Path:
+    """Return a file that any ONNX library reads as ``read`` does: this one, or a copy of its name in the folder."""
+    model = _parse(path, _content(path))
+    with _weights_of(path):
+        linked = not beside_plainly(model, path)
+        fetch(model, path)
+    made = modern(model, str(path))
+    if made is model and not linked:
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / path.name
+    large = sum(len(each.raw_data) for each in graph_tensors(made.graph)) > _MOST_BYTES // 2
+    onnx.save_model(made, str(copy), save_as_external_data=large, location=f"{path.name}.data")
+    return copy
+
+
+@contextmanager
+def plainly(path: Path) -> Iterator[Path]:
+    """Give, while the block runs, a file that any ONNX library reads as ``read`` does."""
+    with tempfile.TemporaryDirectory(prefix="amble-") as folder:
+        yield plain(path, Path(folder))
+
+
+@contextmanager
+def _weights_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Refused(f"cannot read {error.filename}, weights of {path}: {error.strerror}; check its rights") from error
 
 
 def digest(content: str, batch: int, shapes: dict[str, tuple[int, ...]]) -> str:
@@ -50,25 +89,28 @@ def elements(dtype: int) -> str:
     return str(onnx.TensorProto.DataType.Name(dtype)).lower()
 
 
-def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yield every initialiser and constant, those of subgraphs too."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
-                yield attribute.t
-            elif attribute.type == onnx.AttributeProto.GRAPH:
-                yield from tensors(attribute.g)
-
-
 def _content(path: Path) -> bytes:
+    """Read a file; Refused for what is none, such as a folder or a pipe that never ends."""
     try:
+        mode = path.stat()
+        if stat.S_ISDIR(mode.st_mode):
+            raise Refused(f"{path} is a folder; {folder_of_models(path)}")
+        if not stat.S_ISREG(mode.st_mode):
+            raise Refused(f"{path} is no file but a pipe or a device; save the network to a file and name that")
+        if mode.st_size > _MOST_BYTES:
+            raise Refused(
+                f"{path} has {mode.st_size / 2**30:.1f} GiB, and no ONNX file more than 2; save the network with its "
+                f"weights beside it: onnx.save_model(model, path, save_as_external_data=True)"
+            )
         return path.read_bytes()
     except OSError as error:
         raise Refused(f"cannot read {path}: {error.strerror or error}; name an ONNX file") from error
 
 
 def _parse(path: Path, content: bytes) -> onnx.ModelProto:
+    known = described(content)
+    if known is not None:
+        raise Refused(f"{path} is not an ONNX file but {known[0]}; {known[1]}")
     try:
         model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
@@ -76,24 +118,3 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
     if not model.opset_import or not model.graph.output:
         raise Refused(f"{path} is not an ONNX file (it holds no network); export the model to ONNX again")
     return model
-
-
-def _check_opset(path: Path, model: onnx.ModelProto) -> None:
-    for opset in model.opset_import:
-        if opset.domain in ("", "ai.onnx") and opset.version < MIN_OPSET:
-            raise Refused(
-                f"{path} uses opset {opset.version}, amble reads opset {MIN_OPSET} and later; "
-                f"convert it with onnx.version_converter.convert_version(model, 17)"
-            )
-
-
-def _external(model: onnx.ModelProto) -> set[str]:
-    kept = (tensor for tensor in tensors(model.graph) if uses_external_data(tensor))
-    return {entry.value for tensor in kept for entry in tensor.external_data if entry.key == "location"}
-
-
-def _opened(path: Path, location: str) -> Path:
-    beside = path.parent / location
-    if not beside.is_file():
-        raise Refused(f"{path} keeps its weights in {beside}, which is missing; put that file beside the model")
-    return beside

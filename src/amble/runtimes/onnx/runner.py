@@ -21,6 +21,7 @@ from amble.runtimes.onnx.reading import read
 from amble.runtimes.onnx.sessions import Sessions
 from amble.runtimes.onnx.timing import Runs, corrected, interleave, typical
 from amble.runtimes.onnx.trace import kernels
+from amble.runtimes.values import call
 
 __all__ = ["OnnxRunner", "Sessions", "compute", "example_inputs", "load"]
 
@@ -34,7 +35,7 @@ def load(path: Path | str, *, batch: int = 1, shapes: Mapping[str, tuple[int, ..
 
     ``batch`` binds the open batch axes; every other open axis of an input must be in ``shapes`` (input name → shape,
     which may also replace fixed axes). Runs the network once. Refused when the file is missing or no ONNX model, is
-    older than opset 13, leaves an axis open, or holds an operator that ONNX Runtime cannot run.
+    older than opset 7, leaves an axis open, or holds an operator that ONNX Runtime cannot run.
     """
     return Network.open(Path(path), batch, dict(shapes or {})).graph
 
@@ -43,7 +44,7 @@ def example_inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
     """Draw inputs of the right shapes and types; whole numbers stay within the vocabulary that they look up."""
     whole = any("int" in port.dtype for port in graph.inputs)
     vocabulary = vocabularies(read(Path(graph.source))[0].graph) if whole and graph.source else {}
-    return made_up(graph.inputs, vocabulary, seed)
+    return made_up(graph.inputs, vocabulary, seed, of=graph.source or graph.name)
 
 
 def compute(graph: Graph, point: OperatingPoint, inputs: Tensors, sessions: Sessions | None = None) -> Tensors:
@@ -97,11 +98,12 @@ class OnnxRunner:
         chosen.enable_profiling = True
         chosen.profile_file_prefix = str(network.folder / "profile")
         observed, plain = session(network.path, chosen), self.sessions.part(graph).session
-        for opened in (plain, observed) * _WARM_UP:
-            opened.run(None, feed)
+        run_plain, run_observed = call(plain, feed), call(observed, feed)
+        for run in (run_plain, run_observed) * _WARM_UP:
+            run()
         runs = interleave(
-            lambda: plain.run(None, feed),
-            lambda: observed.run(None, feed),
+            run_plain,
+            run_observed,
             repeats=repeats,
             num_observed=num_observed,
             now_s=time.thread_time if self.sessions.threads == 1 else time.perf_counter,

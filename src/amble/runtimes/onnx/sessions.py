@@ -14,6 +14,7 @@ import onnxruntime
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.ports import Tensors
+from amble.runtimes import values
 from amble.runtimes.onnx.cutting import cut, extract
 from amble.runtimes.onnx.network import Network
 from amble.runtimes.onnx.preparing import options, session
@@ -31,6 +32,7 @@ class Part:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     carried: tuple[str, ...]
+    plain: bool = True
 
     def run(self, inputs: Tensors) -> dict[str, npt.NDArray[Any]]:
         """Run on these tensors → what comes out and what is carried. ValueError when one is missing or does not fit."""
@@ -41,7 +43,10 @@ class Part:
             )
         given = {name: np.asarray(inputs[name]) for name in self.inputs}
         with refusing(self.name, "run on these inputs"):
-            results = self.session.run(list(self.outputs), given)
+            if self.plain:
+                results = self.session.run(list(self.outputs), given)
+            else:
+                results = values.run(self.session, self.outputs, given)
         return dict(zip(self.outputs, results, strict=True)) | {name: inputs[name] for name in self.carried}
 
 
@@ -99,4 +104,4 @@ class Sessions:
         outputs = tuple(value.name for value in opened.get_outputs())
         wanted = results if last else set(crossing.carried)
         carried = tuple(name for name in crossing.carried if name in wanted and name not in outputs)
-        return Part(network.graph.name, opened, inputs, outputs, carried)
+        return Part(network.graph.name, opened, inputs, outputs, carried, values.is_plain(opened))

@@ -25,6 +25,7 @@ _SEQUENCE = re.compile(r"seq|time|len|frame|sample|step|token|height|width|chan"
 _ANONYMOUS = ("", "?")
 _EXAMPLE_LENGTH = 128
 _EXAMPLE_SIDE = 224
+_EXAMPLE_SHAPE = (1, 3, 224, 224)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +49,16 @@ class _Axis:
 def bind(model: onnx.ModelProto, name: str, batch: int, shapes: Mapping[str, Shape]) -> tuple[Port, ...]:
     """Give every open axis its size, in the model itself too (which forgets its inferred shapes) → its inputs.
 
-    Refused when an axis other than the batch is open and not in ``shapes``, or when the file contradicts them.
+    Refused when axes other than the batch are open and not in ``shapes``, or when the file contradicts them.
     """
     if batch < 1 or any(size < 1 for shape in shapes.values() for size in shape):
         raise ValueError(f"sizes must be positive, not batch {batch} with shapes {dict(shapes)}")
     inputs = {each.name: _axes(each, name) for each in network_inputs(model.graph)}
     _check_given(name, inputs, shapes)
     symbols = _symbols(name, inputs, batch, shapes)
+    _check_open(name, {each: axes for each, axes in inputs.items() if each not in shapes}, symbols)
     bound = {
-        each: shapes[each] if each in shapes else _bound(name, each, axes or [], symbols)
+        each: shapes[each] if each in shapes else tuple(_size(axis, symbols) or 0 for axis in axes or [])
         for each, axes in inputs.items()
     }
     _check_batch(name, inputs, bound, batch)
@@ -74,7 +76,11 @@ def network_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 def _axes(value: onnx.ValueInfoProto, name: str) -> list[_Axis] | None:
     """Return an input's axes; None where the file does not even tell their number."""
     if not value.type.HasField("tensor_type"):
-        raise Refused(f"{name}: input {value.name!r} is not a tensor; only tensors can be fed")
+        kind = value.type.WhichOneof("value") or "nothing known"
+        raise Refused(
+            f"{name}: input {value.name!r} is not a tensor but {kind.removesuffix('_type')}; "
+            f"export the model with tensors for inputs"
+        )
     if not value.type.tensor_type.HasField("shape"):
         return None
     dims = value.type.tensor_type.shape.dim
@@ -86,11 +92,13 @@ def _check_given(name: str, inputs: Mapping[str, list[_Axis] | None], shapes: Ma
         if each not in inputs:
             raise Refused(f"{name} has no input {each!r}; its inputs are {', '.join(inputs) or 'none'}")
         axes = inputs[each]
+        if axes == [] and shape:
+            raise Refused(
+                f"{name}: input {each!r} is one number without axes, and cannot take the shape {shape} of examples; "
+                f"export it with an axis for the batch, or as a constant"
+            )
         if axes is not None and len(axes) != len(shape):
             raise Refused(f"{name}: input {each!r} has {len(axes)} axes, the shape {shape} has {len(shape)}")
-    for each, axes in inputs.items():
-        if axes is None and each not in shapes:
-            raise Refused(f"{name}: input {each!r} has no shape in the file; give it: {_how(each, (1, 3, 224, 224))}")
 
 
 def _symbols(
@@ -113,16 +121,26 @@ def _symbols(
     return sizes | {"batch": batch}
 
 
-def _bound(name: str, each: str, axes: list[_Axis], symbols: Mapping[str, int]) -> Shape:
-    sizes = [_size(axis, symbols) for axis in axes]
-    for axis, size in zip(axes, sizes, strict=True):
-        if size is None:
-            called = f" ({axis.symbol})" if axis.symbol not in _ANONYMOUS else ""
-            example = tuple(s or _likely(axes[i]) for i, s in enumerate(sizes))
-            raise Refused(
-                f"{name}: axis {axis.index}{called} of input {each!r} is open; say its size: {_how(each, example)}"
-            )
-    return tuple(size for size in sizes if size is not None)
+def _check_open(name: str, inputs: Mapping[str, list[_Axis] | None], symbols: Mapping[str, int]) -> None:
+    """Refuse a network while axes are open: all of them in one line, with shapes to copy that would close them all."""
+    likely, missing, examples = dict(symbols), list[str](), dict[str, Shape]()
+    for each, axes in inputs.items():
+        if axes is None:
+            missing.append(f"input {each!r} has no shape in the file")
+            examples[each] = _EXAMPLE_SHAPE
+            continue
+        unknown = [axis for axis in axes if _size(axis, likely) is None]
+        if unknown:
+            missing += [_open(axis, each) for axis in unknown]
+            likely |= {axis.symbol: _likely(axis) for axis in unknown if axis.symbol not in _ANONYMOUS}
+            examples[each] = tuple(_size(axis, likely) or _likely(axis) for axis in axes)
+    if missing:
+        raise Refused(f"{name}: {', '.join(missing)}; say the sizes: {_how(examples)}")
+
+
+def _open(axis: _Axis, each: str) -> str:
+    called = f" ({axis.symbol})" if axis.symbol not in _ANONYMOUS else ""
+    return f"axis {axis.index}{called} of input {each!r} is open"
 
 
 def _size(axis: _Axis, symbols: Mapping[str, int]) -> int | None:
@@ -136,8 +154,9 @@ def _likely(axis: _Axis) -> int:
     return _EXAMPLE_SIDE if axis.index >= 2 else _EXAMPLE_LENGTH
 
 
-def _how(each: str, shape: Shape) -> str:
-    return f"--shape {each}:{','.join(map(str, shape))}, in Python shapes={{{each!r}: {shape}}}"
+def _how(shapes: Mapping[str, Shape]) -> str:
+    flags = " ".join(f"--shape {each}:{','.join(map(str, shape))}" for each, shape in shapes.items())
+    return f"{flags}, in Python shapes={dict(shapes)}"
 
 
 def _check_batch(name: str, inputs: Mapping[str, list[_Axis] | None], bound: Mapping[str, Shape], batch: int) -> None:
@@ -145,14 +164,15 @@ def _check_batch(name: str, inputs: Mapping[str, list[_Axis] | None], bound: Map
     if any(axis.is_batch for axes in inputs.values() for axis in axes or []):
         return
     leading = {each: shape[0] for each, shape in bound.items() if shape}
-    pictures = {each: size for each, size in leading.items() if len(bound[each]) >= 4}
+    fixed = {each for each, axes in inputs.items() if axes and axes[0].size is not None}
+    pictures = {each: size for each, size in leading.items() if len(bound[each]) >= 4 and each in fixed}
     wrong = pictures if batch not in pictures.values() else {}
     if batch > 1 and batch not in leading.values():
         wrong = leading
     for each, size in wrong.items():
         other = (batch, *bound[each][1:])
         raise Refused(
-            f"{name}: input {each!r} is fixed to batch {size}; ask for batch {size}, or try {_how(each, other)}"
+            f"{name}: input {each!r} is fixed to batch {size}; ask for batch {size}, or try {_how({each: other})}"
         )
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from amble.core.cost import Reading
-from amble.core.errors import AmbleError, Refused
+from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.ports import Device
 from amble.stages.control.batcher import Request
@@ -124,5 +124,5 @@ def _do(work: Callable[[], T], done: Future[T]) -> None:
         return
     try:
         done.set_result(work())
-    except (AmbleError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # raised again where it is waited for, which would otherwise be for ever
         done.set_exception(error)

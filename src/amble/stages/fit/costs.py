@@ -53,7 +53,7 @@ class Surfaces:
 
 
 Fitter = Callable[[Profile, tuple[OperatingPoint, ...]], Surfaces]
-"""Profile and points → surfaces with one row an operator, one for the whole network and one for the idle device."""
+"""Profile and points → surfaces with one row an operator, and a last one for the idle device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ class Costs:
     switches: tuple[SwitchCost, ...] = ()
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     runs: int = 600
+    notes: tuple[str, ...] = ()  # what a plan that rests on them ought to say
 
     def table(self, graph: Graph) -> CostTable:
         """Return the costs of a graph's operators at all points."""

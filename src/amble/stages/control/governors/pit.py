@@ -78,7 +78,7 @@ class Pit:
         if overload or self._slack_s(top, seen, rate_hz) < 0:
             at_top = state.level > 0 or state.place == 0
             return (len(self.ladder.levels) - 1 if at_top else 0), 0, 0
-        margin_s = self.margin * top.latency_s[0] if seen.due_s and seen.due_s[0] < NEVER_S else 0.0
+        margin_s = self.margin * top.latency_s[0] if seen.due_s and min(seen.due_s) < NEVER_S else 0.0
         here = self.ladder.levels[state.level].rungs[state.place]
         if self._slack_s(here, seen, rate_hz) < margin_s:
             return state.level, state.place, 0
@@ -92,7 +92,7 @@ class Pit:
 
     def _slack_s(self, rung: Rung, seen: Observation, rate_hz: float) -> float:
         """Slack [s] of the worst waiting request at this rung; without deadlines, until the next expected arrival."""
-        if seen.due_s and seen.due_s[0] < NEVER_S:
+        if seen.due_s and min(seen.due_s) < NEVER_S:
             return -lateness_s(seen.due_s, seen.now_s + seen.other_s, self._pace(rung))
         next_s = 1.0 / rate_hz if rate_hz > 0 else NEVER_S
         return next_s - rung.latency_s[0] * max(1, seen.num_waiting)
