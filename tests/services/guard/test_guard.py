@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+from guard_trials import DEVICE, FAULTS, NOBODY, PEER, Machine, trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from amble.devices import lease
 from amble.devices.guarded.protocol import Answer, Ask, decode
 from amble.services.guard.guard import Peer
 from amble.services.guard.rules import read_rules
-from tests.services.guard.faults import DEVICE, FAULTS, NOBODY, PEER, Machine, trial
 
 
 @pytest.fixture

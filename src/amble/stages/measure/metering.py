@@ -19,11 +19,11 @@ __all__ = ["DISAGREEMENT", "Window", "measured", "metered"]
 
 DISAGREEMENT = 0.25
 _MOVES = 8
-_RUNS = 100  # in a window: an end of it is known to a run
+_RUNS = 200  # in a window: an end of it is known to a run
 _LEAST_J = 0.25  # counters count millijoules
 _STEP_S = 2e-4
 _LONGEST_S = 5.0
-_POWER_S = 0.02  # between readings of power
+_LOOKS = 8  # at the meter inside a window
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,28 +92,36 @@ def _next_move(device: Device, work: Callable[[], object], period_s: float) -> R
 def _until(
     device: Device, work: Callable[[], object], begin: Reading, window_s: float
 ) -> tuple[Reading, int, list[float]]:
-    """Work until the counter moves once the window is over → the reading then, the runs, readings of power [W]."""
-    meter = device.meter
+    """Work until the counter moves once the window is over → the reading then, the runs, readings of power [W].
+
+    Inside the window the meter is read seldom, since reading costs time; at its end after every run.
+    """
+    meter, now_s = device.meter, device.clock.now_s
     assert isinstance(meter, SteppedMeter), "windows are for counters that move in steps"
-    runs, powers_w, looked_s = 0, list[float](), begin.time_s
-    last = begin
+    runs, powers_w, last = 0, list[float](), begin
     while True:
         work()
         runs += 1
+        time_s = now_s()
+        if time_s - begin.time_s < window_s and time_s - last.time_s < window_s / _LOOKS:
+            continue
         now = meter.read()
         if now.energy_j is None or begin.energy_j is None or now.time_s - begin.time_s > 4 * _LONGEST_S:
             return now, runs, powers_w
-        if now.time_s - looked_s > min(_POWER_S, window_s / 10):
-            looked_s = now.time_s
+        if now.time_s - begin.time_s < window_s:
             power_w = meter.power_w()
             powers_w += [] if power_w is None else [power_w]
-        enough = now.time_s - begin.time_s >= window_s
-        if enough and now.energy_j != last.energy_j and _counted(begin, now, window_s):
+        elif _moved_just_now(begin, last, now, window_s):
             return now, runs, powers_w
         last = now
 
 
-def _counted(begin: Reading, now: Reading, window_s: float) -> bool:
-    """Tell whether so many joules passed that a millijoule does not matter, or ten times the window did."""
+def _moved_just_now(begin: Reading, last: Reading, now: Reading, window_s: float) -> bool:
+    """Tell whether the counter moved during the last run, after the window, and counted enough.
+
+    Enough is so many joules that a millijoule does not matter, or ten windows.
+    """
+    if last.time_s - begin.time_s < window_s or now.energy_j == last.energy_j:
+        return False
     passed = now - begin
     return (passed.energy_j or 0.0) >= _LEAST_J or passed.latency_s > 10 * window_s
