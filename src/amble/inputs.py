@@ -55,8 +55,8 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
         case "host", [] | ["root"]:
             found = _owning(host.open(onnx.OnnxRunner(), sysfs_root=Path(options.get("root", "/"))))
             return replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
-        case "nvml", []:
-            return _gpu(name)
+        case "nvml", [] | ["knobs"]:
+            return _gpu(name, options.get("knobs", "clocks"))
         case "sysfs", _:
             raise Refused(
                 f"{address} cannot run networks yet: plan on a simulated chip and use --script for the clocks"
@@ -64,8 +64,10 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
     raise Refused(f"unknown device {uri!r}; write sim:CHIP, recorded:TABLE or host (amble devices lists them)")
 
 
-def _gpu(name: str) -> Device:
+def _gpu(name: str, knobs: str) -> Device:
     """Open an NVIDIA GPU with a runner: of the emulated card, where this process was told to see one."""
+    if knobs not in ("clocks", "power"):
+        raise Refused(f"nvml:{name} has no knobs {knobs!r}; write knobs=clocks, or knobs=power for the limit alone")
     which, card = _which(name), emulated.folder()
     if card is None:
         raise Refused(
@@ -76,7 +78,9 @@ def _gpu(name: str) -> Device:
     known = emulated.read(card)
     compute, clock = onnx.OnnxRunner().run, emulated.CardClock(card)
     calibration = f"emulated: {board.name}, card {known.seed}, {known.slower:g} times slower"
-    found = _owning(nvml.open(which, emulated.EmulatedRunner(card, compute), clock=clock, calibration=calibration))
+    sleeping = emulated.EmulatedRunner(card, compute)
+    kind: nvml.Knobs = "power" if knobs == "power" else "clocks"
+    found = _owning(nvml.open(which, sleeping, clock=clock, calibration=calibration, knobs=kind))
     runner = emulated.EmulatedRunner(
         card, compute, clocks=found.actuator.current, throttled=lambda: bool(board.throttled())
     )

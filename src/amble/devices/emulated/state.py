@@ -56,7 +56,7 @@ class State(ctypes.Structure):
         *((name, _unsigned) for name in ("core_lock", "memory_lock", "app_memory", "app_core")),
         *((name, _unsigned) for name in ("limit_mw", "management_mw", "num_sets")),
         *((name, _double) for name in ("now_s", "energy_j", "latched_j", "temperature_c", "worked_s", "checked_s")),
-        *((name, _double) for name in ("power_w", "cap_mhz")),
+        *((name, _double) for name in ("power_w", "average_w", "cap_mhz")),
         ("heat_cap", _unsigned),
         ("ramp", Ramp * 2),
         *((name, _unsigned) for name in ("reasons", "keeps", "temperature", "lost", "stalled", "honest", "half")),

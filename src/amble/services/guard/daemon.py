@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import selectors
@@ -60,6 +61,8 @@ class Daemon:
         listener = self._listen()
         self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(self._woken, selectors.EVENT_READ)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: looking through it again would make clients wait for milliseconds
         try:
             self._ready()
             while self._round(listener):
