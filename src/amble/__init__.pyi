@@ -16,3 +16,4 @@ from .levers.memory.approximating import dram as dram
 from .levers.precision.quantizing import quantize as quantize
 from .levers.widths.pruning import prune as prune
 from .services.serve.serving import serve as serve
+from .stages.measure.transitions import with_transitions as with_transitions

@@ -75,8 +75,18 @@ def devices(terminal: Terminal) -> None:
 @output_option
 @click.option("--points", type=click.IntRange(min=1), help="Clock settings to measure (default: what a fit needs).")
 @click.option("--repeats", type=click.IntRange(min=3), default=20, show_default=True, help="Runs at each setting.")
+@click.option(
+    "--changes", type=click.IntRange(min=3), help="Also time so many changes of each clock, until work feels it."
+)
 def measure(
-    terminal: Terminal, *, network: Network, device: str, output: Path | None, points: int | None, repeats: int
+    terminal: Terminal,
+    *,
+    network: Network,
+    device: str,
+    output: Path | None,
+    points: int | None,
+    repeats: int,
+    changes: int | None,
 ) -> None:
     """Measure every operator of MODEL at the few clock settings that tell most.
 
@@ -90,6 +100,8 @@ def measure(
     left = kept_in(keep)
     with terminal.progress(f"measuring {graph.name}", kept=lambda: left() + _clocks_of(device)) as on_progress:
         profile = amble.measure(graph, opened, points=points, repeats=repeats, keep=keep, on_progress=on_progress)
+        if changes is not None:
+            profile = amble.with_transitions(profile, graph, opened, repeats=changes)
     _give(terminal, profile, output)
 
 

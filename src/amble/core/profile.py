@@ -8,7 +8,7 @@ from amble.core.cost import Cost
 from amble.core.files import Format
 from amble.core.point import Clocks, Domain, OperatingPoint
 
-__all__ = ["FORMAT", "IdlePower", "Profile", "Sample", "SwitchCost"]
+__all__ = ["FORMAT", "IdlePower", "Profile", "Sample", "SwitchCost", "Transition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,26 @@ class SwitchCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Transition:
+    """Changes of one clock domain from one level to another: medians and tails [s] of ``repeats``.
+
+    ``call_s`` is until the call returns, ``settle_s`` until work feels the clock, ``readback_s`` until the driver says
+    so; None where that was not seen. ``stall_s`` is the longest pause of work beyond its slower level, 95th percentile.
+    """
+
+    domain: Domain
+    from_hz: float
+    to_hz: float
+    call_s: float
+    call_p99_s: float
+    settle_s: float | None
+    settle_p95_s: float | None
+    readback_s: float | None
+    stall_s: float
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """All that was measured of one graph on one device.
 
@@ -79,6 +99,7 @@ class Profile:
     ratios: tuple[float, ...] = ()
     overhead_ratio: float = 0.0
     notes: tuple[str, ...] = ()
+    transitions: tuple[Transition, ...] = ()
 
 
 FORMAT = Format("profile", 1, Profile)

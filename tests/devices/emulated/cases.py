@@ -79,6 +79,19 @@ def test_work_feels_a_clock_only_after_it_settled_whatever_is_read_back(device, 
         assert device.clock.now_s() - started_s > 2 * fast_s
 
 
+def test_changes_are_timed_until_work_feels_them_not_until_they_are_read_back(device, graph):
+    settle_s = emulated.read(PLACE).true_chip().switching["core"].settle_s
+    profile = amble.with_transitions(amble.measure(graph, device, points=3), graph, device, repeats=5)
+    down, up = profile.transitions
+    assert (down.from_hz, down.to_hz, up.to_hz) == (1380e6, 405e6, 1380e6)
+    for change in (down, up):
+        assert 0.6 * settle_s < change.settle_s < 1.05 * settle_s
+        assert change.readback_s < 0.6 * settle_s
+        assert change.call_s == pytest.approx(0.4 * settle_s, rel=0.05)
+    assert profile.switches[0].settle_s == max(down.settle_s, up.settle_s)
+    assert "felt by work" in str(amble.show(profile)[-1])
+
+
 def test_without_a_lock_the_clock_rises_under_load_and_sinks_at_rest(device, graph):
     for _ in range(200):
         device.runner.run(graph, OperatingPoint(), {})

@@ -12,7 +12,7 @@ from amble.core.ports import Device, Remembering, SteppedMeter
 from amble.core.profile import IdlePower, SwitchCost
 from amble.stages.measure.metering import measured
 
-__all__ = ["felt", "idle_power", "settle", "switch_costs"]
+__all__ = ["ends", "felt", "idle_power", "settle", "switch_costs"]
 
 _POLL_S = 1e-4
 _GIVE_UP_S = 0.5
@@ -77,10 +77,10 @@ def switch_costs(device: Device, *, repeats: int = 9) -> tuple[SwitchCost, ...]:
 
 
 def _switch(device: Device, settings: tuple[Clocks, ...], domain: Domain, repeats: int) -> SwitchCost | None:
-    ends = _ends(settings, domain)
-    if ends is None:
+    between = ends(settings, domain)
+    if between is None:
         return None
-    low, high = ends
+    low, high = between
     with device.held(high):
         settle(device, high)
         changes = [_change(device, target) for _ in range(repeats) for target in (low, high)]
@@ -92,7 +92,7 @@ def _switch(device: Device, settings: tuple[Clocks, ...], domain: Domain, repeat
     )
 
 
-def _ends(settings: tuple[Clocks, ...], domain: Domain) -> tuple[Clocks, Clocks] | None:
+def ends(settings: tuple[Clocks, ...], domain: Domain) -> tuple[Clocks, Clocks] | None:
     """Return the lowest and the highest level of a domain with the other domains at the fastest setting."""
     fastest = settings[-1]
     others = [other for other in DOMAINS if other != domain]
