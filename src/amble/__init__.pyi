@@ -4,6 +4,7 @@ from .core.schedule import Deadline as Deadline, Schedule as Schedule
 from .inputs import devices as devices, load as load, open as open, restore as restore
 from .jobs.artefacts import export_files as export_files, read as read, save as save, show as show
 from .jobs.checking import check as check, plan as plan
+from .jobs.examining import examine as examine
 from .jobs.costing import (
     costs_for as costs_for,
     costs_of as costs_of,

@@ -31,7 +31,7 @@ from amble.cli.options import (
 )
 from amble.cli.serving import Serving, serving_options
 from amble.cli.terminal import Terminal, kept_below, kept_in
-from amble.core.quantity import parse_hz
+from amble.core.quantity import parse_hz, parse_time_s
 
 if TYPE_CHECKING:
     from amble.jobs import Artefact
@@ -63,8 +63,20 @@ def main() -> None:
 
 
 @verb(main)
-def devices(terminal: Terminal) -> None:
-    """List what can be opened here, its clocks and meters, and which right is missing."""
+@click.option("--check", metavar="URI", help="Examine this device: a verdict and a remedy a line.")
+@click.option(
+    "--period", default="10ms", show_default=True, metavar="TIME", help="From one request to the next, there."
+)
+def devices(terminal: Terminal, *, check: str | None, period: str) -> None:
+    """List what can be opened here, its clocks and meters, and which right is missing.
+
+    With --check one device is tried with a small network: asked against held clocks, what the governor costs at your
+    period, clocks that somebody left locked, throttling, noise, the meter. Exit code 1 when something is bad.
+    """
+    if check is not None:
+        findings = amble.examine(check, period_s=parse_time_s(period))
+        terminal.result(findings, lambda: amble.show(findings))
+        sys.exit(1 if any(each.verdict == "bad" for each in findings) else 0)
     found = amble.devices()
     terminal.result(found, lambda: amble.show(found))
 

@@ -98,6 +98,10 @@ class Remembering(Actuator, Protocol):
         """Return within which time [s] a clock that was asked for acts on running work."""
         ...
 
+    def running(self) -> Clocks:
+        """Return the clocks that run, whoever set them, as far as the driver tells."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:

@@ -53,6 +53,10 @@ class Ownable(Actuator, Protocol):
         """Return within which time [s] work feels a clock that was asked for."""
         ...
 
+    def running(self) -> Clocks:
+        """Return the clocks that run, whoever set them."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -136,6 +140,10 @@ class LeasedActuator:
     def felt_within_s(self) -> float:
         """Return within which time [s] work feels a clock that was asked for."""
         return self._actuator.felt_within_s()
+
+    def running(self) -> Clocks:
+        """Return the clocks that run, whoever set them."""
+        return self._actuator.running()
 
     def close(self) -> None:
         """Put back what was found and give the lease up."""

@@ -217,6 +217,62 @@ def test_a_lost_card_is_refused_in_words(device):
     ask(lost=0)
 
 
+def findings(**options):
+    return {each.what: each for each in amble.examine("nvml:0", **options)}
+
+
+def test_the_doctor_finds_a_card_in_order(device):
+    found = findings(period_s=0.005)
+    assert {name: each.verdict for name, each in found.items()} == {
+        "rights": "good" if os.geteuid() == 0 else "poor",
+        "core clock": "good",
+        "memory clock": "good",
+        "governor": "good",
+        "asked and held": "good",
+        "throttling": "good",
+        "noise": "good",
+        "meter": "good",
+    }
+    assert "moves every 10" in found["meter"].says
+    assert lock_mhz() == 0
+
+
+@pytest.mark.parametrize(
+    ("lie", "what", "verdict", "says"),
+    [
+        ({"core_lock": 600}, "core clock", "bad", "somebody left it locked"),
+        ({"half": 1}, "asked and held", "bad", "work does not take the time of these clocks"),
+        ({"drift_mhz_per_s": 100.0}, "asked and held", "bad", "asked 1380, ran"),
+        ({"limit_mw": 60_000}, "throttling", "poor", "power or heat"),
+        ({"stalled": 1}, "meter", "bad", "its counter does not move"),
+        ({"refused": b"nvmlDeviceSetGpuLockedClocks=4"}, "asked and held", "bad", "needs root"),
+    ],
+)
+def test_the_doctor_finds_what_is_wrong(device, lie, what, verdict, says):
+    device.clock.sleep(1.0)
+    ask(**lie)
+    found = findings()[what]
+    assert found.verdict == verdict
+    assert says in found.says
+    assert found.remedy
+
+
+def test_the_doctor_tells_what_a_napping_governor_costs_at_a_period(device):
+    found = findings(period_s=0.5)["governor"]
+    assert found.verdict == "poor"
+    assert "it naps" in found.says
+
+
+def test_the_doctor_ends_with_1_when_something_is_bad(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert amble_("devices", "--check", "nvml:0").returncode == 0
+    ask(core_lock=600)
+    done = amble_("devices", "--check", "nvml:0")
+    assert done.returncode == 1
+    assert "amble restore" in done.stdout
+    assert amble_("devices", "--check", "nvml:7").returncode == 2
+
+
 def test_outputs_are_computed_for_real(device, graph):
     examples = amble.inputs.labelled("bundled", graph)
     right = [examples.judge(i, device.runner.run(graph, OperatingPoint(), examples.request(i))) for i in range(20)]

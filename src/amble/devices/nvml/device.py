@@ -121,6 +121,10 @@ class NvmlActuator:
         else:
             self._hold(asked)
 
+    def running(self) -> Clocks:
+        """Return the clocks that run, whoever set them."""
+        return Clocks(self._board.core_hz(), self._board.memory_hz())
+
     def felt_within_s(self) -> float:
         """Return within which time [s] work feels a clock: NVML says when it took a request, not when it acts."""
         return _FELT_S
