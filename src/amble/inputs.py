@@ -17,6 +17,7 @@ from amble.core.ports import Actuator, Device
 from amble.devices import emulated, guarded, host, lease, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
 from amble.devices.lease import LeasedActuator, Restored
+from amble.devices.summed import SummedMeter
 from amble.runtimes import onnx, synthetic
 from amble.runtimes.onnx.refusals import door
 from amble.stages.measure import accuracy
@@ -55,8 +56,8 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
         case "host", [] | ["root"]:
             found = _owning(host.open(onnx.OnnxRunner(), sysfs_root=Path(options.get("root", "/"))))
             return replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
-        case "nvml", [] | ["knobs"]:
-            return _gpu(name, options.get("knobs", "clocks"))
+        case "nvml", [] | ["knobs"] | ["meter"] | ["knobs", "meter"]:
+            return _metered(_gpu(name, options.get("knobs", "clocks")), options.get("meter", "gpu"))
         case "sysfs", _:
             raise Refused(
                 f"{address} cannot run networks yet: plan on a simulated chip and use --script for the clocks"
@@ -85,6 +86,19 @@ def _gpu(name: str, knobs: str) -> Device:
         card, compute, clocks=found.actuator.current, throttled=lambda: bool(board.throttled())
     )
     return replace(found, runner=runner, precisions=tuple(known.true_chip().precisions))
+
+
+def _metered(device: Device, which: str) -> Device:
+    """Return a GPU whose energy is its own (``gpu``), or that with the CPU's and its memory's (``gpu+cpu``), named."""
+    if which == "gpu":
+        return device
+    if which not in ("gpu+cpu", "gpu cpu"):  # a plus is a blank in a query
+        raise Refused(f"{device.name} has no meter {which!r}; write meter=gpu, or meter=gpu+cpu for the sum")
+    beside = host.RaplMeter(device.clock, host.zones(Path("/")))
+    if not beside.name:
+        raise Refused(f"{device.name}: {host.rights()[0]}; leave out meter={which}")
+    summed = SummedMeter(device.clock, {device.name: device.meter, beside.name: beside})
+    return replace(device, meter=summed, calibration=f"{device.calibration}; energy of {summed.name}")
 
 
 def _owning(device: Device) -> Device:

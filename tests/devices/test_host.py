@@ -194,3 +194,14 @@ def test_the_monotonic_clock_sleeps_at_least_as_long_as_asked():
 def test_the_description_names_levels_and_policies(tmp_path):
     fake_sys.cpufreq(tmp_path)
     assert host.describe(tmp_path).clocks == "cpu 4 levels, 800 to 2000 MHz, on 2 policies"
+
+
+def test_a_rapl_counter_that_stands_still_is_unknown_and_never_nothing(tmp_path):
+    """As in virtual machines that show the files and count nothing."""
+    fake_sys.rapl(tmp_path, "intel-rapl:0", "package-0", 990_000)
+    clock = ManualClock()
+    meter = RaplMeter(clock, host.zones(tmp_path))
+    meter.read()
+    clock.sleep(2.0)
+    assert meter.read().energy_j is None
+    assert meter.why == "package-0: the counter stands still for 2 s"

@@ -14,13 +14,15 @@ from amble.core.errors import Refused
 from amble.core.ports import Clock, Device, Meter, Runner
 from amble.devices.facts import Description
 from amble.devices.knobs import BoundedKnob, Bounds, FileActuator, missing_writes, read_text
+from amble.devices.watching import Watch
 
-__all__ = ["MonotonicClock", "RaplMeter", "Unmetered", "Zone", "describe", "open", "rights", "zones"]
+__all__ = ["MonotonicClock", "RaplMeter", "Unmetered", "Zone", "cpu_knob", "describe", "open", "rights", "zones"]
 
 _CPUFREQ = "sys/devices/system/cpu/cpufreq"
 _POWERCAP = "sys/class/powercap"
 _FILES = ("scaling_min_freq", "scaling_max_freq", "cpuinfo_min_freq", "cpuinfo_max_freq")
 _STEP_HZ = 100e6  # where a driver names no levels: Intel's ratio, also a sensible grain elsewhere
+_ANY_PACKAGE_W = 2000.0
 _NO_CLOCK = "this machine has no cpufreq, so its CPU clock cannot be set (usual in virtual machines)"
 
 
@@ -57,29 +59,41 @@ class Zone:
 
 
 class RaplMeter:
-    """Adds up RAPL counters across their wraps.
+    """Adds up RAPL counters across their wraps, each watched.
 
     A counter wraps every few minutes to hours, depending on the load: two wraps between two readings cannot be seen,
-    so read at least once a minute. When one counter cannot be read the energy is unknown, never a part of it.
+    so read at least once a minute. When one counter cannot be read, stands still or jumps, the energy is unknown from
+    then on, never a part of it; ``why`` says which.
     """
 
     def __init__(self, clock: Clock, zones: tuple[Zone, ...]) -> None:
         self._clock = clock
         self._zones = zones
-        self._last_uj: dict[str, int] = {}
-        self._total_uj = 0
+        self._watches = {zone.name: Watch(_ANY_PACKAGE_W, range_j=zone.range_uj * 1e-6) for zone in zones}
+
+    @property
+    def name(self) -> str:
+        """Return what is counted, by name."""
+        return " + ".join(zone.name for zone in self._zones)
+
+    @property
+    def why(self) -> str:
+        """Return why the energy is unknown."""
+        return "; ".join(f"{name}: {watch.why}" for name, watch in self._watches.items() if watch.why)
 
     def read(self) -> Reading:
-        """Return time and energy since the first reading; energy None while a counter cannot be read."""
-        try:
-            counters_uj = [int(read_text(zone.energy)) for zone in self._zones]
-        except (Refused, ValueError):
-            return Reading(self._clock.now_s(), None)
-        for zone, now_uj in zip(self._zones, counters_uj, strict=True):
-            passed_uj = now_uj - self._last_uj.get(zone.name, now_uj)
-            self._total_uj += passed_uj if passed_uj >= 0 else passed_uj + zone.range_uj
-            self._last_uj[zone.name] = now_uj
-        return Reading(self._clock.now_s(), self._total_uj * 1e-6)
+        """Return time and energy since the first reading; energy None once it is unknown."""
+        now_s = self._clock.now_s()
+        found_j = [self._watches[zone.name].judge(now_s, _counter_j(zone)) for zone in self._zones]
+        known_j = [each for each in found_j if each is not None]
+        return Reading(now_s, sum(known_j) if len(known_j) == len(found_j) else None)
+
+
+def _counter_j(zone: Zone) -> float | None:
+    try:
+        return int(read_text(zone.energy)) * 1e-6
+    except (Refused, ValueError):
+        return None
 
 
 def open(  # noqa: A001
@@ -87,7 +101,7 @@ def open(  # noqa: A001
 ) -> Device:
     """Open this machine's CPU; ``runner`` runs the graphs. Nothing is changed until a clock is applied."""
     clock = MonotonicClock()
-    knob = _cpu_knob(sysfs_root)
+    knob = cpu_knob(sysfs_root)
     actuator = FileActuator([knob] if knob else [], refusal=_NO_CLOCK)
     return Device("host", clock, _meter(sysfs_root, clock), actuator, runner, "real", precisions)
 
@@ -99,7 +113,7 @@ def rights(sysfs_root: Path = Path("/")) -> tuple[str, ...]:
 
 def describe(sysfs_root: Path = Path("/")) -> Description:
     """Describe this machine's CPU as a device."""
-    knob, found = _cpu_knob(sysfs_root), zones(sysfs_root)
+    knob, found = cpu_knob(sysfs_root), zones(sysfs_root)
     clocks = "fixed clocks"
     if knob is not None:
         low, high = knob.levels_hz[0] / 1e6, knob.levels_hz[-1] / 1e6
@@ -163,13 +177,13 @@ def _missing_energy(root: Path) -> tuple[str, ...]:
 
 
 def _missing_clocks(root: Path) -> tuple[str, ...]:
-    knob = _cpu_knob(root)
+    knob = cpu_knob(root)
     if knob is None:
         return (_NO_CLOCK,)
     return missing_writes(path for node in knob.nodes for path in (node.low, node.high))
 
 
-def _cpu_knob(root: Path) -> BoundedKnob | None:
+def cpu_knob(root: Path) -> BoundedKnob | None:
     """Return the clock of the fastest CPUs; slower clusters with other levels stay as they are."""
     policies = sorted((root / _CPUFREQ).glob("policy*"), key=lambda each: (len(each.name), each.name))
     usable = [each for each in policies if all((each / name).exists() for name in _FILES)]

@@ -60,6 +60,7 @@ Artefact = (
     | DesignSpace
     | Pruning
 )
+Listed = Sequence[Description] | Sequence[Restored] | Sequence[Finding]
 T = TypeVar("T")
 _FORMATS: Mapping[str, Format[Any]] = {
     each.kind: each
@@ -90,7 +91,7 @@ def _written(artefact: object) -> str:
 
 
 def show(
-    artefact: Artefact | Prediction | Sequence[Description] | Sequence[Restored] | Sequence[Finding],
+    artefact: Artefact | Prediction | Listed,
 ) -> tuple[Table, ...]:
     """Return an artefact as tables of text."""
     if isinstance(artefact, Sequence):
@@ -116,7 +117,7 @@ def _predicted_value(value: float) -> str:
     return "unknown" if np.isnan(value) else f"{value:.5g}"
 
 
-def _listed(found: Sequence[Description] | Sequence[Restored] | Sequence[Finding]) -> Table:
+def _listed(found: Listed) -> Table:
     """Return a list of like things as one table: a column for each field."""
     columns = tuple(each.name for each in fields(found[0])) if found else ("nothing to show",)
     rows = tuple(tuple(_cell(getattr(each, column)) for column in columns) for each in found)
