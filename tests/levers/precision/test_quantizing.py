@@ -223,3 +223,17 @@ def test_the_command_without_data_ends_with_what_to_give(tmp_path: Path) -> None
     done = CliRunner().invoke(main, ["quantize", str(source), "--device", "host", "-o", str(tmp_path / "out")])
     assert done.exit_code == 2
     assert "--data FILE.npz" in done.stderr
+
+
+def test_a_file_sorted_by_label_gives_the_verdicts_of_one_that_is_mixed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scale = np.geomspace(0.2, 5.0, 40)[:, None, None, None]  # sorted, the first examples tell little of the last
+    x = (scale * rng.standard_normal((40, 16, 24, 24))).astype(np.float32)
+    labels = np.arange(40) // 4
+    source, found = models.saved(tmp_path, network(), "net.onnx"), []
+    for name, order in (("sorted", np.arange(40)), ("mixed", rng.permutation(40))):
+        np.savez(tmp_path / f"{name}.npz", x=x[order], labels=labels[order])
+        given = {"data": tmp_path / f"{name}.npz", "device": "host", "output": tmp_path / name, "rounds": 3}
+        made = quantize(source, max_loss="100pt", **given)  # type: ignore[arg-type]
+        found.append({each.name: each.quality for each in made.variants})
+    assert found[0] == found[1]

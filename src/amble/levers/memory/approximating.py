@@ -21,13 +21,14 @@ from amble.core import files
 from amble.core.errors import Refused
 from amble.core.files import Format
 from amble.core.variants import Allowance
+from amble.inputs.examples import to_find as halves
 from amble.levers.memory import mapping as planning
 from amble.levers.memory import modules as memory
 from amble.levers.memory import tolerance
 from amble.levers.memory.energy import Module
 from amble.levers.memory.partitions import BandEnergy, DramPlan, LayerMemory, Partition, Setting, Stored
 from amble.levers.memory.profiles import MemoryProfile
-from amble.levers.memory.proving import SEEDS_APART, Faulty, Proving, halves, on_module, trials
+from amble.levers.memory.proving import SEEDS_APART, Faulty, Proving, on_module, trials
 from amble.levers.memory.retraining import lesson, retrained
 from amble.levers.memory.tolerance import Judged, Rule, Tolerance
 from amble.levers.memory.traffic import moved

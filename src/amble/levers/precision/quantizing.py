@@ -16,15 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from amble import bundled, inputs
+from amble import inputs
 from amble.core import files
 from amble.core.errors import Refused
+from amble.core.examples import Examples
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device, FloatArray
 from amble.core.processor import Processor
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Allowance, Variant, Variants
+from amble.inputs.examples import to_calibrate
 from amble.levers.precision import mixing as precision
 from amble.levers.precision import sensitivity
 from amble.levers.precision.candidates import Workshop
@@ -38,14 +40,12 @@ from amble.runtimes.onnx.refusals import door
 from amble.runtimes.onnx.sessions import Sessions
 from amble.stages.check.intervals import quantile, wilson
 from amble.stages.measure import accuracy
-from amble.stages.measure.accuracy import Examples
 from amble.stages.measure.comparison import Comparison, Statistics
 
 __all__ = ["FILE", "graphs", "quantize"]
 
 FILE = "variants.json"
 
-_MOST_CALIBRATION = 128
 _STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
 
 _WORTH = 1.1  # times as fast, for a variant to make mixes of
@@ -181,23 +181,7 @@ def _read(
             f"INT8 needs examples to set its ranges, and every variant some to be judged by: give --data FILE.npz with "
             f"the arrays {needed}, and labels [examples] if there are any"
         )
-    if data != "bundled":
-        return _parted(accuracy.read_arrays(Path(data)), str(data), examples)
-    held_out, final = (_fashion(split) for split in ("held_out", "test"))
-    return replace(_parted(held_out, "bundled", examples), final=final)
-
-
-def _fashion(split: str) -> Examples:
-    images, labels = bundled.fashion_mnist("test" if split == "test" else "held_out")
-    return Examples({"image": bundled.model_input(images)}, labels.astype(np.int64))
-
-
-def _parted(found: Examples, name: str, examples: int) -> _Data:
-    """Take the first examples for calibration, others to judge by: never the same."""
-    num = min(_MOST_CALIBRATION, len(found) // 4)
-    if not num:
-        raise Refused(f"{name} has {len(found)} examples; give at least 4, and some hundreds to judge by")
-    return _Data(name, found.rows(0, num), found.rows(num, min(len(found), num + examples)))
+    return _Data(str(data), *to_calibrate(str(data), examples))
 
 
 def _fitting(found: _Data, graph: Graph) -> _Data:

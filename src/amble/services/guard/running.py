@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from amble import inputs
 from amble.core.errors import Refused
 from amble.core.files import write_text
 from amble.devices import lease
 from amble.devices.guarded.protocol import SOCKET
+from amble.inputs import clocks
 from amble.services.guard.daemon import Daemon
 from amble.services.guard.guard import Guard
 from amble.services.guard.rules import read_rules
@@ -49,7 +49,7 @@ def run(
     rules = read_rules(allow)
     for each in lease.restore(state):
         _LOG.warning("%s: %s", each.device, each.note)
-    guard = Guard(rules, lambda device: inputs.actuator(device, state), time.monotonic)
+    guard = Guard(rules, lambda device: clocks.actuator(device, state), time.monotonic)
     daemon = Daemon(guard, socket, ready)
     daemon.stop_on_signals()
     daemon.serve()

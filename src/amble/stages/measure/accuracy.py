@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amble.core.errors import Refused
+from amble.core.examples import Examples
 from amble.core.graph import Graph, Port
 from amble.core.ports import Tensors
 from amble.core.report import Estimate, Share
@@ -52,51 +53,6 @@ Counted = npt.NDArray[np.bool_]
 ShareOf = Callable[[int, int], Share]
 Run = Callable[[Tensors], Tensors]
 OnProgress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """Examples, perhaps with labels. ``inputs``: for each input of the network [example, …]; ``labels``: [example]."""
-
-    inputs: dict[str, Array]
-    labels: npt.NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        """Count the examples."""
-        return len(next(iter(self.inputs.values())))
-
-    def request(self, index: int) -> Tensors:
-        """Return one example as a batch of one; indices wrap around."""
-        return self.batch(index, 1)
-
-    def batch(self, first: int, size: int) -> Tensors:
-        """Return ``size`` examples from ``first`` on; indices wrap around."""
-        at = np.arange(first, first + size) % len(self)
-        return {name: values[at] for name, values in self.inputs.items()}
-
-    def rows(self, start: int, stop: int) -> Examples:
-        """Return examples ``start`` to ``stop - 1`` as examples of their own."""
-        inputs = {name: values[start:stop] for name, values in self.inputs.items()}
-        return Examples(inputs, None if self.labels is None else self.labels[start:stop])
-
-    def shuffled(self) -> Examples:
-        """Return the examples in an order of chance, always the same: files often are sorted by label."""
-        order = np.random.default_rng(0).permutation(len(self))
-        inputs = {name: values[order] for name, values in self.inputs.items()}
-        return Examples(inputs, None if self.labels is None else self.labels[order])
-
-    def judge(self, index: int, outputs: Tensors) -> bool | None:
-        """Tell whether the highest score of the first output is the label's; None without an answer or a label.
-
-        An answer that holds NaN has no highest score.
-        """
-        scores = next(iter(outputs.values()), None)
-        if scores is None or self.labels is None:
-            return None
-        flat = scores.reshape(-1)
-        if flat.dtype.kind == "f" and np.isnan(flat).any():
-            return False
-        return bool(flat.argmax() == self.labels[index % len(self)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
