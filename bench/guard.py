@@ -62,6 +62,7 @@ _LIES: dict[str, dict[str, object]] = {
     "stalled meter": {"stalled": 1},
 }
 _PATIENCE_S = 20.0
+_START_S = 120.0  # for a process to start, on a busy machine
 _ROUNDS = 12_000
 _BLOCK = 400
 
@@ -91,7 +92,7 @@ class Guarded:
         words = ["guard", "--socket", str(self.socket), "--allow", str(PLACE / "guard.yaml")]
         command = [sys.executable, "-c", _MAIN, *words, "--state", str(state or self.state)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        _until(lambda: _answers(self.socket))
+        _until(lambda: _answers(self.socket), _START_S)
         return process
 
     def restart(self, state: Path | None = None) -> None:
@@ -127,11 +128,11 @@ def _answers(path: Path) -> bool:
     return False
 
 
-def _until(what: Callable[[], bool]) -> float:
+def _until(what: Callable[[], bool], most_s: float = _PATIENCE_S) -> float:
     """Wait until something holds → how long it took [s]; infinite when it never does."""
     began_s = time.monotonic()
     while not what():
-        if time.monotonic() - began_s > _PATIENCE_S:
+        if time.monotonic() - began_s > most_s:
             return float("inf")
         time.sleep(0.002)
     return time.monotonic() - began_s

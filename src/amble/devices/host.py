@@ -16,7 +16,18 @@ from amble.devices.facts import Description
 from amble.devices.knobs import BoundedKnob, Bounds, FileActuator, missing_writes, read_text
 from amble.devices.watching import Watch
 
-__all__ = ["MonotonicClock", "RaplMeter", "Unmetered", "Zone", "cpu_knob", "describe", "open", "rights", "zones"]
+__all__ = [
+    "MonotonicClock",
+    "RaplMeter",
+    "Unmetered",
+    "Zone",
+    "actuator",
+    "cpu_knob",
+    "describe",
+    "open",
+    "rights",
+    "zones",
+]
 
 _CPUFREQ = "sys/devices/system/cpu/cpufreq"
 _POWERCAP = "sys/class/powercap"
@@ -101,9 +112,13 @@ def open(  # noqa: A001
 ) -> Device:
     """Open this machine's CPU; ``runner`` runs the graphs. Nothing is changed until a clock is applied."""
     clock = MonotonicClock()
+    return Device("host", clock, _meter(sysfs_root, clock), actuator(sysfs_root), runner, "real", precisions)
+
+
+def actuator(sysfs_root: Path = Path("/")) -> FileActuator:
+    """Return the clock of this machine's fastest CPUs; one that refuses with the reason where there is none."""
     knob = cpu_knob(sysfs_root)
-    actuator = FileActuator([knob] if knob else [], refusal=_NO_CLOCK)
-    return Device("host", clock, _meter(sysfs_root, clock), actuator, runner, "real", precisions)
+    return FileActuator([knob] if knob else [], refusal=_NO_CLOCK)
 
 
 def rights(sysfs_root: Path = Path("/")) -> tuple[str, ...]:

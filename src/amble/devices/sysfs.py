@@ -16,7 +16,7 @@ from amble.devices.host import cpu_knob
 from amble.devices.knobs import BoundedKnob, Bounds, FileActuator, Knob, LockedKnob, missing_writes, read_text
 from amble.devices.powermodes import power_mode
 
-__all__ = ["describe", "open"]
+__all__ = ["actuator", "describe", "open"]
 
 _DEVFREQ = "sys/class/devfreq"
 _BPMP = "sys/kernel/debug/bpmp/debug"
@@ -44,11 +44,16 @@ def open(  # noqa: A001
     clock of Jetson boards where it can be set, and the CPUs' where ``cpu`` asks for it. Refused when there is no such
     node, or several that could be it.
     """
+    return Device(f"sysfs:{node}", clock, meter, actuator(node, root, cpu=cpu), runner, "real", precisions)
+
+
+def actuator(node: str = "gpu", root: Path = Path("/"), *, cpu: bool = False) -> FileActuator:
+    """Return the clocks of a board's GPU, its memory where it can be set, and its CPUs where ``cpu`` asks for them."""
     memory, host = _memory(root), cpu_knob(root) if cpu else None
-    knobs: list[Knob] = [_devfreq(root, node), *(each for each in (memory, host) if each is not None)]
     if cpu and host is None:
         raise Refused(f"no cpufreq under {root}: this board's CPU clock cannot be set; leave out cpu")
-    return Device(f"sysfs:{node}", clock, meter, FileActuator(knobs), runner, "real", precisions)
+    knobs: list[Knob] = [_devfreq(root, node), *(each for each in (memory, host) if each is not None)]
+    return FileActuator(knobs)
 
 
 def describe(root: Path = Path("/")) -> tuple[Description, ...]:

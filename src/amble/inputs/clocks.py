@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from amble.core.errors import Refused
-from amble.core.ports import Actuator, Device
-from amble.devices import emulated, guarded, host, lease, nvml, sysfs
-from amble.devices.lease import LeasedActuator
+from amble.core.ports import Device
+from amble.devices import emulated, guarded, host, lease, nvml
 from amble.devices.summed import SummedMeter
 from amble.runtimes import onnx
 
-__all__ = ["actuator", "gpu", "metered", "owning"]
+__all__ = ["gpu", "metered", "owning"]
 
 
 def gpu(name: str, knobs: str) -> Device:
@@ -61,26 +59,6 @@ def owning(device: Device) -> Device:
     if socket is None or (os.geteuid() == 0 and not os.environ.get(guarded.VARIABLE)):
         return lease.guarded(device)
     return replace(device, actuator=guarded.GuardedActuator(device.name, socket))
-
-
-def actuator(uri: str, folder: Path) -> LeasedActuator:
-    """Open the clocks of a device alone, owned by a lease in a folder; Refused for one without real clocks."""
-    address, _, query = uri.partition("?")
-    scheme, _, name = address.partition(":")
-    root = Path(dict(parse_qsl(query)).get("root", "/"))
-    clock = host.MonotonicClock()
-    found: Actuator
-    match scheme:
-        case "nvml":
-            found = nvml.NvmlActuator(nvml.Board(_which(name)))
-        case "sysfs":
-            found = sysfs.open(onnx.OnnxRunner(), clock, host.Unmetered(clock), node=name or "gpu", root=root).actuator
-        case "host":
-            found = host.open(onnx.OnnxRunner(), sysfs_root=root).actuator
-        case _:
-            raise Refused(f"{uri} has no clocks of this machine; write nvml:0, sysfs:gpu or host")
-    assert isinstance(found, lease.Ownable), "every real actuator can say what it found"
-    return LeasedActuator(found, uri, folder)
 
 
 def _which(name: str) -> int | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amble import inputs
-from amble.devices import lease
+from amble.devices import host, lease, nvml, sysfs
 from amble.stages.measure import doctor
 from amble.stages.measure.doctor import Finding
 
@@ -21,5 +21,6 @@ def examine(device: str, *, period_s: float = 0.010) -> tuple[Finding, ...]:
         if not each.owner.alive
     )
     opened = inputs.open(device)
-    missing = next((each.missing for each in inputs.devices() if each.name == opened.name), ())
+    described = (*nvml.describe(), *sysfs.describe()) if opened.name != "host" else (host.describe(),)
+    missing = next((each.missing for each in described if each.name == opened.name), ())
     return left + doctor.examine(opened, inputs.load(inputs.BUNDLED), missing=missing, period_s=period_s)

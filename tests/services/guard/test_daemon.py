@@ -208,3 +208,9 @@ def test_installing_without_root_names_sudo(open_folder, lose_rights):
     if os.geteuid() != 0:
         with pytest.raises(Refused, match="sudo amble guard --install"):
             running.install(place=open_folder / "unit", allow=open_folder / "guard.yaml", start=False)
+
+
+def test_the_guard_loads_no_runtime():
+    """It runs as root: it must not parse networks, nor carry what does."""
+    code = "import amble.services.guard.running, sys; sys.exit('onnxruntime' in sys.modules or 'onnx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

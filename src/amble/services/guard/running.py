@@ -15,9 +15,9 @@ from amble.core.errors import Refused
 from amble.core.files import write_text
 from amble.devices import lease
 from amble.devices.guarded.protocol import SOCKET
-from amble.inputs import clocks
 from amble.services.guard.daemon import Daemon
 from amble.services.guard.guard import Guard
+from amble.services.guard.owning import owned
 from amble.services.guard.rules import read_rules
 
 __all__ = ["ALLOW", "EXAMPLE", "STATE", "install", "run", "unit"]
@@ -49,7 +49,7 @@ def run(
     rules = read_rules(allow)
     for each in lease.restore(state):
         _LOG.warning("%s: %s", each.device, each.note)
-    guard = Guard(rules, lambda device: clocks.actuator(device, state), time.monotonic)
+    guard = Guard(rules, lambda device: owned(device, state), time.monotonic)
     daemon = Daemon(guard, socket, ready)
     daemon.stop_on_signals()
     daemon.serve()
