@@ -189,6 +189,20 @@ def test_a_drifting_clock_is_noted_as_asked_and_not_held(device, graph):
     assert any(total.ran_at != total.point.clocks for total in profile.totals)
 
 
+def test_a_device_that_drifts_while_it_is_measured_is_told_at_the_end(device, graph):
+    seen = []
+
+    def limit(done, total):
+        seen.append(done)
+        if len(seen) == 2:
+            ask(limit_mw=60_000)
+
+    profile = amble.measure(graph, device, points=3, on_progress=limit)
+    assert "the device drifted while it was measured" in profile.notes[-1]
+    ask(limit_mw=250_000)
+    assert not any("drifted" in note for note in amble.measure(graph, device, points=3).notes)
+
+
 def test_the_power_limit_takes_clocks_from_work_and_says_so(device, graph):
     high = device.actuator.available()[-1]
     with device.held(high):
@@ -295,11 +309,11 @@ def test_from_a_network_to_clocks_that_are_put_back(tmp_path, monkeypatch):
     """Plan and check by the command line on a card whose time is the wall's, slower; then kill it in the middle."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("AMBLE_CACHE", str(tmp_path / "cache"))
-    emulated.make(Card("v100", seed=5, slower=8, counter_s=0.001), PLACE)
+    emulated.make(Card("v100", seed=5, slower=4, counter_s=0.001), PLACE)
     plan = tmp_path / "plan.json"
     planned = amble_("plan", "fashion-resnet", "--device", "nvml:0", "--deadline", "2ms", "-o", str(plan))
     assert planned.returncode == 0, planned.stderr
-    assert "emulated: Emulated v100, card 5, 8 times slower" in planned.stdout
+    assert "emulated: Emulated v100, card 5, 4 times slower" in planned.stdout
     checked = amble_("check", str(plan), "--device", "nvml:0", "--load", "periodic:3ms:60")
     assert checked.returncode in (0, 1), checked.stderr
     assert "energy" in checked.stdout

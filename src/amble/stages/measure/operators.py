@@ -16,6 +16,7 @@ from amble.core.graph import Graph
 from amble.core.point import DOMAINS, Clocks, OperatingPoint
 from amble.core.ports import Device, Timing, Timings
 from amble.core.profile import Profile, Sample
+from amble.stages.measure.drift import steady
 from amble.stages.measure.metering import metered
 from amble.stages.measure.platform import felt, settle
 
@@ -64,7 +65,7 @@ def operators(
         with device.held(point.clocks):
             settle(device, point.clocks)
             felt(device, run)
-            timings, why = metered(device, device.runner.profile(graph, point, repeats), run)
+            timings, why = metered(device, steady(device, graph, point, repeats), run)
         profile = _with(profile, point, timings, why)
         on_point(profile)
     return profile
