@@ -119,7 +119,7 @@ def _options(ladder: Ladder, deadline_s: float) -> list[_Option]:
     return [
         _Option(whole_s / batch, whole_s, (energy_j - ladder.park_w * whole_s) / batch, 1.0 - rung.accuracy, batch)
         for rung in ladder.rungs
-        for batch, (whole_s, energy_j) in enumerate(zip(rung.latency_s, rung.energy_j, strict=True), start=1)
+        for batch, (whole_s, energy_j) in enumerate(zip(rung.latency_s, rung.joules, strict=True), start=1)
         if whole_s <= deadline_s and batch <= ladder.max_batch
     ]
 
@@ -201,7 +201,7 @@ def _served(label: _Label, ladder: Ladder, idle_w: Mapping[Clocks, float], batch
     for rung in ladder.rungs:
         for start_s, waited_j in _waits(label, rung.clocks, ladder, idle_w, last_s):
             time_s = rung.latency_s[batch - 1]
-            above_j = label.above_j + waited_j + rung.energy_j[batch - 1] - ladder.park_w * time_s
+            above_j = label.above_j + waited_j + rung.joules[batch - 1] - ladder.park_w * time_s
             found.append(_Label(start_s + time_s, above_j, label.loss + batch * (1.0 - rung.accuracy), rung.clocks))
     return found
 

@@ -62,7 +62,7 @@ def job(graph: Graph, costs: Costs, chip: str, factor: float) -> Record:
     single = report.saving("best single clocks")
     assert single.ratio is not None
     return {
-        "calibrated": costs.calibration.startswith("calibrated"),
+        "calibrated": costs.where.calibration.startswith("calibrated"),
         "deadline_s": schedule.deadline.latency_s,
         "energy_j": energy_j(report, report.policy),
         "single_j": energy_j(report, "best single clocks"),

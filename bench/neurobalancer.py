@@ -58,7 +58,11 @@ class Case:
 
     @property
     def record(self) -> dict[str, object]:
-        return {"network": self.name, "chip": self.chip, "calibrated": self.costs.calibration.startswith("calibrated")}
+        return {
+            "network": self.name,
+            "chip": self.chip,
+            "calibrated": self.costs.where.calibration.startswith("calibrated"),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def settled_at_once(ladder: Ladder) -> Ladder:
 
 def least_j(ladder: Ladder, load: Sequence[Piece], *, allowed: float, drops: float) -> float:
     """Return the least mean energy [J] above that of parked clocks all the time."""
-    unit_j = gears(ladder, Budget(allowed=allowed))[-1].objective_j[0]
+    unit_j = gears(ladder, Budget(allowed=allowed))[-1].objective[0]
 
     def least(loss_j: float) -> float:
         return _least_j(ladder, load, (loss_j, allowed, drops), unit_j)
@@ -105,7 +105,7 @@ def _single(ladder: Ladder, budget: Budget, loss_j: float) -> tuple[Gear, ...]:
     for gear in gears(ladder, budget):
         for rung in gear.rungs:
             latency_s = np.array(rung.latency_s[: ladder.max_batch])
-            paid_j = np.array(rung.energy_j[: ladder.max_batch]) - idle_w * latency_s
+            paid_j = np.array(rung.joules[: ladder.max_batch]) - idle_w * latency_s
             paid_j += loss_j * (1.0 - rung.accuracy) * size
             found.append(Gear((rung,) * len(gear.rungs), tuple(latency_s), tuple(paid_j), gear.cheaper))
     return tuple(sorted(found, key=lambda gear: -gear.latency_s[0]))

@@ -140,7 +140,7 @@ def _grid(case: Case, ladder: Ladder) -> _Grid:
             settings.index(rung.clocks),
             batch,
             math.floor(rung.latency_s[batch - 1] / slot_s + 1e-9),
-            rung.energy_j[batch - 1] - ladder.park_w * rung.latency_s[batch - 1],
+            rung.joules[batch - 1] - ladder.park_w * rung.latency_s[batch - 1],
             batch * (1.0 - rung.accuracy),
         )
         for rung in ladder.rungs

@@ -23,6 +23,7 @@ import numpy as np  # noqa: E402
 from amble import jobs  # noqa: E402
 from amble.bundled import fashion_mnist, model_input  # noqa: E402
 from amble.core.layers import Shape  # noqa: E402
+from amble.core.subject import Where  # noqa: E402
 from amble.levers.widths.choosing import Pricing, candidates, choose, problem  # noqa: E402
 from amble.levers.widths.network import Group, Layer, Network  # noqa: E402
 from amble.levers.widths.staircase import Point, Staircase, StaircaseTable, Stairs, shape_of  # noqa: E402
@@ -175,7 +176,7 @@ def search(depth: int = 60, width: int = 512) -> Record:
     groups = tuple(Group(name, tuple(np.sort(rng.gamma(2.0, size=width)).tolist())) for name in names)
     network = Network(f"chain-{depth}", layers, groups)
     shapes = tuple(dict.fromkeys(shape_of(each, network) for each in layers))
-    made = StaircaseTable("made up", "made up", "law", "fp32", 1, 0, tuple(map(_made_up, shapes)))
+    made = StaircaseTable(Where("made up", "made up"), "law", "fp32", 1, 0, tuple(map(_made_up, shapes)))
     pricing = Pricing(network, made)
     begin_s = time.process_time()
     found = choose(problem(pricing, candidates(pricing)), 0.6 * pricing.total({}))

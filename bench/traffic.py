@@ -108,7 +108,7 @@ def with_int8(
             rung,
             variant="int8",
             latency_s=tuple(each / factor for each in rung.latency_s),
-            energy_j=tuple(each * power / factor for each in rung.energy_j),
+            energy_j=tuple(each * power / factor for each in rung.joules),
             accuracy=1.0 - loss,
         )
         for rung in menu

@@ -78,7 +78,7 @@ def poisson(rate_hz: float, count: int, *, part: int = 50_000) -> Iterator[Float
 
 def _cards(rung: Rung) -> Rung:
     times_s = tuple(each / CARDS for each in rung.latency_s)
-    return replace(rung, latency_s=times_s, energy_j=tuple(each / CARDS for each in rung.energy_j))
+    return replace(rung, latency_s=times_s, energy_j=tuple(each / CARDS for each in rung.joules))
 
 
 def served(name: str, hours: Iterator[FloatArray]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ SOME, NONE_SEEN, NEVER = Saturations(1000, 7, True), Saturations(1000, 0, True),
 
 
 def made(on: Processor | None, counted: Saturations | None, precision: str = "int8") -> Variants:
-    return replace(result(replace(variant("a", precision, speedup=2.0), saturations=counted)), processor=on)
+    found = result(replace(variant("a", precision, speedup=2.0), saturations=counted))
+    return replace(found, where=replace(found.where, machine=on))
 
 
 def checked(variants: Variants, on: Processor, caplog: pytest.LogCaptureFixture) -> str:
@@ -89,7 +90,7 @@ def test_what_cannot_saturate_is_tried_where_sums_are_cut(tmp_path: Path) -> Non
     found = quantized(tmp_path, AVX2)
     wanted = {"int8-u8s7", "int8-u8u8", "int8-u8s7-clipped", "int8-dynamic-s7"}
     assert wanted < {each.name for each in found.variants}
-    assert found.processor == AVX2
+    assert found.where.machine == AVX2
     for each in found.variants:
         if each.name in wanted:
             assert each.saturations == Saturations(0, 0, False)

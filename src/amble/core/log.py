@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from amble.core.files import Format
 from amble.core.point import Clocks
+from amble.core.subject import Subject, Where, gathered
 
 __all__ = ["FORMAT", "ClockChange", "Log", "PowerSample", "Served", "Slice"]
 
@@ -79,11 +80,9 @@ class Log:
     arrival to one period after the last. Slices, changes and power cover the first requests only, ``traced`` of them.
     """
 
+    subject: Subject
+    where: Where
     policy: str
-    device: str
-    calibration: str
-    graph: str
-    digest: str
     load: str
     served: tuple[Served, ...]
     start_s: float
@@ -96,4 +95,4 @@ class Log:
     num_changes: int = 0
 
 
-FORMAT = Format("log", 1, Log)
+FORMAT = Format("log", 2, Log, {1: gathered})

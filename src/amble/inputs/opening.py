@@ -17,7 +17,7 @@ from amble.devices.facts import Description
 from amble.devices.lease import Restored
 from amble.inputs.clocks import gpu, metered, owning
 from amble.inputs.examples import images
-from amble.runtimes import onnx, synthetic
+from amble.runtimes import onnx, processors, synthetic
 from amble.runtimes.onnx.refusals import door
 from amble.stages.measure import accuracy
 
@@ -53,7 +53,8 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
             return recorded.open(name, workload=workload, compute=onnx.OnnxRunner())
         case "host", [] | ["root"]:
             found = owning(host.open(onnx.OnnxRunner(), sysfs_root=Path(options.get("root", "/"))))
-            return replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
+            runner = onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current)
+            return replace(found, runner=runner, machine=processors.here())
         case "nvml", [] | ["knobs"] | ["meter"] | ["knobs", "meter"]:
             return metered(gpu(name, options.get("knobs", "clocks")), options.get("meter", "gpu"))
         case "sysfs", _:

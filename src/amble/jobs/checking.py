@@ -98,19 +98,20 @@ def check(
         raise ValueError("a schedule is checked on a device, against the deadline that it was made for")
     wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path | str) else schedule
     graph = again(wanted)
-    if graph.digest != wanted.digest:
-        raise Refused(f"{wanted.source or wanted.graph} is no longer the network that was planned for; plan it anew")
+    name = wanted.subject.source or wanted.subject.network
+    if graph.digest != wanted.subject.digest:
+        raise Refused(f"{name} is no longer the network that was planned for; plan it anew")
     requests = _requests(wanted, graph, arrivals, data)
     policies = [*_policies(wanted), *((each, None) for each in _governors(device))]
     logs = []
     for index, (name, each) in enumerate(policies):
         on_progress(index, len(policies))
         uri = _governed(device, name) if each is None else device
-        opened = opening.open(uri, seed=_SEED, workload=wanted.source or wanted.graph)
+        opened = opening.open(uri, seed=_SEED, workload=name)
         logs.append(loop.serve(opened, graph, requests, schedule=each, policy=name, traced=traced))
     report = assess(logs, wanted, idle_w=wanted.idle_power_w)
     kinds = tuple(operator.kind for operator in graph.operators)
-    pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=wanted.source or wanted.graph))
+    pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=name))
     return Evidence(report, wanted, tuple(logs), pairs, kinds)
 
 

@@ -160,7 +160,9 @@ def predict(
 
 def again(made: Costs | Schedule) -> Graph:
     """Read the network again that something was made for."""
-    return opening.load(made.source or made.graph, batch=made.batch, shapes=made.shapes, device=made.device)
+    subject = made.subject
+    name = subject.source or subject.network
+    return opening.load(name, batch=subject.batch, shapes=subject.shapes, device=made.where.device)
 
 
 @door
@@ -176,9 +178,9 @@ def costs_of(
     known = fitted if isinstance(fitted, FittedTable) else files.load(fitted, FITTED)
     graph, costs = costs_of_table(known, workload, also=None if at is None else read_table(at), device=device)
     with suppress(Refused, OSError):
-        replayed = opening.load(graph.name, device=costs.device)
+        replayed = opening.load(graph.name, device=costs.where.device)
         if [each.name for each in replayed.operators] == [each.name for each in graph.operators]:
-            graph, costs = replayed, replace(costs, digest=replayed.digest)
+            graph, costs = replayed, replace(costs, subject=replace(costs.subject, digest=replayed.digest))
     return graph, costs
 
 

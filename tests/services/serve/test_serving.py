@@ -22,6 +22,7 @@ from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.report import Estimate, Share
 from amble.core.schedule import Deadline
+from amble.core.subject import Subject, Where
 from amble.core.variants import Allowance, Variant, Variants
 from amble.jobs import VARIANTS
 from amble.services.serve.configuration import Config
@@ -114,8 +115,8 @@ def described(folder: Path, digest: str, shapes: dict[str, tuple[int, ...]]) -> 
     """Write what is known of the variants in a folder."""
     whole = Share(90, 100, Estimate(0.9, 0.85, 0.95))
     made = Variants(
-        graph="net", source=str(folder / "model.onnx"), digest=digest, device="host", calibration="real", batch=1,
-        shapes=shapes, allowed=Allowance(1.0), allowed_points=1.0, metric="accuracy", data="d",
+        Subject("net", str(folder / "model.onnx"), digest, 1, shapes), Where("host"),
+        allowed=Allowance(1.0), allowed_points=1.0, metric="accuracy", data="d",
         num_calibration=1, num_judged=100, clock="wall",
         variants=(
             Variant("fp32", "fp32", "as given", "reference", "", "model.onnx", quality=whole),

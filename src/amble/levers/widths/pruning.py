@@ -266,12 +266,8 @@ class _Pruner:
         whole = sum(sum(each.importance) for each in work.network.groups)
         latency = pricing if self.wanted.resource == "latency" else priced(work, pricing.table)
         return Pruning(
-            graph=work.source.name,
-            source=work.source.source,
-            digest=work.source.digest,
-            device=work.device.name,
-            calibration=work.device.calibration,
-            batch=work.graph.batch,
+            work.source.subject,
+            work.device.where,
             clock="CPU time of the thread" if work.on_host else "the device's own time",
             resource=self.wanted.resource,
             budget=self.cutter.budget,

@@ -1,8 +1,7 @@
 """What ``amble serve`` is made of: a device for real clients, models measured on it, their ladder and their governor.
 
 A model is measured on the device that serves it, between two batches at a time, at each batch size and clock setting
-that a governor may choose. Where the device has no meter nothing is known of energy: a rung's ``energy_j`` is then its
-time for one row at 1 W for each row, which ranks rungs and is never shown as joules.
+that a governor may choose. Where the device has no meter nothing is known of energy, and governors rank by time.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from amble.services.serve.pulse import Do
 from amble.services.serve.rows import Verdict
 from amble.stages.control.engine import Totals
 from amble.stages.control.governor import Governor
-from amble.stages.control.governors import Amble, Budget, Dvfs, Fixed, Pit, Tuning, int8_max, max_clocks
+from amble.stages.control.governors import Amble, Budget, Dvfs, Pit, Planned, Tuning, int8_max, max_clocks
 from amble.stages.plan.ladder import build
 
 __all__ = ["GOVERNORS", "Kitchen", "Options", "named", "open_for_serving", "serve"]
@@ -55,7 +54,6 @@ _MOST_CLOCKS = 8
 _REPEATS = (5, 15)
 _ENOUGH_S = 0.5
 _IDLE_S = 0.05
-_NOMINAL_W = 1.0
 _PLANNED = "a schedule is served as it was planned, one request at a time"
 _NO_SLO_S = 0.1  # what a governor aims at when no objective is given, or ten times the model's own time
 
@@ -246,22 +244,17 @@ class Kitchen:
     def _scheduled(self, found: Found) -> Loaded:
         """Serve a schedule as it was planned, one request at a time."""
         schedule = files.load(found.path, SCHEDULE)
-        source = bundled.model_path() if schedule.source == BUNDLED else Path(schedule.source)
-        graph = onnx.load(source, batch=schedule.batch, shapes=schedule.shapes)
-        if graph.digest != schedule.digest:
+        source = bundled.model_path() if schedule.subject.source == BUNDLED else Path(schedule.subject.source)
+        graph = onnx.load(source, batch=schedule.subject.batch, shapes=schedule.subject.shapes)
+        if graph.digest != schedule.subject.digest:
             raise Refused(f"{source} is no longer the network that {found.path} was planned for; plan it anew")
         self._opened(source)
-        predicted = schedule.predicted
-        rung = Rung(
-            graph.precision,
-            schedule.steps[0].point.clocks,
-            (predicted.latency_s,),
-            (predicted.energy_j if predicted.energy_j is not None else _NOMINAL_W * predicted.latency_s,),
-            schedule=schedule,
-        )
+        latency_s, energy_j = (schedule.predicted.latency_s,), schedule.predicted.energy_j
+        joules = None if energy_j is None else (energy_j,)
+        rung = Rung(graph.precision, schedule.steps[0].point.clocks, latency_s, joules, schedule=schedule)
         ladder = build([rung], graph=found.name, device=self.device.name)
         aim = self.objective or schedule.deadline
-        governor = Fixed("schedule", ladder.rungs[0], 1)
+        governor = Planned(ladder.rungs[0])
         return Loaded(
             graph.inputs, graph.outputs, False, ladder, governor, lambda _, __: graph, aim.latency_s, _PLANNED
         )
@@ -319,7 +312,10 @@ def _menu(path: Path, options: Options) -> _Menu:
     beside = path.with_name(VARIANTS_FILE)
     if beside.is_file():
         variants = files.load(beside, VARIANTS)
-        if onnx.load(path, batch=variants.batch, shapes=variants.shapes).digest == variants.digest:
+        if (
+            onnx.load(path, batch=variants.subject.batch, shapes=variants.subject.shapes).digest
+            == variants.subject.digest
+        ):
             return _kept(beside, variants, options)
         _LOG.warning("%s is of another network and is not used: quantize %s anew", beside, path)
     precision = onnx.load(path, batch=1, shapes=options.shapes).precision
@@ -333,7 +329,7 @@ def _kept(path: Path, variants: Variants, options: Options) -> _Menu:
         name: variants.fastest(name) for name in dict.fromkeys([first, *(each.precision for each in variants.kept)])
     }
     processors.check(variants, chosen.values(), path)
-    shapes = {name: shape for name, shape in variants.shapes.items() if name not in options.shapes}
+    shapes = {name: shape for name, shape in variants.subject.shapes.items() if name not in options.shapes}
     paths = {name: path.parent / each.file for name, each in chosen.items()}
     accuracies = {name: variants.relative(each) for name, each in chosen.items()}
     quality = variants.reference.quality
@@ -404,6 +400,6 @@ def _rung(timed: Sequence[_Timed], sizes: Sequence[int], idle_w: float | None) -
     joules = [each.energy_j for each in timed]
     known = [each for each in joules if each is not None]
     if len(known) < len(joules):
-        return Rung("", Clocks(), tuple(latency_s), tuple(_NOMINAL_W * latency_s[0] * size for size in wanted))
+        return Rung("", Clocks(), tuple(latency_s), None)
     energy_j = np.interp(wanted, sizes, known).tolist()
     return Rung("", Clocks(), tuple(latency_s), tuple(energy_j), idle_w=idle_w or 0.0)

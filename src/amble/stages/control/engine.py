@@ -15,7 +15,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from amble.core.cost import Reading
@@ -25,8 +24,8 @@ from amble.core.ladder import Rung
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Tensors
 from amble.stages.control.batcher import Cause, Pace, Queue, Refusal, Request
-from amble.stages.control.commands import Command, commands, cuts
 from amble.stages.control.governor import NEVER_S, Decision, Done, Governor, Observation
+from amble.stages.control.program import Part, Program, at_rung
 from amble.stages.control.source import Source
 from amble.stages.control.tensors import join, split
 
@@ -37,8 +36,6 @@ FAILURES = (AmbleError, ValueError, RuntimeError, OSError)
 _UNLOADED = Refusal("unloaded", "no such model is loaded: load it first")
 _STOPPING = Refusal("stopping", "the server is shutting down: ask another one")
 _EXPIRED = Refusal("deadline", "cannot be answered in time any more: what went first took longer than predicted")
-
-Part = tuple[Graph, OperatingPoint, Command | None]
 
 
 class Batch(NamedTuple):
@@ -103,7 +100,7 @@ class Lane:
     pace: Pace = field(init=False)
     done: Done | None = field(init=False, default=None)
     num_arrived: int = field(init=False, default=0)
-    parts: dict[tuple[int, int], tuple[Rung, tuple[Part, ...]]] = field(init=False, default_factory=dict)
+    programs: dict[tuple[int, int], tuple[Rung, Program, tuple[Part, ...]]] = field(init=False, default_factory=dict)
     alone: bool = field(init=False, default=False)  # a batch did not give back as many rows as it took
 
     def __post_init__(self) -> None:
@@ -126,12 +123,14 @@ class Lane:
         self.pace = decision.pace
         return decision
 
-    def parts_of(self, rung: Rung, rows: int) -> tuple[Part, ...]:
-        """Return a batch's segments with the clocks to ask for before each; made once, then only looked up."""
-        key = (id(rung), rows)  # the rung is kept with its parts, so that its id stays its own
-        if (found := self.parts.get(key)) is None:
-            found = self.parts[key] = (rung, tuple(_parts(self.graph(rung.variant, rows), rung)))
-        return found[1]
+    def program_of(self, rung: Rung, rows: int) -> tuple[Program, tuple[Part, ...]]:
+        """Return what to do in a batch, and its segments; made once, then only looked up."""
+        key = (id(rung), rows)  # the rung is kept with its program, so that its id stays its own
+        if (found := self.programs.get(key)) is None:
+            graph = self.graph(rung.variant, rows)
+            program = at_rung(rung, graph)
+            found = self.programs[key] = (rung, program, program.parts(graph))
+        return found[1], found[2]
 
 
 class Engine:
@@ -279,11 +278,13 @@ class Engine:
         except FAILURES as error:
             if len(requests) == 1:
                 self._refuse(requests[0], _failure(error))
+                self._leave(rung)
                 return
             for request in requests:
                 self._serve(lane, rung, [request])
             return
         self._sink.answered(batch._replace(outputs=outputs, idle_j=idle_j))
+        self._leave(rung)
 
     def _executed(self, lane: Lane, rung: Rung, requests: Sequence[Request]) -> tuple[list[Tensors], Batch]:
         device, rows = self._device, _rows(requests)
@@ -291,11 +292,15 @@ class Engine:
         start_s = clock.now_s()
         changes = self.totals.changes
         tensors = join([request.inputs for request in requests])
-        first_s = start_s
-        for graph, point, command in lane.parts_of(rung, rows):
-            if command is not None and command.clocks is not self._asked:
-                self._ask(command.clocks)
-                first_s = clock.now_s() if command.index == 0 else first_s
+        first_s, due_s = start_s, min([request.due_s for request in requests])
+        program, parts = lane.program_of(rung, rows)
+        if (entry := program.enter(self._asked)) is not None:
+            self._ask(entry)
+        for graph, point in parts:
+            clocks = program.pick(graph.offset, self._asked, due_s - clock.now_s())
+            if clocks is not None and clocks is not self._asked:
+                self._ask(clocks)
+                first_s = clock.now_s() if graph.offset == 0 else first_s
             tensors = _run(device, graph, point, tensors)
         finish_s = clock.now_s()
         outputs = self._split(lane, tensors, requests)
@@ -304,6 +309,11 @@ class Engine:
         energy_j = self._active(requests, finish_s)
         ran_at = device.actuator.current()
         return outputs, Batch(lane.model, requests, (), rung, rows, start_s, finish_s, energy_j, None, ran_at)
+
+    def _leave(self, rung: Rung) -> None:
+        """Go where the schedule waits, once the answer is on its way."""
+        if rung.schedule is not None:
+            self._ask(rung.schedule.wait)
 
     def _split(self, lane: Lane, tensors: Tensors, requests: Sequence[Request]) -> list[Tensors]:
         """Cut a batch's answers apart; a model whose rows do not come back one for one is never batched again."""
@@ -354,15 +364,6 @@ class Engine:
             waiting = [request for lane in self._lanes.values() for request in lane.queue.clear()]
         for request in waiting:
             self._refuse(request, _STOPPING)
-
-
-def _parts(graph: Graph, rung: Rung) -> list[Part]:
-    schedule = rung.schedule
-    if schedule is None:
-        return [(graph, OperatingPoint(rung.clocks, rung.variant), Command(0, rung.clocks))]
-    by_index = {command.index: command for command in commands(schedule)}
-    edges = cuts(schedule)
-    return [(graph.segment(i, j), schedule.steps[i].point, by_index.get(i)) for i, j in pairwise(edges)]
 
 
 class _Unfit(AmbleError):

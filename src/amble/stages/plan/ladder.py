@@ -21,7 +21,7 @@ from amble.core.ports import CostModel, FloatArray
 from amble.core.profile import SwitchCost
 from amble.core.schedule import Accounting
 
-__all__ = ["Variant", "build", "floor", "menu", "objective_j", "pareto"]
+__all__ = ["Variant", "build", "floor", "menu", "objective", "pareto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +76,33 @@ def build(
 
 def pareto(rungs: Sequence[Rung], *, accounting: Accounting, idle_w: float) -> list[Rung]:
     """Return the rungs of one accuracy that no other dominates, the fastest first."""
-    ordered = sorted(rungs, key=lambda rung: (rung.latency_s[0], objective_j(rung, accounting, idle_w)[0]))
+    ordered = sorted(rungs, key=lambda rung: (rung.latency_s[0], objective(rung, accounting, idle_w)[0]))
     return [rung for rung in ordered if not _beaten(rung, [o for o in ordered if o is not rung], accounting, idle_w)]
 
 
 def floor(rungs: Sequence[Rung], *, accounting: Accounting, idle_w: float, batch: int = 1) -> Rung:
     """Return the rung with the least energy for a request: slower ones cost more, in this accounting."""
-    return min(rungs, key=lambda rung: objective_j(rung, accounting, idle_w)[batch - 1])
+    return min(rungs, key=lambda rung: objective(rung, accounting, idle_w)[batch - 1])
 
 
-def objective_j(rung: Rung, accounting: Accounting, idle_w: float) -> FloatArray:
-    """Energy of a batch [J] that a choice can change: [batch size − 1].
+def objective(rung: Rung, accounting: Accounting, idle_w: float) -> FloatArray:
+    """Return the energy of a batch [J] that a choice can change, its time [s] where none is known: [batch size − 1].
 
     Over a fixed period the rest of it is spent idle, so ``period`` and ``above_idle`` differ by a constant and have
     the same order; ``gross`` has not.
     """
-    energy_j = np.asarray(rung.energy_j)
-    return energy_j if accounting == "gross" else energy_j - idle_w * np.asarray(rung.latency_s)
+    return np.asarray(rung.objective(0.0 if accounting == "gross" else idle_w))
 
 
 def _beaten(rung: Rung, others: Sequence[Rung], accounting: Accounting, idle_w: float) -> bool:
     """Tell whether another one is as fast and as cheap at every batch size, and better in something (or came first)."""
-    mine_s, mine_j = np.asarray(rung.latency_s), objective_j(rung, accounting, idle_w)
+    mine_s, mine = np.asarray(rung.latency_s), objective(rung, accounting, idle_w)
     for other in others:
         sizes = min(rung.max_batch, other.max_batch)
-        time_s, energy_j = np.asarray(other.latency_s)[:sizes], objective_j(other, accounting, idle_w)[:sizes]
-        as_good = bool((time_s <= mine_s[:sizes]).all() and (energy_j <= mine_j[:sizes]).all())
+        time_s, theirs = np.asarray(other.latency_s)[:sizes], objective(other, accounting, idle_w)[:sizes]
+        as_good = bool((time_s <= mine_s[:sizes]).all() and (theirs <= mine[:sizes]).all())
         if as_good and (other.max_batch, other.accuracy) >= (rung.max_batch, rung.accuracy):
-            better = (time_s < mine_s[:sizes]).any() or (energy_j < mine_j[:sizes]).any()
+            better = (time_s < mine_s[:sizes]).any() or (theirs < mine[:sizes]).any()
             if better or other.clocks < rung.clocks or other.accuracy > rung.accuracy:
                 return True
     return False

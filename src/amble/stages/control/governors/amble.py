@@ -323,14 +323,11 @@ class Amble:
         latest_s = min(seen.due_s[:rows]) - spare_s - pace.factor * rung.latency_s[rows] - seen.other_s
         if latest_s - seen.now_s <= 0.01 * rung.latency_s[0]:
             return seen.now_s
-        apart_j = self._objective_j(rung, rows) + self._objective_j(rung, 1)
-        if apart_j - self._objective_j(rung, rows + 1) < self.tuning.worth * apart_j:
+        objective = self.ladder.objective(rung)
+        apart = objective[rows - 1] + objective[0]
+        if apart - objective[rows] < self.tuning.worth * apart:
             return seen.now_s
         return hold(state.company, seen, state.rate, latest_s)
-
-    def _objective_j(self, rung: Rung, rows: int) -> float:
-        idle_w = 0.0 if self.ladder.accounting == "gross" else self.ladder.park_w
-        return rung.energy_j[rows - 1] - idle_w * rung.latency_s[rows - 1]
 
     def _idle(self, state: AmbleState, seen: Observation) -> tuple[AmbleState, Decision]:
         """Park the clocks when waiting at them has cost as much as parking, or is going to."""
