@@ -6,7 +6,9 @@ moves only as work is done, so nothing here depends on this machine's speed; onl
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ import document
 
 document.on_one_core()
 PLACE = Path(tempfile.mkdtemp(prefix="amble-card-"))
+atexit.register(shutil.rmtree, PLACE, ignore_errors=True)
 os.environ |= {"AMBLE_EMULATED_CARD": str(PLACE / "card"), "XDG_STATE_HOME": str(PLACE / "state")}
 
 import numpy as np  # noqa: E402

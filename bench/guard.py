@@ -6,11 +6,13 @@ at beside the library. No wrong energy may pass for a right one meanwhile.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +28,7 @@ import document
 
 PLACE = Path(tempfile.mkdtemp(prefix="amble-guard-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))  # noqa: S108
 CARD = PLACE / "card"
+atexit.register(shutil.rmtree, PLACE, ignore_errors=True)
 os.environ |= {"AMBLE_EMULATED_CARD": str(CARD), "XDG_STATE_HOME": str(PLACE / "home")}
 
 from guard_trials import Machine, trial  # noqa: E402

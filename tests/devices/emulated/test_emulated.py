@@ -30,9 +30,9 @@ def test_a_card_is_made_by_the_command_line_and_then_seen(tmp_path):
     made = subprocess.run(command, capture_output=True, text=True, check=True)
     assert made.stdout == f"export AMBLE_EMULATED_CARD={tmp_path / 'card'}\n"
     environment = {**os.environ, "AMBLE_EMULATED_CARD": str(tmp_path / "card")}
-    code = "from amble.devices import nvml; print(nvml.describe()[0].clocks)"
+    code = "from amble.devices import nvml; d = nvml.describe()[0]; print(d.calibration, d.clocks)"
     seen = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert "Emulated a100: core 81 levels" in seen.stdout
+    assert "emulated Emulated a100: core 81 levels" in seen.stdout
 
 
 def test_an_unknown_chip_and_a_folder_without_a_card_are_refused(tmp_path):

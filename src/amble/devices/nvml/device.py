@@ -16,6 +16,7 @@ from amble.core.cost import Reading
 from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.ports import Clock, Device, Meter, Runner
+from amble.devices import emulated
 from amble.devices.facts import Description, Found, Readings
 from amble.devices.host import MonotonicClock, Unmetered
 from amble.devices.nvml.board import Board, Unsupported, num_boards
@@ -307,8 +308,9 @@ def _meter(board: Board, clock: Clock, power_period_s: float | None) -> Meter:
 
 
 def _description(board: Board) -> Description:
+    calibration = "real" if emulated.folder() is None else "emulated"
     if board.mig:
-        return Description(f"nvml:{board.which}", "real", f"{board.name}: fixed clocks", "unknown", (_MIG,))
+        return Description(f"nvml:{board.which}", calibration, f"{board.name}: fixed clocks", "unknown", (_MIG,))
     settings = _settings(board)
     cores, memories = ({each.core_hz for each in settings}, {each.memory_hz for each in settings} - {None})
     clocks = f"{board.name}: limit {settings[0].power_limit_w or 0:g} to {settings[-1].power_limit_w or 0:g} W"
@@ -321,4 +323,4 @@ def _description(board: Board) -> Description:
     except Unsupported:
         meter = "unknown"
         missing.append("this board has no energy counter; open it with power_period_s to add up power readings")
-    return Description(f"nvml:{board.which}", "real", clocks, meter, tuple(missing))
+    return Description(f"nvml:{board.which}", calibration, clocks, meter, tuple(missing))
