@@ -205,3 +205,16 @@ def test_a_rapl_counter_that_stands_still_is_unknown_and_never_nothing(tmp_path)
     clock.sleep(2.0)
     assert meter.read().energy_j is None
     assert meter.why == "package-0: the counter stands still for 2 s"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "turbo"),
+    [("cpufreq/boost", 1, "on"), ("cpufreq/boost", 0, "off"), ("intel_pstate/no_turbo", 1, "off")],
+)
+def test_the_description_says_what_governs_the_clock(tmp_path, file, text, turbo):
+    folder = fake_sys.cpufreq(tmp_path)[0]
+    fake_sys.write(folder / "scaling_governor", "powersave")
+    fake_sys.write(folder / "energy_performance_preference", "balance_power")
+    fake_sys.write(tmp_path / "sys/devices/system/cpu" / file, text)
+    told = host.describe(tmp_path).clocks
+    assert told.endswith(f"2 policies; governor powersave; preference balance_power; turbo {turbo}")

@@ -5,6 +5,7 @@ What a machine does not offer is unknown (None), never zero, and ``rights`` says
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 _CPUFREQ = "sys/devices/system/cpu/cpufreq"
+_BOOST = "sys/devices/system/cpu/cpufreq/boost"
+_NO_TURBO = "sys/devices/system/cpu/intel_pstate/no_turbo"
 _POWERCAP = "sys/class/powercap"
 _FILES = ("scaling_min_freq", "scaling_max_freq", "cpuinfo_min_freq", "cpuinfo_max_freq")
 _STEP_HZ = 100e6  # where a driver names no levels: Intel's ratio, also a sensible grain elsewhere
@@ -133,6 +136,7 @@ def describe(sysfs_root: Path = Path("/")) -> Description:
     if knob is not None:
         low, high = knob.levels_hz[0] / 1e6, knob.levels_hz[-1] / 1e6
         clocks = f"cpu {len(knob.levels_hz)} levels, {low:g} to {high:g} MHz, on {len(knob.nodes)} policies"
+        clocks += "".join(f"; {each}" for each in _governed(sysfs_root))
     meter = "RAPL " + ", ".join(zone.name for zone in found) if _readable(found) else "unknown"
     return Description("host", "real", clocks, meter, rights(sysfs_root))
 
@@ -212,6 +216,19 @@ def cpu_knob(root: Path) -> BoundedKnob | None:
         if levels[each] == fastest
     )
     return BoundedKnob("cpu", fastest, nodes, 1e3)
+
+
+def _governed(root: Path) -> tuple[str, ...]:
+    """Return what chooses the clock while nobody holds it: governor, energy preference, turbo, where they are told."""
+    first = next(iter(sorted((root / _CPUFREQ).glob("policy*"))), root / _CPUFREQ)
+    found = []
+    for name, file in (("governor", "scaling_governor"), ("preference", "energy_performance_preference")):
+        with contextlib.suppress(Refused):
+            found.append(f"{name} {read_text(first / file)}")
+    for file, on in ((_BOOST, "1"), (_NO_TURBO, "0")):
+        with contextlib.suppress(Refused):
+            found.append(f"turbo {'on' if read_text(root / file) == on else 'off'}")
+    return tuple(found)
 
 
 def _levels_hz(policy: Path) -> tuple[float, ...]:
