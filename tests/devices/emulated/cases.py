@@ -214,6 +214,18 @@ def test_the_power_limit_takes_clocks_from_work_and_says_so(device, graph):
         assert timings.whole.latency_s > 1.1 * free_s
 
 
+def test_a_limit_that_takes_clocks_is_recorded_and_learnt(device, graph):
+    ask(limit_mw=90_000)
+    profile = amble.measure(graph, device)
+    assert any(total.throttled and total.ran_at.core_hz < total.point.clocks.core_hz for total in profile.totals)
+    costs = amble.fit(profile)
+    predicted_s = costs.arrays().latency_s.sum(axis=0)
+    for at in (60, 100, 130):
+        with device.held(costs.points[at].clocks):
+            device.clock.sleep(0.05)
+            assert predicted_s[at] == pytest.approx(latency_s(device, graph, costs.points[at].clocks), rel=0.04)
+
+
 def test_heat_takes_clocks_too(device, graph):
     ask(throttle_c=31.0, resume_c=30.5, time_constant_s=0.05)
     high = device.actuator.available()[-1]
