@@ -11,7 +11,7 @@ import pytest
 
 import amble
 from amble.core.errors import Refused
-from amble.core.point import OperatingPoint
+from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import SteppedMeter
 from amble.devices import emulated, lease
 from amble.devices.emulated import Card
@@ -33,7 +33,7 @@ def device(place, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     device = amble.open("nvml:0")
     yield device
-    device.actuator.close()
+    device.actuator.apply(Clocks())
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_windows_find_the_energy_of_a_run_whatever_the_counters_period(tmp_path,
         for _ in range(200):
             run()
         assert window.energy_j == pytest.approx((true_energy_j() - before_j) / 200, rel=0.02)
-    device.actuator.close()
+    device.actuator.apply(Clocks())
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_half_a_lock_is_slower_than_asked_and_the_memory_clock_stays(tmp_path, m
         assert device.actuator.current() == low
     assert high.memory_hz is not None
     ask(half=0)
-    device.actuator.close()
+    device.actuator.apply(Clocks())
 
 
 def test_a_drifting_clock_is_noted_as_asked_and_not_held(device, graph):

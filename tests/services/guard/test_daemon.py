@@ -17,6 +17,7 @@ from amble.core.point import Clocks
 from amble.devices.guarded import Connection, GuardedActuator
 from amble.devices.guarded.protocol import Ask
 from amble.services.guard import running
+from amble.services.guard.rules import read_rules
 from tests.devices import fake_sys
 
 MAIN = "from amble.cli import main; main()"
@@ -190,7 +191,7 @@ def test_the_example_is_an_allow_list(tmp_path):
         [sys.executable, "-c", MAIN, "guard", "--example"], capture_output=True, text=True, check=True
     )
     (tmp_path / "guard.yaml").write_text(done.stdout)
-    assert running.read_rules(tmp_path / "guard.yaml").devices == {"nvml:0"}
+    assert read_rules(tmp_path / "guard.yaml").devices == {"nvml:0"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="installing needs root")

@@ -5,7 +5,6 @@ import random
 from pathlib import Path
 
 import pytest
-from guard_trials import DEVICE, FAULTS, NOBODY, PEER, Machine, trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from amble.devices import lease
 from amble.devices.guarded.protocol import Answer, Ask, decode
 from amble.services.guard.guard import Peer
 from amble.services.guard.rules import read_rules
+from bench.guard.trials import DEVICE, FAULTS, NOBODY, PEER, Faulty, Machine, trial
 
 
 @pytest.fixture
@@ -49,10 +49,10 @@ def test_a_client_that_hangs_loses_its_clocks_when_its_lease_is_over(machine):
 
 
 def test_what_was_found_is_written_before_anything_changes(machine):
-    seen = []
+    seen: list[tuple[tuple[str, str], ...]] = []
     hold = machine.knob.knob.hold
 
-    class Looking(type(machine.knob)):
+    class Looking(Faulty):
         def hold(self, clock_hz):
             seen.extend(each.found.values for each in lease.leases(machine.folder / "state"))
             hold(clock_hz)

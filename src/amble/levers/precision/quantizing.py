@@ -1,6 +1,6 @@
 """The verb ``quantize``: a network and examples → its cheaper variants, chosen by measurement on a device.
 
-A door like `jobs`, in a file of its own. Nothing is printed here.
+The verb of this lever. Nothing is printed here.
 """
 
 from __future__ import annotations
