@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PIP = .venv/bin/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-core setup-system setup-peers demo test test-pythons mutants acceptance bench numbers stale models train check clean
+.PHONY: setup setup-core setup-system setup-peers demo test test-pythons mutants acceptance bench numbers stale models train check card clean
 
 setup-core: .venv/.core
 setup: .venv/.all
@@ -82,6 +82,10 @@ models: .venv/.all
 
 train: .venv/.all
 	.venv/bin/python -m tools.bundled.train
+
+# An emulated NVIDIA card to try things on: make card CHIP=a100, then what it prints.
+card: .venv/.all
+	@.venv/bin/python -m amble.devices.emulated $(or $(CHIP),v100) build/card
 
 clean:
 	rm -rf .venv .venv-3.* build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -4,6 +4,7 @@ from .core.schedule import Deadline as Deadline, Schedule as Schedule
 from .inputs import devices as devices, load as load, open as open, quickest as quickest, restore as restore
 from .jobs.artefacts import export_files as export_files, read as read, save as save, show as show
 from .jobs.checking import check as check, plan as plan
+from .jobs.examining import examine as examine
 from .jobs.costing import (
     costs_for as costs_for,
     costs_of as costs_of,
@@ -17,3 +18,4 @@ from .levers.memory.approximating import dram as dram
 from .levers.precision.quantizing import quantize as quantize
 from .levers.widths.pruning import prune as prune
 from .services.serve.serving import serve as serve
+from .stages.measure.transitions import with_transitions as with_transitions

@@ -208,3 +208,27 @@ def test_named_cpus_have_the_clock_of_their_own_cluster(tmp_path, runner):
     assert levels((0, 2)) == [6e8, 1.4e9]
     with pytest.raises(Refused, match=r"clusters with different clocks \(0,1,2,3; 4,5\)"):
         levels((3, 4))
+
+
+def test_a_rapl_counter_that_stands_still_is_unknown_and_never_nothing(tmp_path):
+    """As in virtual machines that show the files and count nothing."""
+    fake_sys.rapl(tmp_path, "intel-rapl:0", "package-0", 990_000)
+    clock = ManualClock()
+    meter = RaplMeter(clock, host.zones(tmp_path))
+    meter.read()
+    clock.sleep(2.0)
+    assert meter.read().energy_j is None
+    assert meter.why == "package-0: the counter stands still for 2 s"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "turbo"),
+    [("cpufreq/boost", 1, "on"), ("cpufreq/boost", 0, "off"), ("intel_pstate/no_turbo", 1, "off")],
+)
+def test_the_description_says_what_governs_the_clock(tmp_path, file, text, turbo):
+    folder = fake_sys.cpufreq(tmp_path)[0]
+    fake_sys.write(folder / "scaling_governor", "powersave")
+    fake_sys.write(folder / "energy_performance_preference", "balance_power")
+    fake_sys.write(tmp_path / "sys/devices/system/cpu" / file, text)
+    told = host.describe(tmp_path).clocks
+    assert told.endswith(f"2 policies; governor powersave; preference balance_power; turbo {turbo}")

@@ -31,7 +31,7 @@ from amble.cli.options import (
 )
 from amble.cli.serving import Serving, serving_options
 from amble.cli.terminal import Terminal, kept_below, kept_in
-from amble.core.quantity import parse_hz
+from amble.core.quantity import parse_hz, parse_time_s
 
 if TYPE_CHECKING:
     from amble.jobs import Artefact
@@ -64,8 +64,20 @@ def main() -> None:
 
 
 @verb(main)
-def devices(terminal: Terminal) -> None:
-    """List what can be opened here, its clocks and meters, and which right is missing."""
+@click.option("--check", metavar="URI", help="Examine this device: a verdict and a remedy a line.")
+@click.option(
+    "--period", default="10ms", show_default=True, metavar="TIME", help="From one request to the next, there."
+)
+def devices(terminal: Terminal, *, check: str | None, period: str) -> None:
+    """List what can be opened here, its clocks and meters, and which right is missing.
+
+    With --check one device is tried with a small network: asked against held clocks, what the governor costs at your
+    period, clocks that somebody left locked, throttling, noise, the meter. Exit code 1 when something is bad.
+    """
+    if check is not None:
+        findings = amble.examine(check, period_s=parse_time_s(period))
+        terminal.result(findings, lambda: amble.show(findings))
+        sys.exit(1 if any(each.verdict == "bad" for each in findings) else 0)
     found = amble.devices()
     terminal.result(found, lambda: amble.show(found))
 
@@ -77,6 +89,9 @@ def devices(terminal: Terminal) -> None:
 @click.option("--points", type=click.IntRange(min=1), help="Clock settings to measure (default: what a fit needs).")
 @click.option("--repeats", type=click.IntRange(min=3), default=20, show_default=True, help="Runs at each setting.")
 @click.option("--all-clocks", is_flag=True, help="Run MODEL at every setting instead, and write a table (-o FILE.csv).")
+@click.option(
+    "--changes", type=click.IntRange(min=3), help="Also time so many changes of each clock, until work feels it."
+)
 def measure(
     terminal: Terminal,
     *,
@@ -86,6 +101,7 @@ def measure(
     points: int | None,
     repeats: int,
     all_clocks: bool,
+    changes: int | None,
 ) -> None:
     """Measure every operator of MODEL at the few clock settings that tell most.
 
@@ -106,6 +122,8 @@ def measure(
             table = amble.tabulate(graph, opened, output=output, repeats=repeats, keep=keep, on_progress=on_progress)
         else:
             profile = amble.measure(graph, opened, points=points, repeats=repeats, keep=keep, on_progress=on_progress)
+            if changes is not None:
+                profile = amble.with_transitions(profile, graph, opened, repeats=changes)
     if all_clocks and output is not None:
         terminal.note(f"wrote {output}")
         terminal.result(table, lambda: amble.show(table))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,9 @@ __all__ = [
     "Device",
     "FloatArray",
     "Meter",
+    "Remembering",
     "Runner",
+    "SteppedMeter",
     "Tensors",
     "Timing",
     "Timings",
@@ -55,6 +57,24 @@ class Meter(Protocol):
         ...
 
 
+@runtime_checkable
+class SteppedMeter(Meter, Protocol):
+    """A meter over a counter that moves now and then: short windows tell nothing."""
+
+    @property
+    def why(self) -> str:
+        """Return why the energy is unknown; empty while it is known."""
+        ...
+
+    def period_s(self) -> float | None:
+        """Return how often the counter moves [s], found out by watching it; None where it stands still."""
+        ...
+
+    def power_w(self) -> float | None:
+        """Return the power now [W], from another sensor than the counter; None where there is none."""
+        ...
+
+
 class Actuator(Protocol):
     """Sets a device's clocks. Asked, got and allowed are three things."""
 
@@ -68,6 +88,19 @@ class Actuator(Protocol):
 
     def apply(self, clocks: Clocks) -> None:
         """Ask for these clocks. Refused when they are not available or the right is missing; nothing is snapped."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Actuator, Protocol):
+    """An actuator whose ``current()`` is what the driver's books say: kernels may not feel it yet."""
+
+    def felt_within_s(self) -> float:
+        """Return within which time [s] a clock that was asked for acts on running work."""
+        ...
+
+    def running(self) -> Clocks:
+        """Return the clocks that run, whoever set them, as far as the driver tells."""
         ...
 
 

@@ -9,7 +9,7 @@ from amble.core.files import Format
 from amble.core.point import Clocks, Domain, OperatingPoint
 from amble.core.subject import Subject, Where, gathered
 
-__all__ = ["FORMAT", "IdlePower", "Profile", "Sample", "SwitchCost"]
+__all__ = ["FORMAT", "IdlePower", "Profile", "Sample", "SwitchCost", "Transition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,33 @@ class SwitchCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Transition:
+    """Changes of one clock domain from one level to another: medians and tails [s] of ``repeats``.
+
+    ``call_s`` is until the call returns, ``settle_s`` until work feels the clock, ``readback_s`` until the driver says
+    so; None where that was not seen. ``stall_s`` is the longest pause of work beyond its slower level, 95th percentile.
+    """
+
+    domain: Domain
+    from_hz: float
+    to_hz: float
+    call_s: float
+    call_p99_s: float
+    settle_s: float | None
+    settle_p95_s: float | None
+    readback_s: float | None
+    stall_s: float
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """All that was measured of one graph on one device.
 
     ``totals`` are samples of the whole graph run as one (operator name empty); the operators' sum agrees with them
     after the profiler's own overhead (at most ``overhead_ratio``) was taken out. ``ratios`` are latencies of single
-    runs over their median, ``points`` every point that the device allows. ``notes`` say how it was measured.
+    runs over their median, ``points`` every point that the device allows. ``notes`` say how it was measured, what made
+    an energy unknown and which clocks were asked for and not held.
     """
 
     subject: Subject
@@ -73,6 +94,7 @@ class Profile:
     ratios: tuple[float, ...] = ()
     overhead_ratio: float = 0.0
     notes: tuple[str, ...] = ()
+    transitions: tuple[Transition, ...] = ()
 
 
 FORMAT = Format("profile", 2, Profile, {1: gathered})

@@ -5,6 +5,7 @@ What a machine does not offer is unknown (None), never zero, and ``rights`` says
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,28 @@ from amble.core.errors import Refused
 from amble.core.ports import Clock, Device, Meter, Runner
 from amble.devices.facts import Description
 from amble.devices.knobs import BoundedKnob, Bounds, FileActuator, missing_writes, read_text
+from amble.devices.watching import Watch
 
-__all__ = ["MonotonicClock", "RaplMeter", "Unmetered", "Zone", "describe", "open", "rights", "zones"]
+__all__ = [
+    "MonotonicClock",
+    "RaplMeter",
+    "Unmetered",
+    "Zone",
+    "actuator",
+    "cpu_knob",
+    "describe",
+    "open",
+    "rights",
+    "zones",
+]
 
 _CPUFREQ = "sys/devices/system/cpu/cpufreq"
+_BOOST = "sys/devices/system/cpu/cpufreq/boost"
+_NO_TURBO = "sys/devices/system/cpu/intel_pstate/no_turbo"
 _POWERCAP = "sys/class/powercap"
 _FILES = ("scaling_min_freq", "scaling_max_freq", "cpuinfo_min_freq", "cpuinfo_max_freq")
 _STEP_HZ = 100e6  # where a driver names no levels: Intel's ratio, also a sensible grain elsewhere
+_ANY_PACKAGE_W = 2000.0
 _NO_CLOCK = "this machine has no cpufreq, so its CPU clock cannot be set (usual in virtual machines)"
 
 
@@ -57,29 +73,41 @@ class Zone:
 
 
 class RaplMeter:
-    """Adds up RAPL counters across their wraps.
+    """Adds up RAPL counters across their wraps, each watched.
 
     A counter wraps every few minutes to hours, depending on the load: two wraps between two readings cannot be seen,
-    so read at least once a minute. When one counter cannot be read the energy is unknown, never a part of it.
+    so read at least once a minute. When one counter cannot be read, stands still or jumps, the energy is unknown from
+    then on, never a part of it; ``why`` says which.
     """
 
     def __init__(self, clock: Clock, zones: tuple[Zone, ...]) -> None:
         self._clock = clock
         self._zones = zones
-        self._last_uj: dict[str, int] = {}
-        self._total_uj = 0
+        self._watches = {zone.name: Watch(_ANY_PACKAGE_W, range_j=zone.range_uj * 1e-6) for zone in zones}
+
+    @property
+    def name(self) -> str:
+        """Return what is counted, by name."""
+        return " + ".join(zone.name for zone in self._zones)
+
+    @property
+    def why(self) -> str:
+        """Return why the energy is unknown."""
+        return "; ".join(f"{name}: {watch.why}" for name, watch in self._watches.items() if watch.why)
 
     def read(self) -> Reading:
-        """Return time and energy since the first reading; energy None while a counter cannot be read."""
-        try:
-            counters_uj = [int(read_text(zone.energy)) for zone in self._zones]
-        except (Refused, ValueError):
-            return Reading(self._clock.now_s(), None)
-        for zone, now_uj in zip(self._zones, counters_uj, strict=True):
-            passed_uj = now_uj - self._last_uj.get(zone.name, now_uj)
-            self._total_uj += passed_uj if passed_uj >= 0 else passed_uj + zone.range_uj
-            self._last_uj[zone.name] = now_uj
-        return Reading(self._clock.now_s(), self._total_uj * 1e-6)
+        """Return time and energy since the first reading; energy None once it is unknown."""
+        now_s = self._clock.now_s()
+        found_j = [self._watches[zone.name].judge(now_s, _counter_j(zone)) for zone in self._zones]
+        known_j = [each for each in found_j if each is not None]
+        return Reading(now_s, sum(known_j) if len(known_j) == len(found_j) else None)
+
+
+def _counter_j(zone: Zone) -> float | None:
+    try:
+        return int(read_text(zone.energy)) * 1e-6
+    except (Refused, ValueError):
+        return None
 
 
 def open(  # noqa: A001
@@ -96,9 +124,14 @@ def open(  # noqa: A001
     with large and small cores.
     """
     clock = MonotonicClock()
-    knob = _cpu_knob(sysfs_root, cpus)
-    actuator = FileActuator([knob] if knob else [], refusal=_NO_CLOCK)
-    return Device(name, clock, _meter(sysfs_root, clock), actuator, runner, "real", precisions)
+    found = actuator(sysfs_root, cpus)
+    return Device(name, clock, _meter(sysfs_root, clock), found, runner, "real", precisions)
+
+
+def actuator(sysfs_root: Path = Path("/"), cpus: tuple[int, ...] = ()) -> FileActuator:
+    """Return the clock of these CPUs, or of this machine's fastest; one that refuses with the reason where none is."""
+    knob = cpu_knob(sysfs_root, cpus)
+    return FileActuator([knob] if knob else [], refusal=_NO_CLOCK)
 
 
 def rights(sysfs_root: Path = Path("/")) -> tuple[str, ...]:
@@ -108,11 +141,12 @@ def rights(sysfs_root: Path = Path("/")) -> tuple[str, ...]:
 
 def describe(sysfs_root: Path = Path("/")) -> Description:
     """Describe this machine's CPU as a device."""
-    knob, found = _cpu_knob(sysfs_root), zones(sysfs_root)
+    knob, found = cpu_knob(sysfs_root), zones(sysfs_root)
     clocks = "fixed clocks"
     if knob is not None:
         low, high = knob.levels_hz[0] / 1e6, knob.levels_hz[-1] / 1e6
         clocks = f"cpu {len(knob.levels_hz)} levels, {low:g} to {high:g} MHz, on {len(knob.nodes)} policies"
+        clocks += "".join(f"; {each}" for each in _governed(sysfs_root))
     meter = "RAPL " + ", ".join(zone.name for zone in found) if _readable(found) else "unknown"
     return Description("host", "real", clocks, meter, rights(sysfs_root))
 
@@ -172,13 +206,13 @@ def _missing_energy(root: Path) -> tuple[str, ...]:
 
 
 def _missing_clocks(root: Path) -> tuple[str, ...]:
-    knob = _cpu_knob(root)
+    knob = cpu_knob(root)
     if knob is None:
         return (_NO_CLOCK,)
     return missing_writes(path for node in knob.nodes for path in (node.low, node.high))
 
 
-def _cpu_knob(root: Path, cpus: tuple[int, ...] = ()) -> BoundedKnob | None:
+def cpu_knob(root: Path, cpus: tuple[int, ...] = ()) -> BoundedKnob | None:
     """Return the clock of these CPUs, or of the fastest ones; other clusters with other levels stay as they are.
 
     Refused where the CPUs are of clusters with different levels: no one clock would be theirs.
@@ -207,6 +241,19 @@ def _cpus_of(policy: Path) -> set[int]:
     related = policy / "related_cpus"
     words = read_text(related).split() if related.is_file() else [policy.name.removeprefix("policy")]
     return {int(word) for word in words if word.isdecimal()}
+
+
+def _governed(root: Path) -> tuple[str, ...]:
+    """Return what chooses the clock while nobody holds it: governor, energy preference, turbo, where they are told."""
+    first = next(iter(sorted((root / _CPUFREQ).glob("policy*"))), root / _CPUFREQ)
+    found = []
+    for name, file in (("governor", "scaling_governor"), ("preference", "energy_performance_preference")):
+        with contextlib.suppress(Refused):
+            found.append(f"{name} {read_text(first / file)}")
+    for file, on in ((_BOOST, "1"), (_NO_TURBO, "0")):
+        with contextlib.suppress(Refused):
+            found.append(f"turbo {'on' if read_text(root / file) == on else 'off'}")
+    return tuple(found)
 
 
 def _levels_hz(policy: Path) -> tuple[float, ...]:

@@ -21,6 +21,8 @@ from amble.devices.facts import Found, Readings
 
 __all__ = ["BoundedKnob", "Bounds", "FileActuator", "Knob", "LockedKnob", "missing_writes", "put_back", "read_text"]
 
+_FELT_S = 0.012  # Jetson Orin: at most 11 ms, of the memory clock
+
 
 class Knob(Protocol):
     """One clock domain that can be held at a level."""
@@ -145,7 +147,7 @@ class FileActuator:
         """Return the clocks that run; None for knobs that are as they were found."""
         if self._found is None:
             return Clocks()
-        reading = _clocks([knob.domain for knob in self._knobs], [knob.read_hz() for knob in self._knobs])
+        reading = self.running()
         self._readings.note(reading, self._asked)
         return reading
 
@@ -158,6 +160,14 @@ class FileActuator:
             raise Refused(_unknown(asked, self._available) if self._knobs else f"{self._refusal} (asked: {asked})")
         else:
             self._hold(asked)
+
+    def running(self) -> Clocks:
+        """Return the clocks that run, whoever set them."""
+        return _clocks([knob.domain for knob in self._knobs], [knob.read_hz() for knob in self._knobs])
+
+    def felt_within_s(self) -> float:
+        """Return within which time [s] work feels a clock: these files are the driver's books."""
+        return _FELT_S
 
     def found(self) -> Found:
         """Return what is in force now, or what was found if clocks are held."""

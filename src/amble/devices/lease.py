@@ -21,7 +21,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +36,18 @@ from amble.core.registered import DEVICES, registered
 from amble.devices import knobs, nvml
 from amble.devices.facts import Found
 
-__all__ = ["Lease", "LeasedActuator", "Ownable", "Restored", "guarded", "leases", "put_back", "restore", "state_dir"]
+__all__ = [
+    "Lease",
+    "LeasedActuator",
+    "Ownable",
+    "Owner",
+    "Restored",
+    "guarded",
+    "leases",
+    "put_back",
+    "restore",
+    "state_dir",
+]
 
 _LOG = logging.getLogger(__name__)
 _STARTED_S = 20.0
@@ -49,6 +60,14 @@ class Ownable(Actuator, Protocol):
 
     def found(self) -> Found:
         """Return what was in force before the first change."""
+        ...
+
+    def felt_within_s(self) -> float:
+        """Return within which time [s] work feels a clock that was asked for."""
+        ...
+
+    def running(self) -> Clocks:
+        """Return the clocks that run, whoever set them."""
         ...
 
 
@@ -90,9 +109,21 @@ _PUT_BACK = {"sysfs": knobs.put_back, "nvml": nvml.put_back}
 
 
 class LeasedActuator:
-    """Wraps an actuator; see the module's theory of operation."""
+    """Wraps an actuator; see the module's theory of operation.
 
-    def __init__(self, actuator: Ownable, device: str, folder: Path) -> None:
+    ``owner`` says which process holds the clocks, ``watch`` starts the watchdog of a lease.
+    """
+
+    def __init__(
+        self,
+        actuator: Ownable,
+        device: str,
+        folder: Path,
+        *,
+        owner: Callable[[], Owner] | None = None,
+        watch: Callable[[Path, Owner], Owner] | None = None,
+    ) -> None:
+        self._owner, self._watch = owner or _this_process, watch or _watch
         self._actuator = actuator
         self._device = device
         self._folder = folder
@@ -120,6 +151,14 @@ class LeasedActuator:
         else:
             self._take(clocks)
 
+    def felt_within_s(self) -> float:
+        """Return within which time [s] work feels a clock that was asked for."""
+        return self._actuator.felt_within_s()
+
+    def running(self) -> Clocks:
+        """Return the clocks that run, whoever set them."""
+        return self._actuator.running()
+
     def close(self) -> None:
         """Put back what was found and give the lease up."""
         self._give_up()
@@ -127,13 +166,13 @@ class LeasedActuator:
     def _take(self, clocks: Clocks) -> None:
         with _locked(self._folder):
             _clear(self._path)
-            me = Owner(os.getpid(), _started(os.getpid()), _boot())
+            me = self._owner()
             lease = Lease(self._device, me, datetime.now(UTC).isoformat(timespec="seconds"), self._actuator.found())
             save(lease, self._path, LEASE)
         self._holds = True
         try:
             if self._watchdog is None or not self._watchdog.alive:
-                self._watchdog = _watch(self._path, me)
+                self._watchdog = self._watch(self._path, me)
             self._actuator.apply(clocks)
         except BaseException:
             self._give_up()
@@ -255,6 +294,10 @@ def _locked(folder: Path) -> Iterator[None]:
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _this_process() -> Owner:
+    return Owner(os.getpid(), _started(os.getpid()), _boot())
 
 
 def _boot() -> str:

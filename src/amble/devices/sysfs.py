@@ -12,13 +12,21 @@ from pathlib import Path
 from amble.core.errors import Refused
 from amble.core.ports import Clock, Device, Meter, Runner
 from amble.devices.facts import Description
+from amble.devices.host import cpu_knob
 from amble.devices.knobs import BoundedKnob, Bounds, FileActuator, Knob, LockedKnob, missing_writes, read_text
+from amble.devices.powermodes import power_mode
 
-__all__ = ["describe", "open"]
+__all__ = ["actuator", "describe", "open"]
 
 _DEVFREQ = "sys/class/devfreq"
 _BPMP = "sys/kernel/debug/bpmp/debug"
+_CLK = "sys/kernel/debug/clk/override.emc"  # Tegra 210
+_BWMGR = "sys/kernel/debug/tegra_bwmgr"
+_MEMORY_NODE = "bwmgr"  # Thor
+_BPMP_FILES = ("rate", "mrq_rate_locked", "rate")  # what is, the lock, what is asked for
+_CLK_FILES = ("clk_rate", "clk_state", "clk_update_rate")
 _BOUND_NODES = ("available_frequencies", "min_freq", "max_freq", "cur_freq")
+_NO_GPU = ("nvd",)  # video engines of a GPU that has its clocks apart
 _GPU_WORDS = ("gpu", "mali", "adreno", "kgsl", "gp10b", "gv11b", "ga10b", "gm20b", "panfrost", "panthor")
 
 
@@ -28,21 +36,30 @@ def open(  # noqa: A001
     meter: Meter,
     *,
     node: str = "gpu",
+    cpu: bool = False,
     root: Path = Path("/"),
     precisions: tuple[str, ...] = ("fp32",),
 ) -> Device:
     """Open a GPU whose clock is a devfreq node (``sysfs:gpu`` finds it, ``sysfs:NODE`` names it), with the memory
-    clock of Jetson boards where it can be set. Refused when there is no such node, or several that could be it.
+    clock of Jetson boards where it can be set, and the CPUs' where ``cpu`` asks for it. Refused when there is no such
+    node, or several that could be it.
     """
-    memory = _emc(root)
-    knobs: list[Knob] = [_devfreq(root, node), *([memory] if memory else [])]
-    return Device(f"sysfs:{node}", clock, meter, FileActuator(knobs), runner, "real", precisions)
+    return Device(f"sysfs:{node}", clock, meter, actuator(node, root, cpu=cpu), runner, "real", precisions)
+
+
+def actuator(node: str = "gpu", root: Path = Path("/"), *, cpu: bool = False) -> FileActuator:
+    """Return the clocks of a board's GPU, its memory where it can be set, and its CPUs where ``cpu`` asks for them."""
+    memory, host = _memory(root), cpu_knob(root) if cpu else None
+    if cpu and host is None:
+        raise Refused(f"no cpufreq under {root}: this board's CPU clock cannot be set; leave out cpu")
+    knobs: list[Knob] = [_devfreq(root, node), *(each for each in (memory, host) if each is not None)]
+    return FileActuator(knobs)
 
 
 def describe(root: Path = Path("/")) -> tuple[Description, ...]:
     """Describe every devfreq node that can be bounded; empty where there is none."""
-    gpus, memory = _gpu_nodes(root), _emc(root)
-    return tuple(_description(path, memory if path in gpus else None) for path in _nodes(root))
+    gpus, memory = _gpu_nodes(root), _memory(root)
+    return tuple(_description(root, path, memory if path in gpus else None) for path in _nodes(root))
 
 
 def _nodes(root: Path) -> tuple[Path, ...]:
@@ -55,7 +72,7 @@ def _gpu_nodes(root: Path) -> tuple[Path, ...]:
     """Return the nodes that drive a GPU: by the render node or load counter of their device, else by what it is
     compatible with. Node names change between boards and releases, so they are only the last hint.
     """
-    nodes = _nodes(root)
+    nodes = tuple(each for each in _nodes(root) if not any(word in each.name for word in _NO_GPU))
     offering = [each for each in nodes if (each / "device/drm").exists() or (each / "device/load").exists()]
     return tuple(offering or [each for each in nodes if any(word in _hints(each) for word in _GPU_WORDS)])
 
@@ -78,30 +95,50 @@ def _devfreq(root: Path, node: str) -> BoundedKnob:
     levels = {_levels_hz(each) for each in chosen}
     if len(levels) > 1:
         raise Refused(f"several devfreq nodes could be the GPU ({names}); name one as sysfs:NODE")
-    bounds = tuple(Bounds(each / "min_freq", each / "max_freq", each / "cur_freq") for each in chosen)
-    return BoundedKnob("core", levels.pop(), bounds, 1.0)
+    return BoundedKnob("core", levels.pop(), tuple(map(_bounds, chosen)), 1.0)
 
 
 def _levels_hz(node: Path) -> tuple[float, ...]:
     return tuple(sorted({float(word) for word in read_text(node / "available_frequencies").split()}))
 
 
-def _emc(root: Path) -> LockedKnob | None:
-    """Return the memory clock of a Jetson board, None where debugfs does not show it (it is for root only)."""
-    rate, lock = root / _BPMP / "clk/emc/rate", root / _BPMP / "clk/emc/mrq_rate_locked"
-    if not (os.path.exists(rate) and os.path.exists(lock)):  # Path.exists raises where debugfs is closed to this user
-        return None
+def _memory(root: Path) -> Knob | None:
+    """Return the memory clock of a board, None where there is none, or debugfs does not show it (it is for root only).
+
+    Found by what is there: a devfreq node of its own (Thor), the boot processor's debug files (Tegra 186 to 234), or
+    the kernel's clock override (Tegra 210).
+    """
+    node = root / _DEVFREQ / _MEMORY_NODE
+    if all((node / name).exists() for name in _BOUND_NODES):
+        return BoundedKnob("memory", _levels_hz(node), (_bounds(node),), 1.0)
+    for folder, files in ((root / _BPMP / "clk/emc", _BPMP_FILES), (root / _CLK, _CLK_FILES)):
+        rate, lock, asked = (folder / name for name in files)
+        if all(os.path.exists(each) for each in (rate, lock, asked)):  # Path.exists raises where debugfs is closed
+            return LockedKnob("memory", _rates_hz(root, rate), asked, lock)
+    return None
+
+
+def _rates_hz(root: Path, rate: Path) -> tuple[float, ...]:
+    """Return the rates that a board lists, else its lowest and highest."""
     try:
         words = read_text(root / _BPMP / "emc/possible_rates").split()  # kHz, as in "204000 665600 (kHz)"
         levels = {float(word) * 1e3 for word in words if word.isdigit() and word != "0"}
     except Refused:
-        levels = {float(read_text(rate.with_name(name))) for name in ("min_rate", "max_rate")}
-    return LockedKnob("memory", tuple(sorted(levels)), rate, lock)
+        ends = [rate.with_name(name) for name in ("min_rate", "max_rate")]
+        if not ends[0].exists():
+            ends = [root / _BWMGR / name for name in ("emc_min_rate", "emc_max_rate")]
+        levels = {float(read_text(each)) for each in ends}
+    return tuple(sorted(levels))
 
 
-def _description(node: Path, memory: LockedKnob | None) -> Description:
+def _bounds(node: Path) -> Bounds:
+    return Bounds(node / "min_freq", node / "max_freq", node / "cur_freq")
+
+
+def _description(root: Path, node: Path, memory: Knob | None) -> Description:
     levels = _levels_hz(node)
     clocks = f"core {len(levels)} levels, {levels[0] / 1e6:g} to {levels[-1] / 1e6:g} MHz"
     if memory is not None:
         clocks += f"; memory {len(memory.levels_hz)} levels"
+        clocks += f"; power mode {mode}" if (mode := power_mode(root)) else ""
     return Description(f"sysfs:{node.name}", "real", clocks, "unknown", missing_writes([node / "min_freq"]))

@@ -14,7 +14,7 @@ from amble.core.registered import DEVICES, names, registered
 from amble.devices import host, knobs, lease, nvml, recorded, simulated, sysfs
 from amble.devices.simulated import chip
 from amble.devices.simulated.paced import paced
-from amble.inputs import hardware
+from amble.inputs import clocks, hardware
 from amble.runtimes import onnx
 from amble.runtimes.onnx.layers import OnnxLayers
 from amble.runtimes.probing import DeviceLayers
@@ -73,9 +73,8 @@ def _real(wanted: Opening) -> Device:
     """Open this machine's CPU or GPU, or the emulated card that this process was told to see."""
     address = wanted.address
     execution = hardware.execution(str(address))
-    if execution is None:
-        return lease.guarded(hardware.emulated_card(hardware.which(address.name)))
-    return lease.guarded(hardware.real(address, execution))
+    found = clocks.emulated_card(address) if execution is None else clocks.owning(hardware.real(address, execution))
+    return clocks.metered(found, address.options.get("meter", "gpu"))
 
 
 def _board(wanted: Opening) -> Device:
@@ -97,7 +96,7 @@ BACK_ENDS: Mapping[str, BackEnd] = {
             "host",
             "host",
             _real,
-            options=onnx.OPTIONS,
+            options=(*onnx.OPTIONS, "root"),
             describe=lambda: (host.describe(),),
             serve=_host_for_clients,
             put_back=knobs.put_back,
@@ -105,7 +104,9 @@ BACK_ENDS: Mapping[str, BackEnd] = {
             layer_precisions=("fp32", "int8"),
             here=True,
         ),
-        BackEnd("nvml", "nvml:0", _real, onnx.OPTIONS, describe=nvml.describe, put_back=nvml.put_back),
+        BackEnd(
+            "nvml", "nvml:0", _real, (*onnx.OPTIONS, "knobs", "meter"), describe=nvml.describe, put_back=nvml.put_back
+        ),
         BackEnd("sysfs", "sysfs:NODE", _real, onnx.OPTIONS, describe=sysfs.describe, put_back=knobs.put_back),
         BackEnd("ssh", "ssh:user@board/host", _board, ("provider", "precision", "threads", "python")),
         BackEnd(

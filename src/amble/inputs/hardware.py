@@ -13,9 +13,10 @@ from amble.core.address import Address
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device, Runner
 from amble.devices import board, emulated, host, nvml, sysfs
+from amble.inputs import clocks
 from amble.runtimes import onnx, processors
 
-__all__ = ["board_over_ssh", "emulated_card", "execution", "quickest", "real", "which"]
+__all__ = ["board_over_ssh", "execution", "quickest", "real"]
 
 _UNSEEN = onnx.OnnxRunner()
 """Stands in until the runner is made, which is told of the device's meter and clocks."""
@@ -27,15 +28,12 @@ def execution(uri: str) -> onnx.Execution | None:
     place = _PLACES.get(address.scheme)
     if place == "far":
         return onnx.far_form(address.options.get("precision", "fp32"))
-    if place is None or address.options.keys() - {*onnx.OPTIONS} or _is_emulated(address):
+    given = {name: value for name, value in address.options.items() if name in onnx.OPTIONS}
+    if place is None or (_OPENERS.get(address.scheme) is _gpu and not given and emulated.folder() is not None):
         return None
     onnx.refuse_mixture()
     index = int(address.name) if address.name.isdecimal() else 0
-    return onnx.execution(address.options, "cpu" if place == "cpu" else "cuda", index=index)
-
-
-def _is_emulated(address: Address) -> bool:
-    return _OPENERS.get(address.scheme) is _gpu and not address.options and emulated.folder() is not None
+    return onnx.execution(given, "cpu" if place == "cpu" else "cuda", index=index)
 
 
 def quickest(uri: str, path: Path, *, batch: int = 1, shapes: Mapping[str, tuple[int, ...]] | None = None) -> str:
@@ -61,11 +59,12 @@ def real(address: Address, chosen: onnx.Execution) -> Device:
 
 
 def _cpu(address: Address, chosen: onnx.Execution) -> Device:
-    return replace(host.open(_UNSEEN, cpus=chosen.cpus, name=str(address)), machine=processors.here())
+    root = Path(address.options.get("root", "/"))
+    return replace(host.open(_UNSEEN, sysfs_root=root, cpus=chosen.cpus, name=str(address)), machine=processors.here())
 
 
 def _gpu(address: Address, chosen: onnx.Execution) -> Device:
-    return nvml.open(which(address.name), _UNSEEN)
+    return nvml.open(clocks.which(address.name), _UNSEEN, knobs=clocks.knobs(address))
 
 
 def _devfreq(address: Address, chosen: onnx.Execution) -> Device:
@@ -119,24 +118,3 @@ def board_over_ssh(uri: str, name: str, given: dict[str, str]) -> Device:
         link.close()
         raise
     return replace(found, runner=onnx.RemoteRunner(link, chosen, clocks=found.actuator.current))
-
-
-def which(name: str) -> int | str:
-    """Return a GPU's index, or its UUID."""
-    return int(name) if name.isdecimal() else name or 0
-
-
-def emulated_card(index: int | str) -> Device:
-    """Open the emulated card that this process was told to see, with its runner."""
-    card = emulated.folder()
-    if card is None:
-        raise Refused(f"nvml:{index} has no such option; write nvml:{index}?provider=tensorrt, cuda or torch")
-    gpu = nvml.Board(index)
-    known = emulated.read(card)
-    compute, clock = onnx.OnnxRunner().run, emulated.CardClock(card)
-    calibration = f"emulated: {gpu.name}, card {known.seed}, {known.slower:g} times slower"
-    found = nvml.open(index, emulated.EmulatedRunner(card, compute), clock=clock, calibration=calibration)
-    runner = emulated.EmulatedRunner(
-        card, compute, clocks=found.actuator.current, throttled=lambda: bool(gpu.throttled())
-    )
-    return replace(found, runner=runner, precisions=tuple(known.true_chip().precisions))

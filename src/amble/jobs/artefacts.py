@@ -44,6 +44,7 @@ from amble.stages.check.trace import trace_json
 from amble.stages.fit.costs import COSTS, Costs
 from amble.stages.fit.models import Prediction
 from amble.stages.fit.tables import FITTED, FittedTable
+from amble.stages.measure.doctor import Finding
 from amble.stages.plan import export
 
 __all__ = [
@@ -73,6 +74,7 @@ Artefact = (
     | DesignSpace
     | Pruning
 )
+Listed = Sequence[Description] | Sequence[Restored] | Sequence[Finding]
 T = TypeVar("T")
 FORMATS: Mapping[str, Format[Any]] = {
     each.kind: each
@@ -102,7 +104,7 @@ def _written(artefact: object) -> str:
     return files.written(artefact, next(each for each in FORMATS.values() if isinstance(artefact, each.type)))
 
 
-def show(artefact: Artefact | Measured | Prediction | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
+def show(artefact: Artefact | Measured | Prediction | Listed) -> tuple[Table, ...]:
     """Return an artefact as tables of text."""
     if isinstance(artefact, Sequence):
         return (_listed(artefact),)
@@ -138,7 +140,7 @@ def _predicted_value(value: float) -> str:
     return "unknown" if np.isnan(value) else f"{value:.5g}"
 
 
-def _listed(found: Sequence[Description] | Sequence[Restored]) -> Table:
+def _listed(found: Listed) -> Table:
     """Return a list of like things as one table: a column for each field."""
     columns = tuple(each.name for each in fields(found[0])) if found else ("nothing to show",)
     rows = tuple(tuple(_cell(getattr(each, column)) for column in columns) for each in found)

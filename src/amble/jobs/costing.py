@@ -31,7 +31,7 @@ from amble.stages.fit.logs import as_measured, profile_of
 from amble.stages.fit.models import Prediction
 from amble.stages.fit.settings import costs_of_table
 from amble.stages.fit.tables import FITTED, FittedTable, fit_table, predict_table, write_predictions
-from amble.stages.measure import design, operators, platform
+from amble.stages.measure import design, drift, operators, platform
 from amble.stages.measure.tabulating import tabulated
 from amble.stages.plan import clocks
 
@@ -79,7 +79,7 @@ def measure(
     spread = measuring(next_point=design.farthest(enough), so_far=so_far)
     known = replace(spread, idle=_idle(spread, device), switches=platform.switch_costs(device))
     profile = measuring(next_point=_where_plans_run(graph, deadline, most), so_far=known)
-    whole = replace(profile, idle=_idle(profile, device))
+    whole = drift.rechecked(replace(profile, idle=_idle(profile, device)), graph, device, repeats=enough_runs)
     if keep:
         keep.unlink(missing_ok=True)
     return whole

@@ -128,9 +128,30 @@ def test_a_divided_board_refuses_clocks_and_owns_no_energy(gpu, runner):
     assert "MIG" in nvml.describe()[0].missing[0]
 
 
-def test_a_board_without_a_list_of_clocks_cannot_be_set(gpu, runner):
-    gpu.refuse(nvmlDeviceGetSupportedMemoryClocks=NOT_SUPPORTED)
+def test_a_board_without_a_list_of_clocks_and_limits_cannot_be_set(gpu, runner):
+    gpu.refuse(
+        nvmlDeviceGetSupportedMemoryClocks=NOT_SUPPORTED, nvmlDeviceGetPowerManagementLimitConstraints=NOT_SUPPORTED
+    )
     assert nvml.open(0, runner).actuator.available() == (Clocks(),)
+
+
+def test_a_board_without_a_list_of_clocks_has_its_power_limit(gpu, runner):
+    gpu.refuse(nvmlDeviceGetSupportedMemoryClocks=NOT_SUPPORTED)
+    available = nvml.open(0, runner).actuator.available()
+    assert (available[0], available[-1]) == (Clocks(power_limit_w=200.0), Clocks(power_limit_w=700.0))
+    assert nvml.describe()[0].clocks == "Fake H200: limit 200 to 700 W"
+
+
+def test_the_power_limit_alone_is_set_and_put_back(gpu, runner):
+    gpu.set(management_mw=650_000, limit_mw=650_000)
+    device = nvml.open(0, runner, knobs="power")
+    with device.held(Clocks(power_limit_w=200.0)) as got:
+        assert got == Clocks(power_limit_w=200.0)
+        assert gpu.get("limit_mw") == 200_000
+    assert gpu.get("management_mw") == 650_000
+    assert gpu.get("core_lock") == 0
+    with pytest.raises(Refused, match="is not one of the board's settings"):
+        device.actuator.apply(Clocks(power_limit_w=201.0))
 
 
 def test_energy_is_the_boards_counter(device):

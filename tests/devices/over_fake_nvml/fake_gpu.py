@@ -31,6 +31,7 @@ class FakeGpu:
         for busy in (0, 1):
             for row, mhz in enumerate(_CORES):
                 state.fixed_w[busy][row][:2] = [80 + 0.25 * mhz] * 2
+        state.average_w = 80 + 0.25 * 345
         state.resume_c, state.throttle_c, state.worked_s = -1e3, 1e3, -1e3
         state.limit_low_mw, state.limit_high_mw, state.limit_default_mw = 200_000, 700_000, 700_000
         self.set(memory_levels=2)

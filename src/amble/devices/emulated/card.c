@@ -29,6 +29,7 @@ enum { CORE, MEMORY };
 #define MEMORIES 16
 #define HEAT_STEP_S 0.05
 #define THROTTLE_PERIOD_S 0.1
+#define AVERAGED_S 0.025 /* the sensor of power is slower than the power */
 #define HELD_SHARE 0.6 /* of the settling time, before a clock begins to move */
 #define POWER_INSTANT 186
 
@@ -46,7 +47,7 @@ typedef struct {
     /* what was asked */
     unsigned core_lock, memory_lock, app_memory, app_core, limit_mw, management_mw, num_sets; /* locks: 0 = none */
     /* what is */
-    double now_s, energy_j, latched_j, temperature_c, worked_s, checked_s, power_w;
+    double now_s, energy_j, latched_j, temperature_c, worked_s, checked_s, power_w, average_w;
     double cap_mhz; /* what the power limit leaves to the work that runs; 0 = all */
     unsigned heat_cap; /* levels that heat takes from the top */
     Ramp ramp[2];
@@ -217,6 +218,7 @@ static void step(int busy, double duration_s, double dynamic_w) {
         if (tick_s > s->now_s) s->latched_j = s->energy_j + s->power_w * (tick_s - s->now_s);
     }
     s->energy_j += s->power_w * duration_s;
+    s->average_w += (s->power_w - s->average_w) * (1 - exp(-duration_s / AVERAGED_S));
     s->now_s = end_s;
     if (busy) s->worked_s = end_s;
     warm(duration_s);
@@ -281,7 +283,7 @@ double amble_card_work(double duration_s, double dynamic_j, double cap_mhz) {
 /* For the card's clock, where its time moves only when it is told to. */
 void amble_card_idle(double until_s) {
     enter();
-    gpu()->cap_mhz = 0;
+    if (until_s > gpu()->now_s) gpu()->cap_mhz = 0;
     pass(0, until_s, 0.0);
     leave();
 }
@@ -462,7 +464,7 @@ int nvmlDeviceGetPowerUsage(void *d, unsigned *mw) {
     ASKED(nvmlDeviceGetPowerUsage);
     enter();
     rest();
-    *mw = (unsigned)(1e3 * gpu()->power_w);
+    *mw = (unsigned)(1e3 * gpu()->average_w);
     leave();
     return OK;
 }

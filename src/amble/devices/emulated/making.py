@@ -95,6 +95,8 @@ def _fill(state: State, card: Card, chip: Chip) -> None:
         ramp.from_mhz = ramp.to_mhz = mhz
         ramp.since_s = -1e3
     state.worked_s = -1e3
+    last = state.num_memories - 1
+    state.average_w = state.fixed_w[0][0][last] + state.leak_w[0][0][last]
 
 
 def _tables(state: State, chip: Chip) -> None:

@@ -21,7 +21,7 @@ from amble.core.graph import Graph
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import FloatArray, Tensors, Timing, Timings
 from amble.devices.emulated.making import read
-from amble.devices.emulated.state import library, opened
+from amble.devices.emulated.state import library, looked_at
 from amble.devices.simulated.device import Compute
 from amble.devices.simulated.kernels import Launches
 from amble.devices.simulated.physics import Physics, Table
@@ -80,7 +80,7 @@ class EmulatedRunner:
         throttled: Callable[[], bool] = lambda: False,
     ) -> None:
         card = read(place)
-        self._place = place
+        self._state = looked_at(place)
         self._chip = card.true_chip()
         self._physics = Physics(self._chip)
         self._library = library(place)
@@ -160,8 +160,7 @@ class EmulatedRunner:
 
     def _under_limit(self, key: tuple[object, ...], clocks: Clocks) -> Clocks:
         """Return the highest clock, up to this one, at which the work's average power stays under the board's limit."""
-        with opened(self._place) as state:
-            limit_w = state.limit_mw * 1e-3
+        limit_w = self._state.limit_mw * 1e-3
         if self._average_w(key, clocks) <= limit_w:
             return clocks
         assert clocks.core_hz is not None, "a card's core has a clock"

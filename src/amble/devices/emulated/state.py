@@ -13,16 +13,30 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 
 from amble.core.errors import Refused
 
-__all__ = ["CORES", "FOLDER", "LIBRARY", "MEMORIES", "STATE", "Ramp", "State", "build", "folder", "library", "opened"]
+__all__ = [
+    "CORES",
+    "FOLDER",
+    "LIBRARY",
+    "MEMORIES",
+    "STATE",
+    "Ramp",
+    "State",
+    "build",
+    "folder",
+    "library",
+    "looked_at",
+    "opened",
+]
 
 FOLDER = "AMBLE_EMULATED_CARD"
 LIBRARY = "libnvidia-ml.so.1"
 STATE = "state"
+_SOURCE = "card.c"
 CORES, MEMORIES = 256, 16
 
 _double, _unsigned = ctypes.c_double, ctypes.c_uint32
@@ -56,7 +70,7 @@ class State(ctypes.Structure):
         *((name, _unsigned) for name in ("core_lock", "memory_lock", "app_memory", "app_core")),
         *((name, _unsigned) for name in ("limit_mw", "management_mw", "num_sets")),
         *((name, _double) for name in ("now_s", "energy_j", "latched_j", "temperature_c", "worked_s", "checked_s")),
-        *((name, _double) for name in ("power_w", "cap_mhz")),
+        *((name, _double) for name in ("power_w", "average_w", "cap_mhz")),
         ("heat_cap", _unsigned),
         ("ramp", Ramp * 2),
         *((name, _unsigned) for name in ("reasons", "keeps", "temperature", "lost", "stalled", "honest", "half")),
@@ -73,15 +87,19 @@ def folder() -> Path | None:
 
 
 def build(place: Path) -> Path:
-    """Compile the library into a folder, and return its path; Refused where there is no compiler."""
+    """Compile the library into a folder, unless it is there, and return its path; Refused without a compiler."""
+    source = (files("amble.devices.emulated") / "card.c").read_text(encoding="ascii")
+    kept, made = place / _SOURCE, place / LIBRARY
+    if made.exists() and kept.exists() and kept.read_text(encoding="ascii") == source:
+        return made
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise Refused("an emulated card needs a C compiler to make its libnvidia-ml.so.1: apt install gcc libc6-dev")
-    made = place / LIBRARY
-    with as_file(files("amble.devices.emulated") / "card.c") as source:
-        flags = ["-O2", "-Wall", "-Werror", "-fPIC", "-shared", f"-Wl,-soname,{LIBRARY}"]
-        command = [compiler, *flags, "-o", str(made), str(source), "-lm", "-lpthread"]
-        done = subprocess.run(command, capture_output=True, text=True)
+    made.unlink(missing_ok=True)
+    kept.write_text(source, encoding="ascii")
+    flags = ["-O2", "-Wall", "-Werror", "-fPIC", "-shared", f"-Wl,-soname,{LIBRARY}"]
+    command = [compiler, *flags, "-o", str(made), str(kept), "-lm", "-lpthread"]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise Refused(f"the emulated card does not compile: {done.stderr.strip()[-300:]}; is libc6-dev installed?")
     return made
@@ -114,6 +132,12 @@ def _load(path: Path) -> ctypes.CDLL:
     loaded.amble_card_idle.argtypes = [_double]
     loaded.amble_card_clocks.argtypes = [_double, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
     return loaded
+
+
+def looked_at(place: Path) -> State:
+    """Return a card's state to look at: what is read of it may be a moment old."""
+    with (place / STATE).open("r+b") as file:
+        return State.from_buffer(mmap.mmap(file.fileno(), ctypes.sizeof(State)))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from amble.devices.nvml.board import Board
 from amble.devices.nvml.device import (
+    Knobs,
     NvmlActuator,
     NvmlMeter,
     PowerMeter,
@@ -10,4 +11,4 @@ from amble.devices.nvml.device import (
     put_back,
 )
 
-__all__ = ["Board", "NvmlActuator", "NvmlMeter", "PowerMeter", "describe", "open", "put_back"]
+__all__ = ["Board", "Knobs", "NvmlActuator", "NvmlMeter", "PowerMeter", "describe", "open", "put_back"]

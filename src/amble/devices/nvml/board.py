@@ -107,6 +107,19 @@ class Board:
         names = ("nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetPowerManagementLimit")
         return float(self._first(*((name,) for name in names))) * 1e-3
 
+    def limit_range_w(self) -> tuple[float, float]:
+        """Return the lowest and highest power limit that can be set [W]."""
+        low_mw, high_mw = self._ask("nvmlDeviceGetPowerManagementLimitConstraints")
+        return low_mw * 1e-3, high_mw * 1e-3
+
+    def asked_limit_w(self) -> float:
+        """Return the power limit that was set [W]; what is in force may be lower."""
+        return float(self._ask("nvmlDeviceGetPowerManagementLimit")) * 1e-3
+
+    def set_power_limit(self, limit_w: float) -> None:
+        """Set the power limit."""
+        self._ask("nvmlDeviceSetPowerManagementLimit", round(limit_w * 1e3))
+
     def power_w(self) -> float:
         """Return the power now [W]; the driver's 1-second average where there is no instant reading."""
         with contextlib.suppress(Unsupported):

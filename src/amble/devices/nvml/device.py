@@ -10,18 +10,28 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
+from typing import Literal
 
 from amble.core.cost import Reading
 from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.ports import Clock, Device, Meter, Runner
+from amble.devices import emulated
 from amble.devices.facts import Description, Found, Readings
 from amble.devices.host import MonotonicClock, Unmetered
 from amble.devices.nvml.board import Board, Unsupported, num_boards
+from amble.devices.watching import Watch, counter_period_s
 
 __all__ = ["NvmlActuator", "NvmlMeter", "PowerMeter", "describe", "open", "put_back"]
 
 _MIG = "the board is divided (MIG): its clocks and its energy belong to all its instances; turn MIG off to set them"
+
+Knobs = Literal["clocks", "power"]
+
+_LIMITS = 9
+_BURST = 2.0
+_ANY_BOARD_W = 3000.0
+_FELT_S = 0.050  # single changes of a V100 took up to 16 ms to be accepted; newer boards are said to take longer
 
 
 def open(  # noqa: A001
@@ -32,15 +42,16 @@ def open(  # noqa: A001
     power_period_s: float | None = None,
     precisions: tuple[str, ...] = ("fp32",),
     calibration: str = "real",
+    knobs: Knobs = "clocks",
 ) -> Device:
     """Open a GPU by its index or UUID. Nothing is changed until clocks are applied.
 
     Energy is the board's counter. Without a counter it is unknown, unless ``power_period_s`` [s] asks for the sum of
-    power readings that far apart instead.
+    power readings that far apart instead. ``knobs`` are the clocks, or the power limit alone.
     """
     board, clock = Board(which), clock or MonotonicClock()
     meter = _meter(board, clock, power_period_s)
-    return Device(f"nvml:{which}", clock, meter, NvmlActuator(board), runner, calibration, precisions)
+    return Device(f"nvml:{which}", clock, meter, NvmlActuator(board, knobs), runner, calibration, precisions)
 
 
 def describe() -> tuple[Description, ...]:
@@ -56,6 +67,10 @@ def put_back(values: Iterable[tuple[str, str]]) -> None:
     """Put back what ``NvmlActuator.found`` returned, also from another process than the one that changed it."""
     found = dict(values)
     board = Board(found["gpu"])
+    if "limit" in found:
+        if board.asked_limit_w() != float(found["limit"]):
+            board.set_power_limit(float(found["limit"]))
+        return
     board.unlock()
     if "application" in found:
         memory_hz, core_hz = (float(word) for word in found["application"].split(","))
@@ -64,12 +79,16 @@ def put_back(values: Iterable[tuple[str, str]]) -> None:
 
 
 class NvmlActuator:
-    """Locks core and memory clock. A memory clock with one level, or one that cannot be locked, is left alone."""
+    """Locks core and memory clock. A memory clock with one level, or one that cannot be locked, is left alone.
 
-    def __init__(self, board: Board) -> None:
+    With ``knobs="power"``, and where no clock can be set, the power limit alone is the knob: the board chooses clocks.
+    """
+
+    def __init__(self, board: Board, knobs: Knobs = "clocks") -> None:
         self._board = board
         self._shared = board.mig
-        self._settings = (Clocks(),) if self._shared else _settings(board)
+        self._settings = (Clocks(),) if self._shared else _settings(board, knobs)
+        self._limits = self._settings[0].power_limit_w is not None
         self._sets_memory = len({each.memory_hz for each in self._settings}) > 1
         self._found: Found | None = None
         self._asked = Clocks()
@@ -83,6 +102,8 @@ class NvmlActuator:
         """Return the clocks that run; None for all while nothing is locked."""
         if self._found is None:
             return Clocks()
+        if self._limits:
+            return Clocks(power_limit_w=self._board.power_limit_w())
         memory_hz = None if self._asked.memory_hz is None else self._board.memory_hz()
         reading = Clocks(self._board.core_hz(), memory_hz)
         self._readings.note(reading, self._asked)
@@ -101,12 +122,22 @@ class NvmlActuator:
         else:
             self._hold(asked)
 
+    def running(self) -> Clocks:
+        """Return the clocks that run, whoever set them."""
+        return Clocks(self._board.core_hz(), self._board.memory_hz())
+
+    def felt_within_s(self) -> float:
+        """Return within which time [s] work feels a clock: NVML says when it took a request, not when it acts."""
+        return _FELT_S
+
     def found(self) -> Found:
         """Return what was found, or what there is now while nothing is locked."""
         return self._found or self._in_force()
 
     def _in_force(self) -> Found:
         values = [("gpu", self._board.uuid)]
+        if self._limits:
+            return Found("nvml", (*values, ("limit", f"{self._board.asked_limit_w():.3f}")))
         application = None if self._board.locks_core else self._board.application_clocks_hz()
         if application is not None:
             values.append(("application", f"{application[0]:.0f},{application[1]:.0f}"))
@@ -114,14 +145,20 @@ class NvmlActuator:
 
     def _hold(self, asked: Clocks) -> None:
         before = self._in_force()
+        if asked.power_limit_w is not None:
+            self._board.set_power_limit(asked.power_limit_w)
+        else:
+            self._hold_clocks(asked)
+        self._found = self._found or before
+        self._asked = asked
+
+    def _hold_clocks(self, asked: Clocks) -> None:
         assert asked.core_hz is not None, "a setting of ours names the core clock"
         if not self._board.locks_core:
             assert asked.memory_hz is not None, "application clocks come in pairs"
             self._board.set_application_clocks(asked.memory_hz, asked.core_hz)
         else:
             self._lock(asked.core_hz, asked.memory_hz if self._sets_memory else None)
-        self._found = self._found or before
-        self._asked = asked
 
     def _lock(self, core_hz: float, memory_hz: float | None) -> None:
         self._board.lock_core(core_hz)
@@ -147,18 +184,43 @@ class NvmlActuator:
 
 
 class NvmlMeter:
-    """The board's energy counter. It moves every 10 to 100 ms: measure windows of many such periods."""
+    """The board's energy counter, watched. It moves every 10 to 100 ms: measure windows of many such periods.
+
+    Energy is unknown for good once the counter stood still, went back, jumped or did not answer; ``why`` says which.
+    """
 
     def __init__(self, board: Board, clock: Clock) -> None:
         self._board = board
         self._clock = clock
+        self._watch = Watch(_most_w(board))
+        self._period_s: float | None = None
+
+    @property
+    def why(self) -> str:
+        """Return why the energy is unknown."""
+        return self._watch.why
 
     def read(self) -> Reading:
-        """Return time and energy since the driver was loaded; energy None when the board does not answer."""
+        """Return time and energy since the first reading; energy None once it is unknown."""
         try:
-            return Reading(self._clock.now_s(), self._board.energy_j())
+            counter_j: float | None = self._board.energy_j()
         except Refused:
-            return Reading(self._clock.now_s(), None)
+            counter_j = None
+        now_s = self._clock.now_s()
+        return Reading(now_s, self._watch.judge(now_s, counter_j))
+
+    def period_s(self) -> float | None:
+        """Return how often the counter moves [s], found once; None where it stands still."""
+        if self._period_s is None:
+            self._period_s = counter_period_s(self._clock, self._board.energy_j)
+        return self._period_s
+
+    def power_w(self) -> float | None:
+        """Return the board's own reading of power [W]."""
+        try:
+            return self._board.power_w()
+        except Refused:
+            return None
 
 
 class PowerMeter:
@@ -204,15 +266,35 @@ class PowerMeter:
             self._last = now
 
 
-def _settings(board: Board) -> tuple[Clocks, ...]:
+def _most_w(board: Board) -> float:
+    """Return more than a board can draw [W]: its limit bounds averages, not moments."""
+    try:
+        return _BURST * board.power_limit_w()
+    except Refused:
+        return _ANY_BOARD_W
+
+
+def _settings(board: Board, knobs: Knobs = "clocks") -> tuple[Clocks, ...]:
+    if knobs == "power":
+        return _limits(board)
     try:
         memory_hz = board.memory_levels_hz()
     except Unsupported:
-        return (Clocks(),)
+        return _limits(board)
     if len(memory_hz) > 1 and board.locks_core and not board.locks_memory:
         return tuple(Clocks(core_hz) for core_hz in board.core_levels_hz(memory_hz[-1]))
     pairs = [Clocks(core_hz, each_hz) for each_hz in memory_hz for core_hz in board.core_levels_hz(each_hz)]
     return tuple(sorted(pairs)) or (Clocks(),)
+
+
+def _limits(board: Board) -> tuple[Clocks, ...]:
+    """Return power limits in even steps of whole watts, lowest first; none where it cannot be set."""
+    try:
+        low_w, high_w = board.limit_range_w()
+    except Unsupported:
+        return (Clocks(),)
+    steps = [low_w + (high_w - low_w) * step / (_LIMITS - 1) for step in range(_LIMITS)]
+    return tuple(Clocks(power_limit_w=float(round(each))) for each in dict.fromkeys(map(round, steps)))
 
 
 def _meter(board: Board, clock: Clock, power_period_s: float | None) -> Meter:
@@ -226,11 +308,14 @@ def _meter(board: Board, clock: Clock, power_period_s: float | None) -> Meter:
 
 
 def _description(board: Board) -> Description:
+    calibration = "real" if emulated.folder() is None else "emulated"
     if board.mig:
-        return Description(f"nvml:{board.which}", "real", f"{board.name}: fixed clocks", "unknown", (_MIG,))
+        return Description(f"nvml:{board.which}", calibration, f"{board.name}: fixed clocks", "unknown", (_MIG,))
     settings = _settings(board)
     cores, memories = ({each.core_hz for each in settings}, {each.memory_hz for each in settings} - {None})
-    clocks = f"{board.name}: core {len(cores)} levels, memory {len(memories)}, limit {board.power_limit_w():g} W"
+    clocks = f"{board.name}: limit {settings[0].power_limit_w or 0:g} to {settings[-1].power_limit_w or 0:g} W"
+    if settings[0].power_limit_w is None:
+        clocks = f"{board.name}: core {len(cores)} levels, memory {len(memories)}, limit {board.power_limit_w():g} W"
     missing = [] if os.geteuid() == 0 else ["locking clocks needs root, in containers too"]
     meter = "NVML energy counter"
     try:
@@ -238,4 +323,4 @@ def _description(board: Board) -> Description:
     except Unsupported:
         meter = "unknown"
         missing.append("this board has no energy counter; open it with power_period_s to add up power readings")
-    return Description(f"nvml:{board.which}", "real", clocks, meter, tuple(missing))
+    return Description(f"nvml:{board.which}", calibration, clocks, meter, tuple(missing))

@@ -62,6 +62,8 @@ def _profile(profile: Profile) -> tuple[Table, ...]:
         found.append(Table("Idle power", ("clocks", "power"), rows))
     if profile.switches:
         found.append(_switches(profile))
+    if profile.transitions:
+        found.append(_transitions(profile))
     return tuple(found)
 
 
@@ -92,6 +94,21 @@ def _operators_of(profile: Profile) -> Table:
         least_j = min(energies) if energies else None
         rows.append((name, format_time(fastest.latency_s), format_time(slowest.latency_s), format_energy(least_j)))
     return Table("Operators", ("operator", "fastest", "slowest", "least energy"), tuple(rows))
+
+
+def _transitions(profile: Profile) -> Table:
+    rows = tuple(
+        (
+            each.domain,
+            f"{each.from_hz / 1e6:g} to {each.to_hz / 1e6:g} MHz",
+            format_time(each.call_s),
+            UNKNOWN if each.settle_s is None else format_time(each.settle_s),
+            UNKNOWN if each.settle_p95_s is None else format_time(each.settle_p95_s),
+            UNKNOWN if each.readback_s is None else format_time(each.readback_s),
+        )
+        for each in profile.transitions
+    )
+    return Table("Clock changes", ("domain", "change", "call", "felt by work", "95th percentile", "read back"), rows)
 
 
 def _switches(profile: Profile) -> Table:

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from amble.core.errors import Refused
 from amble.core.graph import Graph
-from amble.core.point import OperatingPoint
+from amble.core.point import DOMAINS, Clocks, OperatingPoint
 from amble.core.ports import Device, Timing, Timings
 from amble.core.profile import Profile, Sample
-from amble.stages.measure.platform import settle
+from amble.stages.measure.drift import steady
+from amble.stages.measure.metering import metered
+from amble.stages.measure.platform import felt, settle
 
 __all__ = ["NextPoint", "begin", "operators"]
+
+_ROUNDING = 0.02
 
 NextPoint = Callable[[Profile], OperatingPoint | None]
 """Profile so far → the point to measure next, or None when enough is known."""
@@ -51,10 +56,12 @@ def operators(
     profile = so_far or begin(graph, device)
     _refuse_others(profile, graph, device)
     while (point := next_point(profile)) is not None:
+        run = partial(device.runner.run, graph, point, {})
         with device.held(point.clocks):
             settle(device, point.clocks)
-            timings = device.runner.profile(graph, point, repeats)
-        profile = _with(profile, point, timings)
+            felt(device, run)
+            timings, why = metered(device, steady(device, graph, point, repeats), run)
+        profile = _with(profile, point, timings, why)
         on_point(profile)
     return profile
 
@@ -81,8 +88,10 @@ class _At:
         )
 
 
-def _with(profile: Profile, point: OperatingPoint, timings: Timings) -> Profile:
+def _with(profile: Profile, point: OperatingPoint, timings: Timings, why: str) -> Profile:
     at = _At(point, timings)
+    notes = [f"{point.clocks}: energy unknown, {why}"] if why else []
+    notes += [f"{point.clocks} was asked for, {timings.ran_at} ran"] if _not_held(point.clocks, timings.ran_at) else []
     samples = tuple(at.sample(*each) for each in zip(profile.operators, timings.operators, strict=True))
     return replace(
         profile,
@@ -90,8 +99,14 @@ def _with(profile: Profile, point: OperatingPoint, timings: Timings) -> Profile:
         totals=(*profile.totals, at.sample("", timings.whole)),
         ratios=profile.ratios + timings.ratios,
         overhead_ratio=max(profile.overhead_ratio, timings.overhead_ratio),
-        notes=tuple(dict.fromkeys((*profile.notes, *timings.notes))),
+        notes=tuple(dict.fromkeys((*profile.notes, *timings.notes, *notes))),
     )
+
+
+def _not_held(asked: Clocks, ran_at: Clocks) -> bool:
+    """Tell whether a clock ran that is more than a level's rounding away from the one asked for."""
+    pairs = [(asked.of(domain), ran_at.of(domain)) for domain in DOMAINS]
+    return any(want and got and abs(got / want - 1.0) > _ROUNDING for want, got in pairs)
 
 
 def _refuse_others(profile: Profile, graph: Graph, device: Device) -> None:

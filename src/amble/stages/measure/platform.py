@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from statistics import median
 
 from amble.core.cost import Cost
 from amble.core.point import DOMAINS, Clocks, Domain
-from amble.core.ports import Device
+from amble.core.ports import Device, Remembering, SteppedMeter
 from amble.core.profile import IdlePower, SwitchCost
+from amble.stages.measure.metering import measured
 
-__all__ = ["idle_power", "settle", "switch_costs"]
+__all__ = ["ends", "felt", "idle_power", "settle", "switch_costs"]
 
 _POLL_S = 1e-4
 _GIVE_UP_S = 0.5
+_STEP_S = 5e-4
+_SAME = 0.05
 
 
 def idle_power(device: Device, settings: Iterable[Clocks], *, window_s: float = 1.0) -> tuple[IdlePower, ...]:
@@ -33,10 +36,33 @@ def settle(device: Device, target: Clocks) -> None:
         device.clock.sleep(_POLL_S)
 
 
+def felt(device: Device, work: Callable[[], object]) -> bool:
+    """Work until the clocks that were asked for act on it; tell whether the work's time came to rest.
+
+    Where an actuator only says what the driver's books say, work goes on for as long as a change may take, and then
+    until three runs in a row take the same time. Elsewhere what is read back is what runs, and nothing is done.
+    """
+    if not isinstance(device.actuator, Remembering) or len(device.actuator.available()) < 2:
+        return True
+    now_s = device.clock.now_s
+    begin_s, times_s = now_s(), list[float]()
+    least_s = device.actuator.felt_within_s()
+    while now_s() - begin_s < least_s + _GIVE_UP_S:
+        start_s = now_s()
+        work()
+        times_s = [*times_s[-2:], now_s() - start_s]
+        if now_s() - begin_s >= least_s and len(times_s) == 3 and max(times_s) <= (1 + _SAME) * min(times_s):
+            return True
+    return False
+
+
 def _idle(device: Device, clocks: Clocks, window_s: float) -> IdlePower | None:
     with device.held(clocks):
         settle(device, clocks)
         device.clock.sleep(window_s / 10)
+        if isinstance(device.meter, SteppedMeter):
+            window = measured(device, lambda: device.clock.sleep(_STEP_S), _STEP_S)
+            return None if window.power_w is None else IdlePower(clocks, window.power_w)
         before = device.meter.read()
         device.clock.sleep(window_s)
         passed = device.meter.read() - before
@@ -51,10 +77,10 @@ def switch_costs(device: Device, *, repeats: int = 9) -> tuple[SwitchCost, ...]:
 
 
 def _switch(device: Device, settings: tuple[Clocks, ...], domain: Domain, repeats: int) -> SwitchCost | None:
-    ends = _ends(settings, domain)
-    if ends is None:
+    between = ends(settings, domain)
+    if between is None:
         return None
-    low, high = ends
+    low, high = between
     with device.held(high):
         settle(device, high)
         changes = [_change(device, target) for _ in range(repeats) for target in (low, high)]
@@ -66,7 +92,7 @@ def _switch(device: Device, settings: tuple[Clocks, ...], domain: Domain, repeat
     )
 
 
-def _ends(settings: tuple[Clocks, ...], domain: Domain) -> tuple[Clocks, Clocks] | None:
+def ends(settings: tuple[Clocks, ...], domain: Domain) -> tuple[Clocks, Clocks] | None:
     """Return the lowest and the highest level of a domain with the other domains at the fastest setting."""
     fastest = settings[-1]
     others = [other for other in DOMAINS if other != domain]

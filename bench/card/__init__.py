@@ -1,0 +1,3 @@
+"""Cards that nobody knows are measured, predicted and planned for as well as known ones."""
+
+DEVICE = "cpu"

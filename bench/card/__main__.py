@@ -1,0 +1,5 @@
+"""Run it: `python -m bench.card [--json] [--quick] [--out FILE]`."""
+
+from bench.card.study import main
+
+main()

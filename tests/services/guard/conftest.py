@@ -1,0 +1,3 @@
+from tests.devices.conftest import lose_rights, open_folder
+
+__all__ = ["lose_rights", "open_folder"]
