@@ -1,0 +1,136 @@
+"""What a watcher has learnt of a server: late answers and latencies at each load and setting, power over work.
+
+*Latency.* Loads are classes, half an octave of requests a second each. In each class and at each setting latencies are
+counted as the server's histogram shows them. A setting that was never used is judged by the counts of the nearest
+faster one: every latency there, longer by the ratio of the two settings' slowness, to a power that is learnt (one law
+for each objective: the time to a first token follows the arithmetic, that between tokens the memory).
+
+*Power.* Idle power, and joules for each request (or for each prompt token and each output token), by least squares at
+each setting, in which a setting begins as its faster neighbour, a little cheaper.
+
+Everything is data: a step returns a new belief.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from amble.core.ports import FloatArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["CLASSES", "Belief", "load_class"]
+
+CLASSES = 40
+_LEAST_HZ = 0.02
+_CHEAPER = 0.98  # what the next slower setting is believed to draw, until it was tried
+_CURIOUS = 0.05  # what a setting may draw less than it seems to, while little was seen of it
+_PRIOR_S = 15.0  # seconds of a setting's own data that weigh as much as its neighbour's
+_KEEP = 0.9998  # of what was learnt, a second
+
+
+def load_class(rate_hz: float) -> int:
+    """Return the class of a load [1/s]; 0 is no load at all."""
+    if rate_hz < _LEAST_HZ:
+        return 0
+    return min(CLASSES - 1, 1 + round(2.0 * math.log2(rate_hz / _LEAST_HZ)))
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Rows are settings, fastest first, and one more, the last, for clocks as found.
+
+    counts: [objective][load, row, bucket]; moments: [row, 4, 5] normal equations of power over (1, requests,
+    prompt tokens, output tokens) a second; work: [4], what a second brings of late.
+    """
+
+    counts: tuple[FloatArray, ...]
+    moments: FloatArray
+    work: FloatArray
+
+    @classmethod
+    def blank(cls, num_settings: int, num_buckets: Sequence[int]) -> Belief:
+        """Return the belief of someone who has seen nothing."""
+        rows = num_settings + 1
+        counts = tuple(np.zeros((CLASSES, rows, buckets)) for buckets in num_buckets)
+        return cls(counts, np.zeros((rows, 4, 5)), np.array([1.0, 0.0, 0.0, 0.0]))
+
+    def with_latencies(self, objective: int, load: int, row: int, counts: Sequence[float]) -> Belief:
+        """Learn the latencies of one period."""
+        if not any(counts):
+            return self
+        changed = self.counts[objective].copy()
+        changed[load, row] += counts
+        return replace(self, counts=(*self.counts[:objective], changed, *self.counts[objective + 1 :]))
+
+    def with_power(self, row: int, rates: tuple[float, float, float], power_w: float | None, span_s: float) -> Belief:
+        """Learn the power [W] of one period of ``span_s`` [s] with these requests and tokens a second."""
+        now = np.array([1.0, *rates])
+        keep = math.exp(-span_s / 60.0) if any(rates) else 1.0  # settings differ in what work costs
+        work = keep * self.work + (1.0 - keep) * now
+        if power_w is None:
+            return replace(self, work=work)
+        moments = self.moments * _KEEP**span_s
+        moments[row] += span_s * np.outer(now, [*now, power_w])
+        return replace(self, moments=moments, work=work)
+
+    def forgotten(self, load: int, row: int) -> Belief:
+        """Forget the latencies at a setting and at all slower ones, at this load and above: they are to be seen anew."""
+        changed = tuple(each.copy() for each in self.counts)
+        for each in changed:
+            each[load:, row:-1] = 0.0
+        return replace(self, counts=changed)
+
+    def power_w(self, idle: bool = False) -> FloatArray | None:
+        """Return the power [W] expected at each setting for the work that comes of late: [setting]; None if unknown."""
+        known = self.moments[:, 0, 0]
+        if not known.any():
+            return None
+        work = np.array([1.0, 0.0, 0.0, 0.0]) if idle else self.work
+        pooled = self.moments.sum(axis=0)
+        scale = np.diag(pooled[:, :4]) / max(pooled[0, 0], 1e-9) + 1e-9
+        first = self.moments[0] + self.moments[-1]
+        first = first if first[0, 0] > 0 else pooled
+        coefficients = np.linalg.solve(first[:, :4] + np.diag(1e-3 * scale), first[:, 4])
+        found = []
+        for row in range(len(known) - 1):
+            mine = self.moments[row] + (self.moments[-1] if row == 0 else 0.0)
+            start = coefficients if row == 0 else _CHEAPER * coefficients
+            prior = np.diag(_PRIOR_S * scale)
+            coefficients = np.linalg.solve(mine[:, :4] + prior, mine[:, 4] + prior @ start)
+            curious = 0.0 if row == 0 else _CURIOUS / np.sqrt(1.0 + mine[0, 0] / _PRIOR_S)
+            found.append(float(coefficients @ work) * (1.0 - curious))
+        return np.array(found)
+
+    def seen(self, objective: int, load: int, row: int, *, near: bool = True) -> FloatArray:
+        """Return the latencies counted at a setting: [bucket]; at this load and its neighbours, or at every load."""
+        loads = slice(max(1, load - 1), load + 3) if near else slice(None)
+        together: FloatArray = self.counts[objective][loads, row].sum(axis=0)
+        if row == 0:
+            together = together + self.counts[objective][loads, -1].sum(axis=0)
+        return together
+
+    def law(self, objective: int, slowness: FloatArray, middles_s: FloatArray) -> float:
+        """Return the power to which slowness ratios stretch latencies, learnt from their means; 1 to begin with.
+
+        ``slowness``: [setting]; ``middles_s``: [bucket] a latency for each bucket [s].
+        """
+        counts = self.counts[objective]
+        totals = counts.sum(axis=2)
+        totals[:, 0] += totals[:, -1]
+        sums = counts @ middles_s
+        sums[:, 0] += sums[:, -1]
+        totals, sums = totals[:, :-1], sums[:, :-1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.log(sums / totals) - np.log(sums[:, :1] / totals[:, :1])
+            weight = np.minimum(np.minimum(totals, totals[:, :1]), 1000.0)
+        stretch = np.broadcast_to(np.log(slowness / slowness[0]), ratio.shape)
+        usable = np.isfinite(ratio) & (weight >= 20.0) & (stretch > 0.0)
+        above = 5.0 + float((weight * stretch * ratio)[usable].sum())
+        below = 5.0 + float((weight * stretch**2)[usable].sum())
+        return float(np.clip(above / below, 0.0, 3.0))

@@ -1,0 +1,75 @@
+"""A URL → the text of its metrics page, over HTTP or HTTPS, kept alive, with a bearer token and a CA file."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from amble.core.errors import Refused
+
+__all__ = ["Fetch", "Gone", "Http"]
+
+_LARGEST = 32 * 2**20
+Fetch = Callable[[], str]
+
+
+class Gone(Exception):
+    """The page did not come; the text says why. Expected now and then: servers restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """How to reach a page. ``timeout_s`` bounds each wait [s]; ``ca`` is a file of trusted certificates."""
+
+    url: str
+    timeout_s: float = 1.0
+    token: str | None = None
+    ca: Path | None = None
+
+    def fetch(self) -> Fetch:
+        """Return a function that gets the page; Refused when the address is none."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Refused(f"{self.url!r} is no address of a metrics page; write http://HOST:PORT/metrics")
+        try:
+            port = parts.port
+            context = ssl.create_default_context(cafile=str(self.ca)) if parts.scheme == "https" and self.ca else None
+        except (ValueError, OSError, ssl.SSLError) as error:
+            raise Refused(f"{self.url}: {error}; give a port from 1 to 65535, and a PEM file as --ca") from error
+        path = (parts.path or "/metrics") + (f"?{parts.query}" if parts.query else "")
+        headers = {"Accept": "text/plain;version=0.0.4"} | (
+            {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        )
+        if parts.scheme == "https":
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                parts.hostname, port, timeout=self.timeout_s, context=context
+            )
+        else:
+            connection = http.client.HTTPConnection(parts.hostname, port, timeout=self.timeout_s)
+        return lambda: _got(connection, path, headers, self.url)
+
+
+def _got(connection: http.client.HTTPConnection, path: str, headers: dict[str, str], url: str) -> str:
+    """Get a page; a kept connection that was closed meanwhile is opened once more."""
+    for attempt in (1, 2):
+        fresh = connection.sock is None
+        try:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            body = answer.read(_LARGEST)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            if attempt == 2 or fresh:
+                raise Gone(f"{url} does not answer: {error or type(error).__name__}") from error
+            continue
+        if answer.will_close:
+            connection.close()
+        if answer.status != 200:
+            remedy = "; give --token-file" if answer.status in (401, 403) else ""
+            raise Gone(f"{url} answers {answer.status} {answer.reason}{remedy}")
+        return body.decode("utf-8", "replace")
+    raise AssertionError("two attempts end in a page or an error")

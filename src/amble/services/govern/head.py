@@ -1,0 +1,343 @@
+"""The governor of any server: what happened in the last period → the setting for the next one.
+
+Theory of operation. ``init`` and ``step`` are pure: who replays the looks of a log gets the same choices.
+
+*Choice.* Among the settings whose late answers stay within what the objectives allow, the one of least power for the
+work that comes. A setting counts as safe at a load when its own late answers there are no more than those at the
+fastest setting plus ``extra``; before it has answers of its own, when those of the nearest faster setting, stretched by
+the slowness learnt, would be so. A search goes one setting beyond what was seen, and only while the account of late
+answers has credit.
+
+*Danger.* A queue that would take half of a limit to drain, late answers, or arrivals far above their mean: the fastest
+setting at once, until the queue has gone. What was late meanwhile is charged to the setting that led there; a setting
+that has cost more than it may is closed at that load and above, for a time that doubles.
+
+*Idle.* A server without work is parked at the setting of least idle power, looked at more often, and woken by its first
+request; what is late after that is charged to the parking.
+
+*Proof.* In random blocks of time the clocks are as found: nobody decides, and the report can compare.
+
+An objective that is already missed at the fastest setting is said so, and nothing is slowed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from amble.core.ports import FloatArray
+from amble.services.govern.belief import Belief, load_class
+from amble.services.govern.buckets import Buckets
+from amble.services.govern.eyes import Look
+from amble.services.govern.objective import Objective
+
+__all__ = ["AS_FOUND", "Choice", "Head", "Seen", "State"]
+
+AS_FOUND = -1
+_FEW = 4.0  # answers at a setting before a slower one is judged by them
+_ENOUGH = 20.0  # answers of its own before a setting is judged by them
+_DRAINED = 0.1  # of a limit: a queue that short has gone
+_LATE_BACK_S = 120.0  # a setting that was closed is tried again after this, and twice that the next time
+
+
+class Seen(NamedTuple):
+    """A look, the power [W] meanwhile (None: unknown), and the setting that ran: an index, or ``AS_FOUND``."""
+
+    look: Look
+    power_w: float | None
+    ran: int
+
+
+class Choice(NamedTuple):
+    """The setting to ask for, whether that is by lot, when to look again [s], and why."""
+
+    setting: int
+    control: bool
+    look_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the head remembers. ``closed``: (load, setting) → until when [s], and for how long the next time."""
+
+    start_s: float
+    belief: Belief
+    fast_hz: float = 0.0
+    recent: tuple[int, ...] = ()
+    setting: int = 0
+    load: int = 0
+    parked: bool = False
+    since_s: float = 0.0
+    danger_until_s: float | None = None
+    blamed: tuple[int, int] | None = None
+    blamed_until_s: float = 0.0
+    idle_since_s: float | None = None
+    answers: tuple[float, ...] = ()
+    overdrawn: tuple[float, ...] = ()
+    closed: tuple[tuple[int, int, float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Head:
+    """See the module's theory of operation.
+
+    slowness: [setting][objective]; ``extra`` is the share of answers that slowing down may make late, on top of those
+    late anyway. ``control`` is the share of the time with clocks as found, in blocks of ``block_s`` [s].
+    """
+
+    objectives: tuple[Objective, ...]
+    edges_s: tuple[tuple[float, ...], ...]
+    judged_s: tuple[float, ...]
+    slowness: tuple[tuple[float, ...], ...]
+    period_s: float = 1.0
+    control: float = 0.1
+    seed: int = 0
+    extra: float = 0.001
+    block_s: float = 20.0
+    park_after_s: float = 3.0
+    parked_look_s: float = 0.1
+    _middles_s: tuple[FloatArray, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Place a latency in every bucket."""
+        middles = tuple(_middles_s(edges) for edges in self.edges_s)
+        object.__setattr__(self, "_middles_s", middles)
+
+    def init(self, now_s: float) -> State:
+        """Return the state before anything was seen."""
+        belief = Belief.blank(len(self.slowness), [len(each) + 1 for each in self.edges_s])
+        nothing = (0.0,) * len(self.objectives)
+        return State(now_s, belief, since_s=now_s, answers=nothing, overdrawn=nothing)
+
+    def step(self, state: State, seen: Seen) -> tuple[State, Choice]:
+        """Learn from a period, and choose the setting of the next."""
+        look = seen.look
+        if not look.usable:
+            lost = replace(state, recent=(), setting=AS_FOUND, since_s=look.time_s, danger_until_s=None, blamed=None)
+            return lost, Choice(AS_FOUND, False, self.period_s, look.note or "the page cannot be trusted")
+        state = self._learnt(state, seen)
+        if self._by_lot(state, look.time_s):
+            return self._went(state, look, AS_FOUND), Choice(AS_FOUND, True, self.period_s, "as found, by lot")
+        state, setting, reason = self._chosen(state, look)
+        wait_s = min(self.period_s, self.parked_look_s) if reason == "parked" else self.period_s
+        return self._went(state, look, setting), Choice(setting, False, wait_s, reason)
+
+    def missed_anyway(self, state: State) -> tuple[float, ...]:
+        """Return the share of answers that come late at the fastest setting, by objective; 0 before 100 answers."""
+        shares = []
+        for index, counts in enumerate(state.belief.counts):
+            fastest = counts[:, 0].sum(axis=0) + counts[:, -1].sum(axis=0)
+            total = float(fastest.sum())
+            shares.append(self._late(index, fastest) / total if total >= 100.0 else 0.0)
+        return tuple(shares)
+
+    def _learnt(self, state: State, seen: Seen) -> State:
+        """Take in a period: load, power, latencies, and what they cost."""
+        look, span_s = seen.look, max(seen.look.span_s, 1e-3)
+        keep = math.exp(-span_s / max(5.0, 3.0 * self.period_s))
+        rate_hz = keep * state.fast_hz + (1.0 - keep) * look.arrivals / span_s
+        rates = (look.finished / span_s, look.prompt_tokens / span_s, look.output_tokens / span_s)
+        belief = state.belief.with_power(seen.ran, rates, seen.power_w, span_s)
+        recent = (*state.recent, seen.ran)[-16:]
+        overdrawn = list(state.overdrawn)
+        state = replace(state, fast_hz=rate_hz, belief=belief, recent=recent)
+        for index, counts in enumerate(look.counts):
+            if not any(counts):
+                continue
+            load, row = self._charged(state, index, look.time_s)
+            late = self._late(index, np.asarray(counts))
+            if row > 0:
+                overdrawn[index] += max(0.0, late - self._anyway(state, index, load) * sum(counts))
+            state = replace(state, belief=state.belief.with_latencies(index, load, row, counts))
+            if row > 0 and late > 0.0:
+                state = self._closed(state, index, load, row, look.time_s)
+        idle = look.arrivals == 0 and not look.waiting and not look.running and look.finished == 0
+        since = (look.time_s if state.idle_since_s is None else state.idle_since_s) if idle else None
+        answers = tuple(had + sum(new) for had, new in zip(state.answers, look.counts, strict=True))
+        return replace(state, overdrawn=tuple(overdrawn), answers=answers, idle_since_s=since)
+
+    def _charged(self, state: State, objective: int, now_s: float) -> tuple[int, int]:
+        """Return load and setting that answer for latencies of now: the slowest of the periods they may span."""
+        if state.blamed is not None and now_s <= state.blamed_until_s:
+            return state.blamed
+        spans = 1 + math.ceil(min(self.objectives[objective].limit_s, 10.0) / self.period_s)
+        recent = state.recent[-spans:]
+        slowest = max(recent)
+        return state.load, slowest  # AS_FOUND is the last row
+
+    def _chosen(self, state: State, look: Look) -> tuple[State, int, str]:
+        danger = self._danger(state, look)
+        if danger:
+            until_s = look.time_s + max(2.0 * self.period_s, 1.0)
+            state = replace(state, danger_until_s=until_s)
+            return replace(self._blaming(state, look) if state.setting > 0 else state, parked=False), 0, danger
+        if state.danger_until_s is not None:
+            if look.time_s < state.danger_until_s or self._drain(look, state) > _DRAINED:
+                return state, 0, "until the queue has gone"
+            state = replace(state, danger_until_s=None, blamed=None)
+        missed = [
+            f"'{each}' is missed at the fastest setting: {100 * share:.2g} % late"
+            for each, share in zip(self.objectives, self.missed_anyway(state), strict=True)
+            if share > each.allowed
+        ]
+        if missed:
+            return state, 0, missed[0]
+        if state.idle_since_s is not None and look.time_s - state.idle_since_s >= self.park_after_s:
+            setting = state.setting if state.parked and state.setting >= 0 else self._parking(state, look.time_s)
+            return replace(state, load=0, parked=True), setting, "parked" if setting > 0 else "idle"
+        return self._cheapest(state, look)
+
+    def _blaming(self, state: State, look: Look) -> State:
+        """Charge what is late for a while, as long as requests of now may take, to the setting that runs."""
+        longest_s = max(each.limit_s for each in self.objectives)
+        until_s = look.time_s + max(5.0 * self.period_s, 3.0 * min(longest_s, 10.0))
+        return replace(state, blamed=(state.load, state.setting), blamed_until_s=until_s)
+
+    def _danger(self, state: State, look: Look) -> str:
+        """Say what threatens an objective at the setting that runs; empty when nothing does."""
+        if state.setting <= 0 and state.danger_until_s is None:
+            return ""
+        if state.parked and state.setting > 0 and (look.arrivals > 0 or look.waiting or look.running):
+            return "woken"
+        if self._drain(look, state) > 0.5:
+            return "the queue grows"
+        for index, each in enumerate(self.objectives):
+            late = self._late(index, np.asarray(look.counts[index]))
+            if late > 0 and late > each.allowed * sum(look.counts[index]):
+                return f"late answers ({each})"
+        usual = state.fast_hz * look.span_s
+        if look.arrivals > 2.0 * usual + 4.0 * math.sqrt(usual) + 2.0:
+            return "arrivals far above their mean"
+        return ""
+
+    def _drain(self, look: Look, state: State) -> float:
+        """Return how long the queue takes to drain at the rate of late, in units of the tightest limit on waiting."""
+        if not look.waiting:
+            return 0.0
+        waits = [each.limit_s for each in self.objectives if each.kind != "itl"]
+        rate_hz = max(state.fast_hz, look.finished / max(look.span_s, 1e-3), 1e-6)
+        return look.waiting / rate_hz / min(waits) if waits else 0.0
+
+    def _cheapest(self, state: State, look: Look) -> tuple[State, int, str]:
+        load = max(1, load_class(state.fast_hz))
+        now_s = look.time_s
+        safe = 0
+        for setting in range(1, len(self.slowness)):
+            if not self._safe(state, load, setting, now_s):
+                break
+            safe = setting
+        power_w = state.belief.power_w()
+        if power_w is None:
+            best, why = safe, "the slowest that keeps the objectives"
+        else:
+            best, why = int(np.argmin(power_w[: safe + 1])), "least power that keeps the objectives"
+            held = min(max(state.setting, 0), safe)
+            if power_w[best] > 0.99 * power_w[held] and held != best:
+                best = held
+        if best > state.setting >= 0 and now_s - state.since_s < 3.0 * self.period_s:
+            best, why = min(state.setting, safe), "held a while"
+        return replace(state, load=load, parked=False), best, why
+
+    def _safe(self, state: State, load: int, setting: int, now_s: float) -> bool:
+        """Tell whether a setting keeps every objective at this load, by its own answers or by stretched ones."""
+        if any(at <= load and which <= setting and until > now_s for at, which, until, _ in state.closed):
+            return False
+        return all(self._keeps(state, index, load, setting) for index in range(len(self.objectives)))
+
+    def _keeps(self, state: State, objective: int, load: int, setting: int) -> bool:
+        belief = state.belief
+        allowed = self._anyway(state, objective, load) + self.extra
+        own = belief.seen(objective, load, setting)
+        total = float(own.sum())
+        credit = self._credit(state, objective)
+        if total >= _ENOUGH:
+            return self._late(objective, own) <= allowed * total + (1.0 if credit > 0.0 else 0.0)
+        if credit <= 0.0:
+            return False
+        for faster in range(setting - 1, -1, -1):
+            from_there = belief.seen(objective, load, faster)
+            if float(from_there.sum()) < _FEW:
+                from_there = belief.seen(objective, load, faster, near=False)
+            if (answers := float(from_there.sum())) >= _FEW:
+                stretch = self._stretch(belief, objective, setting, faster) * (1.0 + 3.0 / answers)
+                stretched = self._over(objective, from_there, self.judged_s[objective] / stretch)
+                return setting - faster <= 2 and stretched <= allowed * answers + 0.5
+        return False
+
+    def _stretch(self, belief: Belief, objective: int, setting: int, faster: int) -> float:
+        """Return how many times as long a latency is at a setting as at a faster one."""
+        slow = np.array([each[objective] for each in self.slowness])
+        power = max(0.5, 1.2 * belief.law(objective, slow, self._middles_s[objective]))
+        return float((slow[setting] / slow[faster]) ** power)
+
+    def _closed(self, state: State, objective: int, load: int, row: int, now_s: float) -> State:
+        """Close a setting whose late answers are more than it may have."""
+        if row >= len(self.slowness) or self._keeps(state, objective, load, row):
+            return state
+        before = [each for each in state.closed if each[:2] == (load, row)]
+        for_s = 2.0 * before[0][3] if before else _LATE_BACK_S
+        if before and before[0][2] > now_s:
+            return state
+        kept = tuple(each for each in state.closed if each[:2] != (load, row))
+        closed = (*kept, (load, row, now_s + for_s, for_s))
+        return replace(state, closed=closed, belief=state.belief.forgotten(load, row))
+
+    def _parking(self, state: State, now_s: float) -> int:
+        """Return the setting of least idle power that parking is not closed at."""
+        power_w = state.belief.power_w(idle=True)
+        open_to = len(self.slowness) - 1
+        for at, which, until_s, _ in state.closed:
+            if at == 0 and until_s > now_s:
+                open_to = min(open_to, which - 1)
+        if any(self._credit(state, index) <= 0.0 for index in range(len(self.objectives))):
+            open_to = 0
+        if power_w is None or open_to <= 0:
+            return max(0, open_to)
+        best = int(np.argmin(power_w[: open_to + 1]))
+        return best if power_w[best] < 0.99 * power_w[0] else 0
+
+    def _credit(self, state: State, objective: int) -> float:
+        """Return how many more answers slowing down may make late now."""
+        return 1.0 + self.extra * state.answers[objective] - state.overdrawn[objective]
+
+    def _anyway(self, state: State, objective: int, load: int) -> float:
+        """Return the share that is late at the fastest setting at this load."""
+        fastest = state.belief.seen(objective, load, 0)
+        total = float(fastest.sum())
+        return self._late(objective, fastest) / total if total >= 100.0 else 0.0
+
+    def _late(self, objective: int, counts: FloatArray) -> float:
+        return self._over(objective, counts, self.judged_s[objective])
+
+    def _over(self, objective: int, counts: FloatArray, limit_s: float) -> float:
+        """Return how many latencies are above a limit [s]; inside a bucket they are spread evenly over its logarithm."""
+        edges_s = self.edges_s[objective]
+        over = Buckets(edges_s, tuple(counts)).over(limit_s)
+        index = sum(1 for edge_s in edges_s if edge_s <= limit_s * (1.0 + 1e-9))
+        if index >= len(edges_s) or (index and math.isclose(edges_s[index - 1], limit_s)):
+            return over
+        low_s = edges_s[index - 1] if index else edges_s[0] / 2.0
+        inside = math.log(max(limit_s, low_s) / low_s) / math.log(edges_s[index] / low_s)
+        return over - inside * float(counts[index])
+
+    def _by_lot(self, state: State, now_s: float) -> bool:
+        block = int((now_s - state.start_s) / self.block_s)
+        return block > 0 and random.Random(self.seed * 1_000_003 + block).random() < self.control  # noqa: S311
+
+    def _went(self, state: State, look: Look, setting: int) -> State:
+        if setting == state.setting:
+            return state
+        gone = replace(state, setting=setting, since_s=look.time_s)
+        return replace(gone, danger_until_s=None, blamed=None) if setting == AS_FOUND else gone
+
+
+def _middles_s(edges_s: tuple[float, ...]) -> FloatArray:
+    """Return a latency for each bucket [s]: its geometric middle."""
+    edges = np.array(edges_s)
+    inner = np.sqrt(edges[:-1] * edges[1:])
+    return np.concatenate([[edges[0] / 2.0], inner, [edges[-1] * 1.5]])
