@@ -2,7 +2,7 @@
 
 Language models: the recorded table of one card under power limits, both phases. What it does not say is assumed, and
 the same for every policy: idle power is 25 % of the least power, a request more in a step takes 1.5 % longer, and
-prompt tokens that share a step take a quarter of the recorded time each. Networks: a simulated chip, at 12 of its clocks.
+prompt tokens that share a step take a quarter of the recorded time each. Networks: a simulated chip at 12 clocks.
 """
 
 from __future__ import annotations

@@ -30,10 +30,11 @@ class Description:
 class Found:
     """The settings that were in force before amble changed them, in a form that outlives the process.
 
-    ``values`` are (where, what) pairs: path and text for sysfs, knob and value for NVML, in the order to put them back.
+    ``values`` are (where, what) pairs: path and text for sysfs and quotas, knob and value for NVML, in the order to put
+    them back.
     """
 
-    backend: Literal["sysfs", "nvml"]
+    backend: Literal["sysfs", "nvml", "quota"]
     values: tuple[tuple[str, str], ...]
 
 

@@ -31,7 +31,7 @@ from amble.core.errors import Refused
 from amble.core.files import Format, load, save
 from amble.core.point import Clocks
 from amble.core.ports import Actuator, Device
-from amble.devices import knobs, nvml
+from amble.devices import knobs, nvml, quota
 from amble.devices.facts import Found
 
 __all__ = ["Lease", "LeasedActuator", "Ownable", "Restored", "guarded", "leases", "restore", "state_dir"]
@@ -218,7 +218,7 @@ def _clear(path: Path) -> None:
 def _settle(path: Path, lease: Lease) -> None:
     """Put back what a lease names, unless a reboot did, and remove it."""
     if lease.owner.boot == _boot():
-        back_ends = {"sysfs": knobs.put_back, "nvml": nvml.put_back}
+        back_ends = {"sysfs": knobs.put_back, "nvml": nvml.put_back, "quota": quota.put_back}
         back_ends[lease.found.backend](lease.found.values)
     path.unlink()
 

@@ -80,7 +80,7 @@ class Belief:
         return replace(self, moments=moments, work=work)
 
     def forgotten(self, load: int, row: int) -> Belief:
-        """Forget the latencies at a setting and at all slower ones, at this load and above: they are to be seen anew."""
+        """Forget the latencies at a setting and all slower ones, at this load and above: they are to be seen anew."""
         changed = tuple(each.copy() for each in self.counts)
         for each in changed:
             each[load:, row:-1] = 0.0

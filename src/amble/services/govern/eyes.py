@@ -107,7 +107,8 @@ class Eyes:
         arrivals = passed["arrivals"]
         if not after.counters["arrivals"]:
             arrivals = max(0.0, finished + (after.present or 0.0) - (before.present or 0.0))
-        assert before.time_s is not None and after.time_s is not None, "two pages were read"
+        assert before.time_s is not None, "a page was read before"
+        assert after.time_s is not None, "a page was read now"
         note = "the server was restarted: its counters began again" if back[0] else ""
         span_s = after.time_s - before.time_s
         tokens = (passed["prompt_tokens"], passed["output_tokens"])

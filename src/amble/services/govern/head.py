@@ -315,7 +315,7 @@ class Head:
         return self._over(objective, counts, self.judged_s[objective])
 
     def _over(self, objective: int, counts: FloatArray, limit_s: float) -> float:
-        """Return how many latencies are above a limit [s]; inside a bucket they are spread evenly over its logarithm."""
+        """Return how many latencies are above a limit [s]; in a bucket they are spread evenly over its logarithm."""
         edges_s = self.edges_s[objective]
         over = Buckets(edges_s, tuple(counts)).over(limit_s)
         index = sum(1 for edge_s in edges_s if edge_s <= limit_s * (1.0 + 1e-9))
