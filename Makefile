@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PIP = .venv/bin/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-core setup-system setup-peers demo test mutants acceptance bench numbers stale models train check clean
+.PHONY: setup setup-core setup-system setup-peers demo test test-pythons mutants acceptance bench numbers stale models train check clean
 
 setup-core: .venv/.core
 setup: .venv/.all
@@ -37,6 +37,27 @@ test: .venv/.all
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest
 
+# The suite on every other Python at hand, on PATH or pyenv's, without torch: what needs it is skipped there.
+PYENV_ROOT ?= $(HOME)/.pyenv
+NEWER = 3.12 3.13
+interpreter = $(firstword $(shell python$(1) -c 'import sys; print(sys.executable)' 2>/dev/null) \
+	$(lastword $(sort $(wildcard $(PYENV_ROOT)/versions/$(1).*/bin/python))))
+PYTHONS = $(foreach version,$(NEWER),$(if $(call interpreter,$(version)),$(version)))
+
+test-pythons:
+	@test -n '$(PYTHONS)' || { echo 'none of Python $(NEWER) is on PATH or in $(PYENV_ROOT)'; exit 1; }
+	$(MAKE) $(PYTHONS:%=test-python-%)
+
+test-python-%: .venv-%/.all
+	.venv-$*/bin/python -m pytest $(TESTS)
+
+.venv-%/.all: pyproject.toml constraints.txt
+	$(call interpreter,$*) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install -q -c constraints.txt -e '.[plots,nvidia,serve,trace,dev]'
+	@touch $@
+
+.PRECIOUS: .venv-%/.all
+
 .venv/.mutants: pyproject.toml constraints.txt | .venv/.all
 	$(PIP) install -q -c constraints.txt -e '.[mutants]'
 	@touch $@
@@ -63,4 +84,4 @@ train: .venv/.all
 	.venv/bin/python train/train.py
 
 clean:
-	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-3.* build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

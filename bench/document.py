@@ -2,7 +2,7 @@
 
     options = document.options("search", __doc__)
     results = [{"operators": 1000, "time_s": 0.12}]
-    targets = [document.target("time of 1000 x 150", want="< 0.150", value=0.12, unit="s")]
+    targets = [document.target("faster than HiGHS, 1000 x 150", want=">= 50", value=80, unit="1")]
     document.finish(options, results, targets)
 
 Where targets are a function of the records they can be judged anew without measuring (`--judge FILE`):
@@ -12,7 +12,7 @@ Where targets are a function of the records they can be judged anew without meas
         records = document.stored(options.judge)
         document.judged(options, records, targets(records))
 
-Uses the standard library only, so that a bench may call `on_one_core` before it imports numpy.
+Imports no numpy, so that a bench may call `on_one_core` before it does.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def document(options: Options, results: Iterable[Record], targets: Iterable[Targ
     found = {
         "name": options.name,
         "amble": _version(),
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "gpu": _gpu()},
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "instructions": _instructions(), "gpu": _gpu()},
         "quick": options.quick,
         "results": [dict(record) for record in results],
         "targets": [_told(one) for one in targets],
@@ -228,6 +228,15 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _instructions() -> list[str] | None:
+    """Names of the instruction sets that numbers depend on; None where amble itself is not installed."""
+    try:
+        from amble.runtimes.instructions import instructions
+    except ImportError:
+        return None
+    return list(instructions())
 
 
 def _gpu() -> str | None:

@@ -12,8 +12,8 @@ One core, one thread; the generator of the load is the list of arrivals.
 
 A slice is the preparation (``--slice prepare``: variants, and times on both clocks) or one governor on one clock
 (``--slice wall/amble``), each a few minutes at most. Slices are kept under build/ and not measured again (``--fresh``:
-all of them anew), so that a run can be taken in pieces; ``--kept`` sums up what there is, and ``--judge FILE`` judges
-the records of FILE, those of a clock replaced by the slices that are kept here, if there are any.
+all of them anew), so that a run can be taken in pieces on one kind of CPU; ``--kept`` sums up what there is, and
+``--judge FILE`` judges the records of FILE, those of a clock replaced by the slices that are kept here.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import document
 document.on_one_core()
 
 import argparse  # noqa: E402
+import hashlib  # noqa: E402
 import json  # noqa: E402
 import shutil  # noqa: E402
 import time  # noqa: E402
@@ -42,10 +43,11 @@ from amble.core.ladder import Ladder, Rung  # noqa: E402
 from amble.core.point import Clocks, OperatingPoint  # noqa: E402
 from amble.core.ports import Clock, Device  # noqa: E402
 from amble.core.schedule import Deadline  # noqa: E402
+from amble.core.variants import FORMAT as VARIANTS  # noqa: E402
 from amble.core.variants import Variant, Variants  # noqa: E402
 from amble.devices.host import MonotonicClock, Unmetered  # noqa: E402
-from amble.jobs import VARIANTS  # noqa: E402
 from amble.levers.precision import quantizing  # noqa: E402
+from amble.runtimes import processors  # noqa: E402
 from amble.runtimes.onnx import OnnxRunner  # noqa: E402
 from amble.stages.control.batcher import Refusal, Request  # noqa: E402
 from amble.stages.control.engine import Batch, Engine, Lane  # noqa: E402
@@ -179,7 +181,8 @@ def main() -> None:
     parser.add_argument("--kept", action="store_true")
     own, rest = parser.parse_known_args()
     options = document.options("precision_on_host", __doc__, rest, judges=True)
-    folder = ROOT / "build" / "precision_on_host" / ("quick" if options.quick else "full")
+    cpu = hashlib.sha256(str(processors.here()).encode()).hexdigest()[:8]
+    folder = ROOT / "build" / "precision_on_host" / ("quick" if options.quick else "full") / cpu
     if options.judge:
         records = replaced(document.stored(options.judge), folder)
         document.judged(options, records, goals(records))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import document
 import numpy as np
@@ -74,8 +75,9 @@ def rows(name: str, precision: str, points: list[Clocks], latency_s: FloatArray,
 
 def joined(tables: list[Table]) -> Table:
     """All rows of several tables as one."""
-    names = [name for name in Table.__slots__ if name != "source"]
-    return Table(str(OUT), **{name: np.concatenate([getattr(each, name) for each in tables]) for name in names})
+    names = [name for name in Table.__slots__ if name not in ("source", "notes", "unread")]
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in tables]) for name in names}
+    return Table(str(OUT), **arrays)
 
 
 def main() -> None:

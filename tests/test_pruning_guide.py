@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_step_of_the_guide_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch_pruning")
+    pytest.importorskip("torch")
     monkeypatch.chdir(folder)
     (code,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     rng = np.random.default_rng(0)

@@ -6,6 +6,7 @@ from .jobs.artefacts import export_files as export_files, read as read, save as 
 from .jobs.checking import check as check, plan as plan
 from .jobs.costing import (
     costs_for as costs_for,
+    costs_of as costs_of,
     fit as fit,
     import_layers as import_layers,
     measure as measure,

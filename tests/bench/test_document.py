@@ -1,11 +1,16 @@
 """The harness of the benches: comparisons, percentiles, the document and its table."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import document
 import numpy as np
 import pytest
+
+from amble.runtimes.instructions import instructions
 
 
 def asked(tmp_path: Path, *flags: str) -> document.Options:
@@ -69,6 +74,22 @@ def test_stdout_and_the_file_hold_the_same_plain_json(tmp_path: Path, capsys: py
     assert printed["quick"] is True
     assert list(printed) == ["name", "amble", "machine", "quick", "results", "targets", "code"]
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["search.json"]
+
+
+def test_the_machine_is_told_with_its_instruction_sets(tmp_path: Path) -> None:
+    made = document.document(asked(tmp_path), [], [])
+    assert made["machine"] == {
+        "cpu": made["machine"]["cpu"],  # type: ignore[index]
+        "cores": os.cpu_count(),
+        "instructions": list(instructions()),
+        "gpu": made["machine"]["gpu"],  # type: ignore[index]
+    }
+
+
+def test_the_document_needs_no_numpy_before_a_bench_is_on_one_core() -> None:
+    told = "import document, sys; document._instructions(); sys.exit('numpy' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", told], env=environment, check=False, timeout=60).returncode == 0
 
 
 def test_without_json_people_get_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

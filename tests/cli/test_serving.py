@@ -1,7 +1,8 @@
-"""``amble serve`` that cannot start: exit code 2, and one line that says what to do."""
+"""``amble serve`` that cannot start: exit code 2, and one line that says what to do; and what ``--explain`` says."""
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -42,3 +43,18 @@ def test_a_port_that_is_taken_says_which_option_takes_another(door: str) -> None
 )
 def test_what_cannot_be_served_says_what_can(words: list[str], names: str) -> None:
     assert names in failing(*words)
+
+
+def test_explain_says_what_is_batched_and_why_and_serves_nothing() -> None:
+    command = [AMBLE, "serve", "fashion-resnet", "--explain"]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=True)
+    (told,) = json.loads(done.stdout)
+    assert (told["model"], told["batched"]) == ("fashion-resnet", True)
+    assert "mixes rows" in told["reason"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "fashion-resnet" in shown
+    assert "mixes rows" in " ".join(shown.split())
+
+
+def test_explain_needs_a_model_that_is_there() -> None:
+    assert "no model nowhere.onnx" in failing("nowhere.onnx", "--explain")

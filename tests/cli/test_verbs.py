@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from amble.cli.terminal import Terminal, reporting
 
 AMBLE = Path(sys.executable).parent / "amble"
 VERBS = ("check", "devices", "fit", "measure", "plan", "predict", "restore", "show")
@@ -149,6 +153,7 @@ def test_a_deadline_that_cannot_be_kept_exits_with_1_and_says_what_could(folder:
     document = json.loads(found.stdout)
     assert "fastest schedule takes" in document["error"]
     assert document["fastest_s"] > 1e-6
+    assert document["fastest"]["steps"]
 
 
 BAD = [
@@ -215,7 +220,7 @@ def test_a_wrong_configuration_names_its_file_or_option(tmp_path: Path) -> None:
     (tmp_path / "amble.yaml").write_text("plan: {dedline: 20ms}\n")
     found = run("plan", "synthetic:3", "-d", "sim:jetson-tx2", "--deadline", "1s", cwd=tmp_path)
     assert found.returncode == 2
-    assert "dedline" in found.stderr
+    assert "amble.yaml: plan has no option dedline; is deadline meant?" in found.stderr
     (tmp_path / "other.yaml").write_text("plan: [1, 2")
     found = run("plan", "synthetic:3", "--config", "other.yaml", cwd=tmp_path)
     assert found.returncode == 2
@@ -226,7 +231,7 @@ def test_a_configuration_of_no_verb_is_named(tmp_path: Path) -> None:
     (tmp_path / "amble.yaml").write_text("pln: {deadline: 20ms}\n")
     found = run("devices", cwd=tmp_path)
     assert found.returncode == 2
-    assert "amble.yaml names pln, which are no verbs" in found.stderr
+    assert "amble.yaml names pln, which is no verb; is plan meant?" in found.stderr
 
 
 @pytest.mark.parametrize("option", ["-o", "--html", "--trace"])
@@ -252,6 +257,40 @@ def test_layers_timed_by_tensorrt_are_fitted(tmp_path: Path) -> None:
     found = run("fit", "layers.json", "--trtexec", "1410MHz", "-o", "costs.json", "--json", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["latency_s"] == [[0.0004]]
+
+
+@pytest.mark.parametrize("output", [("-o", "map.json"), ()], ids=["kept", "not kept"])
+def test_an_interruption_says_what_is_kept_and_nothing_of_clocks_that_were_never_set(
+    output: tuple[str, ...], tmp_path: Path
+) -> None:
+    words = [str(AMBLE), "dram", "fashion-resnet", "--data", "bundled", "--examples", "50", *output]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        assert re.fullmatch(r"amble: mapping fashion-resnet: .*, \d+ so far, \d+ s gone\n", first)
+        process.send_signal(signal.SIGTERM)  # as Ctrl-C, which those that run in the background may ignore
+        last = process.stderr.read().splitlines()[-1]
+    assert process.returncode == 130
+    assert last.startswith("amble: interrupted; ")
+    assert "clocks" not in last
+    if output:
+        assert "what was found is in map.json.part; the same call goes on from there" in last
+        assert (tmp_path / "map.json.part").exists()
+    else:
+        assert "nothing is kept; with -o" in last
+
+
+def test_what_the_system_does_not_allow_is_one_line_that_names_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verb(terminal: Terminal) -> None:
+        with reporting(terminal):
+            (tmp_path / "none" / "file").write_bytes(b"")
+
+    with pytest.raises(SystemExit) as ended:
+        verb(Terminal(as_json=False, dry_run=False))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"amble: {tmp_path}/none/file: No such file or directory\n"
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:

@@ -40,8 +40,10 @@ def test_the_knob_of_the_core_clock_is_what_was_requested_where_that_is_known(ta
         read.number("kernel")
 
 
-def test_missing_columns_are_empty_unknown_ones_ignored_and_order_is_free(table):
+def test_missing_columns_are_empty_unknown_ones_named_and_order_is_free(table):
     read = read_table(table("latency_s,colour,workload\n0.5,red,net\n"))
+    assert read.notes == ("columns that are not read: colour",)
+    assert read.unread[0].cells.tolist() == ["red"]
     assert read.workloads() == (("", "net", "", "", ""),)
     assert np.isnan(read.power_w).all()
 
@@ -61,9 +63,13 @@ def test_blank_lines_before_the_header_are_passed_over(table):
     [
         ("", "is empty; its first line must be: device,"),
         ("\n , \n", "is empty"),
-        (f"{HEADER};\n{ROW};\n".replace(",", ";"), "line 1 is separated by semicolons; separate cells by commas"),
-        (f"{HEADER}\n{ROW}\n".replace(",", "\t"), "line 1 is separated by tabs"),
-        (f"{HEADER.upper()}\n{ROW}\n", "line 1 has names in capitals; write them small"),
+        (
+            "latency,colour\n1,2\n",
+            "line 1 names latency: it has no unit; name it latency_s, or latency_ms and the like",
+        ),
+        ("p99_latency_ms,colour\n1,2\n", "line 1 names no knob, time or power"),
+        ("lat_ms,latency_avg_us\n1,2\n", "the columns lat_ms and latency_avg_us could both be latency_s"),
+        ("latency_ms\nfast\n", "line 2, column latency_ms (read as latency_s): 'fast' is not a number"),
         (f"\n# measured today\n{HEADER}\n{ROW}\n", "line 2 names no knob, time or power"),
         ("a,b\n1,2\n", "line 1 names no knob, time or power; the header must be: device,"),
         ("latency_s,latency_s\n1,2\n", "names the column latency_s twice"),
@@ -126,3 +132,59 @@ def test_chosen_rows_keep_their_lines_and_values_can_be_replaced(table):
     assert (chosen.line.tolist(), chosen.latency_s.tolist()) == ([3], [2.0])
     changed = chosen.with_values(latency_s=np.array([3.0]), power_w=np.array([9.0]))
     assert (changed.latency_s.tolist(), chosen.latency_s.tolist()) == ([3.0], [2.0])
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_separator_is_found(table, separator):
+    read = read_table(table(f"{HEADER}\n{ROW}\n".replace(",", separator), "table.txt"))
+    assert (read.core_hz.tolist(), read.latency_s.tolist(), read.notes) == ([1.3e9], [0.5], ())
+
+
+def test_blanks_separate_where_nothing_else_does(table):
+    read = read_table(table("workload   core_mhz  latency_ms\nnet        300       41.2\nnet        600       21.5\n"))
+    assert (read.core_hz.tolist(), read.latency_s.tolist()) == ([3e8, 6e8], [0.0412, 0.0215])
+
+
+def test_decimal_commas_are_read_where_commas_do_not_separate_and_said(table):
+    read = read_table(table("sep=;\nworkload;latency_s;power_w\nnet;0,5;1,25e2\n"))
+    assert (read.latency_s.tolist(), read.power_w.tolist()) == ([0.5], [125.0])
+    assert read.notes == ("read decimal commas as points",)
+    with pytest.raises(Refused, match="'0,5' is not a number"):
+        read_table(table('workload,latency_s\nnet,"0,5"\n'))
+
+
+@pytest.mark.parametrize(("coding", "name"), [("utf-16", "a.csv"), ("utf-8-sig", "a.tsv"), ("utf-16", "a.txt.gz")])
+def test_utf_16_byte_order_marks_and_gzip_change_nothing(tmp_path, coding, name):
+    content = f"{HEADER}\n{ROW}\n".replace(",", "\t").encode(coding)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    read = read_table(tmp_path / name)
+    assert (read.device.tolist(), read.latency_s.tolist()) == (["v100"], [0.5])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.xlsx", b"PK\x03\x04rest"), ("a.csv", b"PK\x03\x04rest"), ("a.xls", b"?")]
+)
+def test_a_spreadsheet_is_refused_with_the_way_out(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Refused, match=r"not delimited text; export the sheet as CSV \(UTF-8\)"):
+        read_table(tmp_path / name)
+
+
+def test_batch_sizes_are_written_alike(table):
+    assert read_table(table("batch,latency_s\n8.0,1\n8,2\n")).batch.tolist() == ["8", "8"]
+
+
+def test_energy_and_time_tell_power_and_it_is_said(table):
+    read = read_table(table("core_hz,latency_ms,energy_mJ\n3e8,10,50\n"))
+    assert read.power_w.tolist() == [5.0]
+    assert any("power_w is energy_mJ, taken for the energy of one run, over latency_s" in note for note in read.notes)
+    both = read_table(table("core_hz,latency_ms,energy_mJ,power_w\n3e8,10,50,7\n"))
+    assert both.power_w.tolist() == [7.0]
+    assert any("column energy_mJ is not read" in note for note in both.notes)
+
+
+def test_a_unit_that_is_written_again_in_every_cell_is_read_and_another_is_refused(table):
+    read = read_table(table("clocks.sm [MHz],power.draw [W],latency_s\n1410 MHz, 62.10 W,1e-3\n"))
+    assert (read.core_hz.tolist(), read.power_w.tolist()) == ([1.41e9], [62.1])
+    with pytest.raises(Refused, match=r"'62.10 mW' is not a number"):
+        read_table(table("core_mhz,power.draw [W]\n1410,62.10 mW\n"))

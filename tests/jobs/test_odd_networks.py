@@ -20,7 +20,7 @@ from amble.services.serve import front
 from amble.services.serve.front import Doors
 from amble.services.serve.model import Found, Loaded
 from amble.services.serve.pulse import Do
-from amble.services.serve.serving import Kitchen, Options, name_and_file, open_for_serving
+from amble.services.serve.serving import Kitchen, Options, named, open_for_serving
 from amble.stages.measure.accuracy import read_labelled
 from tests.runtimes.odd import REFUSED, RUNNING, Odd
 
@@ -50,13 +50,13 @@ def examples(graph: Graph, path: Path) -> Path:
 
 def measured(each: Odd, path: Path, folder: Path) -> None:
     graph = amble.load(path, shapes=each.shapes)
-    assert len(amble.stages.measure(graph, amble.open("host"), points=1, repeats=3).totals) == 1
+    assert len(amble.measure(graph, amble.open("host"), points=1, repeats=3).totals) == 1
 
 
 def planned(each: Odd, path: Path, folder: Path) -> None:
     graph = amble.load(path, shapes=each.shapes)
-    costs = amble.stages.fit(amble.stages.measure(graph, amble.open("sim:jetson-tx2"), points=4, repeats=3))
-    assert len(amble.stages.plan(graph, costs, deadline=_DEADLINE).steps) == len(graph.operators)
+    costs = amble.fit(amble.measure(graph, amble.open("sim:jetson-tx2"), points=4, repeats=3))
+    assert len(amble.plan(graph, costs, deadline=_DEADLINE).steps) == len(graph.operators)
 
 
 def quantized(each: Odd, path: Path, folder: Path) -> None:
@@ -154,14 +154,14 @@ def test_paths_and_names_may_hold_equals_signs(
     for each in ("lr=0.1,bs=32/model.onnx", "a=b.onnx", "plain.onnx", "=odd.onnx"):
         Path(each).parent.mkdir(exist_ok=True)
         Path(each).touch()
-    assert name_and_file(given) == (name, tmp_path / file)
+    assert named(given) == (name, tmp_path / file)
 
 
 @pytest.mark.parametrize("given", ["none.onnx", "m=none.onnx", "m=", "lr=0.1/none.onnx"])
 def test_a_model_that_is_not_there_is_named(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refused, match=r"there is no model .*; name an ONNX file") as refusal:
-        name_and_file(given)
+        named(given)
     assert given in str(refusal.value) or given.partition("=")[2] in str(refusal.value)
 
 

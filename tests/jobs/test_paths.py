@@ -44,4 +44,11 @@ def test_a_profile_a_plan_and_its_exports_are_named_by_texts(folder: Path) -> No
     amble.save(schedule, "plan.json")
     amble.export_files(schedule, csv="plan.csv")
     assert (folder / "plan.csv").read_text().startswith("stage,")
+    (folder / "plan.sh").mkdir()
+    (folder / "both.json").write_text("older")
+    with pytest.raises(amble.Refused, match=r"cannot save .*plan\.sh: Is a directory"):
+        amble.export_files(schedule, output="both.json", csv="plan.sh")
+    assert (folder / "both.json").read_text() == "older"
+    amble.export_files(schedule, output="both.json", csv="both.csv")
+    assert amble.read("both.json") == schedule
     assert amble.check("plan.json", "sim:h200", arrivals="periodic:1s:5").report.checked.policy == "amble"

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 import amble
-from amble.cli.options import PLACE, output_option, verb
-from amble.cli.terminal import Terminal
+from amble.cli.options import PLACE, max_loss_option, output_option, verb
+from amble.cli.terminal import Terminal, kept_in
 from amble.cli.verbs import main
 
 __all__ = ["dram"]
@@ -20,7 +20,7 @@ __all__ = ["dram"]
 @click.option("--dram", "chips", default="ddr4-2400", show_default=True, metavar="CHIP", help="Whose currents count.")
 @click.option("--module", default="vendorB", show_default=True, metavar="NAME", help="Whose bit errors count.")
 @click.option("--system", default="cpu", show_default=True, help="cpu, gpu, eyeriss or tpu: what is around it.")
-@click.option("--max-loss", default="1pt", show_default=True, help="Points (1pt) or a share of what there is (0.5%).")
+@max_loss_option("1pt")
 @click.option(
     "--factor",
     type=click.FloatRange(min=1),
@@ -49,7 +49,7 @@ __all__ = ["dram"]
     default=0,
     show_default=True,
     metavar="EPOCHS",
-    help="First teach the network to bear errors (amble[torch]); needs --hardened.",
+    help="First teach the network to bear errors (extra torch); needs --hardened.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the errors.")
 @click.option("--hardened", type=PLACE, help="Also write the network that checks its feature maps itself (.onnx).")
@@ -82,7 +82,7 @@ def dram(
         terminal.would(f"inject errors into {model} and map it to {chips} with errors of {module}")
         return
     keep = output.with_name(f"{output.name}.part") if output else None
-    with terminal.progress(f"mapping {model}") as on_progress:
+    with terminal.progress(f"mapping {model}", kept=kept_in(keep)) as on_progress:
         plan = amble.dram(
             model,
             data=data,
@@ -98,7 +98,7 @@ def dram(
             seed=seed,
             keep=keep,
             hardened=hardened,
-            on_progress=lambda what, done, total: on_progress(done, total),
+            on_progress=lambda what, done, total: on_progress(done, total, what),
         )
     if output is not None:
         amble.save(plan, output)

@@ -1,9 +1,9 @@
-"""Options that several verbs share, each group as one object; configuration files and ``AMBLE_*`` variables."""
+"""Options that several verbs share, each group as one object."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import amble
+from amble.cli.progress import OnProgress
+from amble.cli.settings import configure, named_by_variables
 from amble.cli.terminal import Terminal, reporting
+from amble.core.delimited import is_delimited
 from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
@@ -21,41 +24,58 @@ if TYPE_CHECKING:
     from amble.stages.fit.costs import Costs
 
 __all__ = [
+    "FOLDER",
     "PLACE",
     "Network",
-    "Place",
     "Wish",
+    "device_if_any",
     "device_option",
+    "device_to_run_on",
+    "max_loss_option",
     "network_options",
     "output_option",
-    "shape_of",
+    "shapes_of",
     "verb",
     "wish_options",
 ]
 
 Function = Callable[..., None]
-OnProgress = Callable[[int, int], None]
 
 
 class Place(click.Path):
-    """A path to be written, refused before any work where it plainly cannot be."""
+    """A path to be written, tried before any work is done for it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the path; the nearest folder that exists must be one, and writable."""
+        """Read the path; the nearest folder that exists must take a file."""
+        from amble.core.files import try_writing
+
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        nearest = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
-        folder = nearest.parent if nearest == path.absolute() and nearest.is_file() else nearest
-        if not folder.is_dir():
-            self.fail(f"{path} cannot be written: {folder} is not a folder", param, ctx)
-        if not os.access(folder, os.W_OK):
-            self.fail(f"{path} cannot be written: the folder {folder} may not be changed", param, ctx)
+        try:
+            try_writing(path, folder=not self.file_okay)
+        except amble.Refused as error:
+            self.fail(str(error), param, ctx)
         return path
 
 
-PLACE = Place(dir_okay=False, path_type=Path)
-PLANNERS = ("trellis", "punctual", "greedy", "single", "max")
+class Loss(click.ParamType):  # type: ignore[type-arg]
+    """An accuracy that may be lost: points, or a share of what there is."""
 
-_USER_FILE = Path.home() / ".config" / "amble" / "config.yaml"
+    name = "LOSS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it, and give it as it was written."""
+        from amble.core.variants import Allowance
+
+        try:
+            Allowance.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+PLACE = Place(dir_okay=False, path_type=Path)
+FOLDER = Place(file_okay=False, path_type=Path)
+PLANNERS = ("trellis", "punctual", "greedy", "single", "max")
 
 
 def verb(group: click.Group, *, name: str | None = None) -> Callable[[Function], click.Command]:
@@ -71,39 +91,11 @@ def verb(group: click.Group, *, name: str | None = None) -> Callable[[Function],
         decorated: Function = run
         for option in _EVERYWHERE:
             decorated = option(decorated)
-        return group.command(name=name)(decorated)
+        command = group.command(name=name)(decorated)
+        named_by_variables(command)
+        return command
 
     return decorate
-
-
-def _configure(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Take this verb's section of the configuration files as defaults; the nearer file wins."""
-    defaults: dict[str, Any] = {}
-    verbs = (
-        context.parent.command.commands if context.parent and isinstance(context.parent.command, click.Group) else {}
-    )
-    for file in (path,) if path else (_USER_FILE, Path("amble.yaml")):
-        if path or file.is_file():
-            defaults |= _section(file, context.info_name or "", verbs)
-    known = {parameter.name for parameter in context.command.params}
-    if unknown := sorted(defaults.keys() - known):
-        raise click.UsageError(f"the configuration of {context.info_name} has unknown options: {', '.join(unknown)}")
-    context.default_map = defaults
-
-
-def _section(file: Path, name: str, verbs: Collection[str]) -> dict[str, Any]:
-    import yaml
-
-    try:
-        document = yaml.safe_load(file.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise click.UsageError(f"cannot read {file} as YAML: {error}") from error
-    if isinstance(document, dict) and (others := sorted(str(key) for key in document if verbs and key not in verbs)):
-        raise click.UsageError(f"{file} names {', '.join(others)}, which are no verbs; there are {', '.join(verbs)}")
-    section = document.get(name, {}) if isinstance(document, dict) else None
-    if not isinstance(section, dict):
-        raise click.UsageError(f"{file} must map verbs to options, as in 'plan: {{deadline: 20ms}}'")
-    return {str(key).replace("-", "_"): value for key, value in section.items()}
 
 
 _EVERYWHERE = (
@@ -114,7 +106,7 @@ _EVERYWHERE = (
         type=click.Path(dir_okay=False, path_type=Path),
         is_eager=True,
         expose_value=False,
-        callback=_configure,
+        callback=configure,
         help="YAML file of options by verb (else amble.yaml here, then ~/.config/amble/config.yaml).",
     ),
 )
@@ -132,10 +124,12 @@ class Network:
         """Read it; on a recorded device the name is one of its workloads."""
         return amble.load(self.model, batch=self.batch, shapes=self.shapes, device=device)
 
-    def costs(self, device: str, deadline: Deadline, on_progress: OnProgress) -> tuple[Graph, Costs]:
+    def costs(self, device: str | None, deadline: Deadline, on_progress: OnProgress) -> tuple[Graph, Costs]:
         """Read it with its costs on a device, which are measured and fitted unless they are known."""
+        if device is None and not self.model.endswith(".json") and not is_delimited(self.model):
+            raise click.UsageError(f"Missing option '--device' / '-d': where is {self.model} to run?")
         return amble.costs_for(
-            self.model, device, graph=lambda: self.load(device), deadline=deadline, on_progress=on_progress
+            self.model, device or "", graph=lambda: self.load(device), deadline=deadline, on_progress=on_progress
         )
 
 
@@ -154,12 +148,17 @@ def network_options(function: Function) -> Function:
 
     @wraps(function)
     def run(terminal: Terminal, *, model: str, batch: int, shape: tuple[str, ...], **options: Any) -> None:
-        function(terminal, network=Network(model, batch, dict(map(shape_of, shape))), **options)
+        function(terminal, network=Network(model, batch, shapes_of(shape)), **options)
 
     for option in (
         click.argument("model"),
         click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Batch size."),
-        click.option("--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes."),
+        click.option(
+            "--shape",
+            multiple=True,
+            metavar="INPUT:D,D,…",
+            help="Shape of an input with open axes; as often as needed.",
+        ),
     ):
         run = option(run)
     return run
@@ -185,21 +184,49 @@ def wish_options(function: Function) -> Function:
     return run
 
 
-def shape_of(text: str) -> tuple[str, tuple[int, ...]]:
-    """Read ``INPUT:D,D,…``."""
-    name, _, sizes = text.rpartition(":")
-    if not name or not all(size.isdigit() and int(size) > 0 for size in sizes.split(",")):
-        raise click.UsageError(f"--shape {text!r} is not like input_ids:1,128")
-    return name, tuple(int(size) for size in sizes.split(","))
+def shapes_of(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read ``INPUT:D,D,…`` as often as it was given; whatever is wrong with any of them is told at once."""
+    found: dict[str, tuple[int, ...]] = {}
+    wrong = []
+    for text in texts:
+        name, _, sizes = text.rpartition(":")
+        if not name or not all(size.isdecimal() and int(size) > 0 for size in sizes.split(",")):
+            wrong.append(f"--shape {text!r} is not like input_ids:1,128")
+        elif name in found:
+            wrong.append(f"--shape gives {name!r} twice")
+        else:
+            found[name] = tuple(int(size) for size in sizes.split(","))
+    if wrong:
+        raise click.UsageError("; ".join(wrong))
+    return found
 
 
-device_option = click.option(
+_DEVICE: dict[str, Any] = {
+    "envvar": "AMBLE_DEVICE",
+    "metavar": "URI",
+    "help": "sim:jetson-tx2, recorded:TABLE, host, … (amble devices lists them).",
+}
+device_option = click.option("--device", "-d", required=True, **_DEVICE)
+device_to_run_on = click.option("--device", "-d", **_DEVICE)
+
+
+def max_loss_option(default: str) -> Callable[[Function], Function]:
+    """Return the option that says how much accuracy may be lost; the same in every verb."""
+    return click.option(
+        "--max-loss",
+        type=Loss(),
+        default=default,
+        show_default=True,
+        help="Accuracy that may be lost: points of 100 (1pt), or a share of what there is (0.5%).",
+    )
+
+
+device_if_any = click.option(
     "--device",
     "-d",
     envvar="AMBLE_DEVICE",
-    required=True,
     metavar="URI",
-    help="sim:jetson-tx2, recorded:TABLE, host, … (amble devices lists them).",
+    help="sim:jetson-tx2, recorded:TABLE, … (amble devices lists them); not needed where MODEL was measured before.",
 )
 
 output_option = click.option("--output", "-o", type=PLACE, help="Write the result to this file.")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NoReturn, TypedDict
 import click
 
 import amble
-from amble.cli.options import device_option, verb
-from amble.cli.terminal import Terminal
+from amble.cli.options import FOLDER, PLACE, device_option, max_loss_option, verb
+from amble.cli.terminal import Terminal, kept_below
 from amble.cli.verbs import main
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ class _Asked(TypedDict):
     may_lose: float | None
 
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
-
-
 @verb(main)
 @click.argument("model")
 @device_option
@@ -53,7 +50,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="SHARE",
     help="Choose clocks too: the least energy within --latency that loses at most this share of importance.",
 )
-@click.option("--max-loss", default="1pt", show_default=True, help="Points (1pt) or a share of what there is (0.5%).")
+@max_loss_option("1pt")
 @click.option("--labels", type=click.Choice(["given", "none"]), default="given", show_default=True, help="Use labels.")
 @click.option("--width", "widths", multiple=True, metavar="GROUP:N", help="Give a group of channels this width.")
 @click.option("--importance", type=click.Choice(["taylor", "l1", "bn"]), default="taylor", show_default=True)
@@ -67,12 +64,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--epochs", type=click.IntRange(min=0), default=3, show_default=True, help="Of tuning after the cut.")
 @click.option("--repeats", type=click.IntRange(min=3), default=5, show_default=True, help="Rounds of timing a width.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Batch size.")
-@click.option("--design-space", type=_FILE, help="Also write the widths worth searching, for a search of networks.")
-@click.option("--html", type=_FILE, help="Also write a page with a plot of every staircase.")
+@click.option("--design-space", type=PLACE, help="Also write the widths worth searching, for a search of networks.")
+@click.option("--html", type=PLACE, help="Also write a page with a plot of every staircase.")
 @click.option(
     "--output",
     "-o",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     required=True,
     help="Folder for pruned.onnx, pruning.json and staircases.json.",
 )
@@ -119,14 +116,15 @@ def prune(
     if terminal.dry_run:
         _rehearsed(terminal, model, wanted, asked)
         return
-    with terminal.progress(f"pruning {model}") as on_progress:
+    left = kept_below(output, "the stairs that were measured and the epochs that were trained")
+    with terminal.progress(f"pruning {model}", kept=left) as on_progress:
         made = amble.prune(
             model,
             wanted,
             **asked,
             design_space=design_space,
             on_stairs=lambda table, network: _told(terminal, table, network),
-            on_progress=lambda what, done, total: on_progress(done, total),
+            on_progress=lambda what, done, total: on_progress(done, total, what),
         )
     if html is not None:
         amble.export_files(made, html=html)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import amble
-from amble.cli.options import shape_of
+from amble.cli.options import max_loss_option, shapes_of
 from amble.cli.terminal import Terminal
 from amble.core.quantity import parse_time_s
+from amble.core.variants import Allowance
 
 if TYPE_CHECKING:
     from amble.services.serve.front import Addresses
@@ -39,6 +40,7 @@ class Serving:
     menu: dict[str, Any]
     drain_s: float
     log: str
+    explain: bool = False
 
     def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
@@ -46,6 +48,9 @@ class Serving:
         from amble.services.serve.serving import Options
 
         _configure(self.log)
+        if self.explain:
+            self._explain(models, terminal)
+            return
         http, grpc, metrics = self.ports
         doors = Doors(
             host=self.host,
@@ -67,6 +72,16 @@ class Serving:
         refused = sum(totals.refused.values())
         terminal.note(f"amble: {totals.answered} answered, {totals.late} of them late, {refused} refused")
 
+    def _explain(self, models: tuple[str, ...], terminal: Terminal) -> None:
+        """Say which models are batched, and why others are not."""
+        from amble.services.serve.explaining import explain
+        from amble.services.serve.serving import Options
+        from amble.stages.check.tables import Table
+
+        told = explain(models, device=self.device, repository=self.repository, menu=Options(**self.menu))
+        rows = [(each.model, each.version, "yes" if each.batched else "no", each.reason) for each in told]
+        terminal.result(told, lambda: (Table("", ("model", "version", "batched", "because"), tuple(rows)),))
+
 
 def serving_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a function what the options of ``serve`` say, as ``serving``."""
@@ -75,14 +90,15 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
     def run(terminal: Terminal, *, models: tuple[str, ...], **options: Any) -> None:
         ports = tuple(options.pop(f"{door}_port") for door in ("http", "grpc", "metrics"))
         menu = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
-        menu["max_loss"] = options.pop("max_loss") / 100.0
-        menu["shapes"] = dict(map(shape_of, options.pop("shape")))
+        menu["max_loss"] = Allowance.parse(options.pop("max_loss"))
+        menu["shapes"] = shapes_of(options.pop("shape"))
         options["drain_s"] = parse_time_s(options.pop("drain"))
         function(terminal, models=models, serving=Serving(ports=ports, menu=menu, **options))
 
+    decorated: Callable[..., None] = run
     for option in _OPTIONS:
-        run = option(run)
-    return run
+        decorated = option(decorated)
+    return decorated
 
 
 _OPTIONS = (
@@ -95,10 +111,13 @@ _OPTIONS = (
     click.option("--metrics-port", type=_PORT, default=8002, show_default=True, help="-1 leaves it out."),
     click.option("--governor", type=click.Choice(_GOVERNORS), default="amble", show_default=True, help="Who decides."),
     click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True, help="Largest batch."),
-    click.option("--max-loss", type=click.FloatRange(0, 100), default=0.5, help="Percent of accuracy, on the mean."),
+    max_loss_option("0.5%"),
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the runtime."),
-    click.option("--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes."),
+    click.option(
+        "--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes; as often as needed."
+    ),
     click.option("--drain", default="30s", show_default=True, metavar="TIME", help="Time to answer what was accepted."),
+    click.option("--explain", is_flag=True, help="Say which models are batched and why others are not; serve nothing."),
     click.option("--trace", is_flag=True, help="Send spans by OTLP (OTEL_* variables say where to)."),
     click.option("--log", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."),
 )

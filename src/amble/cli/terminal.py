@@ -7,19 +7,22 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 import amble
+from amble.cli.progress import OnProgress, told
 
 if TYPE_CHECKING:
     from amble.stages.check.tables import Table
 
-__all__ = ["Terminal", "reporting"]
+__all__ = ["Terminal", "kept_below", "kept_in", "reporting"]
 
 _WIDTH = 160  # of output that goes to a file or a pipe
+_INTERRUPTED = 130
 _NAME = 40  # of the first column, which names the row
 
 
@@ -55,15 +58,38 @@ class Terminal:
         click.echo(text, err=True)
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """Show how much is done and how much time is left, on stderr."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    def progress(self, what: str, *, kept: Callable[[], str]) -> Iterator[OnProgress]:
+        """Show how much is done and how much time is left; ``kept`` says, once interrupted, what is left of it."""
+        try:
+            with told(what) as on_progress:
+                yield on_progress
+        except KeyboardInterrupt:
+            self.note(f"amble: interrupted; {kept()}")
+            sys.exit(_INTERRUPTED)
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+def kept_in(part: Path | None) -> Callable[[], str]:
+    """Return what says that the file so far is there for the next call; None where nobody asked for one."""
+
+    def kept() -> str:
+        if part is None:
+            return "nothing is kept; with -o what was found would be, and the same call would go on from there"
+        return (
+            f"what was found is in {part}; the same call goes on from there" if part.exists() else "nothing is kept yet"
+        )
+
+    return kept
+
+
+def kept_below(folder: Path, what: str) -> Callable[[], str]:
+    """Return what says that a folder holds something for the next call, if it does."""
+
+    def kept() -> str:
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return "nothing is kept yet"
+        return f"{folder} holds {what}; the same call goes on from there"
+
+    return kept
 
 
 def _print(tables: Sequence[Table]) -> None:
@@ -91,12 +117,14 @@ def reporting(terminal: Terminal) -> Iterator[None]:
     try:
         yield
     except amble.Infeasible as error:
-        _fail(terminal, error, 1, fastest_s=error.fastest_s)
+        _fail(terminal, error, 1, fastest_s=error.fastest_s, fastest=error.fastest)
     except (amble.AmbleError, ValueError) as error:
         _fail(terminal, error, 2)
+    except OSError as error:
+        _fail(terminal, _told(error), 2)
     except KeyboardInterrupt:
-        terminal.note("amble: interrupted; clocks are as they were found, and what was measured is kept")
-        sys.exit(130)
+        terminal.note("amble: interrupted")
+        sys.exit(_INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -105,10 +133,17 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _fail(terminal: Terminal, error: Exception, code: int, **facts: float) -> NoReturn:
+def _told(error: OSError) -> amble.Refused:
+    """Return what the system did not allow as one line that names the file."""
+    where = f"{error.filename}: " if error.filename else ""
+    return amble.Refused(f"{where}{error.strerror or error}")
+
+
+def _fail(terminal: Terminal, error: Exception, code: int, **facts: object) -> NoReturn:
     if terminal.as_json:
         import msgspec
 
-        click.echo(msgspec.json.encode({"error": str(error), **facts}).decode())
+        known = {name: value for name, value in facts.items() if value is not None}
+        click.echo(msgspec.json.encode({"error": str(error), **known}).decode())
     terminal.note(f"amble: {error}")
     sys.exit(code)

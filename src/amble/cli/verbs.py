@@ -14,19 +14,23 @@ from typing import TYPE_CHECKING
 import click
 
 import amble
+from amble.cli.group import Verbs
 from amble.cli.options import (
+    FOLDER,
     PLACE,
     Network,
-    Place,
     Wish,
+    device_if_any,
     device_option,
+    device_to_run_on,
+    max_loss_option,
     network_options,
     output_option,
     verb,
     wish_options,
 )
 from amble.cli.serving import Serving, serving_options
-from amble.cli.terminal import Terminal
+from amble.cli.terminal import Terminal, kept_below, kept_in
 from amble.core.quantity import parse_hz
 
 if TYPE_CHECKING:
@@ -35,10 +39,12 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_UNFINISHED = "what it held before, and with --mixed what single layers were found to lose"
 
 
 @click.group(
-    context_settings={"auto_envvar_prefix": "AMBLE", "help_option_names": ["-h", "--help"], "max_content_width": 110},
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Start with: amble plan fashion-resnet --device sim:jetson-tx2 --deadline 20ms",
 )
 @click.version_option(package_name="amble")
@@ -81,7 +87,8 @@ def measure(
         terminal.would(f"measure {len(graph.operators)} operators of {graph.name} on {opened.name}")
         return
     keep = output.with_name(f"{output.name}.part") if output else None
-    with terminal.progress(f"measuring {graph.name}") as on_progress:
+    left = kept_in(keep)
+    with terminal.progress(f"measuring {graph.name}", kept=lambda: left() + _clocks_of(device)) as on_progress:
         profile = amble.measure(graph, opened, points=points, repeats=repeats, keep=keep, on_progress=on_progress)
     _give(terminal, profile, output)
 
@@ -92,7 +99,7 @@ def measure(
 @click.option("--model", default="amble", show_default=True, metavar="NAME", help="Which laws to fit.")
 @click.option("--trtexec", metavar="CLOCK", help="SOURCE is from trtexec --exportProfile, run at this core clock.")
 def fit(terminal: Terminal, *, source: Path, output: Path | None, model: str, trtexec: str | None) -> None:
-    """Fit the latency and power laws to SOURCE: a profile, or a table measured elsewhere (.csv, .csv.gz).
+    """Fit the latency and power laws to SOURCE: a profile, or a table measured elsewhere (.csv, .tsv, .txt, .gz).
 
     Prints the error on points that were held out. TensorRT's layer profiles (trtexec --exportProfile=FILE) can be read
     too; they tell times at one clock only: --trtexec 1410MHz.
@@ -115,9 +122,11 @@ def predict(terminal: Terminal, *, costs: Path, at: Path, output: Path | None) -
 
 @verb(main)
 @network_options
-@device_option
+@device_if_any
 @wish_options
 @output_option
+@click.option("--workload", metavar="NAME", help="Of a fitted table of several: which, or all one after another.")
+@click.option("--at", type=_FILE, help="Of a fitted table: a table of settings that may be chosen beside the measured.")
 @click.option("--dram", type=_FILE, help="A mapping of amble dram: the memory's energy (predicted) then counts.")
 @click.option("--script", type=PLACE, help="Also write the plan as a shell script that needs no amble.")
 @click.option("--csv", type=PLACE, help="Also write the plan as stage,instruction,frequency,time,energy.")
@@ -125,19 +134,26 @@ def plan(
     terminal: Terminal,
     *,
     network: Network,
-    device: str,
+    device: str | None,
     wish: Wish,
     output: Path | None,
+    workload: str | None,
+    at: Path | None,
     dram: Path | None,
     script: Path | None,
     csv: Path | None,
 ) -> None:
     """Choose the clocks for every operator: least energy within the deadline.
 
-    MODEL may also be a profile or a costs file. A network is measured and fitted first, once (kept by content).
+    MODEL may also be a profile, a costs file or a fitted table. A network is measured and fitted first, once (kept by
+    content); that takes a --device.
     """
-    with terminal.progress(f"measuring {network.model}") as on_progress:
-        graph, costs = network.costs(device, wish.deadline, on_progress)
+    if workload or at:
+        graph, costs = amble.costs_of(network.model, workload=workload, at=at, device=device or "")
+    else:
+        left = f"what was measured is kept; the same call goes on from there{_clocks_of(device or '')}"
+        with terminal.progress(f"measuring {network.model}", kept=lambda: left) as on_progress:
+            graph, costs = network.costs(device, wish.deadline, on_progress)
     schedule = amble.plan(
         graph,
         costs,
@@ -148,15 +164,16 @@ def plan(
         dram=dram,
     )
     if not terminal.dry_run:
-        amble.export_files(schedule, script=script, csv=csv)
-    _give(terminal, schedule, output)
+        amble.export_files(schedule, output=output, script=script, csv=csv)
+        _wrote(terminal, output)
+    terminal.result(schedule, lambda: amble.show(schedule))
 
 
 @verb(main)
 @network_options
 @device_option
 @click.option("--data", metavar="FILE.npz", help="An array for each input, and labels if there are any; or 'bundled'.")
-@click.option("--max-loss", default="1pt", show_default=True, help="Points (1pt) or a share of what there is (0.5%).")
+@max_loss_option("1pt")
 @click.option("--examples", type=click.IntRange(min=1), default=2000, show_default=True, help="Most to judge by.")
 @click.option("--mixed", is_flag=True, help="Also leave single operators in FP32, where that is worth it.")
 @click.option("--alike", type=click.FloatRange(0, 1), default=0.99, show_default=True, help="Least cosine to agree.")
@@ -164,7 +181,7 @@ def plan(
 @click.option(
     "--output",
     "-o",
-    type=Place(file_okay=False, path_type=Path),
+    type=FOLDER,
     required=True,
     help="Folder for the variants that are kept, and variants.json about all of them.",
 )
@@ -190,7 +207,7 @@ def quantize(
     if terminal.dry_run:
         terminal.would(f"try the variants of {network.model} on {device} and keep the good ones in {output}")
         return
-    with terminal.progress(f"quantizing {network.model}") as on_progress:
+    with terminal.progress(f"quantizing {network.model}", kept=kept_below(output, _UNFINISHED)) as on_progress:
         found = amble.quantize(
             network.model,
             data=data,
@@ -203,16 +220,17 @@ def quantize(
             mixed=mixed,
             alike=alike,
             rounds=rounds,
-            on_progress=lambda what, done, total: on_progress(done, total),
+            on_progress=lambda what, done, total: on_progress(done, total, what),
         )
     terminal.note(f"wrote {output}")
     terminal.result(found, lambda: amble.show(found))
 
 
 @verb(main)
-@click.argument("schedule", type=_FILE)
-@device_option
+@click.argument("schedule", metavar="SCHEDULE|URL")
+@device_to_run_on
 @click.option("--load", "arrivals", metavar="LOAD", help="Such as poisson:20/s:60s (default: 1000 periodic requests).")
+@click.option("--deadline", "--slo", "deadline", metavar="TIME[@pNN]", help="What a server is held to, as in 50ms@p99.")
 @click.option("--data", metavar="FILE.npz", help="Labelled inputs to answer, or 'bundled'; accuracy is then measured.")
 @output_option
 @click.option("--html", type=PLACE, help="Also write a page with plots.")
@@ -220,27 +238,30 @@ def quantize(
 def check(
     terminal: Terminal,
     *,
-    schedule: Path,
-    device: str,
+    schedule: str,
+    device: str | None,
     arrivals: str | None,
+    deadline: str | None,
     data: str | None,
     output: Path | None,
     html: Path | None,
     trace: Path | None,
 ) -> None:
-    """Run SCHEDULE and its baselines under a load and judge them: PASS (exit code 0) or FAIL (1).
+    """Run SCHEDULE and its baselines on a device, or ask the server at URL, and judge: PASS (exit code 0) or FAIL (1).
 
     The baselines are the maximum clocks, the best single setting and, on simulated devices, the operating system's
-    governor. Too few requests for a verdict is INCONCLUSIVE, which is not a PASS.
+    governor. Too few requests for a verdict is INCONCLUSIVE, which is not a PASS. A URL names a server of the Open
+    Inference Protocol, amble's or another one, and its model: http://127.0.0.1:8000/v2/models/NAME, the name left out
+    where it serves one. It needs --load and --deadline; a request that it refuses counts as late.
     """
+    device = _device_of(schedule, device, arrivals, deadline)
     if terminal.dry_run:
-        terminal.would(f"run {schedule} and its baselines on {device} under {arrivals or 'periodic requests'}")
+        what = f"run {schedule} and its baselines on {device}" if device else f"send requests to {schedule}"
+        terminal.would(f"{what} under {arrivals or 'periodic requests'}")
         return
-    with terminal.progress("serving") as on_progress:
-        found = amble.check(schedule, device, arrivals=arrivals, data=data, on_progress=on_progress)
-    amble.export_files(found, html=html, trace=trace)
-    if output is not None:
-        amble.save(found.report, output)
+    with terminal.progress("serving", kept=lambda: f"nothing of it is kept{_clocks_of(device or '')}") as on_progress:
+        found = amble.check(schedule, device, deadline=deadline, arrivals=arrivals, data=data, on_progress=on_progress)
+    amble.export_files(found, output=output, html=html, trace=trace)
     terminal.result(found.report, lambda: amble.show(found.report)[:2])
     sys.exit(0 if found.report.verdict == "PASS" else 1)
 
@@ -286,5 +307,28 @@ def _give(terminal: Terminal, artefact: Artefact, output: Path | None) -> None:
     """Show an artefact, and save it where it was asked for."""
     if output is not None and not terminal.dry_run:
         amble.save(artefact, output)
-        terminal.note(f"wrote {output}")
+        _wrote(terminal, output)
     terminal.result(artefact, lambda: amble.show(artefact))
+
+
+def _wrote(terminal: Terminal, output: Path | None) -> None:
+    if output is not None:
+        terminal.note(f"wrote {output}")
+
+
+def _device_of(schedule: str, device: str | None, arrivals: str | None, deadline: str | None) -> str | None:
+    """Return the device to check on; None for a server, whose device is its own affair. UsageError for a mixture."""
+    if schedule.startswith(("http://", "https://")):
+        if missing := [name for name, value in (("--load", arrivals), ("--deadline", deadline)) if not value]:
+            raise click.UsageError(f"to check a server give {' and '.join(missing)}")
+        return None
+    if deadline:
+        raise click.UsageError("a schedule is held to the deadline it was planned for; leave --deadline out")
+    if not device:
+        raise click.UsageError("Missing option '--device' / '-d': a schedule is run on a device")
+    return device
+
+
+def _clocks_of(device: str) -> str:
+    """Say that clocks were put back, where a device has real ones."""
+    return "" if not device or device.startswith(("sim:", "recorded:")) else "; clocks are as they were found"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["format_energy", "format_time", "parse_hz", "parse_time_s"]
+__all__ = ["format_energy", "format_excess", "format_time", "parse_hz", "parse_time_s"]
 
 _TIME_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
 _FREQUENCY_HZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
@@ -52,6 +52,15 @@ def format_energy(energy_j: float | None) -> str:
         if abs(energy_j) >= scale:
             return f"{energy_j / scale:.3g} {unit}"
     return f"{energy_j / 1e-9:.3g} nJ"
+
+
+def format_excess(ratio: float) -> str:
+    """Write how much longer something takes than allowed: what it takes over what it may.
+
+    >>> format_excess(1.14), format_excess(20.0)
+    ('14 % too long', '20 times what is allowed')
+    """
+    return f"{100 * (ratio - 1):.2g} % too long" if ratio < 1.99 else f"{ratio:.3g} times what is allowed"
 
 
 def _parse(text: str, units: dict[str, float], what: str, example: str) -> float:

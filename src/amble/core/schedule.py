@@ -12,6 +12,7 @@ from amble.core.files import Format
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.profile import SwitchCost
 from amble.core.quantity import format_energy, format_time, parse_time_s
+from amble.core.timekeeping import caution
 
 __all__ = [
     "FORMAT",
@@ -191,7 +192,7 @@ class Schedule:
         for each in self.baselines:
             if energy_j is not None and each.predicted.energy_j:
                 lines.append(f"  {1 - energy_j / each.predicted.energy_j:.1%} less energy than {each.name}")
-        return "\n".join(lines)
+        return "\n".join((*lines, *(f"  {each}" for each in caution(self.device))))
 
     def baseline(self, name: str) -> Baseline:
         """Return a baseline by its name; KeyError when it was not computed."""

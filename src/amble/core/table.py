@@ -1,8 +1,9 @@
-"""A measured table in the recorded schema (.csv or .csv.gz) ↔ its columns as arrays.
+"""A measured table in the recorded schema (.csv, .tsv, .txt, each also .gz) ↔ its columns as arrays.
 
-One row is one measurement. Columns may be missing (`batch`, `cpu_hz`, …): they read as empty text or NaN. What the
-numbers mean, and which numbers cannot be right, is judged by whoever uses them; here only a text that is no number is
-refused.
+One row is one measurement. Columns may be missing (`batch`, `cpu_hz`, …): they read as empty text or NaN. Names that
+are nearly those of the schema are read where they leave no doubt (`columns`), and said in ``notes``; what is not read
+is kept beside the table. What the numbers mean, and which numbers cannot be right, is judged by whoever uses them; here
+only a text that is no number is refused.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import csv
 import gzip
 import io
 import math
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from amble.core.columns import ENERGY, Claim, assigned, claim, notes_of
+from amble.core.delimited import Delimited, read_delimited
 from amble.core.errors import Refused
 from amble.core.files import write_bytes, write_text
 
-__all__ = ["KNOBS", "NUMBERS", "SCHEMA", "TEXTS", "Table", "read_table", "write_table"]
+__all__ = ["KNOBS", "NUMBERS", "SCHEMA", "TEXTS", "Table", "Unread", "read_table", "write_table"]
 
 Floats = NDArray[np.float64]
 
@@ -39,8 +42,16 @@ NUMBERS = (
     "requested_core_hz",
 )
 SCHEMA = TEXTS + NUMBERS
-_TELLING = {"core_hz", "memory_hz", "cpu_hz", "power_limit_w", "latency_s", "power_w", "requested_core_hz"}
+_TELLING = {"core_hz", "memory_hz", "cpu_hz", "power_limit_w", "latency_s", "power_w", "requested_core_hz", ENERGY}
 KNOBS = ("core_hz", "memory_hz", "cpu_hz", "power_limit_w")
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A column that is not read: what its name claims, and its cells [row]."""
+
+    claim: Claim
+    cells: NDArray[np.str_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,8 @@ class Table:
     power_w: Floats
     repeat: Floats
     requested_core_hz: Floats
+    notes: tuple[str, ...] = field(default=(), kw_only=True)  # on how its names were read
+    unread: tuple[Unread, ...] = field(default=(), kw_only=True)
 
     @property
     def num_rows(self) -> int:
@@ -85,9 +98,15 @@ class Table:
         """Return (device, workload, kernel, precision, batch) of each row."""
         return tuple(zip(*(getattr(self, name).tolist() for name in TEXTS), strict=True))
 
+    def lacks(self, column: str) -> bool:
+        """Tell whether a numeric column says nothing at all."""
+        return bool(np.isnan(self.number(column)).all())
+
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Table:
         """Return the chosen rows as a table of their own."""
-        return replace(self, **{item.name: getattr(self, item.name)[chosen] for item in fields(self)[1:]})
+        columns = [item.name for item in fields(self) if item.name not in ("source", "notes", "unread")]
+        unread = tuple(replace(each, cells=each.cells[chosen]) for each in self.unread)
+        return replace(self, unread=unread, **{name: getattr(self, name)[chosen] for name in columns})
 
     def with_values(self, *, latency_s: Floats, power_w: Floats) -> Table:
         """Return the same rows with other times and powers."""
@@ -97,39 +116,29 @@ class Table:
 def read_table(path: Path | str) -> Table:
     """Read a table of the recorded schema; Refused (with file, line and column) when it is not one.
 
-    A column of the schema that the file lacks is empty; a column that the schema lacks is ignored.
+    A column of the schema that the file lacks is empty.
     """
     path = Path(path)
+    file = read_delimited(path, _names_known)
+    header, lines, cells = _cells(file, path)
     try:
-        with _open(path) as file:
-            header, lines, cells = _cells(csv.reader(file), path)
-    except UnicodeDecodeError as error:
-        raise Refused(f"cannot read {path}: it is not text in UTF-8; save it as CSV (UTF-8)") from error
-    except OSError as error:
-        raise Refused(f"cannot read {path}: {error.strerror or error}") from error
-    except (EOFError, csv.Error, zlib.error) as error:
-        raise Refused(f"cannot read {path}: {error}") from error
+        taken, left = assigned(header, SCHEMA)
+    except Refused as both:
+        raise Refused(f"{path}: {both}") from both
     columns = dict(zip(header, zip(*cells, strict=True), strict=True))
     line = np.array(lines, dtype=np.int64)
-    text = {name: _texts(columns.get(name), len(line)) for name in TEXTS}
-    number = {name: _numbers(columns.get(name), line, path, name) for name in NUMBERS}
-    return Table(
-        source=str(path),
-        line=line,
-        device=text["device"],
-        workload=text["workload"],
-        kernel=text["kernel"],
-        precision=text["precision"],
-        batch=text["batch"],
-        core_hz=number["core_hz"],
-        memory_hz=number["memory_hz"],
-        cpu_hz=number["cpu_hz"],
-        power_limit_w=number["power_limit_w"],
-        latency_s=number["latency_s"],
-        power_w=number["power_w"],
-        repeat=number["repeat"],
-        requested_core_hz=number["requested_core_hz"],
-    )
+    number = {name: _number_column(columns, taken.get(name), line, path) for name in (*NUMBERS, ENERGY)}
+    text = {name: _texts(columns[taken[name].name] if name in taken else None, len(line)) for name in TEXTS}
+    notes = (*file.notes(), *notes_of(taken, left))
+    energy = number.pop(ENERGY)
+    if ENERGY in taken and "latency_s" in taken and "power_w" not in taken:
+        number["power_w"] = energy / number["latency_s"]
+        notes = (*notes, f"power_w is {taken[ENERGY].name}, taken for the energy of one run, over latency_s")
+    elif ENERGY in taken:
+        notes = (*notes, f"column {taken[ENERGY].name} is not read: power_w is the energy of a run over latency_s")
+    unread = tuple(Unread(each, _texts(columns[each.name], len(line))) for each in left)
+    arrays: dict[str, Any] = {**_batches(text), **number}
+    return Table(source=str(path), line=line, **arrays, notes=notes, unread=unread)
 
 
 def write_table(table: Table, path: Path | str, *, extra: Sequence[tuple[str, Floats]] = ()) -> None:
@@ -147,21 +156,19 @@ def write_table(table: Table, path: Path | str, *, extra: Sequence[tuple[str, Fl
         write_text(path, text.getvalue())
 
 
-def _open(path: Path) -> TextIO:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+def _names_known(names: Sequence[str]) -> int:
+    return sum(bool(claim(name, SCHEMA).column) for name in names)
 
 
-def _cells(rows: Iterator[list[str]], path: Path) -> tuple[list[str], list[int], list[list[str]]]:
+def _cells(file: Delimited, path: Path) -> tuple[list[str], list[int], list[list[str]]]:
     """Return header, line numbers and cells of every row that is not blank."""
-    filled = [(number, row) for number, row in enumerate(rows, start=1) if any(cell.strip() for cell in row)]
-    if not filled:
+    if not file.rows:
         raise Refused(f"{path} is empty; its first line must be: {','.join(SCHEMA)}")
-    (first, names), kept = filled[0], filled[1:]
+    (first, names), kept = file.rows[0], file.rows[1:]
     header = [name.strip() for name in names]
-    if not _TELLING & set(header):
-        raise Refused(f"{path}: line {first} {_no_header(header)}; the header must be: {','.join(SCHEMA)}")
+    claims = [claim(name, SCHEMA) for name in header]
+    if not _TELLING & {each.column for each in claims if each.certain}:
+        raise Refused(f"{path}: line {first} {_no_header(claims)}; the header must be: {','.join(SCHEMA)}")
     twice = {name for name in header if name and header.count(name) > 1}
     if twice:
         raise Refused(f"{path}: line {first} names the column {sorted(twice)[0]} twice; keep one of them")
@@ -175,35 +182,47 @@ def _cells(rows: Iterator[list[str]], path: Path) -> tuple[list[str], list[int],
     return header, [number for number, _ in kept], [row for _, row in kept]
 
 
-def _no_header(header: list[str]) -> str:
+def _no_header(claims: Sequence[Claim]) -> str:
     """Say what is wrong with a first line that names no column of the schema that tells anything."""
-    whole = ",".join(header)
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-        if _TELLING & {part.strip() for part in whole.split(separator)}:
-            return f"is separated by {name}; separate cells by commas, and decimals by points"
-    if _TELLING & {name.lower() for name in header}:
-        return "has names in capitals; write them small"
-    return "names no knob, time or power"
+    likely = next((each for each in claims if each.column in _TELLING), None)
+    return f"names {likely.name}: {likely.advice}" if likely is not None else "names no knob, time or power"
+
+
+def _batches(text: dict[str, NDArray[np.str_]]) -> dict[str, NDArray[np.str_]]:
+    """Write batch sizes alike: programs write 8 as 8.0 where some row has none."""
+    whole = [size.removesuffix(".0") if size.removesuffix(".0").isdigit() else size for size in text["batch"].tolist()]
+    return {**text, "batch": np.array(whole, dtype=np.str_)}
 
 
 def _texts(cells: Sequence[str] | None, num_rows: int) -> NDArray[np.str_]:
     return np.array([cell.strip() for cell in cells] if cells is not None else [""] * num_rows, dtype=np.str_)
 
 
-def _numbers(cells: Sequence[str] | None, line: NDArray[np.int64], path: Path, name: str) -> Floats:
-    if cells is None:
+def _number_column(
+    columns: Mapping[str, Sequence[str]], said: Claim | None, line: NDArray[np.int64], path: Path
+) -> Floats:
+    """Return a column in SI units."""
+    if said is None:
         return np.full(len(line), math.nan)
+    cells = columns[said.name]
     try:
-        return np.array([float(cell) if cell else math.nan for cell in cells], dtype=np.float64)
-    except ValueError:
-        return np.array([_number(cell, at, path, name) for cell, at in zip(cells, line.tolist(), strict=True)])
+        values = np.array([float(cell) if cell else math.nan for cell in cells])
+    except ValueError:  # blanks, or a word whose place is to be named
+        values = np.array([_number(cell, at, path, said) for cell, at in zip(cells, line.tolist(), strict=True)])
+    if said.factor == 1:
+        return values
+    return np.array([float(f"{value * said.factor:.13g}") for value in values.tolist()])
 
 
-def _number(cell: str, line: int, path: Path, name: str) -> float:
+def _number(cell: str, line: int, path: Path, said: Claim) -> float:
+    with_unit = re.fullmatch(r"\s*([-+.\d]+(?:[eE][-+]?\d+)?)\s*([A-Za-zµμ]+)\s*", cell)
+    if with_unit and with_unit[2].lower() in re.findall(r"[a-zµμ]+", said.name.lower()):
+        cell = with_unit[1]  # the unit of the header written again, as nvidia-smi does
     try:
         return float(cell) if cell.strip() else math.nan
     except ValueError as error:
-        raise Refused(f"{path}: line {line}, column {name}: {cell!r} is not a number; leave unknowns empty") from error
+        named = said.name if said.name == said.column else f"{said.name} (read as {said.column})"
+        raise Refused(f"{path}: line {line}, column {named}: {cell!r} is not a number; leave unknowns empty") from error
 
 
 def _written(value: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from amble.core.files import Format
+from amble.core.processor import Processor, Saturations
 from amble.core.report import Estimate, Share
 
 __all__ = ["FORMAT", "Allowance", "Metric", "Quality", "Variant", "Variants", "Verdict"]
@@ -41,6 +42,14 @@ class Allowance:
         """Return what may be lost in points, where the reference's accuracy is this share."""
         return self.amount * reference if self.relative else self.amount
 
+    def share(self, reference: float) -> float:
+        """Return what may be lost as a share of the reference's accuracy, which is itself a share of all answers.
+
+        >>> Allowance.parse("1pt").share(0.5), Allowance.parse("1%").share(0.5)
+        (0.02, 0.01)
+        """
+        return self.points(reference) / 100.0 / reference
+
     def __str__(self) -> str:
         """Write it as it is read."""
         return f"{self.amount:g}{'%' if self.relative else 'pt'}"
@@ -64,7 +73,8 @@ class Variant:
 
     ``speedup`` is the reference's time over this one's, ``loss`` the accuracy it loses against the reference on the
     same examples [points of 100]. ``file`` is relative to the artefact's folder, empty where nothing was kept.
-    ``float_nodes`` names the operators of a mix that stayed in floating point.
+    ``float_nodes`` names the operators of a mix that stayed in floating point. ``saturations`` are counted on examples
+    of calibration, of INT8 alone: those that a CPU without 32-bit sums cuts, whatever CPU this was made on.
     """
 
     name: str
@@ -78,6 +88,7 @@ class Variant:
     quality: Share | None = None
     loss: Estimate | None = None
     float_nodes: tuple[str, ...] = ()
+    saturations: Saturations | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,8 @@ class Variants:
 
     ``metric`` says what the shares count; ``num_calibration`` examples set the ranges, ``num_judged`` others were
     answered. ``chosen`` is the fastest of those kept, the reference where none was. ``final`` and ``final_reference``
-    are the chosen one's and the reference's shares on examples that chose nothing. ``clock`` says what time is.
+    are the chosen one's and the reference's shares on examples that chose nothing. ``clock`` says what time is,
+    ``processor`` on which CPU all this holds; None in files that were made before it was asked.
     """
 
     graph: str
@@ -108,6 +120,7 @@ class Variants:
     final: Share | None = None
     final_reference: Share | None = None
     notes: tuple[str, ...] = ()
+    processor: Processor | None = None
 
     @property
     def reference(self) -> Variant:

@@ -6,7 +6,7 @@ Every function takes and gives artefacts; none prints. The command line calls th
 from amble.inputs import BUNDLED, devices, labelled, load, open, restore  # noqa: A004
 from amble.jobs.artefacts import LOG, PROFILE, REPORT, SCHEDULE, VARIANTS, Artefact, export_files, read, save, show
 from amble.jobs.checking import check, plan
-from amble.jobs.costing import OnProgress, again, costs_for, fit, import_layers, measure, predict
+from amble.jobs.costing import OnProgress, again, costs_for, costs_of, fit, import_layers, measure, predict
 
 __all__ = [
     "BUNDLED",
@@ -20,6 +20,7 @@ __all__ = [
     "again",
     "check",
     "costs_for",
+    "costs_of",
     "devices",
     "export_files",
     "fit",

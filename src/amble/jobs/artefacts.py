@@ -20,6 +20,7 @@ from amble.core.report import FORMAT as REPORT
 from amble.core.report import Report
 from amble.core.schedule import FORMAT as SCHEDULE
 from amble.core.schedule import Schedule
+from amble.core.timekeeping import caution
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Variants
 from amble.devices.facts import Description
@@ -80,8 +81,11 @@ def read(path: Path | str) -> Artefact:
 @door
 def save(artefact: Artefact, path: Path | str) -> None:
     """Write an artefact as a file of its kind."""
-    form = next(each for each in _FORMATS.values() if isinstance(artefact, each.type))
-    files.save(artefact, path, form)
+    files.write_text(path, _written(artefact))
+
+
+def _written(artefact: object) -> str:
+    return files.written(artefact, next(each for each in _FORMATS.values() if isinstance(artefact, each.type)))
 
 
 def show(artefact: Artefact | Prediction | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
@@ -125,28 +129,33 @@ def _shown(artefact: object) -> object:
     if not isinstance(artefact, Costs):
         return artefact
     arrays = artefact.arrays()
-    return tables.Costs(artefact.operators, arrays, f"Costs of {artefact.graph}, by the model {artefact.model}")
+    title = f"Costs of {artefact.graph}, by the model {artefact.model}"
+    return tables.Costs(artefact.operators, arrays, title, caution(artefact.device))
 
 
 @door
 def export_files(
     artefact: Artefact | Evidence,
     *,
+    output: Path | str | None = None,
     script: Path | str | None = None,
     csv: Path | str | None = None,
     html: Path | str | None = None,
     trace: Path | str | None = None,
 ) -> None:
-    """Write an artefact in the forms that others read: shell script, CSV, HTML page, trace."""
+    """Write an artefact in the forms that others read: shell script, CSV, HTML page, trace; and as its own file.
+
+    All of them or, where the disk has no room for one, none.
+    """
+    own = artefact.report if isinstance(artefact, Evidence) else artefact
     writers: list[tuple[Path | str | None, Callable[[], str]]] = [
+        (output, lambda: _written(own)),
         (script, lambda: export.script(_as(artefact, Schedule))),
         (csv, lambda: export.perseus(_as(artefact, Schedule))),
         (html, lambda: show_html(_shown(artefact))),
         (trace, lambda: _trace(_as(artefact, Evidence))),
     ]
-    for path, write in writers:
-        if path is not None:
-            files.write_text(path, write())
+    files.write_together({path: write().encode() for path, write in writers if path is not None})
 
 
 def _as(artefact: object, kind: type[T]) -> T:

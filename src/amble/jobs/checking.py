@@ -13,6 +13,7 @@ from amble.core.graph import Graph
 from amble.core.ports import CostModel, Device
 from amble.core.schedule import Deadline, Schedule, Step
 from amble.devices.simulated import chip
+from amble.jobs import remote
 from amble.jobs.artefacts import SCHEDULE
 from amble.jobs.costing import OnProgress, again
 from amble.levers.memory import joint
@@ -23,9 +24,10 @@ from amble.stages.check.arrivals import parse_load
 from amble.stages.check.evidence import Evidence, Pair
 from amble.stages.check.report import assess
 from amble.stages.control import loop
+from amble.stages.fit.costs import Costs
 from amble.stages.measure import platform
 from amble.stages.measure.accuracy import Examples
-from amble.stages.plan import clocks, neurobalancer, punctuality
+from amble.stages.plan import clocks, neurobalancer, promise, punctuality
 
 __all__ = ["check", "plan"]
 
@@ -54,7 +56,8 @@ def plan(
     """Choose a point for every operator: least energy within the deadline, for a request every ``period_s``.
 
     ``dram`` is a mapping of the same network to approximate memory (`amble.dram`): the memory's energy, which is
-    predicted, then counts, and every step says where its tensors live.
+    predicted, then counts, and every step says where its tensors live. Infeasible, with the fastest plan, whenever the
+    deadline or the period is missed, whatever the planner.
     """
     if dram is not None:
         mapping = files.load(dram, DRAM) if isinstance(dram, Path | str) else dram
@@ -65,15 +68,19 @@ def plan(
     wanted = Deadline.parse(deadline) if isinstance(deadline, str) else deadline
     if planner == "trellis":
         schedule = clocks.per_operator(graph, costs, wanted, period_s=period_s, exact=exact)
-        return replace(schedule, frontier=clocks.frontier(graph, costs, wanted, period_s=period_s))
-    return _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
+        schedule = replace(schedule, frontier=clocks.frontier(graph, costs, wanted, period_s=period_s))
+    else:
+        schedule = _PLANNERS[planner](graph, costs, wanted, period_s=period_s)
+    said = costs.notes if isinstance(costs, Costs) else ()
+    return promise.kept(replace(schedule, notes=(*schedule.notes, *said)), graph, costs)
 
 
 @door
 def check(
     schedule: Schedule | Path | str,
-    device: str,
+    device: str | None = None,
     *,
+    deadline: Deadline | str | None = None,
     arrivals: str | None = None,
     data: Examples | str | None = None,
     traced: int = 20,
@@ -82,23 +89,28 @@ def check(
     """Run a schedule and its baselines under the same load, each on a freshly opened device, and judge them.
 
     ``arrivals`` is a load such as ``poisson:20/s:60s``, unless given 1000 requests one period apart; ``data`` are
-    labelled inputs (an ``.npz`` file, or ``bundled``).
+    labelled inputs (an ``.npz`` file, or ``bundled``). A URL in the schedule's place is a server that is sent the load
+    and held to a ``deadline``, which a schedule brings itself (`remote.check_server`).
     """
+    if isinstance(schedule, str) and remote.is_url(schedule):
+        return remote.check_server(schedule, deadline=deadline, arrivals=arrivals, data=data, on_progress=on_progress)
+    if device is None or deadline is not None:
+        raise ValueError("a schedule is checked on a device, against the deadline that it was made for")
     wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path | str) else schedule
     graph = again(wanted)
     if graph.digest != wanted.digest:
-        raise Refused(f"{wanted.source} is no longer the network that was planned for; plan it anew")
+        raise Refused(f"{wanted.source or wanted.graph} is no longer the network that was planned for; plan it anew")
     requests = _requests(wanted, graph, arrivals, data)
     policies = [*_policies(wanted), *((each, None) for each in _governors(device))]
     logs = []
     for index, (name, each) in enumerate(policies):
         on_progress(index, len(policies))
         uri = _governed(device, name) if each is None else device
-        opened = opening.open(uri, seed=_SEED, workload=wanted.source)
+        opened = opening.open(uri, seed=_SEED, workload=wanted.source or wanted.graph)
         logs.append(loop.serve(opened, graph, requests, schedule=each, policy=name, traced=traced))
     report = assess(logs, wanted, idle_w=wanted.idle_power_w)
     kinds = tuple(operator.kind for operator in graph.operators)
-    pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=wanted.source))
+    pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=wanted.source or wanted.graph))
     return Evidence(report, wanted, tuple(logs), pairs, kinds)
 
 

@@ -14,6 +14,7 @@ from typing import overload
 
 from amble import inputs as opening
 from amble.core import files
+from amble.core.delimited import is_delimited
 from amble.core.errors import Infeasible, Refused
 from amble.core.graph import Graph
 from amble.core.point import Clocks, OperatingPoint
@@ -26,13 +27,14 @@ from amble.runtimes import trtexec
 from amble.runtimes.onnx.refusals import door
 from amble.stages.fit import profiles
 from amble.stages.fit.costs import COSTS, Costs, read_off
-from amble.stages.fit.costs import costs as costs_of
+from amble.stages.fit.costs import costs as profile_costs
 from amble.stages.fit.models import Prediction
-from amble.stages.fit.tables import FittedTable, fit_table, predict_table, write_predictions
+from amble.stages.fit.settings import costs_of_table
+from amble.stages.fit.tables import FITTED, FittedTable, fit_table, predict_table, write_predictions
 from amble.stages.measure import design, operators, platform
 from amble.stages.plan import clocks
 
-__all__ = ["OnProgress", "again", "costs_for", "fit", "import_layers", "measure", "predict"]
+__all__ = ["OnProgress", "again", "costs_for", "costs_of", "fit", "import_layers", "measure", "predict"]
 
 OnProgress = Callable[[int, int], None]
 _QUICK = "p-norm"  # the model that chooses what to measure next
@@ -60,6 +62,8 @@ def measure(
     interrupted call goes on from there.
     """
     keep = Path(keep) if keep else None
+    if keep:
+        files.try_writing(keep)
     so_far = files.load(keep, PROFILE) if keep and keep.exists() else operators.begin(graph, device)
     enough = min(points or design.enough(so_far.points), len(so_far.points))
     most = min(points or 2 * enough, len(so_far.points))
@@ -93,7 +97,7 @@ def _where_plans_run(graph: Graph, deadline: Deadline | None, most: int) -> oper
         measured = {total.point for total in profile.totals}
         if len(measured) >= most:
             return None
-        costs = costs_of(profile, partial(profiles.surfaces, model=_QUICK, held_out=False))
+        costs = profile_costs(profile, partial(profiles.surfaces, model=_QUICK, held_out=False))
         for wanted in [deadline] if deadline else _typical(costs):
             with suppress(Infeasible):
                 for planner in (clocks.single, clocks.per_operator):
@@ -124,10 +128,10 @@ def fit(source: Path | str, *, model: str = "amble") -> Costs | FittedTable: ...
 @door
 def fit(source: Profile | Path | str, *, model: str = "amble") -> Costs | FittedTable:
     """Fit a profile (what every operator costs at every point the device allows) or a table measured elsewhere."""
-    if isinstance(source, Path | str) and _is_table(source):
+    if isinstance(source, Path | str) and is_delimited(source):
         return fit_table(read_table(source), model=model)
     profile = source if isinstance(source, Profile) else files.load(source, PROFILE)
-    return costs_of(profile, partial(profiles.surfaces, model=model))
+    return profile_costs(profile, partial(profiles.surfaces, model=model))
 
 
 @door
@@ -138,7 +142,7 @@ def predict(
 
     Only the clock that was asked for is used. Workloads that were never fitted get the middle of others, widely bound.
     """
-    if isinstance(fitted, Path | str) and _is_table(fitted):
+    if isinstance(fitted, Path | str) and is_delimited(fitted):
         raise Refused(f"{fitted} is a table, not a fit; make one first: amble fit {fitted} -o costs.json")
     known = read(fitted) if isinstance(fitted, Path | str) else fitted
     points = read_table(at)
@@ -154,13 +158,28 @@ def predict(
     return found
 
 
-def _is_table(path: Path | str) -> bool:
-    return Path(path).name.lower().endswith((".csv", ".csv.gz", ".gz"))
-
-
 def again(made: Costs | Schedule) -> Graph:
     """Read the network again that something was made for."""
     return opening.load(made.source or made.graph, batch=made.batch, shapes=made.shapes, device=made.device)
+
+
+@door
+def costs_of(
+    fitted: FittedTable | Path | str, *, workload: str | None = None, at: Path | str | None = None, device: str = ""
+) -> tuple[Graph, Costs]:
+    """Return a workload of a fitted table as a graph, with its costs at the settings that a plan may choose.
+
+    These are the measured ones, and those of the table ``at``. Without a ``workload`` it is the only one, ``all`` are
+    all, one after another; of a table of several devices ``device`` names one. While the table is where it was, the
+    plan can be replayed on it (``recorded:``).
+    """
+    known = fitted if isinstance(fitted, FittedTable) else files.load(fitted, FITTED)
+    graph, costs = costs_of_table(known, workload, also=None if at is None else read_table(at), device=device)
+    with suppress(Refused, OSError):
+        replayed = opening.load(graph.name, device=costs.device)
+        if [each.name for each in replayed.operators] == [each.name for each in graph.operators]:
+            graph, costs = replayed, replace(costs, digest=replayed.digest)
+    return graph, costs
 
 
 @door
@@ -176,8 +195,12 @@ def costs_for(
 
     ``model`` may be a costs file or a profile; a network is measured and fitted once and then kept by content.
     """
+    if is_delimited(model):
+        raise Refused(f"{model} is a table, not a fit; make one first: amble fit {model} -o costs.json")
     if model.endswith(".json"):
         path = Path(model)
+        if files.kind_of(path) == FITTED.kind:
+            return costs_of(path, device=device)
         costs = files.load(path, COSTS) if files.kind_of(path) == "costs" else fit(files.load(path, PROFILE))
         return again(costs), costs
     network, opened = graph(), opening.open(device, workload=model)
@@ -196,10 +219,10 @@ def _cache() -> Path:
     base = os.environ.get("AMBLE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "amble"
     try:
+        files.try_writing(folder, folder=True)
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = error.strerror or error
+    except (OSError, Refused) as error:
         raise Refused(
-            f"cannot keep costs in {folder}: {why}; let AMBLE_CACHE name a folder that can be written"
+            f"cannot keep costs in {folder}: {error}; let AMBLE_CACHE name a folder that can be written"
         ) from error
     return folder

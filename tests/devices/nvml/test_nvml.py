@@ -16,7 +16,7 @@ ROOT = HERE.parents[1]
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to compile the fake library"),
-    pytest.mark.skipif(importlib.util.find_spec("pynvml") is None, reason="needs nvidia-ml-py (amble[nvidia])"),
+    pytest.mark.skipif(importlib.util.find_spec("pynvml") is None, reason="needs nvidia-ml-py (the extra nvidia)"),
 ]
 
 

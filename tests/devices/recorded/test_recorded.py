@@ -368,3 +368,21 @@ def test_every_row_of_a_real_table_is_replayed_exactly(name):
                        if getattr(clocks, k) is not None], axis=0)  # fmt: skip
         assert timings.whole.latency_s == pytest.approx(np.nansum(table.latency_s[rows]))
     assert device.clock.now_s() == pytest.approx(total_s)
+
+
+def test_a_table_of_several_devices_is_refused_with_their_names(table):
+    rows = "d,net,,,,1e9,,,,0.4,10,,\ne,net,,,,1e9,,,,0.1,90,,\n"
+    with pytest.raises(Refused, match=r"holds several devices \(d, e\); replay one"):
+        recorded.open(table(rows), workload="net")
+
+
+def test_a_column_that_is_nearly_one_of_the_schema_is_refused_and_one_with_its_unit_is_read(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("workload,core_mhz,latency_ms,powr_w\nnet,500,40,5\n")
+    with pytest.raises(Refused, match=r"column powr_w: if it is power_w, name it power_w, or drop it"):
+        recorded.open(path, workload="net")
+    path.write_text("workload,core_mhz,latency_ms,temp\nnet,500,40,5\n")
+    device = recorded.open(path, workload="net")
+    device.runner.run(recorded.graph(path, "net"), OperatingPoint(), {})
+    assert device.actuator.available() == (Clocks(5e8),)
+    assert device.clock.now_s() == pytest.approx(0.04)

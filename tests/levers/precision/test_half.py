@@ -48,6 +48,50 @@ def test_values_out_of_range_become_the_largest() -> None:
     np.testing.assert_array_equal(numpy_helper.to_array(made.graph.initializer[0]), [[65504, -65504, 2]])
 
 
+def test_infinities_and_nan_stay_what_they_are() -> None:
+    mask = models.constant("w", [[-np.inf, np.inf, np.nan]], np.float32)
+    nodes = [models.node("Add", ["x", "w"], ["y"])]
+    made = halved(models.model(nodes, [models.value("x", [1, 3])], [models.value("y", [1, 3])], [mask]), "fp16")
+    np.testing.assert_array_equal(numpy_helper.to_array(made.graph.initializer[0]), [[-np.inf, np.inf, np.nan]])
+
+
+def test_operators_of_other_domains_are_no_obstacle() -> None:
+    gelu = onnx.helper.make_node("BiasGelu", ["a", "b"], ["c"], name="g", domain="com.microsoft")
+    nodes = [models.node("MatMul", ["x", "w"], ["a"]), gelu, models.node("MatMul", ["c", "v"], ["y"])]
+    weights = [models.weight("w", 8, 8), models.weight("b", 8), models.weight("v", 8, 4)]
+    given = models.model(nodes, [models.value("x", [2, 8])], [models.value("y", [2, 4])], weights)
+    (theirs,), (ours,) = run(given, x=pixels(2, 8)), run(halved(given, "fp16"), x=pixels(2, 8))
+    np.testing.assert_allclose(ours, theirs, atol=0.02 * float(np.abs(theirs).max()))
+
+
+def functional() -> onnx.ModelProto:
+    """A network of two blocks, each a function of its own with a constant and a cast in it."""
+    body = [
+        models.node("MatMul", ["a", "b"], ["t"]),
+        onnx.helper.make_node("Constant", [], ["half"], value=models.constant("", 0.5, np.float32)),
+        models.node("Mul", ["t", "half"], ["m"]),
+        onnx.helper.make_node("Cast", ["m"], ["o"], to=TensorProto.FLOAT),
+    ]
+    block = onnx.helper.make_function("mine", "Block", ["a", "b"], ["o"], body, [onnx.helper.make_opsetid("", 17)])
+    nodes = [
+        onnx.helper.make_node("Block", ["x", "w"], ["h"], domain="mine"),
+        onnx.helper.make_node("Block", ["h", "v"], ["y"], domain="mine"),
+    ]
+    weights = [models.weight("w", 8, 8), models.weight("v", 8, 4)]
+    made = models.model(nodes, [models.value("x", [2, 8])], [models.value("y", [2, 4])], weights)
+    made.opset_import.append(onnx.helper.make_opsetid("mine", 1))
+    made.functions.append(block)
+    return made
+
+
+def test_functions_of_the_networks_own_become_half_too() -> None:
+    made = halved(functional(), "fp16")
+    (theirs,), (ours,) = run(functional(), x=pixels(2, 8)), run(made, x=pixels(2, 8))
+    np.testing.assert_allclose(ours, theirs, atol=0.02 * float(np.abs(theirs).max()))
+    held = [each.t.data_type for node in made.graph.node for each in node.attribute if each.name == "value"]
+    assert held == [TensorProto.FLOAT16] * 2
+
+
 def test_whole_numbers_stay_whole() -> None:
     made = halved(models.attention(), "fp16")
     assert [each.type.tensor_type.elem_type for each in made.graph.input] == [TensorProto.INT64] * 2

@@ -1,6 +1,8 @@
 """The verb: from a file and examples to variants that were measured, and a device that serves all of them."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,26 @@ def test_few_examples_prove_nothing_and_earlier_files_go(tmp_path: Path) -> None
     assert not list((tmp_path / "out").glob("*.onnx"))
 
 
+def test_a_disk_that_fills_up_leaves_the_variants_of_an_earlier_call_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=700k", "amble-test", str(tmp_path / "out")]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("no disk may be mounted here")
+    try:
+        old = {
+            "int8-dynamic.onnx": b"old",
+            FILE: b"tells of the old one",
+            "full": b"0" * (172 * 4096),
+        }  # a page is left
+        for name, content in old.items():
+            (tmp_path / "out" / name).write_bytes(content)
+        with pytest.raises(Refused, match=r"cannot save .*: No space left on device"):
+            quantized(tmp_path, max_loss="100pt", alike=0.0)
+        assert {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()} == old
+    finally:
+        subprocess.run(["umount", str(tmp_path / "out")], check=True)
+
+
 def test_without_data_it_says_which_arrays_to_give(tmp_path: Path) -> None:
     source = models.saved(tmp_path, network(), "net.onnx")
     with pytest.raises(Refused, match=r"--data FILE.npz with the arrays x \[examples, 16, 24, 24\]"):
@@ -178,7 +200,7 @@ def test_labels_of_another_network_are_refused_and_no_folder_is_left(tmp_path: P
 
 def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path: Path) -> None:
     source = models.saved(tmp_path, network(), "net.onnx")
-    with pytest.raises(Refused, match=r"cannot save in .*net\.onnx/out: Not a directory; choose another folder"):
+    with pytest.raises(Refused, match=r"net\.onnx/out cannot be written: .*net\.onnx is not a folder; choose another"):
         quantize(source, data=data(tmp_path), device="host", output=source / "out")
 
 
@@ -201,3 +223,17 @@ def test_the_command_without_data_ends_with_what_to_give(tmp_path: Path) -> None
     done = CliRunner().invoke(main, ["quantize", str(source), "--device", "host", "-o", str(tmp_path / "out")])
     assert done.exit_code == 2
     assert "--data FILE.npz" in done.stderr
+
+
+def test_a_file_sorted_by_label_gives_the_verdicts_of_one_that_is_mixed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scale = np.geomspace(0.2, 5.0, 40)[:, None, None, None]  # sorted, the first examples tell little of the last
+    x = (scale * rng.standard_normal((40, 16, 24, 24))).astype(np.float32)
+    labels = np.arange(40) // 4
+    source, found = models.saved(tmp_path, network(), "net.onnx"), []
+    for name, order in (("sorted", np.arange(40)), ("mixed", rng.permutation(40))):
+        np.savez(tmp_path / f"{name}.npz", x=x[order], labels=labels[order])
+        given = {"data": tmp_path / f"{name}.npz", "device": "host", "output": tmp_path / name, "rounds": 3}
+        made = quantize(source, max_loss="100pt", **given)  # type: ignore[arg-type]
+        found.append({each.name: each.quality for each in made.variants})
+    assert found[0] == found[1]

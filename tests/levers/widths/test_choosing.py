@@ -122,13 +122,22 @@ def test_a_looser_budget_never_loses_more_than_its_gap() -> None:
         assert loose.bound <= tight.lost * (1 + 1e-9)
 
 
-def test_sixty_layers_are_searched_within_a_second() -> None:
-    network = chain(59, 256)
-    pricing = Pricing(network, table_of(network))
-    begin_s = time.process_time()
-    found = choose(problem(pricing, candidates(pricing)), 0.6 * pricing.total({}))
-    assert time.process_time() - begin_s < 3.0  # 1 s is the aim on an idle machine
-    assert found.gap < 0.01
+def test_the_time_of_the_search_grows_hardly_faster_than_the_layers() -> None:
+    """Ratios of CPU time in one run, the least of three: they hold on any machine, whatever else runs on it."""
+
+    def searched_s(layers: int) -> float:
+        network = chain(layers, 256)
+        pricing = Pricing(network, table_of(network))
+        asked, budget = problem(pricing, candidates(pricing)), 0.6 * pricing.total({})
+        times_s = []
+        for _ in range(3):
+            begin_s = time.thread_time()
+            found = choose(asked, budget)
+            times_s.append(time.thread_time() - begin_s)
+        assert found.gap < 0.01
+        return min(times_s)
+
+    assert searched_s(59) < 4.0**1.7 * searched_s(15)
 
 
 def test_concatenations_of_many_groups_are_thinned_until_they_fit() -> None:

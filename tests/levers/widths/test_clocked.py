@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from amble import inputs
 from amble.cli import main
 from amble.core.errors import Infeasible, Refused
 from amble.levers.widths.clocked import least_energy

@@ -9,6 +9,8 @@ import onnx
 import pytest
 
 from amble.core.errors import Refused
+from amble.core.processor import Processor
+from amble.levers.precision.integer import saturations
 from amble.levers.widths.forms import Form
 from amble.levers.widths.staircases import Work, opened, probe_of, table_so_far
 from amble.runtimes.onnx.layers import OnnxLayers, Precision
@@ -47,6 +49,14 @@ def test_in_int8_every_product_is_quantised(tmp_path: Path) -> None:
     assert made != source
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds(made)
     assert "QuantizeLinear" not in kinds(source)
+
+
+@pytest.mark.parametrize("saturates", [True, False])
+def test_weights_have_seven_bits_where_sums_are_cut(tmp_path: Path, saturates: bool) -> None:
+    source = models.saved(tmp_path, models.cnn(1))
+    examples = Examples({"x": np.random.default_rng(0).standard_normal((4, 16, 8, 8)).astype(np.float32)})
+    made = Form("int8", tmp_path, examples, 1, Processor("x86_64", ("avx2",), saturates)).of(source)
+    assert saturations(made, [examples.batch(0, 1)]).possible is not saturates
 
 
 def test_a_network_in_int8_is_timed_judged_and_measured_in_int8(tmp_path: Path) -> None:

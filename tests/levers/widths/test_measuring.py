@@ -221,6 +221,15 @@ def test_a_layer_with_fixed_outputs_is_narrowed_in_its_inputs_only() -> None:
     assert found.latency_s(32, 10) == pytest.approx(32e-6, rel=0.02)
 
 
+def test_a_depthwise_layer_that_multiplies_goes_by_what_an_input_becomes() -> None:
+    shape = Shape("depthwise", 32, 64, kernel=(3, 3), padding=(1, 1), size=(14, 14))
+    (found,) = measured(blocks(8, 1000), shape).staircases
+    assert all(each.outputs == 2 * each.inputs for each in found.points)
+    assert max(each.outputs for each in found.points) == 64
+    assert found.outputs.edges == (16, 32, 48, 64)
+    assert found.latency_s(16, 32) == pytest.approx(3e-5)
+
+
 def test_a_depthwise_layer_has_one_width() -> None:
     shape = Shape("depthwise", 96, 96, kernel=(3, 3), padding=(1, 1), size=(14, 14))
     found = measured(lambda i, o: 1e-5 * ceil(o / 16), shape).staircases[0]

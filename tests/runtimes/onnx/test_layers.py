@@ -4,6 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from amble import inputs
 from amble.core.layers import Shape
 from amble.runtimes.onnx.layers import OnnxLayers, profiled, sandwich, undisturbed
 from amble.runtimes.onnx.overhead import overhead

@@ -11,7 +11,9 @@ import pytest
 from onnx import TensorProto
 
 from amble.core.errors import Refused
-from amble.runtimes.onnx.quantizing import Prepared, Ranges, calibrate, dynamic, layers, prepare, static
+from amble.runtimes.onnx.quantizing import Prepared, Ranges, Weights, calibrate, dynamic, layers, prepare, static
+from amble.runtimes.saturation import saturates
+from tests.levers.precision import emulated
 from tests.runtimes import models
 
 
@@ -62,6 +64,43 @@ def test_a_network_whose_ranges_were_cut_does_the_same_job(prepared: Prepared, t
     assert float(np.corrcoef(found.ravel(), wanted.ravel())[0, 1]) > 0.99
 
 
+def masked(*, by: str) -> onnx.ModelProto:
+    """[batch, 16, 8, 8] → scores of 64 places by 64, those behind a mask of −∞, softmax, mix."""
+    nodes = [
+        models.node("Reshape", ["x", "shape"], ["rows"]),
+        models.node("MatMul", ["rows", "w"], ["s"]),
+        models.node("Where", ["mask", "s", "never"], ["sm"])
+        if by == "Where"
+        else models.node("Add", ["s", "added"], ["sm"]),
+        models.node("Softmax", ["sm"], ["p"], axis=-1),
+        models.node("MatMul", ["p", "v"], ["y"]),
+    ]
+    constants = [
+        models.constant("shape", [0, 16, 64]),
+        models.constant("mask", np.arange(64) < 8, bool),
+        models.constant("never", -np.inf, np.float32),
+        models.constant("added", np.where(np.arange(64) < 8, 0.0, -np.inf), np.float32),
+    ]
+    weights = [models.weight("w", 64, 64), models.weight("v", 64, 10), *constants]
+    return models.model(
+        nodes, [models.value("x", ["batch", 16, 8, 8])], [models.value("y", ["batch", 16, 10])], weights
+    )
+
+
+@pytest.mark.parametrize("by", ["Where", "Add"])
+@pytest.mark.parametrize("percentile", [None, 99.99])
+def test_what_is_not_always_finite_stays_in_floating_point(tmp_path: Path, percentile: float | None, by: str) -> None:
+    source, path = models.saved(tmp_path, masked(by=by)), tmp_path / "int8.onnx"
+    made = prepare(source, tmp_path)
+    ranges = calibrate(made, feeds(), percentile=percentile)
+    assert "sm" in ranges.endless
+    static(made, ranges, path, activations="u8", weights="u8")
+    assert off(outputs(path, feeds(seed=1)), outputs(source, feeds(seed=1))) < 0.1
+    graph = onnx.load(str(path)).graph
+    assert "sm" not in {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert kinds(path).count("QuantizeLinear") >= 3
+
+
 def test_preparing_keeps_the_function_and_names_every_node(source: Path, prepared: Prepared) -> None:
     np.testing.assert_allclose(outputs(prepared.path, feeds()), outputs(source, feeds()), rtol=1e-4, atol=1e-4)
     names = [node.name for node in onnx.load(str(prepared.path)).graph.node]
@@ -86,17 +125,50 @@ def test_nodes_without_names_get_one_each(tmp_path: Path) -> None:
     assert len(set(names)) == len(names)
 
 
+def off(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The mean error as a share of the mean answer."""
+    return float(np.abs(ours - theirs).mean() / np.abs(theirs).mean())
+
+
 @pytest.mark.parametrize(("activations", "zero_point"), [("u8", TensorProto.UINT8), ("s8", TensorProto.INT8)])
 def test_the_calibrated_network_answers_almost_the_same(
     source: Path, prepared: Prepared, ranges: Ranges, tmp_path: Path, activations: str, zero_point: int
 ) -> None:
-    path = tmp_path / "int8.onnx"
+    path, unseen = tmp_path / "int8.onnx", feeds(seed=1)
     static(prepared, ranges, path, activations=activations)  # type: ignore[arg-type]
-    theirs, ours = outputs(source, feeds(seed=1)), outputs(path, feeds(seed=1))
-    assert 0 < np.abs(ours - theirs).mean() < 0.05 * np.abs(theirs).mean()
+    theirs = outputs(source, unseen)
+    assert 0 < off(emulated.outputs(path, unseen, saturates=False), theirs) < 0.06
+    np.testing.assert_allclose(outputs(path, unseen), emulated.outputs(path, unseen, saturates=saturates()), rtol=1e-4)
     graph = onnx.load(str(path)).graph
     quantised = {node.input[2] for node in graph.node if node.op_type == "QuantizeLinear"}
     assert {each.data_type for each in graph.initializer if each.name in quantised} == {zero_point}
+
+
+@pytest.mark.parametrize("weights", ["s7", "u8"])
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_other_weights_answer_almost_the_same_on_every_cpu(
+    source: Path, prepared: Prepared, ranges: Ranges, tmp_path: Path, weights: Weights, kind: str
+) -> None:
+    path, unseen = tmp_path / "int8.onnx", feeds(seed=1)
+    if kind == "static":
+        static(prepared, ranges, path, activations="u8", weights=weights)
+    else:
+        dynamic(prepared, path, weights=weights)
+    cut, exact = (emulated.outputs(path, unseen, saturates=each) for each in (True, False))
+    np.testing.assert_array_equal(cut, exact)
+    assert 0 < off(outputs(path, unseen), outputs(source, unseen)) < 0.05
+
+
+def test_weights_of_eight_bits_answer_worse_where_sums_are_cut(
+    source: Path, prepared: Prepared, ranges: Ranges, tmp_path: Path
+) -> None:
+    static(prepared, ranges, tmp_path / "int8.onnx", activations="u8")
+    unseen = feeds(seed=1)
+    theirs = outputs(source, unseen)
+    cut, exact = (
+        off(emulated.outputs(tmp_path / "int8.onnx", unseen, saturates=each), theirs) for each in (True, False)
+    )
+    assert cut > 1.3 * exact
 
 
 def test_weights_have_a_scale_for_every_channel(prepared: Prepared, ranges: Ranges, tmp_path: Path) -> None:
@@ -132,13 +204,13 @@ def test_with_everything_left_nothing_changes(source: Path, prepared: Prepared, 
 
 
 def test_dynamic_quantisation_needs_no_examples(tmp_path: Path) -> None:
-    source = models.saved(tmp_path, models.mlp((16, 64, 8)))
-    made = prepare(source, tmp_path)
-    dynamic(made, tmp_path / "dynamic.onnx")
+    source, path = models.saved(tmp_path, models.mlp((16, 64, 8))), tmp_path / "dynamic.onnx"
+    dynamic(prepare(source, tmp_path), path)
     given = [{"x": np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)}]
-    theirs, ours = outputs(source, given), outputs(tmp_path / "dynamic.onnx", given)
-    assert 0 < np.abs(ours - theirs).max() < 0.2
-    assert "MatMulInteger" in kinds(tmp_path / "dynamic.onnx")
+    theirs = outputs(source, given)
+    assert 0 < np.abs(emulated.outputs(path, given, saturates=False) - theirs).max() < 0.2
+    np.testing.assert_allclose(outputs(path, given), emulated.outputs(path, given, saturates=saturates()), atol=0.05)
+    assert "MatMulInteger" in kinds(path)
 
 
 def test_dynamic_quantisation_leaves_what_it_is_told_to(tmp_path: Path) -> None:

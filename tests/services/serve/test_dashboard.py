@@ -23,7 +23,7 @@ from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Config, Found, Model
 from amble.services.serve.pulse import Sample
 from amble.stages.control.engine import Batch
-from tests.control.server.house import HIGH, KINDS, Doubler, House, house, loaded
+from tests.services.serve.house import HIGH, KINDS, Doubler, House, house, loaded
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (

@@ -10,7 +10,7 @@ import pytest
 from amble.services.serve.desk import Listener
 from amble.services.serve.model import Model
 from amble.stages.control.engine import Batch
-from tests.control.server.house import Doubler, house
+from tests.services.serve.house import Doubler, house
 
 
 @dataclass

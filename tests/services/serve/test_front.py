@@ -15,7 +15,7 @@ import pytest
 
 from amble.core.errors import Refused
 from amble.services.serve.front import Doors
-from tests.control.server.house import LOW, Doubler, house
+from tests.services.serve.house import LOW, Doubler, house
 
 
 def test_what_was_accepted_is_answered_and_what_comes_later_is_refused() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from amble.core.errors import Refused
 from amble.services.serve.front import Doors
-from tests.control.server.house import Doubler, House, house
+from tests.services.serve.house import Doubler, House, house
 
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")
@@ -200,3 +200,48 @@ def test_a_configuration_in_protobufs_text_form_is_read(tmp_path: Path) -> None:
     (tmp_path / "plain" / "config.pbtxt").write_text("name: plain {")
     with house(doors=DOORS, folder=tmp_path) as found:
         assert "config.pbtxt" in found.call("POST", "/v2/repository/index", {})[1][0]["reason"]
+
+
+def asked_health(channel: Any, service: bytes) -> int:
+    call = channel.unary_unary("/grpc.health.v1.Health/Check")
+    answer = call(bytes([10, len(service)]) + service if service else b"", timeout=20)
+    return int(answer[1]) if answer else 0
+
+
+def test_health_is_told_as_load_balancers_ask_for_it() -> None:
+    with house("plain", doors=DOORS) as found, grpc.insecure_channel(found.addresses.grpc) as channel:
+        assert asked_health(channel, b"") == 1
+        assert asked_health(channel, b"inference.GRPCInferenceService") == 1
+        assert asked_health(channel, b"plain") == 1
+        assert found.call("POST", "/v2/repository/models/plain/unload", {})[0] == 200
+        assert asked_health(channel, b"plain") == 2
+        with pytest.raises(grpc.RpcError) as error:
+            asked_health(channel, b"none")
+        assert error.value.code() == grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.RpcError) as error:
+            channel.unary_unary("/grpc.health.v1.Health/Check")(b"\xff\xff", timeout=20)
+        assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_health_is_watched_until_the_end() -> None:
+    doubler = Doubler()
+    with house("plain", doubler=doubler, doors=DOORS) as found, grpc.insecure_channel(found.addresses.grpc) as channel:
+        watching = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\x0a\x05plain", timeout=20)
+        told = [next(watching)]
+        found.call("POST", "/v2/repository/models/plain/unload", {})
+        told.append(next(watching))
+        found.call("POST", "/v2/repository/models/plain/load", {})
+        told.append(next(watching))
+        assert told == [b"\x08\x01", b"\x08\x02", b"\x08\x01"]
+        watching.cancel()
+
+
+def test_a_load_with_a_file_in_it_is_refused() -> None:
+    with house("plain", doors=DOORS) as found, grpc.insecure_channel(found.addresses.grpc) as channel:
+        stub = triton.service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        asked = triton.service_pb2.RepositoryModelLoadRequest(model_name="plain")
+        asked.parameters["file:1/model.onnx"].bytes_param = b"not a model"
+        with pytest.raises(grpc.RpcError) as error:
+            stub.RepositoryModelLoad(asked)
+        assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "file:1/model.onnx" in error.value.details()

@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import onnx
 import pytest
 
 from amble.services.serve.front import Doors
-from tests.control.server.house import Doubler, House, binary, house
+from tests.services.serve.house import Doubler, House, binary, house
 
 BFLOAT16 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
 
@@ -331,3 +332,45 @@ def test_memory_in_flight_is_bounded() -> None:
         doubler.gate.set()
         assert running.result()[0] == 200
         assert found.infer([0.0, 0.0], **padding)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/v2/health/live", 200), ("/v2/health/ready", 200), ("/v2/models/plain/ready", 200), ("/v2/models/none", 404)],
+)
+def test_head_is_answered_as_get_is_without_a_body(open_house: House, path: str, status: int) -> None:
+    told, body, headers = open_house.raw("HEAD", path, None, {})
+    asked, whole, _ = open_house.raw("GET", path, None, {})
+    assert (told, body) == (asked, b"") == (status, b"")
+    assert int(headers["content-length"]) == len(whole)
+
+
+@pytest.mark.parametrize("offer", ["h2c", "websocket"])
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("cuts", [(), (1,), (0, 20)])
+def test_a_client_that_offers_another_protocol_has_its_body_read(
+    open_house: House, offer: str, chunked: bool, cuts: tuple[int, ...]
+) -> None:
+    body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}).encode()
+    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+    head = (
+        f"POST /v2/models/plain/infer HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        f"Upgrade: {offer}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n{length}\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", open_house.port), timeout=10) as client:
+        pieces = [head + sent] if not cuts else [head[: -cuts[0]] if cuts[0] else head]
+        if cuts:
+            whole = head + sent
+            places = [len(pieces[0]), *(len(pieces[0]) + cut for cut in cuts[1:]), len(whole)]
+            pieces += [whole[a:b] for a, b in pairwise(places)]
+        for piece in pieces:
+            client.sendall(piece)
+            time.sleep(0.02)
+        answer = b""
+        while not answer.endswith(b"}"):
+            piece = client.recv(1 << 16)
+            assert piece, answer
+            answer += piece
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"[2.0,4.0]" in answer

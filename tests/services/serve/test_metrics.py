@@ -12,7 +12,7 @@ from amble.core.point import Clocks
 from amble.services.serve.ledger import Histogram, Ledger, Outcome
 from amble.services.serve.metrics import Host, Seen, host, text
 from amble.stages.control.engine import Totals
-from tests.control.server.house import Doubler, house
+from tests.services.serve.house import Doubler, house
 
 RUNG = Rung("int8", Clocks(core_hz=1.3e9), (1e-3,), (1e-2,))
 LINE = re.compile(r'([a-z_]+)(\{(?:[a-z_]+="[^"]*",?)*\})? (-?\d+(?:\.\d+)?)')
@@ -54,12 +54,12 @@ def test_counters_say_what_happened() -> None:
     assert found[f"nv_inference_exec_count{{{of}}}"] == 2
     assert found[f"nv_inference_queue_duration_us{{{of}}}"] == 4000
     assert found[f'nv_inference_request_failure{{{of},reason="REJECTED"}}'] == 1
-    assert found['amble_requests_total{model="m",outcome="met"}'] == 1
-    assert found['amble_requests_total{model="m",outcome="late"}'] == 1
-    assert found['amble_requests_total{model="m",outcome="refused"}'] == 1
-    assert found['amble_refusals_total{model="m",cause="deadline"}'] == 1
-    assert found['amble_answers_total{model="m",precision="int8"}'] == 2
-    assert found['amble_request_energy_joules_count{model="m"}'] == 2
+    assert found['amble_requests_total{model="m",version="1",outcome="met"}'] == 1
+    assert found['amble_requests_total{model="m",version="1",outcome="late"}'] == 1
+    assert found['amble_requests_total{model="m",version="1",outcome="refused"}'] == 1
+    assert found['amble_refusals_total{model="m",version="1",cause="deadline"}'] == 1
+    assert found['amble_answers_total{model="m",version="1",precision="int8"}'] == 2
+    assert found['amble_request_energy_joules_count{model="m",version="1"}'] == 2
     assert found['amble_energy_joules_total{device="dev\\"ice:0",kind="idle"}'] == 1.0
     assert found['amble_clock_hertz{device="dev\\"ice:0",domain="core",kind="ran"}'] == 1.3e9
 
@@ -73,9 +73,9 @@ def test_buckets_are_cumulative_and_end_at_infinity() -> None:
     found = written()
     buckets = [value for name, value in found.items() if name.startswith("amble_request_duration_seconds_bucket")]
     assert buckets == sorted(buckets)
-    assert buckets[-1] == found['amble_request_duration_seconds_count{model="m"}'] == 2
-    assert found['amble_request_duration_seconds_bucket{model="m",le="0.005"}'] == 1
-    assert found['amble_slack_seconds_bucket{model="m",le="-0.01"}'] == 1
+    assert buckets[-1] == found['amble_request_duration_seconds_count{model="m",version="1"}'] == 2
+    assert found['amble_request_duration_seconds_bucket{model="m",version="1",le="0.005"}'] == 1
+    assert found['amble_slack_seconds_bucket{model="m",version="1",le="-0.01"}'] == 1
 
 
 def test_a_value_on_a_bound_is_inside() -> None:
@@ -101,5 +101,22 @@ def test_a_running_server_publishes_what_its_device_tells(metered: bool) -> None
         page = found.metrics()
     assert page.endswith("\n")
     assert all(line.startswith("#") or LINE.fullmatch(line) for line in page.splitlines())
-    assert 'amble_requests_total{model="plain",outcome="met"} 1' in page
+    assert 'amble_requests_total{model="plain",version="1",outcome="met"} 1' in page
     assert (joules is not None) == metered == ("amble_request_energy_joules" in page)
+
+
+def test_every_version_has_series_of_its_own_and_none_comes_twice() -> None:
+    ledger = Ledger()
+    for version in ("1", "2"):
+        book = ledger.book("m", version)
+        book.failed("REJECTED", "deadline", 0.1)
+        book.duration.observe(0.003)
+        book.energy.observe(0.1)
+        book.error_ratio = 0.5
+    page = text(ledger, Totals(), Seen("d", "0", "real"))
+    series = [line.rpartition(" ")[0] for line in page.splitlines() if not line.startswith("#")]
+    assert len(series) == len(set(series))
+    kinds = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")]
+    assert len(kinds) == len(set(kinds))
+    for version in ("1", "2"):
+        assert f'amble_refusals_total{{model="m",version="{version}",cause="deadline"}} 1' in page

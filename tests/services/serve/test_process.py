@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import sys
 import threading
 
-from amble.services.serve.process import set_niceness, tuned
+from amble.services.serve.process import most_connections, set_niceness, tuned
 
 
 def niceness() -> int:
@@ -46,3 +47,18 @@ def test_garbage_is_looked_for_more_rarely_only_while_a_server_runs() -> None:
     with tuned():
         assert gc.get_threshold()[0] > before[0]
     assert gc.get_threshold() == before
+
+
+def test_there_are_descriptors_for_all_connections_while_a_server_runs() -> None:
+    found = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = min(1024, found[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, found[1]))
+    try:
+        least = most_connections()
+        with tuned():
+            allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            assert allowed >= min(found[1], 1 << 16)
+            assert 16 <= least <= most_connections() < allowed
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == few
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, found)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amble.core.graph import Port
-from amble.services.serve.fault import Fault
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve.protocol import Answer, decode, encode, matched, policy
 
 X = Port("x", (-1, 2), "float")
@@ -55,6 +55,13 @@ def test_binary_tensors_follow_the_json_in_the_order_of_the_inputs() -> None:
         (body() + b"left over", len(body()), "follow"),
         (body(tensor={"shape": [1, -2]}), None, "shape"),
         (body(tensor={"shape": [1, 3]}), None, "2 elements"),
+        (body(tensor={"shape": [1] * 33}), None, "at most 32"),
+        (body(tensor={"shape": [1] * 3000}), None, "32 axes"),
+        (body(tensor={"shape": [1 << 63]}), None, "64 bits"),
+        (body(inputs=[{"name": "x", "datatype": "FP32", "shape": []}] * 1025), None, "at most 1024"),
+        (body(extra=[{}] * 20_000), None, "objects"),
+        (body(parameters={"p": "x" * 70_000}), None, "bytes"),
+        (body(parameters={"p": []}), None, "parameters"),
         (body(tensor={"datatype": "FP31"}), None, "FP31"),
         (body(tensor={"datatype": "FP16"}), None, "binary"),
         (body(tensor={"data": [1.0, "2.0"]}), None, "'x'"),
@@ -180,9 +187,9 @@ def test_an_outputs_own_wish_beats_that_of_the_request() -> None:
     assert "id" not in head
 
 
-def test_what_json_cannot_say_becomes_null() -> None:
-    answer = Answer("m", "1", "", {"y": np.float32([np.nan, np.inf, 1.0])}, {})
-    assert json.loads(encode(answer, decode(body()))[0])["outputs"][0]["data"] == [None, None, 1.0]
+def test_what_json_has_no_number_for_is_a_text_that_says_which() -> None:
+    answer = Answer("m", "1", "", {"y": np.float32([np.nan, np.inf, -np.inf, 1.0])}, {})
+    assert json.loads(encode(answer, decode(body()))[0])["outputs"][0]["data"] == ["NaN", "Infinity", "-Infinity", 1.0]
 
 
 def test_json_that_was_seen_before_is_read_with_its_own_tensors() -> None:

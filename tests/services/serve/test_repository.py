@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from amble.core.errors import Refused
-from amble.services.serve.model import Config, parse_config
+from amble.services.serve.configuration import Config, parse_config
 from amble.services.serve.repository import find
-from tests.control.server.house import Doubler, house
+from tests.services.serve.house import Doubler, house
 
 
 def put(folder: Path, name: str, *versions: str, config: Any = None) -> Path:
@@ -63,9 +63,87 @@ def test_a_text_configuration_without_its_reader_says_what_is_missing(tmp_path: 
         find(folder)
 
 
-def test_what_means_nothing_here_is_passed_over() -> None:
-    found = parse_config({"name": "m", "instance_group": [{"kind": "KIND_GPU"}], "input": [{"dims": ["1"]}]})
-    assert found == Config("m")
+@pytest.mark.parametrize(
+    ("wish", "names"),
+    [
+        ({"model_warmup": [{"name": "w"}]}, "model_warmup"),
+        ({"instance_group": [{"count": 2}]}, "instance_group"),
+        ({"instance_group": [{"kind": "KIND_GPU"}]}, "KIND_GPU"),
+        ({"dynamic_batching": {"max_queue_delay_microseconds": 100}}, "dynamic_batching.max_queue_delay_microseconds"),
+        ({"dynamic_batching": {"default_queue_policy": {"timeout_action": "DELAY"}}}, "default_queue_policy"),
+        ({"sequence_batching": {"max_sequence_idle_microseconds": 1}}, "sequence_batching"),
+        ({"backend": "tensorrt"}, "backend"),
+        ({"parameters": {"intra_op_thread_count": {"string_value": "1"}}}, "intra_op_thread_count"),
+        ({"input": [{"name": "x", "reshape": {"shape": [1]}}]}, "input.reshape"),
+    ],
+)
+def test_what_a_configuration_wishes_and_is_not_done_is_refused_by_name(wish: Any, names: str) -> None:
+    with pytest.raises(ValueError, match=names):
+        parse_config({"name": "m", **wish})
+
+
+def test_empty_wishes_and_what_the_server_says_itself_are_taken() -> None:
+    empty = {
+        "optimization": {"graph": {"level": 0}},
+        "model_warmup": [],
+        "instance_group": [{"count": 1, "kind": "KIND_CPU"}],
+    }
+    assert parse_config({"name": "m", **empty, "parameters": {"batching": {"string_value": "b"}}}) == Config("m")
+    with house("plain") as found:
+        told = json.dumps(found.call("GET", "/v2/models/plain/config")[1])
+        assert found.call("POST", "/v2/repository/models/plain/load", {"parameters": {"config": told}})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("claim", "names"),
+    [
+        ({"name": "z"}, "'z' is not in the network"),
+        ({"name": "x", "data_type": "TYPE_INT8"}, "TYPE_FP32, not TYPE_INT8"),
+        ({"name": "x", "dims": [3]}, "dims"),
+    ],
+)
+def test_tensors_that_a_configuration_claims_and_the_network_has_not_are_refused(claim: Any, names: str) -> None:
+    with house("plain") as found:
+        loading = {"parameters": {"config": json.dumps({"input": [claim]})}}
+        status, message, _ = found.call("POST", "/v2/repository/models/plain/load", loading)
+        assert status == 400
+        assert names in message["error"]
+        assert found.infer([1.0, 1.0])[0] == 200
+
+
+@pytest.mark.parametrize("name", ["file:1/model.onnx", "warmup"])
+def test_a_load_with_more_than_a_configuration_is_refused(name: str) -> None:
+    with house("plain") as found:
+        loading = {"parameters": {"config": "{}", name: "bm90IGEgbW9kZWw="}}
+        status, message, _ = found.call("POST", "/v2/repository/models/plain/load", loading)
+        assert status == 400
+        assert name in message["error"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "config.pbtxt"])
+def test_a_configuration_that_is_a_link_out_of_the_repository_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("{}")
+    folder = put(tmp_path / "repository", "plain", "1")
+    (folder / name).symlink_to(tmp_path / "secret")
+    with pytest.raises(Refused, match="out of the repository"):
+        find(folder, read_text=lambda text: {})
+
+
+def test_what_waits_for_a_model_whose_configuration_changes_is_answered(tmp_path: Path) -> None:
+    put(tmp_path, "unmeasured", "1")
+    doubler = Doubler()
+    with house(folder=tmp_path, doubler=doubler) as found, ThreadPoolExecutor(2) as pool:
+        doubler.gate.clear()
+        running = pool.submit(found.infer, [0.0, 0.0], model="unmeasured")
+        assert doubler.begun.wait(20.0)
+        waiting = pool.submit(found.infer, [1.0, 2.0], model="unmeasured")
+        found.wait_for_pending(2)
+        config = json.dumps({"dynamic_batching": {"default_queue_policy": {"max_queue_size": 3}}})
+        loading = {"parameters": {"config": config}}
+        assert found.call("POST", "/v2/repository/models/unmeasured/load", loading)[0] == 200
+        doubler.gate.set()
+        assert running.result()[0] == 200
+        assert waiting.result()[1]["outputs"][0]["data"] == [2.0, 4.0]
 
 
 def test_a_configuration_gives_the_default_deadline(tmp_path: Path) -> None:

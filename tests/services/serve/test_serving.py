@@ -24,9 +24,10 @@ from amble.core.report import Estimate, Share
 from amble.core.schedule import Deadline
 from amble.core.variants import Allowance, Variant, Variants
 from amble.jobs import VARIANTS
+from amble.services.serve.configuration import Config
 from amble.services.serve.front import Addresses, Doors
-from amble.services.serve.model import Config, Found
-from amble.services.serve.serving import GOVERNORS, Kitchen, Options, open_for_serving
+from amble.services.serve.model import Found
+from amble.services.serve.serving import GOVERNORS, Kitchen, Options, named, open_for_serving
 from tests.jobs.serving_process import WIDTH, slow_network
 
 T = TypeVar("T")
@@ -137,15 +138,17 @@ def test_variants_that_were_kept_are_rungs_with_their_accuracy(tmp_path: Path) -
         assert found.graph("int8", 2).source.endswith("int8.onnx")
 
 
-@pytest.mark.parametrize(("max_loss", "precision"), [(0.05, "int8"), (0.0, "fp32")])
+@pytest.mark.parametrize(
+    ("max_loss", "precision"), [("5%", "int8"), ("0.95pt", "int8"), ("0.95%", "fp32"), ("0%", "fp32")]
+)
 def test_on_this_machine_the_quicker_variant_answers_where_its_accuracy_is_enough(
-    tmp_path: Path, max_loss: float, precision: str
+    tmp_path: Path, max_loss: str, precision: str
 ) -> None:
     slow = slow_network(tmp_path / "model.onnx", layers=1000)
     slow_network(tmp_path / "int8.onnx", layers=50)
     path = described(tmp_path, amble.load(slow).digest, {"x": (1, WIDTH)})
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, WIDTH], "data": [0.5] * WIDTH}
-    with serving(f"slow={path}", menu=Options(max_batch=1, max_loss=max_loss)) as at:
+    with serving(f"slow={path}", menu=Options(max_batch=1, max_loss=Allowance.parse(max_loss))) as at:
         body = json.dumps({"inputs": [tensor]}).encode()
         with urllib.request.urlopen(f"{at.http}/v2/models/slow/infer", body, timeout=30) as answer:  # noqa: S310
             assert json.load(answer)["parameters"]["precision"] == precision
@@ -220,3 +223,13 @@ def test_a_schedule_is_served_as_it_was_planned(tmp_path: Path, monkeypatch: pyt
 def test_wrong_wishes_are_refused_with_a_way_out(models: tuple[str, ...], options: dict[str, Any], names: str) -> None:
     with pytest.raises((Refused, ValueError), match=names):
         amble.serve(models, **options)
+
+
+def test_paths_with_equals_signs_are_served_by_themselves_and_under_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "lr=0.1,bs=32" / "model.onnx"
+    path.parent.mkdir()
+    shutil.copy(bundled.model_path(), path)
+    assert named(str(path)) == ("model", path)
+    assert named(f"m={path}") == ("m", path)
+    with pytest.raises(Refused, match="there is no model"):
+        named("m=lr=0.1,bs=32/none.onnx")

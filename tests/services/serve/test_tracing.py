@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.control.server.house import house
+from tests.services.serve.house import house
 
 pytest.importorskip("opentelemetry.sdk")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from amble.services.serve.front import Doors
-from tests.control.server.house import House, binary, house
+from tests.services.serve.house import House, binary, house
 
 pytest.importorskip("uvicorn")
 

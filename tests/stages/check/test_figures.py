@@ -37,10 +37,41 @@ def test_the_frontier_holds_plan_baselines_bound_and_measured() -> None:
     points = (FrontierPoint(0.03, 0.14, 0.139), FrontierPoint(0.02, 0.18, 0.178))
     traces, _ = read(figures.frontier_figure(replace(schedule(), frontier=points), REPORT))
     assert list(traces)[:3] == ["best plans", "lower bound", "plan, predicted"]
-    assert values(traces["best plans"], "x") == [0.02, 0.03]
     assert values(traces["plan, predicted"], "y") == [schedule().predicted.energy_j]
     assert values(traces["lower bound"], "y") == [0.178, 0.139]
     assert traces["measured"]["text"] == ["amble", "maximum clocks"]
+
+
+def on_the_line(figure: str) -> float:
+    """Return the line's energy at the time of the plan: between two points the earlier one's."""
+    traces, _ = read(figure)
+    assert traces["best plans"]["line"]["shape"] == "hv"
+    (star_s,) = values(traces["plan, predicted"], "x")
+    line = zip(values(traces["best plans"], "x"), values(traces["best plans"], "y"), strict=True)
+    return [energy_j for time_s, energy_j in line if time_s <= star_s][-1]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_the_star_lies_on_the_line_wherever_the_plan_falls_between_the_points_of_the_frontier(share: float) -> None:
+    plan = schedule()
+    early_s, late_s = plan.predicted.latency_s * (1 - share), plan.predicted.latency_s * (2 - share)
+    points = (FrontierPoint(late_s, 0.5 * (plan.predicted.energy_j or 0.0)), FrontierPoint(early_s, 1.0))
+    figure = figures.frontier_figure(replace(plan, frontier=points), REPORT)
+    assert on_the_line(figure) == plan.predicted.energy_j
+    traces, _ = read(figure)
+    assert values(traces["best plans"], "x") == [early_s, plan.predicted.latency_s, late_s]
+
+
+def test_the_line_leaves_out_what_a_faster_plan_undercuts() -> None:
+    points = (FrontierPoint(0.001, 0.001), FrontierPoint(0.002, 0.002))
+    traces, _ = read(figures.frontier_figure(replace(schedule(), frontier=points)))
+    assert values(traces["best plans"], "x") == [0.001]
+
+
+def test_a_bound_holds_for_every_plan_as_fast_as_its_own() -> None:
+    points = (FrontierPoint(0.02, 0.18, 0.178), FrontierPoint(0.03, 0.14, 0.139))
+    traces, _ = read(figures.frontier_figure(replace(schedule(), frontier=points)))
+    assert traces["lower bound"]["line"]["shape"] == "vh"
 
 
 def test_an_empty_frontier_and_unknown_energies_draw_nothing() -> None:

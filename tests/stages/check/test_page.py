@@ -180,6 +180,13 @@ def test_the_banner_says_how_real_the_device_is(calibration: str, words: str) ->
     assert words in banner(calibration)
 
 
+def test_the_pages_of_this_machine_say_that_its_predictions_are_cpu_time() -> None:
+    ran = [replace(each, device="host", calibration="real") for each in LOGS]
+    plan = replace(schedule(), device="host", calibration="real")
+    for page in (report_page(Evidence(assess(ran, plan), plan, tuple(ran))), show_html(plan)):
+        assert "CPU time of the thread, which other load does not lengthen" in Page(page).text
+
+
 def test_an_uncalibrated_device_is_marked_as_doubtful() -> None:
     doubtful = [replace(each, calibration="uncalibrated") for each in LOGS]
     assert 'class="banner doubtful"' in report_page(Evidence(assess(doubtful, schedule())))
@@ -195,7 +202,7 @@ def test_without_plotly_a_page_is_refused_with_what_to_install() -> None:
         "try:\n    show_html(schedule())\nexcept Refused as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "plots need plotly: pip install 'amble[plots]'"
+    assert done.stdout.strip() == f"plots need plotly: run make setup in {ROOT}, or there pip install -e '.[plots]'"
 
 
 def test_reading_a_report_needs_no_plotly() -> None:

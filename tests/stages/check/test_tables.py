@@ -106,3 +106,19 @@ def test_an_end_that_the_data_cannot_bound_is_a_question_mark() -> None:
 def test_ratios_are_written_as_percentages() -> None:
     assert percent(0.12345, 2) == "12.35 %"
     assert (signed(0.02), signed(-0.02)) == ("+2.0 %", "−2.0 %")
+
+
+def test_plans_and_costs_of_this_machine_say_that_their_times_are_cpu_time() -> None:
+    plan, made_of = replace(schedule(), device="host", calibration="real"), "CPU time of the thread"
+    (facts, *_) = tables(plan)
+    assert ("predicted times are", made_of) in facts.rows
+    assert made_of in facts.notes[0]
+    assert made_of in str(plan)
+    assert made_of in dict(tables(replace(profile(), device="host"))[0].rows).values()
+    assert all(made_of not in text for text in (str(schedule()), str(tables(schedule()))))
+
+
+def test_a_report_about_a_plan_for_this_machine_says_that_its_predictions_are_cpu_time() -> None:
+    ran = replace(log(), device="host", calibration="real")
+    assert "CPU time of the thread" in str(tables(assess([ran], schedule()))[0].notes)
+    assert "CPU time" not in str(assess([log()], schedule()).notes)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from amble.core.errors import Refused
 from amble.core.files import load, save
 from amble.core.table import SCHEMA, read_table
 from amble.stages.fit.models import MODELS
@@ -201,11 +202,16 @@ def test_an_unknown_model_is_a_wrong_argument(tmp_path):
         fit_table(synthetic.table(tmp_path, synthetic.rows(1)), model="tea-leaves")
 
 
-def test_a_hundred_workloads_take_seconds(tmp_path):
-    given, rest = split(tmp_path, synthetic.rows(100, noise=0.01))
-    start = time.perf_counter()
-    predict_table(fit_table(given, hold_out=0), rest)
-    assert time.perf_counter() - start < 30
+def test_time_grows_hardly_faster_than_the_workloads(tmp_path):
+    """A ratio of CPU times in one run: it holds on any machine, whatever else runs on it."""
+
+    def taken_s(workloads: int) -> float:
+        given, rest = split(tmp_path, synthetic.rows(workloads, noise=0.01))
+        start_s = time.thread_time()
+        predict_table(fit_table(given, hold_out=0), rest)
+        return time.thread_time() - start_s
+
+    assert taken_s(100) < 5.0**1.5 * taken_s(20)
 
 
 def test_intervals_that_missed_what_was_left_out_are_stretched_but_not_where_measured(tmp_path):
@@ -263,3 +269,76 @@ def test_the_summary_says_what_the_points_left_out_changed(tmp_path):
     changed = replace(fitted, held_out=replace(plain, time_wider=1.5))
     assert ("time, as they asked for", "interval x 1.50, 0% straight lines") in changed.summary()
     assert all("asked" not in what for what, _ in replace(fitted, held_out=plain).summary())
+
+
+def two_devices():
+    rows = [row for row in synthetic.rows(3) if row["memory_hz"] == "3200000000"]
+    slow = [
+        {
+            **row,
+            "device": "other",
+            "core_hz": f"{float(row['core_hz']) / 2:.0f}",
+            "latency_s": f"{7 * float(row['latency_s']):.7g}",
+        }
+        for row in synthetic.rows(3)
+    ]
+    return rows, slow
+
+
+def test_devices_of_one_table_are_fitted_each_by_itself(tmp_path):
+    one, other = two_devices()
+    both = fit_table(synthetic.table(tmp_path, [*one, *other]), hold_out=0)
+    apart = [fit_table(synthetic.table(tmp_path, rows), hold_out=0) for rows in (one, other)]
+    assert (both.knobs, both.others[0].knobs) == (("core_hz",), ("core_hz", "memory_hz"))
+    assert any("2 devices, each fitted by itself: made-up, other" in note for note in both.notes)
+    assert [line for line in both.summary() if line[0] == "device"] == [("device", "made-up"), ("device", "other")]
+    asked = [{**row, "core_hz": "600000000"} for row in (one[0], other[0])]
+    together, _ = predict_table(both, synthetic.table(tmp_path, asked))
+    for place, fitted in enumerate(apart):
+        alone, _ = predict_table(fitted, synthetic.table(tmp_path, asked[place : place + 1]))
+        assert together.latency_s[place] == alone.latency_s[0]
+        assert together.power_hi_w[place] == alone.power_hi_w[0]
+    save(both, tmp_path / "both.json", FITTED)
+    assert load(tmp_path / "both.json", FITTED) == both
+
+
+def test_a_device_that_was_not_measured_among_several_is_refused(tmp_path):
+    one, other = two_devices()
+    both = fit_table(synthetic.table(tmp_path, [*one, *other]), hold_out=0)
+    for name, said in (("third", "no device 'third'; it has made-up, other"), ("", "several devices; name one of")):
+        with pytest.raises(Refused, match=said):
+            predict_table(both, synthetic.table(tmp_path, [{**one[0], "device": name, "workload": "kernel9"}]))
+
+
+def test_names_that_are_left_out_are_filled_in_where_one_workload_is_meant(tmp_path):
+    rows = [{**row, "batch": "8", "precision": "fp16"} for row in synthetic.rows(2)]
+    fitted = fit_table(synthetic.table(tmp_path, rows), hold_out=0)
+    asked = {"workload": "kernel1", "core_hz": rows[0]["core_hz"], "memory_hz": rows[0]["memory_hz"]}
+    found, notes = predict_table(fitted, synthetic.table(tmp_path, [asked]))
+    assert found.latency_s[0] == pytest.approx(float(rows[18]["latency_s"]), rel=1e-6)
+    assert notes == ()
+
+
+def test_how_names_were_read_is_said_by_the_fit_and_by_predictions(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("workload,core_mhz,Latency [ms],temp\nw,300,40,1\nw,600,21,1\nw,900,15,1\n")
+    fitted = fit_table(read_table(path), hold_out=0)
+    assert fitted.notes[:2] == (
+        "read core_mhz as core_hz (x 1e+06), Latency [ms] as latency_s (x 0.001)",
+        "columns that are not read: temp",
+    )
+    path.write_text("workload,core_mhz,latency,colour\nw,600,,red\n")
+    found, notes = predict_table(fitted, read_table(path))
+    assert found.latency_s[0] == pytest.approx(0.021)
+    assert notes[0] == "read core_mhz as core_hz (x 1e+06)"
+    assert notes[-1] == "columns that are not read: colour"
+    path.write_text("workload,core\nw,600\n")
+    with pytest.raises(Refused, match="line 1 names core: if it is core_hz, name it so"):
+        predict_table(fitted, read_table(path))
+
+
+def test_a_quantity_without_its_unit_is_refused_with_the_name_to_give_it(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("workload,core_mhz,latency_ms,power\nw,300,40,1\nw,600,21,1\n")
+    with pytest.raises(Refused, match="column power: it has no unit; name it power_w, or power_mw and the like"):
+        fit_table(read_table(path), hold_out=0)

@@ -273,3 +273,51 @@ def test_progress_is_told_to_the_end() -> None:
 
 def _width(estimate: Any) -> float:
     return float(estimate.high - estimate.low)
+
+
+def unlabelled(num: int) -> Examples:
+    return Examples({"x": np.zeros((num, 1), np.float32)})
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+def test_a_reference_that_answers_nan_is_refused() -> None:
+    reference = scores([1, 2], [NAN, 1])
+    with pytest.raises(Refused, match=r"answers NaN \(not a number\) for 1 of 2 examples, first for example 1"):
+        right(reference, reference, unlabelled(2))
+
+
+def test_an_answer_that_is_nan_never_counts() -> None:
+    assert right(scores([0, 1], [NAN, 1], [0, NAN]), scores([0, 1], [1, 0], [0, 1]), unlabelled(3)).tolist() == [
+        True,
+        False,
+        False,
+    ]
+    labelled = Examples({"x": np.zeros((2, 1), np.float32)}, np.array([1, 0]))
+    assert right(scores([0, 1], [NAN, 1]), scores([0, 1], [1, 0]), labelled).tolist() == [True, False]
+
+
+def test_a_request_answered_with_nan_is_not_right() -> None:
+    labelled = Examples({"x": np.zeros((1, 1), np.float32)}, np.array([0]))
+    assert labelled.judge(0, {"y": np.array([[NAN, 1.0]], np.float32)}) is False
+    assert labelled.judge(0, {"y": np.array([[2.0, -INF]], np.float32)}) is True
+
+
+def test_scores_of_infinity_are_compared_as_they_are() -> None:
+    reference = scores([-INF, 1, 2], [-INF, 1, 2])
+    assert right(scores([-INF, 1, 2], [-INF, 3, 2]), reference, unlabelled(2)).tolist() == [True, False]
+    assert squared_error(reference, reference) == 0.0
+
+
+def test_maps_with_infinities_agree_where_they_are_alike() -> None:
+    theirs = Answers(np.array([[-INF, 1, 2, 3], [-INF, 1, 2, 3]], np.float32), (2, 2))
+    ours = Answers(np.array([[-INF, 1, 2, 3], [0, 1, 2, 3]], np.float32), (2, 2))
+    assert right(ours, theirs, unlabelled(2)).tolist() == [True, False]
+
+
+def test_the_error_stays_a_number_where_answers_are_none() -> None:
+    reference = scores([0, 1], [1, 0])
+    broken = [squared_error(scores([each, 1], [1, 0]), reference) for each in (NAN, INF, -INF)]
+    assert broken == [pytest.approx(250_000.0)] * 3
+    assert squared_error(scores([0, 1], [1, 0.5]), reference) == pytest.approx(0.0625 / 0.25)

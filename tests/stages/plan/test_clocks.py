@@ -13,7 +13,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import SwitchCost
 from amble.core.schedule import Deadline, Schedule, Step
-from amble.stages.plan.clocks import fastest, per_operator, single
+from amble.stages.plan.clocks import fastest, frontier, per_operator, single
 from amble.stages.plan.problem import highest
 
 POINTS = tuple(OperatingPoint(Clocks(core, memory)) for core, memory in product((1e9, 2e9), (4e8, 8e8)))
@@ -218,3 +218,12 @@ def test_clocks_change_no_more_often_than_they_settle() -> None:
     plan = per_operator(graph, costs, Deadline(1.3 * float(costs.latency_s.sum(axis=0).min())))
     least_s = costs.latency_s.min(axis=1)
     assert all(least_s[each.start : each.stop].sum() >= settle_s for each in plan.segments)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_plan_lies_on_the_frontier_for_its_own_deadline(seed: int) -> None:
+    graph, costs = made_up(6, seed)
+    deadline = Deadline(1.37 * float(costs.latency_s.min(axis=1).sum()))
+    plan = per_operator(graph, costs, deadline, period_s=0.2)
+    found = [(point.latency_s, point.energy_j) for point in frontier(graph, costs, deadline, period_s=0.2)]
+    assert any(place == pytest.approx((plan.predicted.latency_s, plan.predicted.energy_j)) for place in found)

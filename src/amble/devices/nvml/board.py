@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 
 __all__ = ["Board", "Unsupported", "num_boards"]
 
@@ -170,7 +170,7 @@ def _library() -> Any:
     try:
         import pynvml
     except ImportError as error:
-        raise Refused("NVIDIA GPUs need nvidia-ml-py: pip install 'amble[nvidia]'") from error
+        raise Refused(f"NVIDIA GPUs need nvidia-ml-py: {how_to_install('nvidia')}") from error
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:

@@ -23,7 +23,7 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph, Operator
 from amble.core.point import Clocks
 from amble.core.ports import FloatArray
-from amble.core.table import KNOBS, Table, read_table
+from amble.core.table import KNOBS, NUMBERS, Table, read_table
 
 __all__ = ["Key", "Recording", "Row", "interpolated", "nearest", "read"]
 
@@ -126,6 +126,7 @@ class Recording:
 def read(path: Path, name: str) -> Recording:
     """Read a table; Refused when it is not one, or when nothing in it has a time."""
     table = read_table(path)
+    _refuse_doubtful(table)
     operators = _operator_names(table)
     rows: dict[Key, dict[Clocks, list[Row]]] = defaultdict(lambda: defaultdict(list))
     idle: dict[Clocks, list[float]] = defaultdict(list)
@@ -143,6 +144,17 @@ def read(path: Path, name: str) -> Recording:
     idle_w = {asked: median(powers) for asked, powers in idle.items() if not any(map(math.isnan, powers))}
     powered = any(row.power_w is not None for cells in rows.values() for cell in cells.values() for row in cell)
     return Recording(path, name, frozen, idle_w, batches, powered)
+
+
+def _refuse_doubtful(table: Table) -> None:
+    """Refuse a table of several devices, and one whose column is likely one of the schema but for its name."""
+    names = dict.fromkeys(name for name in table.device.tolist() if name)
+    if len(names) > 1:
+        raise Refused(f"{table.source} holds several devices ({', '.join(names)}); replay one: keep its rows alone")
+    for each in table.unread:
+        column = each.claim.column
+        if each.claim.advice and column in NUMBERS and table.lacks(column):
+            raise Refused(f"{table.source}: column {each.claim.name}: {each.claim.advice}, or drop it")
 
 
 def nearest(asked: Clocks, recorded: Iterable[Clocks], count: int = 3) -> tuple[Clocks, ...]:

@@ -21,13 +21,14 @@ from amble.core import files
 from amble.core.errors import Refused
 from amble.core.files import Format
 from amble.core.variants import Allowance
+from amble.inputs.examples import to_find as halves
 from amble.levers.memory import mapping as planning
 from amble.levers.memory import modules as memory
 from amble.levers.memory import tolerance
 from amble.levers.memory.energy import Module
 from amble.levers.memory.partitions import BandEnergy, DramPlan, LayerMemory, Partition, Setting, Stored
 from amble.levers.memory.profiles import MemoryProfile
-from amble.levers.memory.proving import SEEDS_APART, Faulty, Proving, halves, on_module, trials
+from amble.levers.memory.proving import SEEDS_APART, Faulty, Proving, on_module, trials
 from amble.levers.memory.retraining import lesson, retrained
 from amble.levers.memory.tolerance import Judged, Rule, Tolerance
 from amble.levers.memory.traffic import moved
@@ -108,6 +109,9 @@ def dram(
     if retrain and hardened is None:
         raise Refused("a retrained network needs a file to be written to: name one with --hardened")
     keep = None if keep is None else Path(keep)
+    for place in (keep, hardened):
+        if place is not None:
+            files.try_writing(place)
     made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
     graph = inputs.load(model)
     if not graph.inputs:
@@ -174,10 +178,10 @@ class _Kept(dict[tuple[tuple[str, float], ...], Judged]):
 
     def __setitem__(self, key: tuple[tuple[str, float], ...], value: Judged) -> None:
         super().__setitem__(key, value)
-        self._told(len(self))
         if self._path is not None:
             judgements = [_Judgement(dict(rates), judged, self._of) for rates, judged in self.items()]
             files.save(judgements, self._path, _KEPT)
+        self._told(len(self))
 
 
 def _named(network: Faulty, rule: Rule, seed: int) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from amble import bundled
 from amble.core.dram import Bitline, DramErrors, ErrorModel, Uniform
 from amble.core.draws import key_of
-from amble.core.errors import Refused
+from amble.core.examples import Examples
 from amble.levers.memory import tolerance
 from amble.levers.memory.partitions import DramPlan, Proof
 from amble.levers.memory.profiles import MemoryProfile, line_rates
@@ -23,15 +21,13 @@ from amble.runtimes.faults import Bounds, Home, bounds_of
 from amble.runtimes.onnx import hardening
 from amble.runtimes.onnx.faulty import FaultyOnnx
 from amble.runtimes.onnx.stored import cut_to
-from amble.stages.measure.accuracy import Examples
 
-__all__ = ["SEEDS_APART", "Faulty", "Proving", "halves", "on_module", "trials"]
+__all__ = ["SEEDS_APART", "Faulty", "Proving", "on_module", "trials"]
 
 _MARGIN = 0.25  # of the range of clean values, on either side
 SEEDS_APART = 1_000
 """Between the seeds of two mappings that are proven, so that each is shown on modules of its own."""
 _PROVING, _TRYING = 1_000_000, 2_000_000  # first modules of proofs and of trials, above a seed
-_VERIFYING = 3  # examples that verify, for each that finds rates: few say little of others
 
 Bools = NDArray[np.bool_]
 Answers = NDArray[np.int8]
@@ -116,22 +112,6 @@ def _right(network: FaultyOnnx, examples: Examples, seed: int) -> Bools:
         scores = next(iter(network.run(part.inputs, seed, read=read).values()))
         found.append(scores.reshape(len(part), -1).argmax(axis=1) == part.labels)
     return np.concatenate(found)
-
-
-def halves(data: str | Path, name: str, count: int, read: Callable[[], Examples]) -> tuple[Examples, Examples]:
-    """Return at most ``count`` examples to find rates with, and three times as many others to verify on."""
-    if str(data) == "bundled":
-        images, labels = bundled.fashion_mnist("held_out")
-        first = Examples({name: bundled.model_input(images[:count])}, labels[:count].astype(np.int64))
-        return first, read().rows(0, _VERIFYING * count)
-    every = read()
-    if every.labels is None:
-        raise Refused(f"{data} has no labels, without which no accuracy can be kept; add the array labels")
-    half = len(every) // 2
-    if half < 50:
-        raise Refused(f"{data} has {len(every)} examples; at least 100 are needed, half to find rates, half to verify")
-    every = every.shuffled()
-    return every.rows(0, min(half, count)), every.rows(half, half + min(half, _VERIFYING * count))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from amble import bundled
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
+from amble.core.examples import Examples
+from amble.inputs.examples import to_relearn
 from amble.runtimes.onnx.reading import plainly
-from amble.stages.measure.accuracy import Examples
 
 __all__ = ["Lesson", "lesson", "retrained"]
 
@@ -38,13 +36,7 @@ def lesson(data: str | Path, name: str, used: int, read: Callable[[], Examples])
 
     Refused where that is too little.
     """
-    if str(data) == "bundled":
-        images, labels = bundled.fashion_mnist("train")
-        seen = len(images) - len(bundled.fashion_mnist("held_out")[0])
-        every = Examples({name: bundled.model_input(images[:seen])}, labels[:seen].astype(np.int64))
-    else:
-        whole = read().shuffled()  # as the halves are
-        every = whole.rows(used, len(whole) // 2)
+    every = to_relearn(data, name, used, read)
     if every.labels is None or len(every) < _LEAST:
         raise Refused(
             f"{data} leaves {len(every)} labelled examples to retrain with, and {_LEAST} are needed: "
@@ -72,7 +64,7 @@ def retrained(
         from amble.runtimes.torch.importing import to_torch
         from amble.runtimes.torch.training import Recipe, classes_known
     except ImportError as error:
-        raise Refused(f"retraining needs {error.name}: pip install 'amble[torch]'") from error
+        raise Refused(f"retraining needs {error.name}: {how_to_install('torch')}") from error
 
     if len(given.learning.inputs) != 1:
         raise Refused(f"{model.name} has {len(given.learning.inputs)} inputs; only networks with one can be retrained")

@@ -17,6 +17,7 @@ import numpy as np
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.ports import FloatArray
+from amble.core.processor import Saturations
 from amble.core.report import Estimate
 from amble.core.variants import Metric, Quality, Variant, Verdict
 
@@ -25,13 +26,14 @@ __all__ = ["Bench", "Candidate", "Tried", "measured", "reference_of", "tried"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A cheaper network that can be made: ``make`` writes its file, or refuses."""
+    """A cheaper network that can be made: ``make`` writes its file, or refuses; ``count`` counts what saturates."""
 
     name: str
     precision: str
     about: str
     make: Callable[[Path], None]
     float_nodes: tuple[str, ...] = ()
+    count: Callable[[Path], Saturations | None] = lambda path: None
 
 
 class Bench(Protocol):
@@ -67,6 +69,7 @@ class Tried:
     path: Path
     graph: Graph
     quality: Quality
+    saturations: Saturations | None = None
 
 
 def tried(candidate: Candidate, folder: Path, bench: Bench) -> Tried | Variant:
@@ -75,7 +78,7 @@ def tried(candidate: Candidate, folder: Path, bench: Bench) -> Tried | Variant:
     try:
         candidate.make(path)
         graph = bench.load(path)
-        return Tried(candidate, path, graph, bench.quality(graph))
+        return Tried(candidate, path, graph, bench.quality(graph), candidate.count(path))
     except Refused as error:
         path.unlink(missing_ok=True)
         return _variant(candidate, "refused", f"does not run here: {error}")
@@ -104,6 +107,7 @@ def measured(reference: Graph, found: Sequence[Tried], bench: Bench, allowed_poi
                 speedup=speedup,
                 quality=each.quality.share,
                 loss=each.quality.loss,
+                saturations=each.saturations,
             )
         )
     return [replace(reference_of(reference), latency_s=float(np.median(times_s[:, 0]))), *verdicts]

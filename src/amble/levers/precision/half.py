@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 __all__ = ["Half", "halved"]
@@ -38,11 +39,14 @@ _KEPT = frozenset(
 
 
 def halved(model: onnx.ModelProto, precision: Half) -> onnx.ModelProto:
-    """Return a copy of the model in half precision; values beyond its range become the largest one."""
-    made = onnx.ModelProto.FromString(model.SerializeToString())
+    """Return a copy of the model in half precision; finite values beyond its range become the largest one.
+
+    Functions of the model's own are written out first, so that what they hold becomes half too.
+    """
+    made = onnx.inliner.inline_local_functions(onnx.ModelProto.FromString(model.SerializeToString()))
     graph = made.graph
     del graph.value_info[:]
-    kept = _Kept(graph, precision)
+    kept = _Kept(made, precision)
     for each in _tensors(graph):
         _halve(each, precision)
     nodes: list[onnx.NodeProto] = []
@@ -57,9 +61,9 @@ def halved(model: onnx.ModelProto, precision: Half) -> onnx.ModelProto:
 class _Kept:
     """Puts casts around the nodes that stay FP32; knows which tensors are floating point."""
 
-    def __init__(self, graph: onnx.GraphProto, precision: Half) -> None:
+    def __init__(self, model: onnx.ModelProto, precision: Half) -> None:
         self._half = _TYPES[precision]
-        self._floats = _floats(graph)
+        self._floats = _floats(model)
 
     def between_casts(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Return the node with a cast before each floating input and after each floating output."""
@@ -76,12 +80,12 @@ class _Kept:
         return [*before, same, *after]
 
 
-def _floats(graph: onnx.GraphProto) -> set[str]:
-    """Return the names of the FP32 tensors, as far as ONNX can infer them."""
-    inferred = onnx.shape_inference.infer_shapes(onnx.helper.make_model(graph)).graph
+def _floats(model: onnx.ModelProto) -> set[str]:
+    """Return the names of the FP32 tensors, as far as ONNX can infer them: not behind operators it does not know."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
     values = [*inferred.input, *inferred.output, *inferred.value_info]
     found = {each.name for each in values if each.type.tensor_type.elem_type == TensorProto.FLOAT}
-    return found | {each.name for each in graph.initializer if each.data_type == TensorProto.FLOAT}
+    return found | {each.name for each in inferred.initializer if each.data_type == TensorProto.FLOAT}
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -99,7 +103,8 @@ def _halve(tensor: onnx.TensorProto, precision: Half) -> None:
     if tensor.data_type != TensorProto.FLOAT:
         return
     dtype, limit = helper.tensor_dtype_to_np_dtype(_TYPES[precision]), _LARGEST[precision]
-    values = np.clip(numpy_helper.to_array(tensor), -limit, limit).astype(dtype)
+    given = numpy_helper.to_array(tensor)
+    values = np.where(np.isinf(given), given, np.clip(given, -limit, limit)).astype(dtype)
     name = tensor.name
     tensor.Clear()
     tensor.name = name

@@ -16,19 +16,23 @@ from pathlib import Path
 
 import numpy as np
 
-from amble import bundled, inputs
+from amble import inputs
 from amble.core import files
 from amble.core.errors import Refused
+from amble.core.examples import Examples
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device, FloatArray
+from amble.core.processor import Processor
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Allowance, Variant, Variants
+from amble.inputs.examples import to_calibrate
 from amble.levers.precision import mixing as precision
 from amble.levers.precision import sensitivity
 from amble.levers.precision.candidates import Workshop
 from amble.levers.precision.choose import Candidate, Tried, measured, tried
 from amble.levers.precision.sensitivity import Sensitivity
+from amble.runtimes import processors
 from amble.runtimes.onnx import attribution
 from amble.runtimes.onnx.quantizing import layers
 from amble.runtimes.onnx.reading import plain
@@ -36,14 +40,12 @@ from amble.runtimes.onnx.refusals import door
 from amble.runtimes.onnx.sessions import Sessions
 from amble.stages.check.intervals import quantile, wilson
 from amble.stages.measure import accuracy
-from amble.stages.measure.accuracy import Examples
 from amble.stages.measure.comparison import Comparison, Statistics
 
 __all__ = ["FILE", "graphs", "quantize"]
 
 FILE = "variants.json"
 
-_MOST_CALIBRATION = 128
 _STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
 
 _WORTH = 1.1  # times as fast, for a variant to make mixes of
@@ -93,6 +95,7 @@ def quantize(
     mixed: bool = False,
     alike: float = accuracy.ALIKE,
     rounds: int = 15,
+    processor: Processor | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Variants:
     """Try every cheaper variant of a network on a device; keep, in the folder ``output``, those worth having.
@@ -101,28 +104,30 @@ def quantize(
     ``examples`` of it are answered by each variant; others calibrate. ``max_loss`` is in points (``1pt``) or relative
     (``0.5%``). With ``mixed`` single operators may stay in floating point where the planner finds that worth it.
     ``alike`` is the least cosine to the network's own answer that counts as agreement where answers are no scores.
-    Times are compared in so many ``rounds``.
+    Times are compared in so many ``rounds``. ``processor`` is the CPU to make them for, unless told the one of this
+    machine: where it cuts INT8 sums at 16 bits, variants that cannot lose any are tried beside the others.
     Refused without data, and whenever the network itself cannot be read.
     """
     allowed, output = Allowance.parse(max_loss), Path(output)
+    files.try_writing(output, folder=True)
     found = _read(model, data, examples, batch, shapes)
     graph = inputs.load(model, batch=batch, shapes=shapes or accuracy.shapes_of(found.judged, batch))
     fit = _fitting(found, graph)
     opened = inputs.open(device)
     bench = replace(_bench(opened, device, graph, fit.judged), alike=alike, num_rounds=rounds, on_progress=on_progress)
     with _kept(output), tempfile.TemporaryDirectory(prefix="amble-") as folder:
-        workshop = Workshop(
-            plain(Path(graph.source), Path(folder) / "plain"), Path(folder), _feeds(fit.calibration, graph)
-        )
+        cpu = processor or processors.here()
+        source, feeds = plain(Path(graph.source), Path(folder) / "plain"), _feeds(fit.calibration, graph)
+        workshop = Workshop(source, Path(folder), feeds, cpu.saturates)
         points = allowed.points(bench.quality(graph).share.ratio.value)
         trial = _Trial(graph, bench, Path(folder), output, points)
         attempts = [tried(each, trial.folder, bench) for each in workshop.candidates()]
         if mixed:
             attempts += _mixed(trial, workshop, attempts, fit.judged)
         made = _verdicts(trial, attempts)
-        _keep(made, trial)
-    variants = _with_final(_described(made, graph, opened, allowed, fit, bench), fit, bench, output)
-    files.save(variants, output / FILE, VARIANTS)
+        described = _described(_counted(made, cpu), graph, opened, allowed, fit, bench)
+        variants = _with_final(replace(described, processor=cpu), fit, bench, trial.folder)
+        _keep(variants, trial)
     return variants
 
 
@@ -140,16 +145,24 @@ def _kept(output: Path) -> Iterator[None]:
             output.rmdir()
 
 
-def graphs(path: Path, *, batch: int | None = None) -> dict[str, Graph]:
+def _counted(made: list[Variant], cpu: Processor) -> list[Variant]:
+    """Say in every reason how many INT8 products saturate."""
+    return [replace(each, reason=each.reason + processors.told(each.saturations, cpu)) for each in made]
+
+
+def graphs(path: Path, *, batch: int | None = None, processor: Processor | None = None) -> dict[str, Graph]:
     """Read the variants that were kept, from their file → for each precision the network that is fastest there.
 
-    The graphs are labelled with their precision, so that a runner serves each one at that point and no other.
+    The graphs are labelled with their precision, so that a runner serves each one at that point and no other. Refused
+    where INT8 was judged with exact sums and ``processor``, this machine's CPU unless told, is known to cut some.
     """
     variants = files.load(path, VARIANTS)
+    names = dict.fromkeys(each.precision for each in variants.kept)
+    processors.check(variants, [variants.fastest(name) for name in names], path, processor)
     size = batch or variants.batch
     shapes = {name: (size, *shape[1:]) for name, shape in variants.shapes.items()}
     found = {}
-    for name in dict.fromkeys(each.precision for each in variants.kept):
+    for name in names:
         chosen = variants.fastest(name)
         source = path.parent / chosen.file
         found[name] = replace(inputs.load(source, batch=size, shapes=shapes), precision=name)
@@ -168,23 +181,7 @@ def _read(
             f"INT8 needs examples to set its ranges, and every variant some to be judged by: give --data FILE.npz with "
             f"the arrays {needed}, and labels [examples] if there are any"
         )
-    if data != "bundled":
-        return _parted(accuracy.read_arrays(Path(data)), str(data), examples)
-    held_out, final = (_fashion(split) for split in ("held_out", "test"))
-    return replace(_parted(held_out, "bundled", examples), final=final)
-
-
-def _fashion(split: str) -> Examples:
-    images, labels = bundled.fashion_mnist("test" if split == "test" else "held_out")
-    return Examples({"image": bundled.model_input(images)}, labels.astype(np.int64))
-
-
-def _parted(found: Examples, name: str, examples: int) -> _Data:
-    """Take the first examples for calibration, others to judge by: never the same."""
-    num = min(_MOST_CALIBRATION, len(found) // 4)
-    if not num:
-        raise Refused(f"{name} has {len(found)} examples; give at least 4, and some hundreds to judge by")
-    return _Data(name, found.rows(0, num), found.rows(num, min(len(found), num + examples)))
+    return _Data(str(data), *to_calibrate(str(data), examples))
 
 
 def _fitting(found: _Data, graph: Graph) -> _Data:
@@ -213,12 +210,16 @@ def _verdicts(trial: _Trial, attempts: list[Tried | Variant]) -> list[Variant]:
     return [replace(reference, quality=trial.bench.quality(trial.graph).share), *(by_name[name] for name in names)]
 
 
-def _keep(made: list[Variant], trial: _Trial) -> None:
-    """Move the networks that are kept to where they were asked for; those of an earlier call are replaced."""
-    for each in made[1:]:
-        (trial.output / f"{each.name}.onnx").unlink(missing_ok=True)
-        if each.file:
-            shutil.move(trial.folder / each.file, trial.output / each.file)
+def _keep(variants: Variants, trial: _Trial) -> None:
+    """Put the networks that are kept, and what is told of them, where those of an earlier call were: all or nothing."""
+    earlier = {f"{each.name}.onnx" for each in variants.variants[1:]}
+    with suppress(Refused):  # there is none, or none that can be read
+        earlier |= {f"{each.name}.onnx" for each in files.load(trial.output / FILE, VARIANTS).variants[1:]}
+    with files.renewed(trial.output, index=FILE, others=earlier) as made:
+        for each in variants.variants[1:]:
+            if each.file:
+                shutil.copy(trial.folder / each.file, made / each.file)
+        files.save(variants, made / FILE, VARIANTS)
 
 
 def _mixed(trial: _Trial, workshop: Workshop, attempts: list[Tried | Variant], judged: Examples) -> list[Tried]:
@@ -325,11 +326,11 @@ def _described(
     )
 
 
-def _with_final(variants: Variants, data: _Data, bench: Comparison, output: Path) -> Variants:
-    """Let the chosen variant and the reference answer examples that chose nothing, where there are any."""
+def _with_final(variants: Variants, data: _Data, bench: Comparison, folder: Path) -> Variants:
+    """Let the chosen variant, in this folder, and the reference answer examples that chose nothing, if there are."""
     if data.final is None or variants.chosen == variants.reference.name:
         return variants
-    graph = bench.load(output / variants.variant(variants.chosen).file)
+    graph = bench.load(folder / variants.variant(variants.chosen).file)
     theirs = bench.answers(bench.reference, data.final)
     return replace(
         variants,

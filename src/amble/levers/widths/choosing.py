@@ -117,11 +117,11 @@ def _edges(pricing: Pricing, layer: Layer, group: Group) -> Iterator[int]:
     """Return the widths of a group at which a layer's stairs end, or where it was measured if it has none."""
     staircase = pricing.staircases[layer.name]
     if layer.outputs == group.name:
-        per_channel = layer.num_outputs // group.width
-        yield from (each // per_channel for each in _known(staircase, "outputs"))
+        yield from (each * group.width // layer.num_outputs for each in _known(staircase, "outputs"))
     if group.name in layer.inputs and layer.kind != "depthwise":
-        others = layer.num_inputs - layer.spread * group.width
-        yield from ((each - others) // layer.spread for each in _known(staircase, "inputs"))
+        taken = pricing.network.taken(layer, group.name)
+        others = layer.num_inputs - taken
+        yield from ((each - others) * group.width // taken for each in _known(staircase, "inputs"))
 
 
 def _known(staircase: Staircase, axis: Axis) -> set[int]:

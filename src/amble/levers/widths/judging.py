@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from amble.core.report import Estimate
@@ -12,8 +12,9 @@ from amble.levers.widths.network import Layer, Widths
 from amble.levers.widths.results import Narrowed, Rival
 from amble.levers.widths.staircase import Staircase
 
-__all__ = ["leaves_open", "narrowed", "rivals", "verdict", "with_ends"]
+__all__ = ["leaves_open", "narrowed", "refused", "rivals", "staying", "verdict", "with_ends"]
 
+_NAMED = 4  # layers of one reason
 _FLAT = 0.95  # of a layer's time, that its fastest width must be below to be worth a word; less where noise is more
 
 
@@ -23,12 +24,28 @@ def verdict(ratio: Estimate, loss: Estimate, allowed: float) -> tuple[Literal["k
     ``ratio`` is the time after over that before. A loss counts as it was found: few judge by so many examples that the
     end of its interval could decide, so the interval is told.
     """
+    if ratio.high is None or ratio.high >= 1.0:
+        return "refused", f"is not faster, as far as can be told: takes {with_ends(ratio)} of the time before"
     loses = f"loses {with_ends(loss)} points"
     if loss.value > allowed:
         return "refused", f"{loses}, {allowed:.3g} are allowed: more epochs or a looser budget"
-    if ratio.high is None or ratio.high >= 1.0:
-        return "refused", f"is not faster, as far as can be told: takes {with_ends(ratio)} of the time before"
     return "kept", f"{1.0 / ratio.value:.2f} times as fast, {loses}"
+
+
+def refused(why: str) -> tuple[Literal["kept", "refused"], str]:
+    """Refuse what was not worth training."""
+    return "refused", why
+
+
+def staying(reasons: Mapping[str, str]) -> Iterator[str]:
+    """Say which layers keep their channels and why; that the last layers do needs no words."""
+    layers: dict[str, list[str]] = {}
+    for layer, why in reasons.items():
+        if "answer" not in why:
+            layers.setdefault(why, []).append(layer)
+    for why, names in layers.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield f"stays as it is: {', '.join(names[:_NAMED])}{more}: {why}"
 
 
 def with_ends(found: Estimate) -> str:

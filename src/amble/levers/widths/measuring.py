@@ -223,14 +223,16 @@ class _Search:
 
     def _widths(self, axis: Axis, width: int) -> tuple[int, int]:
         if self._shape.kind == "depthwise":
-            return width, width * self._shape.outputs // self._shape.inputs
+            return width * self._shape.inputs // self._shape.outputs, width
         return (self._shape.inputs, width) if axis == "outputs" else (width, self._shape.outputs)
 
     def _most(self, axis: Axis) -> int:
         return self._shape.outputs if axis == "outputs" else self._shape.inputs
 
     def _step(self, axis: Axis) -> int:
-        """Return the finest step: grouped convolutions go by whole groups."""
+        """Return the finest step: grouped convolutions go by whole groups, depth-wise ones by what an input becomes."""
+        if self._shape.kind == "depthwise":
+            return self._shape.outputs // self._shape.inputs
         return self._shape.groups if self._most(axis) > self._shape.groups else 1
 
     def _grid(self, found: Staircase) -> list[tuple[int, int]]:

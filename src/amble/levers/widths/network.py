@@ -63,7 +63,8 @@ class Layer:
     ``inputs`` are the groups it reads (several after a concatenation), ``outputs`` the group it writes, None where its
     outputs must stay (the network's own answer). ``num_inputs`` and ``num_outputs`` count all of them, also those of no
     group. ``size`` is the height and width of what it reads; ``spread`` how many of its inputs one channel becomes
-    (more than one in a dense layer after flattening).
+    (more than one in a dense layer after flattening). Where that differs between groups (behind a pixel shuffle it is
+    below one), ``taken`` counts its inputs that come from each of ``inputs``.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Layer:
     groups: int = 1
     size: tuple[int, int] = (1, 1)
     spread: int = 1
+    taken: tuple[int, ...] = ()
 
     @property
     def output_size(self) -> tuple[int, int]:
@@ -125,8 +127,17 @@ class Network:
 
     def num_inputs(self, layer: Layer, widths: Widths) -> int:
         """Count a layer's inputs at these widths."""
-        gone = sum(self.by_name[each].width - widths.get(each, self.by_name[each].width) for each in layer.inputs)
-        return layer.num_inputs - layer.spread * gone
+        return layer.num_inputs - sum(self._gone(layer, each, widths) for each in layer.inputs)
+
+    def taken(self, layer: Layer, group: str) -> int:
+        """Count a layer's inputs that today come from a group."""
+        if not layer.taken:
+            return layer.spread * self.by_name[group].width
+        return layer.taken[layer.inputs.index(group)]
+
+    def _gone(self, layer: Layer, group: str, widths: Widths) -> int:
+        width = self.by_name[group].width
+        return self.taken(layer, group) * (width - widths.get(group, width)) // width
 
     def num_outputs(self, layer: Layer, widths: Widths) -> int:
         """Count a layer's outputs at these widths (a depth-wise layer with a multiplier keeps its multiplier)."""

@@ -12,33 +12,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from amble.core import files
 from amble.core.draws import key_of
-from amble.core.errors import Infeasible, Refused
+from amble.core.errors import Refused
 from amble.core.quantity import format_energy, format_time, parse_time_s
-from amble.core.report import Estimate
 from amble.core.variants import Allowance, Quality
 from amble.levers.widths import choosing as width
 from amble.levers.widths import judging
-from amble.levers.widths.choosing import Chosen, Pricing, Resource
+from amble.levers.widths.choosing import Pricing, Resource
 from amble.levers.widths.clocked import least_energy, settled
+from amble.levers.widths.cuts import OVER, Cut, Cutter
 from amble.levers.widths.network import Network, Widths
 from amble.levers.widths.results import FORMAT, SPACE, Pruning
 from amble.levers.widths.staircase import StaircaseTable
-from amble.levers.widths.staircases import (
-    STATISTICS,
-    Narrower,
-    OnProgress,
-    Opened,
-    Work,
-    Worth,
-    opened,
-    priced,
-    space_of,
-    table_of,
-)
+from amble.levers.widths.staircases import Narrower, OnProgress, Opened, Work, Worth, opened, priced, space_of, table_of
 from amble.runtimes.onnx.layers import Precision
 from amble.runtimes.onnx.refusals import door
 
@@ -48,9 +35,6 @@ FILE = "pruning.json"
 NETWORK = "pruned.onnx"
 NETWORK_INT8 = "pruned-int8.onnx"
 _TRIAL = "trial.onnx"  # what is judged; it becomes the network when it is kept
-
-_TRIES = 4  # of cutting and measuring, before training
-_OVER, _UNDER = 1.01, 0.97  # of the budget, where a measured time is as wanted
 
 Edges = Mapping[str, tuple[int, ...]]
 OnStairs = Callable[[StaircaseTable, Network], None]
@@ -89,22 +73,6 @@ class Wanted:
             raise ValueError(f"--latency: {error}, or a share of today's, as in 0.7x") from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Widths that were chosen, cut and measured: the file, seconds before and after in the same rounds.
-
-    ``ratio`` is the time after over that before, round by round; ``corrected`` the target that the widths were chosen
-    for over the budget.
-    """
-
-    chosen: Chosen
-    file: Path
-    before_s: float
-    after_s: float
-    ratio: Estimate
-    corrected: float = 1.0
-
-
 @door
 def prune(
     model: str | Path,
@@ -133,6 +101,9 @@ def prune(
     below that; Refused for a network that cannot be read or cut, and for widths that pay nothing.
     """
     allowed = Allowance.parse(wanted.max_loss)
+    files.try_writing(output, folder=True)
+    if design_space is not None:
+        files.try_writing(design_space)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
         work = opened(
             model,
@@ -154,8 +125,20 @@ def prune(
             made = _narrowed(work, wanted, allowed, told)
         else:
             made = _clocked(work, wanted, allowed, told, may_lose)
-    files.save(made, output / FILE, FORMAT)
+        _keep(work, made)
     return made
+
+
+def _keep(work: Work, made: Pruning) -> None:
+    """Put what was made where that of an earlier call was: all of it, or nothing. A refusal takes no network away."""
+    trial, kept = work.output / _TRIAL, made.verdict == "kept"
+    with files.renewed(work.output, index=FILE, others=(NETWORK, NETWORK_INT8) if kept else ()) as fresh:
+        if kept:
+            shutil.copy(trial, fresh / NETWORK)
+            if work.form.precision != "fp32":
+                shutil.copy(work.form.of(trial), fresh / NETWORK_INT8)
+        files.save(made, fresh / FILE, FORMAT)
+    trial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +168,14 @@ def _clocked(work: Work, wanted: Wanted, allowed: Allowance, told: _Told, may_lo
     saved = least_energy(work, budget_s, may_lose, wanted.rounds)
     found, path = saved.together, work.form.folder / "clocked.onnx"
     with settled(work, found.clocks):
-        made = _narrowed(work, replace(wanted, budget=f"{1e3 * budget_s:.6f}ms"), allowed, told, found.widths)
         work.narrower.write(found.widths, path)
         energy_j = work.profile(work.load(path)).whole.energy_j
+        if energy_j is not None and energy_j >= saved.today_j:
+            raise Refused(
+                f"at {found.clocks} the narrower network needs {format_energy(energy_j)} as measured, "
+                f"{format_energy(saved.today_j)} today: nothing was trained; allow more time or loss"
+            )
+        made = _narrowed(work, replace(wanted, budget=f"{1e3 * budget_s:.6f}ms"), allowed, told, found.widths)
     note = (
         f"clocks and widths were chosen together: {found.clocks}; a run needs {format_energy(energy_j)} as measured "
         f"({format_energy(found.energy_j)} predicted), {format_energy(saved.today_j)} before at the clocks of today; "
@@ -236,83 +224,45 @@ class _Pruner:
     edges: Edges
 
     def run(self) -> Pruning:
-        """Choose, cut and measure, tune, judge."""
+        """Choose, cut and measure; tune what is faster and keeps the budget, and judge."""
         unpaid(self.pricing, self.edges, self.wanted.widths)
-        plan = self._plan(self.work.form.folder)
-        self._tune(plan)
-        return self._described(plan)
+        edges = {**self.edges, **{name: (each,) for name, each in self.wanted.widths.items()}}
+        plan = self.cutter.plan(width.problem(self.pricing, edges), self.work.form.folder)
+        hopeless = self.cutter.hopeless(plan)
+        if not hopeless:
+            self._tune(plan)
+        return self._described(plan, hopeless)
 
     @property
-    def budget(self) -> float:
-        """Return the budget [s, or J]."""
-        return self.wanted.limit(self.pricing.total({}))
+    def cutter(self) -> Cutter:
+        """Return what cuts and measures within the budget."""
+        return Cutter(self.work, self.wanted.resource, self.wanted.limit(self.pricing.total({})))
 
-    def _plan(self, folder: Path) -> _Plan:
-        """Choose widths; measure the network cut to them; correct the target by what was found, and choose again."""
-        edges = {**self.edges, **{name: (each,) for name, each in self.wanted.widths.items()}}
-        problem = width.problem(self.pricing, edges)
-        target = self.budget
-        tried: list[_Plan] = []
-        for number in range(_TRIES):
-            self.work.on_progress("cutting and measuring", number, _TRIES)
-            try:
-                chosen = width.choose(problem, target, resource=self.wanted.resource)
-            except Infeasible:
-                if not tried:
-                    raise
-                break
-            path = folder / f"cut-{number}.onnx"
-            self.work.narrower.write(chosen.widths, path)
-            tried.append(replace(self._measured(chosen, path), corrected=target / self.budget))
-            share = self._share(tried[-1])
-            if _UNDER <= share <= _OVER or chosen.widths == self.work.network.today:
-                break
-            target *= 1.0 / share
-        return min(tried, key=lambda each: (max(self._share(each), _OVER), each.chosen.lost))
-
-    def _share(self, plan: _Plan) -> float:
-        """Return what was measured over the budget; energies are taken as predicted."""
-        if self.wanted.resource == "energy":
-            return plan.chosen.cost / self.budget
-        return plan.after_s / self.budget
-
-    def _measured(self, chosen: Chosen, path: Path) -> _Plan:
-        times_s = self.work.times_s([self.work.graph, self.work.load(path)])
-        before_s, after_s = (float(each) for each in np.median(times_s, axis=0))
-        return _Plan(chosen, path, before_s, after_s, STATISTICS.median(times_s[:, 1] / times_s[:, 0]))
-
-    def _tune(self, plan: _Plan) -> None:
+    def _tune(self, plan: Cut) -> None:
         epochs, widths = self.wanted.epochs, plan.chosen.widths
-        path = self.work.output / _TRIAL
-        if not epochs:
-            shutil.copy(plan.file, path)
-            return
         way = key_of(self.work.source.digest, self.work.taught, epochs, str(sorted(widths.items())))
         own = self.work.output / f"tuning-{way:032x}.pt"
         self.work.narrower.tune(
             widths,
-            path,
+            self.work.output / _TRIAL,
             epochs=epochs,
             checkpoint=own,
             on_epoch=lambda done, loss: self.work.on_progress(f"tuning, loss {loss:.3g}", done, epochs),
         )
         own.unlink(missing_ok=True)
 
-    def _described(self, plan: _Plan) -> Pruning:
+    def _described(self, plan: Cut, hopeless: str) -> Pruning:
         work, pricing, chosen = self.work, self.pricing, plan.chosen
         bench = work.bench()
-        trial = work.output / _TRIAL
-        final = self._measured(chosen, trial)
-        before = bench.quality(work.graph)
-        after = bench.quality(work.load(trial))
+        before, cut = bench.quality(work.graph), bench.quality(work.load(plan.file))
         allowed = self.allowed.points(before.share.ratio.value)
-        verdict, reason = judging.verdict(final.ratio, after.loss, allowed)
-        if verdict == "kept":
-            if work.form.precision != "fp32":
-                shutil.copy(work.form.of(trial), work.output / NETWORK_INT8)
-            trial.replace(work.output / NETWORK)
+        if hopeless:
+            final, after = plan, cut
+            verdict, reason = judging.refused(hopeless)
         else:
-            trial.unlink()
+            final = self.cutter.measured(chosen, work.output / _TRIAL)
+            after = bench.quality(work.load(work.output / _TRIAL))
+            verdict, reason = judging.verdict(final.ratio, after.loss, allowed)
         whole = sum(sum(each.importance) for each in work.network.groups)
         latency = pricing if self.wanted.resource == "latency" else priced(work, pricing.table)
         return Pruning(
@@ -324,11 +274,13 @@ class _Pruner:
             batch=work.graph.batch,
             clock="CPU time of the thread" if work.on_host else "the device's own time",
             resource=self.wanted.resource,
-            budget=self.budget,
+            budget=self.cutter.budget,
             before_s=final.before_s,
             predicted_s=latency.total(chosen.widths),
             after_s=final.after_s,
             ratio=final.ratio,
+            before_j=final.before_j,
+            after_j=final.after_j,
             widths=chosen.widths,
             widths_before=work.network.today,
             layers=tuple(judging.narrowed(latency, each, chosen.widths) for each in work.network.layers),
@@ -338,7 +290,7 @@ class _Pruner:
             allowed=self.allowed,
             metric=bench.metric,
             before=before.share,
-            cut=bench.quality(work.load(plan.file)),
+            cut=cut,
             after=after,
             verdict=verdict,
             reason=reason,
@@ -347,7 +299,7 @@ class _Pruner:
             notes=tuple(self._notes(plan, final, allowed, after)),
         )
 
-    def _notes(self, plan: _Plan, final: _Plan, allowed: float, after: Quality) -> Iterator[str]:
+    def _notes(self, plan: Cut, final: Cut, allowed: float, after: Quality) -> Iterator[str]:
         if self.work.final.labels is None:
             yield "no labels: tuned to the answers of the network as it was, and judged by agreement with them"
         if judging.leaves_open(after.loss, allowed):
@@ -355,14 +307,16 @@ class _Pruner:
                 f"{after.share.out_of} examples leave open whether {allowed:.3g} points are lost or fewer; "
                 "give more of them to be certain"
             )
-        share = self._share(final)
-        if share > _OVER:
-            say = format_time if self.wanted.resource == "latency" else format_energy
-            yield f"the budget of {say(self.budget)} is missed by {share - 1:.1%}, as measured"
-        if self.wanted.resource == "energy":
+        share, say = self.cutter.share(final), format_time if self.wanted.resource == "latency" else format_energy
+        if share > OVER:
+            yield f"the budget of {say(self.cutter.budget)} is missed by {share - 1:.1%}, as measured"
+        if final.before_j is not None and final.after_j is not None:
+            yield f"a run needs {format_energy(final.after_j)}, {format_energy(final.before_j)} before, as measured"
+        elif self.wanted.resource == "energy":
             yield "the energy after pruning is predicted by the staircases; the time is measured"
-        elif plan.corrected != 1.0:
+        if plan.corrected != 1.0:
             yield (
                 f"times by the staircases were taken {1.0 / plan.corrected - 1.0:+.1%}, as a network that was cut by "
                 "them was measured; the least importance to be lost is by these times"
             )
+        yield from judging.staying(self.work.narrower.stays)

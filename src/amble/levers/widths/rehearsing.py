@@ -16,6 +16,7 @@ from amble.core.errors import Refused
 from amble.core.layers import Shape
 from amble.core.quantity import format_time
 from amble.core.variants import Allowance
+from amble.levers.widths import judging
 from amble.levers.widths.pruning import Wanted, asked, known
 from amble.levers.widths.staircase import shape_of
 from amble.levers.widths.staircases import Opened, Work, Worth, opened, probe_of, table_so_far
@@ -49,6 +50,7 @@ class Rehearsal:
     epochs: int
     staircases_s: float
     tuning_s: float
+    stays: tuple[str, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -62,6 +64,7 @@ class Rehearsal:
             f"would cut, and tune {self.epochs} epochs on {self.learning} examples by {taught}: about "
             f"{_rough(self.tuning_s)}",
             f"would judge by {self.judging} other examples",
+            *self.stays,
         )
 
 
@@ -123,6 +126,7 @@ def _rehearsed(work: Work, wanted: Wanted, now_s: Callable[[], float]) -> Rehear
         epochs=wanted.epochs,
         staircases_s=sum(_staircase_s(work, each, wanted.rounds, now_s) for each in unknown),
         tuning_s=wanted.epochs * work.narrower.epoch_s() if wanted.epochs else 0.0,
+        stays=tuple(judging.staying(work.narrower.stays)),
     )
 
 

@@ -71,7 +71,7 @@ class Pruning:
     ``lost`` is the share of all importance that went; ``bound`` what any choice of the same edges loses at least within
     the budget, by the staircases as far as they were corrected by networks that were cut and measured. ``before`` and
     ``after`` are what the two ONNX files answered, ``cut`` what the narrower one did before it was tuned. ``file`` is
-    empty where nothing was kept.
+    empty where nothing was kept. ``before_j`` and ``after_j`` are energies of a run as measured, None without a meter.
     """
 
     graph: str
@@ -103,6 +103,8 @@ class Pruning:
     table: StaircaseTable
     notes: tuple[str, ...] = ()
     ratio: Estimate | None = None
+    before_j: float | None = None
+    after_j: float | None = None
 
     @property
     def speedup(self) -> float:

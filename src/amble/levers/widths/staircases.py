@@ -12,13 +12,15 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from amble import bundled, inputs
+from amble import inputs
 from amble.core import files
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
+from amble.core.examples import Examples
 from amble.core.graph import Graph
 from amble.core.layers import Probe
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device, FloatArray, Timings
+from amble.inputs.examples import to_learn
 from amble.levers.widths.choosing import Pricing, Resource
 from amble.levers.widths.forms import Form
 from amble.levers.widths.measuring import Effort, empty, staircases
@@ -31,7 +33,6 @@ from amble.runtimes.onnx.reading import plainly
 from amble.runtimes.probing import DeviceLayers
 from amble.stages.check.intervals import quantile, wilson
 from amble.stages.measure import accuracy
-from amble.stages.measure.accuracy import Examples
 from amble.stages.measure.comparison import Comparison, Statistics
 from amble.stages.measure.rounds import rounds
 
@@ -55,13 +56,21 @@ __all__ = [
 TABLE = "staircases.json"
 
 STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
-_PRODUCTS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "QLinearConv", "QGemm", "QLinearMatMul")
+_PRODUCTS = (
+    "Conv",
+    "FusedConv",
+    "Gemm",
+    "FusedGemm",
+    "MatMul",
+    "FusedMatMul",
+    "ConvTranspose",
+    "QLinearConv",
+    "QGemm",
+    "QLinearMatMul",
+)
 _REORDERS = ("ReorderInput", "ReorderOutput")
 _PROFILED = 30
 _ROUNDS = 15
-_JUDGED_SHARE = 0.2
-_MOST_JUDGED = 2000
-_BUNDLED_LEARNING = 8500  # of 10,000; the bundled network was not trained on the others
 _ELEMENT_BYTES: dict[Precision, int] = {"fp32": 4, "int8": 1}
 
 Worth = Literal["taylor", "l1", "bn"]
@@ -76,6 +85,11 @@ class Narrower(Protocol):
         """Return its layers and groups, with what every channel is worth."""
         ...
 
+    @property
+    def stays(self) -> Mapping[str, str]:
+        """Return the layers that keep their channels, with the reasons."""
+        ...
+
     def write(self, widths: Widths, path: Path) -> None:
         """Write it with these widths as an ONNX file, as it is after cutting."""
         ...
@@ -83,7 +97,7 @@ class Narrower(Protocol):
     def tune(
         self, widths: Widths, path: Path, *, epochs: int, checkpoint: Path, on_epoch: Callable[[int, float], None]
     ) -> None:
-        """Cut, tune and write it; an interrupted tuning goes on from its checkpoint."""
+        """Cut, tune (without epochs only set statistics right) and write it; it goes on from its checkpoint."""
         ...
 
     def epoch_s(self) -> float:
@@ -173,7 +187,7 @@ def opened(
     for a network that cannot be read with the operator's name, and on devices where no layers can be timed.
     """
     graph = inputs.load(model, batch=batch)
-    learning, final = (accuracy.fitting(each, graph, str(data)) for each in _parted(data, labels))
+    learning, final = (accuracy.fitting(each, graph, str(data)) for each in to_learn(data, labels=labels))
     target = inputs.open(device)
     kind = device.partition(":")[0]
     if kind not in ("host", "sim"):
@@ -281,22 +295,8 @@ def _narrowing(
     try:
         from amble.levers.widths import narrowing
     except ImportError as error:
-        raise Refused(f"pruning needs torch ({error}): pip install 'amble[torch]'") from error
+        raise Refused(f"pruning needs torch ({error}): {how_to_install('torch')}") from error
     return narrowing.opened(path, inputs, labels, worth=worth)
-
-
-def _parted(data: str | Path, labels: bool) -> tuple[Examples, Examples]:
-    """Return examples to rank and tune with, and others to judge by."""
-    if data == "bundled":
-        images, classes = bundled.fashion_mnist("train")
-        found = Examples({"image": bundled.model_input(images)}, classes.astype(np.int64) if labels else None)
-        return found.rows(0, _BUNDLED_LEARNING), found.rows(_BUNDLED_LEARNING, len(found))
-    found = accuracy.read_arrays(Path(data))
-    found = found if labels else Examples(found.inputs)
-    num = min(_MOST_JUDGED, int(_JUDGED_SHARE * len(found)))
-    if num < 2:
-        raise Refused(f"{data} has {len(found)} examples; give at least 10, and some thousands to tune with")
-    return found.rows(0, len(found) - num), found.rows(len(found) - num, len(found))
 
 
 def probe_of(work: Work) -> Probe:

@@ -6,6 +6,8 @@ networks, with any operators left in floating point, is made from the same range
 measurement tells (`adapt.choose`).
 
 Activations are unsigned (U8) or signed (S8), weights signed (S8). On x86 with VNNI U8S8 is the one with fast kernels.
+Without VNNI those kernels cut sums of two products at 16 bits (`adapt.products`): weights of 7 bits (S7) never make
+them too large, and unsigned weights (U8) have kernels that do not cut, which take twice as long.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_dynamic
-from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
+from onnxruntime.quantization.calibrate import CalibrationDataReader, HistogramCollector, TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -29,9 +32,21 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from amble.core.errors import Refused
 from amble.core.ports import Tensors
 
-__all__ = ["Activations", "Prepared", "Ranges", "calibrate", "dynamic", "layers", "prepare", "refusing", "static"]
+__all__ = [
+    "Activations",
+    "Prepared",
+    "Ranges",
+    "Weights",
+    "calibrate",
+    "dynamic",
+    "layers",
+    "prepare",
+    "refusing",
+    "static",
+]
 
 Activations = Literal["u8", "s8"]
+Weights = Literal["s8", "s7", "u8"]
 
 _HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _KINDS = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
@@ -48,10 +63,14 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranges:
-    """What every tensor of a prepared network went through, smallest and largest, over ``num_examples``."""
+    """What every tensor of a prepared network went through, smallest and largest, over ``num_examples``.
+
+    ``endless`` are those that were not always finite, as scores behind a mask of −∞: bytes cannot hold that.
+    """
 
     tensors: Any  # onnxruntime.quantization's TensorsData
     num_examples: int
+    endless: frozenset[str] = frozenset()
 
 
 def prepare(source: Path, folder: Path) -> Prepared:
@@ -90,35 +109,48 @@ def calibrate(prepared: Prepared, feeds: Sequence[Tensors], *, percentile: float
             extra_options={} if percentile is None else {"percentile": percentile, "symmetric": False},
         )
         stack.enter_context(redirect_stdout(StringIO()))  # where it reports on its percentiles
+        finite = _Finite()
+        if percentile is not None:
+            calibrator.collector = finite.before(calibrator)
         for feed in feeds:  # one by one: every tensor of a network is kept until its batch is counted
             calibrator.collect_data(_Feeds([feed]))
         tensors = calibrator.compute_data()
     num = sum(len(next(iter(feed.values()))) for feed in feeds)
-    return Ranges(tensors, num)
+    endless = {name for name, each in tensors.items() if not np.isfinite(each.range_value).all()}
+    return Ranges(tensors, num, frozenset(endless | finite.endless))
 
 
 def static(
-    prepared: Prepared, ranges: Ranges, output: Path, *, activations: Activations, leave: Iterable[str] = ()
+    prepared: Prepared,
+    ranges: Ranges,
+    output: Path,
+    *,
+    activations: Activations,
+    weights: Weights = "s8",
+    leave: Iterable[str] = (),
 ) -> None:
-    """Write the network in INT8, all but the nodes to ``leave`` in floating point; Refused when it cannot be done."""
+    """Write the network in INT8, all but the nodes to ``leave`` in floating point; Refused when it cannot be done.
+
+    Nodes stay in floating point as well whose tensors are not always finite: the quantiser leaves what has no range.
+    """
     with refusing(prepared.name, "quantised"):
         quantiser = QDQQuantizer(
             onnx.load(str(prepared.path)),
             per_channel=True,
-            reduce_range=False,
-            weight_qType=QuantType.QInt8,
+            reduce_range=weights == "s7",
+            weight_qType=_KINDS["u8" if weights == "u8" else "s8"],
             activation_qType=_KINDS[activations],
-            tensors_range=ranges.tensors,
+            tensors_range=_without(ranges),
             nodes_to_quantize=[],
             nodes_to_exclude=sorted(leave),
             op_types_to_quantize=list(QDQRegistry),
-            extra_options={},
+            extra_options={"WeightSymmetric": True},  # unsigned ones need the same zero for every channel
         )
         quantiser.quantize_model()
         _save(quantiser.model.model, output)
 
 
-def dynamic(prepared: Prepared, output: Path, *, leave: Iterable[str] = ()) -> None:
+def dynamic(prepared: Prepared, output: Path, *, weights: Weights = "s8", leave: Iterable[str] = ()) -> None:
     """Write the network with INT8 weights, its activations quantised as they come; needs no examples.
 
     The nodes to ``leave`` stay in floating point.
@@ -130,7 +162,8 @@ def dynamic(prepared: Prepared, output: Path, *, leave: Iterable[str] = ()) -> N
             op_types_to_quantize=list(_DYNAMIC_KINDS),
             nodes_to_exclude=sorted(leave),
             per_channel=True,
-            weight_type=QuantType.QInt8,
+            reduce_range=weights == "s7",
+            weight_type=_KINDS["u8" if weights == "u8" else "s8"],
         )
 
 
@@ -162,6 +195,47 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # the runtime is not
         return None if feed is None else dict(feed)
 
 
+class _Finite:
+    """Stands before the calibrator's collector of histograms, which takes finite values only; knows who had others."""
+
+    def __init__(self) -> None:
+        self.endless: set[str] = set()
+        self._collector: Any = None
+
+    def before(self, calibrator: Any) -> _Finite:
+        """Take the place of the collector that the calibrator would make."""
+        self._collector = HistogramCollector(
+            method=calibrator.method,
+            symmetric=calibrator.symmetric,
+            num_bins=calibrator.num_bins,
+            num_quantized_bins=calibrator.num_quantized_bins,
+            percentile=calibrator.percentile,
+            scenario=calibrator.scenario,
+        )
+        return self
+
+    def collect(self, arrays: dict[str, list[Any]]) -> Any:
+        """Hand on what is finite, flat, and one zero where nothing is."""
+        finite = {}
+        for name, values in arrays.items():
+            whole = np.concatenate([np.ravel(each) for each in values])
+            kept = whole[np.isfinite(whole)]
+            if len(kept) < len(whole):
+                self.endless.add(name)
+            finite[name] = [kept if len(kept) else np.zeros(1, whole.dtype)]
+        return self._collector.collect(finite)
+
+    def compute_collection_result(self) -> Any:
+        """Return the ranges."""
+        return self._collector.compute_collection_result()
+
+
+def _without(ranges: Ranges) -> TensorsData:
+    """Return the ranges of the tensors that are always finite."""
+    finite = {name: each for name, each in ranges.tensors.items() if name not in ranges.endless}
+    return TensorsData(ranges.tensors.calibration_method, finite)
+
+
 @contextmanager
 def refusing(name: str, doing: str) -> Iterator[None]:
     """Turn whatever the runtime's quantiser raises into one line, and keep its remarks off the root logger.
@@ -173,6 +247,8 @@ def refusing(name: str, doing: str) -> Iterator[None]:
     logging.root.addFilter(drop)
     try:
         yield
+    except Refused:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise Refused(f"{name} cannot be {doing}: {type(error).__name__}: {reason}") from error

@@ -1,1 +1,1 @@
-"""What needs gradients: an ONNX network read into torch, trained, written as ONNX again. Needs ``amble[torch]``."""
+"""What needs gradients: an ONNX network read into torch, trained, written as ONNX again. Needs the extra ``torch``."""

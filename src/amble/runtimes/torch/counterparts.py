@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnx import numpy_helper
 from torch import Tensor, fx, nn
 
+from amble.runtimes.torch import shaping
 from amble.runtimes.torch.reading import Array, Call, Value
 
 __all__ = ["SUPPORTED"]
@@ -36,10 +36,39 @@ def _convolution(call: Call) -> fx.Node:
         groups,
         bias=call.has(2),
     )
-    made.weight.data = _tensor(weight)
-    if made.bias is not None:
-        made.bias.data = _tensor(call.constant(2))
-    return call.layer(made, source)
+    return _weighted(call, made, source)
+
+
+def _weighted(call: Call, made: nn.Module, source: fx.Node) -> fx.Node:
+    """Give a convolution its weights, as they lie in the file."""
+    origins = {"weight": call.origin(1), **({"bias": call.origin(2)} if call.has(2) else {})}
+    for index, name in enumerate(origins, 1):
+        setattr(made, name, nn.Parameter(_tensor(call.constant(index))))
+    return call.layer(made, source, **origins)
+
+
+def _transposed(call: Call) -> fx.Node:
+    weight = call.constant(1)
+    axes, given = weight.ndim - 2, call.attributes
+    if axes not in (1, 2):
+        raise call.refused(f"it has {axes} dimensions, and only one or two can be read")
+    pads = tuple(given.get("pads", [0] * 2 * axes))
+    if pads[:axes] != pads[axes:] or given.get("auto_pad", b"NOTSET") != b"NOTSET" or "output_shape" in given:
+        raise call.refused("its padding differs between the sides, or is said by its output")
+    kind: type[nn.ConvTranspose1d | nn.ConvTranspose2d] = nn.ConvTranspose2d if axes == 2 else nn.ConvTranspose1d
+    groups = given.get("group", 1)
+    made = kind(
+        weight.shape[0],
+        weight.shape[1] * groups,
+        weight.shape[2:],
+        tuple(given.get("strides", [1] * axes)),
+        pads[:axes],
+        tuple(given.get("output_padding", [0] * axes)),
+        groups,
+        bias=call.has(2),
+        dilation=tuple(given.get("dilations", [1] * axes)),
+    )
+    return _weighted(call, made, call.tensor())
 
 
 def _padded(
@@ -86,22 +115,30 @@ def _normalisation(call: Call) -> fx.Node:
             "num_batches_tracked": torch.tensor(0),
         }
     )
-    return call.layer(made, call.tensor())
+    names = ("weight", "bias")
+    node = call.layer(made, call.tensor(), **{name: call.origin(index) for index, name in enumerate(names, 1)})
+    for index, name in enumerate(("running_mean", "running_var"), 3):
+        call.reader.origins[f"{node.target}.{name}"] = call.origin(index)
+    return node
 
 
 def _dense(call: Call) -> fx.Node:
-    weight = call.constant(1)
-    weight = weight if call.attributes.get("transB", 0) else weight.T
+    weight, is_swapped = call.constant(1), not call.attributes.get("transB", 0)
+    weight = weight.T if is_swapped else weight
     if call.attributes.get("transA", 0):
         raise call.refused("its first input is transposed")
-    bias = call.constant(2).reshape(-1) * call.attributes.get("beta", 1.0) if call.has(2) else None
-    return call.layer(_linear(weight * call.attributes.get("alpha", 1.0), bias), call.tensor())
+    alpha, beta = (call.attributes.get(each, 1.0) for each in ("alpha", "beta"))
+    bias = call.constant(2).reshape(-1) * beta if call.has(2) else None
+    origins = {"weight": call.origin(1, scale=1.0 / alpha, swapped=is_swapped)} if alpha else {}
+    if bias is not None and bias.size == weight.shape[0] and beta:
+        origins["bias"] = call.origin(2, scale=1.0 / beta)
+    return call.layer(_linear(weight * alpha, bias), call.tensor(), **origins)
 
 
 def _product(call: Call) -> fx.Node:
     weight = call.reader.values[call.node.input[1]]
     if isinstance(weight, np.ndarray) and weight.ndim == 2:
-        return call.layer(_linear(weight.T, None), call.tensor())
+        return call.layer(_linear(weight.T, None), call.tensor(), weight=call.origin(1, swapped=True))
     return call.call(torch.matmul, call.tensor(0), call.tensor(1))
 
 
@@ -160,62 +197,92 @@ def _hard_sigmoid(call: Call) -> fx.Node:
 
 
 def _softmax(call: Call) -> fx.Node:
-    axis = call.attributes.get("axis", 1 if call.reader.opset < 13 else -1)
-    if call.reader.opset < 13 and axis not in (-1, len(call.size()) - 1):
-        raise call.refused("before operator set 13 it flattens its input, which is read for the last axis alone")
-    return call.call(torch.softmax, call.tensor(), axis)
-
-
-def _flatten(call: Call) -> fx.Node:
-    if call.attributes.get("axis", 1) != 1:
-        raise call.refused("it flattens the batch or several leading axes")
-    return call.call(torch.flatten, call.tensor(), 1)
-
-
-def _reshape(call: Call) -> fx.Node:
-    """Flatten where that is meant, since a fixed number of channels would forbid to cut them."""
-    wanted = [int(each) for each in call.constant(1)]
-    inner = call.size()[1:]
-    known = None if None in inner else int(np.prod([each or 0 for each in inner]))
-    if len(wanted) == 2 and (wanted == [0, -1] or wanted[1] == known):
-        return call.call(torch.flatten, call.tensor(), 1)
+    """Before operator set 13 all axes from one on are taken together."""
+    is_old = call.reader.opset < 13
+    axis = call.attributes.get("axis", 1 if is_old else -1)
     source = call.tensor()
-    shape = [call.call(torch.Tensor.size, source, at) if each == 0 else each for at, each in enumerate(wanted)]
-    return call.call(torch.reshape, source, tuple(shape))
+    flat = call.call(torch.flatten, source, axis) if is_old else source
+    function = torch.log_softmax if call.node.op_type == "LogSoftmax" else torch.softmax
+    made = call.call(function, flat, -1 if is_old else axis)
+    return call.call(torch.reshape, made, call.call(getattr, source, "shape")) if is_old else made
 
 
-def _concatenation(call: Call) -> fx.Node:
-    parts = [call.tensor(index) for index in range(len(call.node.input))]
-    return call.call(torch.cat, parts, call.attributes["axis"])
+def _layer_normalisation(call: Call) -> fx.Node:
+    axis = call.attributes.get("axis", -1)
+    if axis not in (-1, len(call.size()) - 1):
+        raise call.refused("it normalises over several axes")
+    made = nn.LayerNorm(call.constant(1).shape, eps=call.attributes.get("epsilon", 1e-5), bias=call.has(2))
+    return _weighted(call, made, call.tensor())
 
 
-def _squeeze(call: Call) -> fx.Node:
-    axes = call.setting("axes", 1, None)
-    if axes is None:
-        raise call.refused("it does not say which axes it drops")
-    return call.call(torch.squeeze, call.tensor(), tuple(axes))
+def _instance_normalisation(call: Call) -> fx.Node:
+    scale, shift = call.tensor(1), call.tensor(2)
+    epsilon = call.attributes.get("epsilon", 1e-5)
+    return call.call(nn.functional.instance_norm, call.tensor(), weight=scale, bias=shift, eps=epsilon)
 
 
-def _unsqueeze(call: Call) -> fx.Node:
-    axes = sorted(call.setting("axes", 1, ()))
-    if any(axis < 0 for axis in axes) and len(axes) > 1:
-        raise call.refused("it adds several axes counted from the end")
-    node = call.tensor()
-    for axis in axes:
-        node = call.call(torch.unsqueeze, node, axis)
-    return node
+def _sloped(call: Call) -> fx.Node:
+    slope = call.operand(1)
+    return call.call(_leaky, call.tensor(), slope)
 
 
-def _constant(call: Call) -> Value:
-    if "value" not in call.attributes:
-        given = next(iter(call.attributes.values()))
-        return np.array(given, dtype=np.float32 if isinstance(given, float) else None)
-    made: Array = numpy_helper.to_array(call.attributes["value"])
+def _leaky(values: Tensor, slope: Tensor | float) -> Tensor:
+    return torch.where(values < 0, values * slope, values)
+
+
+def _sum(call: Call) -> fx.Node:
+    made = call.call(operator.add, *_operands(call))
+    call.trained(0)
+    call.trained(1)
     return made
 
 
+def _quotient(ours: Any, theirs: Any) -> Any:
+    """Divide as ONNX does: whole numbers to whole numbers."""
+    return ours / theirs if _is_floating(ours) or _is_floating(theirs) else ours // theirs
+
+
+def _is_floating(value: Any) -> bool:
+    return value.is_floating_point() if isinstance(value, Tensor) else isinstance(value, float)
+
+
+def _reduced(function: Callable[..., Any]) -> Callable[[Call], Value]:
+    def convert(call: Call) -> fx.Node:
+        axes = call.setting("axes", 1, None)
+        if axes is None:
+            raise call.refused("it reduces everything, the batch too")
+        return call.call(function, call.tensor(), list(axes), keepdim=bool(call.attributes.get("keepdims", 1)))
+
+    return convert
+
+
+def _function(function: Callable[..., Any], **more: Any) -> Callable[[Call], Value]:
+    return lambda call: call.call(function, call.tensor(), **more)
+
+
+def _extreme(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Call], Value]:
+    def convert(call: Call) -> fx.Node:
+        first, *others = (call.tensor(index) for index in range(len(call.node.input)))
+        for each in others:
+            first = call.call(function, first, each)
+        return first
+
+    return convert
+
+
+def _gelu(call: Call) -> fx.Node:
+    how = call.attributes.get("approximate", b"none").decode()
+    return call.call(nn.functional.gelu, call.tensor(), approximate=how)
+
+
 def _arithmetic(function: Callable[..., Any]) -> Callable[[Call], Value]:
-    return lambda call: call.call(function, call.operand(0), call.operand(1))
+    return lambda call: call.call(function, *_operands(call))
+
+
+def _operands(call: Call) -> tuple[fx.Node | float, fx.Node | float]:
+    """Return both inputs, one of them a tensor."""
+    first, second = call.operand(0), call.operand(1)
+    return (first, second) if isinstance(second, fx.Node) else (call.tensor(0), second)
 
 
 def _layer(make: Callable[[], nn.Module]) -> Callable[[Call], Value]:
@@ -226,35 +293,59 @@ def _tensor(values: Array) -> Tensor:
     return torch.from_numpy(np.array(values))
 
 
-SUPPORTED: dict[str, Callable[[Call], Value]] = {
-    "Add": _arithmetic(operator.add),
+SUPPORTED: dict[str, Callable[[Call], Value | list[fx.Node]]] = {
+    "Abs": _function(torch.abs),
+    "Add": _sum,
     "AveragePool": _average_pool,
     "BatchNormalization": _normalisation,
     "Clip": _clip,
-    "Concat": _concatenation,
-    "Constant": _constant,
     "Conv": _convolution,
-    "Div": _arithmetic(operator.truediv),
+    "ConvTranspose": _transposed,
+    "Div": _arithmetic(_quotient),
     "Dropout": _layer(nn.Identity),
-    "Flatten": _flatten,
+    "Ceil": _function(torch.ceil),
+    "Equal": _arithmetic(operator.eq),
+    "Elu": lambda call: call.layer(nn.ELU(call.attributes.get("alpha", 1.0)), call.tensor()),
+    "Erf": _function(torch.erf),
+    "Exp": _function(torch.exp),
+    "Gelu": _gelu,
     "Gemm": _dense,
+    "Floor": _function(torch.floor),
     "GlobalAveragePool": _layer(lambda: nn.AdaptiveAvgPool2d(1)),
+    "GlobalMaxPool": _layer(lambda: nn.AdaptiveMaxPool2d(1)),
+    "Greater": _arithmetic(operator.gt),
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _layer(nn.Hardswish),
     "Identity": lambda call: call.reader.values[call.node.input[0]],
+    "InstanceNormalization": _instance_normalisation,
+    "LayerNormalization": _layer_normalisation,
     "LeakyRelu": lambda call: call.layer(nn.LeakyReLU(call.attributes.get("alpha", 0.01)), call.tensor()),
+    "Less": _arithmetic(operator.lt),
+    "Log": _function(torch.log),
+    "LogSoftmax": _softmax,
     "MatMul": _product,
     "MaxPool": _max_pool,
+    "Max": _extreme(torch.maximum),
+    "Min": _extreme(torch.minimum),
+    "Mod": _arithmetic(operator.mod),
     "Mul": _arithmetic(operator.mul),
+    "Not": _function(torch.logical_not),
+    "Neg": _function(torch.neg),
+    "PRelu": _sloped,
+    "Pow": _arithmetic(operator.pow),
+    "Reciprocal": _function(torch.reciprocal),
+    "ReduceMax": _reduced(torch.amax),
     "ReduceMean": _mean,
+    "ReduceMin": _reduced(torch.amin),
+    "ReduceSum": _reduced(torch.sum),
     "Relu": _layer(nn.ReLU),
-    "Reshape": _reshape,
     "Sigmoid": _layer(nn.Sigmoid),
     "Softmax": _softmax,
-    "Squeeze": _squeeze,
+    "Softplus": _layer(nn.Softplus),
+    "Sqrt": _function(torch.sqrt),
     "Sub": _arithmetic(operator.sub),
     "Tanh": _layer(nn.Tanh),
-    "Transpose": lambda call: call.call(torch.permute, call.tensor(), tuple(call.attributes["perm"])),
-    "Unsqueeze": _unsqueeze,
+    "Where": lambda call: call.call(torch.where, *(call.tensor(index) for index in range(3))),
+    **shaping.SUPPORTED,
 }
 """What can be read, by the operator's kind."""

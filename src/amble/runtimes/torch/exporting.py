@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from amble.core import files
 from amble.core.errors import Refused
 
 __all__ = ["OPSET", "tidy", "to_onnx"]
@@ -35,10 +36,7 @@ def to_onnx(
     proto = _exported(_folded(module), examples, inputs, outputs)
     tidy(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    onnx.save(proto, partial)
-    partial.replace(path)
+    files.write_bytes(path, proto.SerializeToString())
     return proto
 
 

@@ -14,9 +14,9 @@ from torch import fx
 
 from amble.core.errors import Refused
 from amble.runtimes.torch.counterparts import SUPPORTED
-from amble.runtimes.torch.reading import Call, Reader, plain
+from amble.runtimes.torch.reading import Call, Origin, Reader, plain
 
-__all__ = ["to_torch"]
+__all__ = ["read", "to_torch"]
 
 
 def to_torch(path: Path) -> fx.GraphModule:
@@ -24,8 +24,12 @@ def to_torch(path: Path) -> fx.GraphModule:
 
     Raises Refused for a file that is no ONNX network, and for an operator that has no counterpart, with its node.
     """
-    model = _loaded(path)
-    reader = Reader(path.name, _sizes(model), _opset(model))
+    return read(_loaded(path), path.name)[0]
+
+
+def read(model: onnx.ModelProto, name: str) -> tuple[fx.GraphModule, dict[str, Origin]]:
+    """Read a network, in evaluation mode → it, and for parameters that can be trained which constants they are."""
+    reader = Reader(name, _sizes(model), _opset(model))
     reader.constants(model.graph)
     for port in model.graph.input:
         if port.name not in reader.values:
@@ -34,7 +38,7 @@ def to_torch(path: Path) -> fx.GraphModule:
         _append(reader, node)
     answers = [reader.tensor(port.name) for port in model.graph.output]
     reader.graph.output(answers[0] if len(answers) == 1 else tuple(answers))
-    return fx.GraphModule(reader.root, reader.graph).eval()
+    return fx.GraphModule(reader.root, reader.graph).eval(), reader.origins
 
 
 def _loaded(path: Path) -> onnx.ModelProto:
@@ -65,4 +69,6 @@ def _append(reader: Reader, node: onnx.NodeProto) -> None:
     convert = SUPPORTED.get(node.op_type) if node.domain in ("", "ai.onnx") else None
     if convert is None:
         raise call.refused("it has no counterpart here: take it out of the network, or prune what comes before it")
-    reader.values[node.output[0]] = convert(call)
+    made = convert(call)
+    made = made if isinstance(made, list) else [made]
+    reader.values |= dict(zip(node.output, made, strict=False))

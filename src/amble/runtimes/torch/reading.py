@@ -16,26 +16,44 @@ from torch import fx, nn
 
 from amble.core.errors import Refused
 
-__all__ = ["Array", "Call", "Reader", "Value", "plain"]
+__all__ = ["Array", "Call", "Origin", "Reader", "Value", "plain"]
 
 Array = npt.NDArray[Any]
 Value: TypeAlias = "fx.Node | Array"
 _OTHERS = re.compile(r"\W+")
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A constant of the file, ``scale`` times as large as a parameter, its axes in the order ``axes`` (of two)."""
+
+    constant: str
+    scale: float = 1.0
+    swapped: bool = False
+    shape: tuple[int, ...] = ()
+
+    def laid_out(self, values: Array) -> Array:
+        """Return what belongs to a parameter as it lies in the file, not scaled."""
+        return (values.T if self.swapped else values).reshape(self.shape or values.shape)
+
+
 @dataclass(slots=True)
 class Reader:
     """What was read so far: the module that holds the layers, the graph that calls them, and every named tensor.
 
-    ``sizes`` are the dimensions of tensors, None where they are open.
+    ``sizes`` are the dimensions of tensors, None where they are open. ``origins`` tells of parameters that can be
+    trained, by their names, which constant of the file each is; constants that layers share are one parameter.
     """
 
     file: str
     sizes: dict[str, tuple[int | None, ...]]
     opset: int
     root: nn.Module = field(default_factory=nn.Module)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    shared: dict[tuple[str, str], nn.Parameter] = field(default_factory=dict)
     graph: fx.Graph = field(default_factory=fx.Graph)
     values: dict[str, Value] = field(default_factory=dict)
+    tensors: dict[str, fx.Node] = field(default_factory=dict)
 
     def constants(self, graph: onnx.GraphProto) -> None:
         """Take the initial values."""
@@ -44,7 +62,7 @@ class Reader:
 
     def tensor(self, name: str) -> fx.Node:
         """Return a named tensor; a constant becomes a parameter."""
-        value = self.values[name]
+        value = self.tensors.get(name, self.values[name])
         if isinstance(value, fx.Node):
             return value
         made = torch.from_numpy(np.array(value))
@@ -53,8 +71,8 @@ class Reader:
             self.root.register_parameter(attribute, nn.Parameter(made))
         else:
             self.root.register_buffer(attribute, made)
-        self.values[name] = self.graph.get_attr(attribute)
-        return self.values[name]
+        self.tensors[name] = self.graph.get_attr(attribute)
+        return self.tensors[name]
 
     def layer(self, module: nn.Module, name: str, source: fx.Node) -> fx.Node:
         """Hold a layer under its node's name, and call it."""
@@ -122,9 +140,25 @@ class Call:
         """Append a call of a function."""
         return self.reader.graph.call_function(function, given, named)
 
-    def layer(self, module: nn.Module, source: fx.Node) -> fx.Node:
-        """Append a call of a layer, which takes the node's name."""
-        return self.reader.layer(module, self.name, source)
+    def layer(self, module: nn.Module, source: fx.Node, **origins: Origin) -> fx.Node:
+        """Append a call of a layer, which takes the node's name; ``origins`` are those of its parameters."""
+        for parameter, origin in origins.items():
+            key = origin.constant, repr(origin)
+            module.register_parameter(parameter, self.reader.shared.setdefault(key, getattr(module, parameter)))
+        made = self.reader.layer(module, self.name, source)
+        self.reader.origins |= {f"{made.target}.{parameter}": origin for parameter, origin in origins.items()}
+        return made
+
+    def origin(self, index: int, **how: Any) -> Origin:
+        """Return where a parameter comes from that is made of a constant input."""
+        return Origin(self.node.input[index], shape=tuple(self.constant(index).shape), **how)
+
+    def trained(self, index: int) -> None:
+        """Let a constant input be trained, where it is one that is no single number."""
+        name, parameters = self.node.input[index], dict(self.reader.root.named_parameters(recurse=False))
+        value = self.reader.tensors.get(name)
+        if value is not None and value.target in parameters:
+            self.reader.origins[str(value.target)] = Origin(name)
 
 
 def plain(name: str) -> str:

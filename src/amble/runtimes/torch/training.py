@@ -9,6 +9,7 @@ Letters: N inputs of a set, B inputs of a batch.
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from amble.core import files
 from amble.core.errors import Refused
 
 __all__ = [
@@ -255,8 +257,7 @@ class _Run:
     def save(self, path: Path | None) -> None:
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
+        buffer = io.BytesIO()
         torch.save(
             {
                 "network": self.network.state_dict(),
@@ -266,9 +267,9 @@ class _Run:
                 "best": self.best,
                 "terms": self.terms,
             },
-            partial,
+            buffer,
         )
-        partial.replace(path)
+        files.write_bytes(path, buffer.getvalue())
 
     def resume(self, path: Path | None) -> None:
         if path is None or not path.exists():

@@ -1,4 +1,6 @@
-"""The metrics' door: ``/metrics`` for Prometheus, ``/dashboard`` for people, both from the same counters.
+"""The metrics' door: ``/metrics`` for Prometheus, ``/dashboard`` for people, both from the same counters, and health.
+
+It has a thread and a loop of its own, so that it answers whatever the others do.
 
 The page asks for nothing but its own files and ``/dashboard/data``, so it works where there is no other network.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any
@@ -33,6 +35,7 @@ _ONLY_OURS = (
     (b"content-security-policy", b"default-src 'self'; style-src 'self' 'unsafe-inline'"),
     (b"cache-control", b"no-store"),
 )
+_SETTLE_S = 0.1
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -51,9 +54,13 @@ class Panel:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path = scope["path"].rstrip("/") or "/"
-        if path == "/metrics":
+        if path in ("/v2/health/live", "/v2/health/ready"):
+            await respond(send, self._health(path))
+        elif path == "/metrics":
+            await self._settled()
             await respond(send, Response(200, self.text().encode(), _TEXT))
         elif path == "/dashboard/data":
+            await self._settled()
             await respond(send, Response(200, msgspec.json.encode(self._data()), headers=_ONLY_OURS))
         elif path in _FILES:
             name, kind = _FILES[path]
@@ -61,11 +68,24 @@ class Panel:
         elif path == "/":
             await respond(send, Response(307, b"{}", headers=((b"location", b"/dashboard"),)))
         else:
-            await respond(send, Response(404, b'{"error":"no such path: /metrics and /dashboard are here"}'))
+            await respond(
+                send, Response(404, b'{"error":"no such path: /metrics, /dashboard and /v2/health are here"}')
+            )
+
+    def _health(self, path: str) -> Response:
+        """Answer for the whole server; whatever holds its own loop up does not hold this up."""
+        kind = path.rpartition("/")[2]
+        well = kind == "live" or self._desk.open_for_all
+        return Response(200 if well else 503, msgspec.json.encode({kind: well}))
+
+    async def _settled(self) -> None:
+        """Have the server's loop count what it knows; a loop that is busy is not waited for."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(self._desk.settle()), _SETTLE_S)
 
     def text(self) -> str:
         """Return the metrics as text."""
-        return metrics.text(self._desk.ledger, self._desk.engine.totals, self._seen)
+        return metrics.text(self._desk.counted, self._desk.engine.totals, self._seen)
 
     def start(self, closing: AsyncExitStack) -> None:
         """Begin to count seconds, until the stack closes."""
@@ -90,7 +110,7 @@ class Panel:
     def _device(self, sample: Sample | None) -> dict[str, Any]:
         """Return what is known of the device from its newest sample and the one before."""
         before, busy_s = self._before
-        self._before = (sample, self._desk.ledger.busy_s)
+        self._before = (sample, self._desk.counted.busy_s)
         if sample is None:
             return {}
         known: dict[str, Any] = {"ran_at": sample.ran_at, "energy_j": None}
@@ -99,7 +119,7 @@ class Panel:
             known["energy_j"] = (sample.reading - first.reading).energy_j
         if before is not None and sample is not before:
             passed = sample.reading - before.reading
-            known["utilization"] = min(1.0, (self._desk.ledger.busy_s - busy_s) / passed.latency_s)
+            known["utilization"] = min(1.0, (self._desk.counted.busy_s - busy_s) / passed.latency_s)
             known["power_w"] = None if passed.energy_j is None else passed.energy_j / passed.latency_s
         return known
 
@@ -121,7 +141,7 @@ class Panel:
         }
 
     def _model(self, model: Model) -> dict[str, Any]:
-        book, ladder = self._desk.ledger.book(model.name, model.version), model.loaded.ladder
+        book, ladder = self._desk.counted.book(model.name, model.version), model.loaded.ladder
         return {
             "name": model.name,
             "version": model.version,

@@ -12,26 +12,28 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 from amble.core.ports import Device, Tensors
-from amble.services.serve.datatypes import Array
-from amble.services.serve.fault import Fault
+from amble.runtimes.remote.datatypes import Array
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve.ledger import Book, Ledger, Outcome
 from amble.services.serve.model import Model
 from amble.services.serve.post import Post
 from amble.services.serve.protocol import Answer, Asked, matched, policy
 from amble.services.serve.pulse import Pulse
+from amble.services.serve.room import Hold, Room
 from amble.stages.control.batcher import DEFAULT_PRIORITY, Refusal, Request
 from amble.stages.control.engine import Batch, Engine
 
-__all__ = ["Desk", "Hold", "Listener", "Reply", "Room"]
+__all__ = ["Desk", "Listener", "Reply"]
 
-_STATUS = {"rows": 400, "failed": 500}
+_STATUS = {"rows": 400, "inputs": 400, "failed": 500}
 _LATER_S = 0.002
-_REASON = {"rows": "OTHER", "failed": "BACKEND", "canceled": "CANCELED"}
+_REASON = {"rows": "OTHER", "inputs": "OTHER", "failed": "BACKEND", "canceled": "CANCELED"}
 
 
 class Reply(NamedTuple):
@@ -61,37 +63,6 @@ class Listener:
 class _Ticket:
     model: Model
     waiter: asyncio.Future[tuple[Outcome, Tensors]]
-
-
-@dataclass(slots=True)
-class Room:
-    """What all requests in flight may hold together, and what they do hold."""
-
-    limit_bytes: int = 256 << 20
-    taken_bytes: int = 0
-
-
-@dataclass(slots=True)
-class Hold:
-    """One request's share of the room."""
-
-    room: Room
-    num_bytes: int = 0
-
-    def __enter__(self) -> Hold:
-        """Begin with nothing."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Give it all back."""
-        self.room.taken_bytes -= self.num_bytes
-
-    def grow(self, num_bytes: int) -> None:
-        """Take more room; Fault when there is none left."""
-        if self.room.taken_bytes + num_bytes > self.room.limit_bytes:
-            raise Fault(503, f"too much in flight: all requests together may hold {self.room.limit_bytes} bytes")
-        self.room.taken_bytes += num_bytes
-        self.num_bytes += num_bytes
 
 
 @dataclass(slots=True)
@@ -137,6 +108,11 @@ class Desk:
             self._uncounted.popleft()()
         return self._ledger
 
+    @property
+    def counted(self) -> Ledger:
+        """Return the counters as they are, for other threads; ``settle`` brings them up to date."""
+        return self._ledger
+
     def open(self, model: Model) -> None:
         """Begin to serve a model, in any thread."""
         self._models = {**self._models, model.key: model}
@@ -147,9 +123,19 @@ class Desk:
         self.engine.unload(model.key)
         self._models = {key: each for key, each in self._models.items() if key != model.key}
 
-    def holding(self) -> Hold:
-        """Give a request room for its bytes, which it takes by ``grow`` and keeps while it is here."""
-        return Hold(self.room)
+    def holding(self, client: str = "") -> Hold:
+        """Give a client's request room for its bytes, which it takes by ``grow`` and keeps while it is here."""
+        return Hold(self.room, client)
+
+    def settle(self) -> Future[None]:
+        """Have everything counted that has happened, from any thread."""
+        done: Future[None] = Future()
+        self.post.send(self._settle, done)
+        return done
+
+    def _settle(self, done: Future[None]) -> None:
+        assert self.ledger, "all is counted"
+        done.set_result(None)
 
     async def infer(
         self, model: Model, asked: Asked, *, arrival_s: float, limit_s: float = math.inf, context: Mapping[str, str]

@@ -1,6 +1,6 @@
 """A device and models → a server: listens, loads, answers until it is told to stop, drains, puts the clocks back.
 
-Three doors (HTTP, gRPC, metrics with the dashboard) in one event loop; the engine in a thread of its own.
+Two doors (HTTP, gRPC) in one event loop; the third (metrics, dashboard, health) and the engine in a thread each.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -17,21 +18,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve.dashboard import Panel
-from amble.services.serve.desk import Desk, Listener, Room
-from amble.services.serve.fault import Fault
+from amble.services.serve.descriptors import watched
+from amble.services.serve.desk import Desk, Listener
 from amble.services.serve.http import Http
 from amble.services.serve.model import Loader
-from amble.services.serve.process import set_niceness, tuned
+from amble.services.serve.process import most_connections, set_niceness, tuned
+from amble.services.serve.reading import Readers
 from amble.services.serve.repository import Repository
+from amble.services.serve.room import Room
 from amble.stages.control.engine import Totals
 
 __all__ = ["Addresses", "Doors", "OnReady", "serve"]
 
 _LOG = logging.getLogger(__name__)
-_MISSING = "serving needs {}: pip install 'amble[serve]'"
+_MOST_WATCHERS = 128
+_MISSING = f"serving needs {{}}: {how_to_install('serve')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ def serve(
     with tuned() as niceness, asyncio.Runner(loop_factory=web.new_loop) as runner:
         computing = ThreadPoolExecutor(thread_name_prefix="amble", initializer=set_niceness, initargs=(niceness,))
         runner.get_loop().set_default_executor(computing)
-        return runner.run(_Front(device, load, doors, named, folder, listeners).run(on_ready))
+        return runner.run(_Front(device, load, doors, named, folder, listeners, niceness).run(on_ready))
 
 
 def _extra(name: str) -> Any:
@@ -118,6 +123,7 @@ class _Front:
         named: Mapping[str, Path],
         folder: Path | None,
         listeners: tuple[Listener, ...],
+        niceness: int,
     ) -> None:
         self._doors = doors
         self._version = version("amble")
@@ -128,6 +134,7 @@ class _Front:
         read_text = grpc.read_text if grpc else None
         self._repository = Repository(self._desk, load, folder, named, read_text)
         self._panel.models = lambda: self._repository.models
+        self._readers = Readers(niceness)
         self._grpc = grpc
 
     async def run(self, on_ready: OnReady) -> Totals:
@@ -137,6 +144,7 @@ class _Front:
             closing.enter_context(_signals(loop, stop))
             self._desk.post.open()
             closing.callback(self._desk.post.close)
+            closing.callback(self._readers.close)
             addresses = await self._open(closing)
             working = loop.run_in_executor(None, self._desk.engine.run, self._desk.pulse)
             try:
@@ -162,14 +170,22 @@ class _Front:
             closing.callback(metrics_socket.close)
         grpc_port = None
         if self._grpc is not None and doors.grpc_port is not None:
-            grpc = self._grpc.Grpc(self._desk, self._repository, version=self._version, max_bytes=doors.max_bytes)
+            grpc = self._grpc.Grpc(
+                self._desk,
+                self._repository,
+                version=self._version,
+                readers=self._readers,
+                max_bytes=doors.max_bytes,
+            )
             grpc_port = await grpc.start(doors.host, doors.grpc_port)
             closing.push_async_callback(grpc.stop)
-        http = Http(self._desk, self._repository, self._version, doors.max_bytes, doors.body_s)
-        await _run(closing, web.Web(http, http_socket, headers_s=doors.headers_s))
+        http = Http(self._desk, self._repository, self._version, doors.max_bytes, doors.body_s, self._readers)
+        patience = web.Patience(doors.headers_s, doors.body_s)
+        await _run(closing, web.Web(http, http_socket, patience, most_connections()))
         if metrics_socket is not None:
-            await _run(closing, web.Web(self._panel, metrics_socket, headers_s=doors.headers_s))
+            _beside(closing, web.Web(self._panel, metrics_socket, patience, _MOST_WATCHERS), web.new_loop)
             self._panel.start(closing)
+        closing.enter_context(watched())
 
         def addresses() -> Addresses:
             http_url = _url(doors.host, http_socket.getsockname()[1])
@@ -262,6 +278,23 @@ async def _run(closing: AsyncExitStack, web: Any) -> None:
 
     closing.push_async_callback(end)
     await asyncio.sleep(0)
+
+
+def _beside(closing: AsyncExitStack, web: Any, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Serve in a thread with a loop of its own until the stack closes."""
+
+    def serve_alone() -> None:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(web.run())
+
+    thread = threading.Thread(target=serve_alone, name="amble-watch", daemon=True)
+    thread.start()
+
+    async def end() -> None:
+        web.stop()
+        await asyncio.to_thread(thread.join)
+
+    closing.push_async_callback(end)
 
 
 def _url(host: str, port: int) -> str:

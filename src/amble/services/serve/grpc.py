@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -19,20 +20,29 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from amble.core.errors import Refused
-from amble.services.serve.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
+from amble.core.graph import Port
+from amble.runtimes.remote import limits
+from amble.runtimes.remote.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
+from amble.runtimes.remote.fault import Fault
+from amble.services.serve import health
 from amble.services.serve.desk import Desk
-from amble.services.serve.fault import Fault
 from amble.services.serve.http import EXTENSIONS, statistics
 from amble.services.serve.model import Model
-from amble.services.serve.protocol import Answer, Asked, Tensor, refuse_unoffered
-from amble.services.serve.repository import Repository
-from amble.services.serve.wire import cut
+from amble.services.serve.protocol import Answer, Asked, Tensor, checked_shape, refuse_unfit, refuse_unoffered
+from amble.services.serve.reading import Readers
+from amble.services.serve.repository import Repository, refuse_unknown
+from amble.services.serve.wire import TooMany, cut
 
 __all__ = ["Grpc", "read_text"]
 
 _LOG = logging.getLogger(__name__)
 _FOREVER_S = 1e9  # grpcio's word for no deadline is 9.2e18 s
 _DRAIN_S = 5.0
+_IDLE_S = 75
+_HANDSHAKE_S = 10
+_FEW_FIELDS = 256  # are counted where they arrive
+_PIECE = 1 << 15  # elements that are converted in one go
+_NO_ARRAY: Array = np.empty(0)
 _STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     404: grpc.StatusCode.NOT_FOUND,
@@ -60,12 +70,18 @@ T = TypeVar("T")
 class Grpc:
     """The service on an address of its own."""
 
-    def __init__(self, desk: Desk, repository: Repository, *, version: str, max_bytes: int = 64 << 20) -> None:
-        self._servicer = _Servicer(desk, repository, version)
+    def __init__(
+        self, desk: Desk, repository: Repository, *, version: str, readers: Readers, max_bytes: int = 64 << 20
+    ) -> None:
+        self._servicer = _Servicer(desk, repository, version, readers)
+        self._health = health.Health(desk, repository)
         self._options = [
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
+            ("grpc.max_connection_idle_ms", 1000 * _IDLE_S),
+            ("grpc.server_handshake_timeout_ms", 1000 * _HANDSHAKE_S),
+            ("grpc.max_metadata_size", limits.HEADER_BYTES),
         ]
         self._server: Any = None
 
@@ -77,6 +93,7 @@ class Grpc:
             self._servicer.infer, response_serializer=_RESPONSE.SerializeToString
         )
         self._server.add_registered_method_handlers(_SERVICE, {"ModelInfer": lean})
+        self._server.add_generic_rpc_handlers((_health_handlers(self._health),))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             bound = self._server.add_insecure_port(address)
@@ -87,14 +104,32 @@ class Grpc:
 
     async def stop(self) -> None:
         """Take no more calls, and give those that run a moment."""
+        self._health.close()
         if self._server is not None:
             await self._server.stop(_DRAIN_S)
+
+
+def _health_handlers(told: health.Health) -> Any:
+    """Return what grpcio is to call for the health of the server and its models."""
+
+    async def check(service: str | None, context: Context) -> int:
+        return await _or_abort_after(context, told.check(service))
+
+    async def watch(service: str | None, context: Context) -> AsyncIterator[int]:
+        async for each in told.watch(service):
+            yield each
+
+    handlers = {
+        "Check": grpc.unary_unary_rpc_method_handler(check, health.read, health.write),
+        "Watch": grpc.unary_stream_rpc_method_handler(watch, health.read, health.write),
+    }
+    return grpc.method_handlers_generic_handler(health.SERVICE, handlers)
 
 
 def read_text(text: str) -> dict[str, Any]:
     """Read protobuf's text form of a model configuration → the same as JSON; ValueError when it is none."""
     try:
-        read = text_format.Parse(text, model_config_pb2.ModelConfig(), allow_unknown_field=True)
+        read = text_format.Parse(text, model_config_pb2.ModelConfig(), allow_unknown_field=False)
     except text_format.ParseError as error:
         raise ValueError(f"config.pbtxt: {error}") from error
     return dict(json_format.MessageToDict(read, preserving_proto_field_name=True))
@@ -103,8 +138,9 @@ def read_text(text: str) -> dict[str, Any]:
 class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Calls → the desk and the repository, and what they say back."""
 
-    def __init__(self, desk: Desk, repository: Repository, version: str) -> None:
+    def __init__(self, desk: Desk, repository: Repository, version: str, readers: Readers) -> None:
         self._desk = desk
+        self._readers = readers
         self._repository = repository
         self._version = version
 
@@ -153,6 +189,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def RepositoryModelLoad(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Load a model."""
+        await _or_abort(context, lambda: refuse_unknown(request.parameters))
         config = request.parameters["config"].string_param if "config" in request.parameters else None
         await _or_abort_after(context, self._repository.start(request.model_name, config))
         return service_pb2.RepositoryModelLoadResponse()
@@ -164,21 +201,51 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def infer(self, message: bytes, context: Context) -> Any:
         """Answer a request, given as it came over the wire: this is ModelInfer."""
-        arrival_s = self._desk.now_s()
-        return await _or_abort_after(context, self._inferred(message, context, arrival_s))
+        answering = self._inferred(message, context, self._desk.now_s())
+        del message  # grpcio keeps this frame until garbage is collected when the call is aborted
+        return await _or_abort_after(context, answering)
 
     async def _inferred(self, message: bytes, context: Context, arrival_s: float) -> Any:
-        with self._desk.holding() as hold:
+        client = _client(context)
+        with self._desk.holding(client) as hold:
             hold.grow(len(message))
-            request, raw = _read(message)
-            model = self._repository.model(request.model_name, request.model_version)
-            asked = _asked(request, raw)
+            model, asked = await self._asked(message, client)
             left_s = context.time_remaining()
             limit_s = math.inf if left_s is None or left_s > _FOREVER_S else left_s
             reply = await self._desk.infer(
                 model, asked, arrival_s=arrival_s, limit_s=limit_s, context=_described(context, asked.id)
             )
             return _response(reply.answer, asked, model)
+
+    async def _asked(self, message: bytes, client: str) -> tuple[Model, Asked]:
+        """Read a request: at once where it has few fields and little beside raw tensors, else beside the loop."""
+        try:
+            small, raw = cut(message, _FEW_FIELDS)
+            texts = b"BYTES" in small and sum(map(len, raw)) > limits.INLINE_BYTES
+            if len(small) <= limits.INLINE_BYTES and not texts:
+                return self._parsed(small, raw)
+        except TooMany:
+            pass
+        except ValueError as error:
+            raise Fault(400, f"request is no ModelInferRequest: {error}") from error
+        return await self._readers.read(client, partial(self._parsed_whole, message))
+
+    def _parsed_whole(self, message: bytes) -> tuple[Model, Asked]:
+        try:
+            return self._parsed(*cut(message))
+        except ValueError as error:
+            raise Fault(400, f"request is no ModelInferRequest: {error}") from error
+
+    def _parsed(self, small: bytes, raw: Sequence[memoryview]) -> tuple[Model, Asked]:
+        """Parse a request whose raw tensors were cut out, in any thread, and find its model."""
+        if len(small) > limits.JSON_BYTES:
+            raise Fault(400, f"more than {limits.JSON_BYTES} bytes beside raw tensors; send raw_input_contents")
+        try:
+            request = service_pb2.ModelInferRequest.FromString(small)
+        except DecodeError as error:
+            raise Fault(400, f"request is no ModelInferRequest: {error}") from error
+        model = self._repository.model(request.model_name, request.model_version)
+        return model, _asked(request, raw, model.loaded.inputs)
 
 
 async def _or_abort(context: Context, call: Callable[[], T]) -> T:
@@ -195,31 +262,25 @@ async def _or_abort_after(context: Context, answering: Awaitable[T]) -> T:
     try:
         return await answering
     except Fault as fault:
-        with suppress(asyncio.CancelledError):
-            await context.abort(_STATUS.get(fault.status, grpc.StatusCode.INTERNAL), fault.text)
-        raise
+        status, text = fault.status, fault.text
+    with suppress(asyncio.CancelledError):  # not inside the except: it would keep the fault's frames, and the message
+        await context.abort(_STATUS.get(status, grpc.StatusCode.INTERNAL), text)
+    raise Fault(status, text)
 
 
-def _read(message: bytes) -> tuple[Any, list[memoryview]]:
-    """Parse a request, all but its raw tensors, which stay where they are."""
-    try:
-        small, raw = cut(message)
-        return service_pb2.ModelInferRequest.FromString(small), raw
-    except (ValueError, DecodeError) as error:
-        raise Fault(400, f"request is no ModelInferRequest: {error}") from error
-
-
-def _asked(request: Any, raw: Sequence[memoryview]) -> Asked:
+def _asked(request: Any, raw: Sequence[memoryview], ports: Sequence[Port]) -> Asked:
     """Make a request of it; binary tensors come in the order of the inputs, or each brings its own contents."""
     if raw and len(raw) != len(request.inputs):
         raise Fault(400, f"raw_input_contents: {len(raw)} tensors for {len(request.inputs)} inputs")
     if not request.inputs:
         raise Fault(400, "inputs: the request has none")
+    if len(request.inputs) > limits.INPUTS or len(request.outputs) > limits.INPUTS:
+        raise Fault(400, f"inputs and outputs: at most {limits.INPUTS} of each can be")
+    shapes = [checked_shape(each.name, tuple(each.shape[: limits.RANK + 1])) for each in request.inputs]
+    named = zip(request.inputs, shapes, strict=True)
+    refuse_unfit([Tensor(each.name, each.datatype, shape, _NO_ARRAY) for each, shape in named], ports)
     tensors = []
-    for index, each in enumerate(request.inputs):
-        shape = tuple(each.shape)
-        if any(size < 0 for size in shape):
-            raise Fault(400, f"input {each.name!r}: shape {list(shape)} has a negative size")
+    for index, (each, shape) in enumerate(zip(request.inputs, shapes, strict=True)):
         refuse_unoffered(f"input {each.name!r}", each.parameters)
         value = from_bytes(each.name, each.datatype, shape, raw[index]) if raw else _contents(each, shape)
         tensors.append(Tensor(each.name, each.datatype, shape, value))
@@ -235,6 +296,8 @@ def _contents(tensor: Any, shape: tuple[int, ...]) -> Array:
     if kind not in _CONTENTS:
         raise Fault(400, f"input {tensor.name!r}: {kind!r} can only come as raw_input_contents")
     values = getattr(tensor.contents, _CONTENTS[kind])
+    if len(values) > limits.ELEMENTS:
+        raise Fault(400, f"input {tensor.name!r}: more than {limits.ELEMENTS} elements; send raw_input_contents")
     if len(values) != math.prod(shape):
         raise Fault(400, f"input {tensor.name!r}: {len(values)} elements, not {math.prod(shape)} as in {list(shape)}")
     try:
@@ -242,7 +305,8 @@ def _contents(tensor: Any, shape: tuple[int, ...]) -> Array:
             found = np.empty(len(values), dtype=np.object_)
             found[:] = [each.decode() for each in values]
             return found.reshape(shape)
-        return np.array(values, dtype=DATATYPES[kind]).reshape(shape)
+        pieces = [values[start : start + _PIECE] for start in range(0, len(values), _PIECE)]
+        return np.concatenate([np.array(each, dtype=DATATYPES[kind]) for each in pieces or [[]]]).reshape(shape)
     except (OverflowError, UnicodeDecodeError) as error:
         raise Fault(400, f"input {tensor.name!r}: elements that are no {kind}") from error
 
@@ -254,6 +318,11 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
         kind = value.WhichOneof("parameter_choice")
         found[name] = getattr(value, kind) if kind else None
     return found
+
+
+def _client(context: Context) -> str:
+    """Return who asks: an address, of ``ipv4:127.0.0.1:1234``."""
+    return str(context.peer()).rpartition(":")[0]
 
 
 def _described(context: Context, identity: str) -> dict[str, str]:

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
 
 import msgspec
 
-from amble.services.serve import openapi
-from amble.services.serve.desk import Desk, Hold, Reply
-from amble.services.serve.fault import Fault
+from amble.runtimes.remote import limits
+from amble.runtimes.remote.fault import Fault
+from amble.services.serve import codings, openapi
+from amble.services.serve.desk import Desk, Reply
 from amble.services.serve.ledger import Book
 from amble.services.serve.model import Model
-from amble.services.serve.protocol import decode, encode
-from amble.services.serve.repository import Repository
+from amble.services.serve.protocol import Asked, decode, encode
+from amble.services.serve.reading import Readers
+from amble.services.serve.repository import Repository, refuse_unknown
+from amble.services.serve.room import Hold
 
 __all__ = [
     "ALIGNED_BYTES",
     "AT_ONCE",
+    "CAME",
     "EXTENSIONS",
     "GONE",
     "LENGTH",
@@ -60,6 +64,8 @@ AT_ONCE = "amble.at_once"
 """Key of a scope: takes status, headers and body and sends them in one go; False when it cannot now."""
 WHOLE = "amble.whole"
 """Key of a scope: the whole body, where the connection has it in one piece already."""
+CAME = "amble.came"
+"""Key of a scope: what the connection is to call for every piece of a body, with its bytes; it may raise a Fault."""
 ALIGNED_BYTES = 8
 LENGTH = b"inference-header-content-length"
 
@@ -87,6 +93,7 @@ class Http:
     version: str
     max_bytes: int = 64 << 20
     body_s: float = 30.0
+    readers: Readers = field(default_factory=Readers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -108,6 +115,7 @@ class Http:
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], arrival_s: float
     ) -> Response:
         method, path = scope["method"], tuple(scope["path"].strip("/").split("/"))
+        method = "GET" if method == "HEAD" else method
         if path[0] == "v2" and path[-1] in ("infer", "index", "load", "unload") and method != "POST":
             raise Fault(405, f"{method} {scope['path']}: use POST")
         match method, path:
@@ -116,8 +124,10 @@ class Http:
             case "POST", ("v2", "models", name, "versions", version, "infer"):
                 return await self._infer(scope, receive, headers, self.repository.model(name, version), arrival_s)
             case "POST", ("v2", "repository", *rest):
-                with self.desk.holding() as hold:
-                    body = await self._body(scope, receive, headers, hold)
+                with self.desk.holding(_client(scope)) as hold:
+                    body, coding = await self._body(scope, receive, headers, hold)
+                    if coding != b"identity":
+                        body = await self.readers.read(hold.client, partial(self._plain, body, coding, hold))
                     return await self._changed(tuple(rest), body)
             case "GET", ("v2", *rest):
                 return self._read(tuple(rest))
@@ -169,9 +179,11 @@ class Http:
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], model: Model, arrival_s: float
     ) -> Response:
         header_length = _length(headers, LENGTH)
-        with self.desk.holding() as hold:
-            body = await self._body(scope, receive, headers, hold)
-            asked = decode(body, header_length)
+        with self.desk.holding(_client(scope)) as hold:
+            body, coding = await self._body(scope, receive, headers, hold)
+            read = partial(self._asked, body, coding, header_length, model, hold)
+            small = coding == b"identity" and _is_small(body, header_length)
+            asked = read() if small else await self.readers.read(hold.client, read)
             context = described(headers, asked.id)
             reply = await _unless_gone(scope, self.desk.infer(model, asked, arrival_s=arrival_s, context=context))
         began_s = self.desk.now_s()
@@ -182,6 +194,14 @@ class Http:
             return Response(200, text, headers=extra)
         return Response(200, text, b"application/octet-stream", (*extra, (LENGTH, b"%d" % json_length)))
 
+    def _asked(self, body: Body, coding: bytes, header_length: int | None, model: Model, hold: Hold) -> Asked:
+        """Read a request, in any thread."""
+        return decode(self._plain(body, coding, hold), header_length, model.loaded.inputs)
+
+    def _plain(self, body: Body, coding: bytes, hold: Hold) -> Body:
+        """Unpack a body, in any thread."""
+        return body if coding == b"identity" else codings.unpacked(body, coding, self.max_bytes, hold.grow)
+
     async def _changed(self, path: tuple[str, ...], body: Body) -> Response:
         """Answer what concerns the repository."""
         match path:
@@ -191,7 +211,10 @@ class Http:
                 return _json([each for each in listed if not ready or each["state"] == "READY"])
             case ("models", name, "load"):
                 parameters = _object(body).get("parameters", {})
-                config = parameters.get("config") if isinstance(parameters, dict) else None
+                if not isinstance(parameters, dict):
+                    raise Fault(400, "parameters: an object is expected")
+                refuse_unknown(parameters)
+                config = parameters.get("config")
                 if config is not None and not isinstance(config, str):
                     raise Fault(400, "parameters.config: a model configuration as a text of JSON is expected")
                 await self.repository.start(name, config)
@@ -202,19 +225,20 @@ class Http:
                 return _json({})
         raise Fault(404, f"/v2/repository/{'/'.join(path)}: no such path")
 
-    async def _body(self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], hold: Hold) -> Body:
-        """Read a body, unpacked; Fault when it is too large or does not come in time."""
+    async def _body(
+        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], hold: Hold
+    ) -> tuple[Body, bytes]:
+        """Read a body → it and its coding; Fault when it is too large or does not come in time."""
+        coding = codings.named(headers.get(b"content-encoding", b""))
         length = _length(headers, b"content-length") or 0
         if length > self.max_bytes:
             raise Fault(413, f"the body is larger than {self.max_bytes} bytes")
-        hold.grow(length)
-        body: Body = scope.pop(WHOLE, None) or await self._awaited(scope, receive, hold)
-        coding = headers.get(b"content-encoding", b"identity")
-        if coding == b"identity":
-            return body
-        plain = _unzipped(body, coding, self.max_bytes)
-        hold.grow(len(plain))
-        return plain
+        body: Body | None = scope.pop(WHOLE, None)
+        if body is None:
+            scope[CAME] = hold.grow
+            body = await self._awaited(scope, receive, hold)
+        hold.grow(max(0, len(body) - hold.num_bytes))
+        return body, coding
 
     async def _awaited(self, scope: Scope, receive: Receive, hold: Hold) -> Body:
         try:
@@ -222,6 +246,8 @@ class Http:
                 return await self._received(scope, receive, hold)
         except TimeoutError as error:
             raise Fault(408, f"the body did not come within {self.body_s:g} s") from error
+        finally:
+            scope.pop(CAME, None)
 
     async def _received(self, scope: Scope, receive: Receive, hold: Hold) -> Body:
         chunks: list[memoryview] = []
@@ -230,7 +256,10 @@ class Http:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Fault(400, "the body was cut off")
-            if (whole := scope.pop(WHOLE, None)) is not None:
+            whole = scope.pop(WHOLE, None)
+            if isinstance(whole, Fault):
+                raise whole
+            if whole is not None:
                 return cast(Body, whole)
             chunk = memoryview(message.get("body", b""))
             size += len(chunk)
@@ -342,29 +371,27 @@ def _length(headers: Mapping[bytes, bytes], name: bytes) -> int | None:
     return int(text)
 
 
-def _unzipped(body: Body, coding: bytes, most: int) -> bytes:
-    """Unpack a body, but not beyond a size."""
-    if coding not in (b"gzip", b"deflate"):
-        raise Fault(415, f"Content-Encoding {coding.decode('latin-1')!r}: use gzip, deflate or none")
-    unpacker = zlib.decompressobj(wbits=47 if coding == b"gzip" or body[:1] == b"x" else -15)
-    try:
-        plain = unpacker.decompress(body, most + 1)
-    except zlib.error as error:
-        raise Fault(400, f"the body is not {coding.decode()}: {error}") from error
-    if len(plain) > most:
-        raise Fault(413, f"the body is larger than {most} bytes when unpacked")
-    if not unpacker.eof:
-        raise Fault(400, f"the body is {coding.decode()} that was cut off")
-    return plain
+def _is_small(body: Body, header_length: int | None) -> bool:
+    """Tell whether a body is read in no time: little JSON, and no long texts behind it."""
+    if len(body) <= limits.INLINE_BYTES:
+        return True
+    if header_length is None or header_length > limits.INLINE_BYTES:
+        return False
+    return b"BYTES" not in bytes(body[:header_length])
+
+
+def _client(scope: Scope) -> str:
+    """Return who asks: an address."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _zipped(response: Response, accepted: bytes) -> Response:
     """Pack a response where the client takes it and it pays."""
-    if len(response.body) < _WORTH_ZIPPING:
+    if len(response.body) < _WORTH_ZIPPING or not accepted:
         return response
-    for coding, wbits in ((b"gzip", 31), (b"deflate", 15)):
-        if coding in accepted:
-            packer = zlib.compressobj(1, wbits=wbits)
-            body = packer.compress(response.body) + packer.flush()
-            return Response(response.status, body, response.kind, (*response.headers, (b"content-encoding", coding)))
-    return response
+    coding = codings.chosen(accepted)
+    if coding is None:
+        return response
+    headers = (*response.headers, (b"content-encoding", coding))
+    return Response(response.status, codings.packed(response.body, coding), response.kind, headers)

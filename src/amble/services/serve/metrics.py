@@ -51,9 +51,10 @@ class Seen:
 def text(ledger: Ledger, totals: Totals, seen: Seen) -> str:
     """Write everything that is known."""
     written = _Page()
-    for (name, version), book in ledger.books.items():
-        _triton(written, {"model": name, "version": version}, book)
-        _own(written, name, book)
+    for (name, version), book in list(ledger.books.items()):
+        labels = {"model": name, "version": version}
+        _triton(written, labels, book)
+        _own(written, labels, book)
     _device(written, seen)
     _clocks(written, seen)
     _totals(written, totals, seen)
@@ -110,8 +111,7 @@ def _triton(page: _Page, labels: Labels, book: Book) -> None:
     page.add("nv_inference_pending_request_count", "gauge", "Requests that wait", [(labels, book.pending)])
 
 
-def _own(page: _Page, model: str, book: Book) -> None:
-    labels = {"model": model}
+def _own(page: _Page, labels: Labels, book: Book) -> None:
     outcomes = {"met": book.met, "late": book.late, "refused": sum(book.refused.values()) - book.refused["canceled"]}
     page.add("amble_requests_total", "counter", "Requests by outcome", _each(labels, "outcome", outcomes))
     page.add(
@@ -129,7 +129,7 @@ def _own(page: _Page, model: str, book: Book) -> None:
 
 
 def _each(labels: Labels, name: str, counts: Mapping[str, int]) -> Iterator[Row]:
-    for key, count in counts.items():
+    for key, count in list(counts.items()):
         yield {**labels, name: key}, count
 
 

@@ -5,39 +5,22 @@ Pure data: how models are found is in `repository`, how they are served in the e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from amble.core.graph import Graph, Port
 from amble.core.ladder import Ladder
-from amble.services.serve.datatypes import datatype
+from amble.runtimes.remote.datatypes import datatype
+from amble.services.serve.configuration import Config
 from amble.services.serve.pulse import Do
 from amble.stages.control.engine import Lane
 from amble.stages.control.governor import Governor
 
-__all__ = ["Config", "Found", "Loaded", "Loader", "Model", "parse_config"]
+__all__ = ["Found", "Loaded", "Loader", "Model"]
 
 _PLATFORM = "onnxruntime_onnx"
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What a model's configuration may say: Triton's names, the part of them that means something here.
-
-    ``timeout_s`` is the time of a request that brings none. ``versions``: ``latest`` of so many, ``all``, or a list.
-    """
-
-    name: str = ""
-    max_batch_size: int | None = None
-    timeout_s: float | None = None
-    queue_limit: int = 1024
-    latest: int = 1
-    every: bool = False
-    versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +30,15 @@ class Found:
     name: str
     version: str
     path: Path
-    config: Config = Config()
+    config: Config = field(default_factory=Config)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A model ready to be served. Shapes of ``inputs`` and ``outputs`` have −1 for open axes.
 
-    ``batched``: the first axis of all of them is the batch. ``graph`` gives the network of a variant at a batch size.
+    ``batched``: it is proved that the first axis of all of them is the batch, and ``batching`` says how, or why it is
+    not. ``graph`` gives the network of a variant at a batch size.
     ``timeout_s`` is the time of requests that bring none, unless the configuration has one.
     """
 
@@ -65,6 +49,7 @@ class Loaded:
     governor: Governor[Any]
     graph: Callable[[str, int], Graph]
     timeout_s: float | None = None
+    batching: str = ""
 
 
 Loader = Callable[[Found, Do], Loaded]
@@ -103,9 +88,37 @@ class Model:
         """Return the largest batch; 0 where its first axis is no batch."""
         return self.loaded.ladder.max_batch if self.loaded.batched else 0
 
+    @property
+    def batching(self) -> str:
+        """Say whether requests share batches, and why (not)."""
+        return f"{'batched' if self.max_batch else 'one request at a time'}: {self.loaded.batching}"
+
     def lane(self) -> Lane:
         """Return a fresh queue and governor for the engine."""
         return Lane(self.key, self.loaded.governor, self.loaded.graph, self.found.config.queue_limit)
+
+    def answers_alike(self, other: Model) -> bool:
+        """Tell whether a request of the other one is one of this as well."""
+        return (self.loaded.inputs, self.loaded.outputs, self.loaded.batched) == (
+            other.loaded.inputs,
+            other.loaded.outputs,
+            other.loaded.batched,
+        )
+
+    def refuted(self) -> str | None:
+        """Say what its configuration claims of its tensors and is not so; None where all of it is."""
+        claims = self.found.config
+        ports = {"input": self.loaded.inputs, "output": self.loaded.outputs}
+        for side, claimed in (("input", claims.inputs), ("output", claims.outputs)):
+            told = {each["name"]: each for each in map(self._configured, ports[side])}
+            for name, kind, dims in claimed:
+                if name not in told:
+                    return f"{side} {name!r} is not in the network; it has {', '.join(told)}"
+                if kind not in ("", told[name]["data_type"]):
+                    return f"{side} {name!r} is {told[name]['data_type']}, not {kind}"
+                if dims and dims != tuple(told[name]["dims"]):
+                    return f"{side} {name!r} has the dims {told[name]['dims']}, not {list(dims)}"
+        return None
 
     def metadata(self) -> dict[str, Any]:
         """Return what the protocol tells of a model."""
@@ -131,6 +144,7 @@ class Model:
             "input": [self._configured(port) for port in self.loaded.inputs],
             "output": [self._configured(port) for port in self.loaded.outputs],
             **({"dynamic_batching": {"default_queue_policy": queue}} if self.max_batch else {}),
+            "parameters": {"batching": {"string_value": self.batching}},
         }
 
     def _configured(self, port: Port) -> dict[str, Any]:
@@ -141,56 +155,3 @@ class Model:
 
 def _described(port: Port) -> dict[str, Any]:
     return {"name": port.name, "datatype": datatype(port), "shape": list(port.shape)}
-
-
-class _Queue(msgspec.Struct):
-    default_timeout_microseconds: int = 0
-    max_queue_size: int = 0
-
-
-class _Batching(msgspec.Struct):
-    default_queue_policy: _Queue = msgspec.field(default_factory=_Queue)
-
-
-class _Latest(msgspec.Struct):
-    num_versions: int = 1
-
-
-class _Specific(msgspec.Struct):
-    versions: list[int] = []
-
-
-class _Versions(msgspec.Struct):
-    latest: _Latest | None = None
-    all: dict[str, Any] | None = None
-    specific: _Specific | None = None
-
-
-class _Document(msgspec.Struct):
-    name: str = ""
-    max_batch_size: int | None = None
-    dynamic_batching: _Batching | None = None
-    version_policy: _Versions = msgspec.field(default_factory=_Versions)
-
-
-def parse_config(document: Mapping[str, Any]) -> Config:
-    """Read a configuration in Triton's form, passing over what means nothing here. ValueError names the field."""
-    try:
-        read = msgspec.convert(document, _Document, strict=False)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"model configuration: {error}") from error
-    if read.max_batch_size is not None and read.max_batch_size < 0:
-        raise ValueError(f"model configuration: max_batch_size {read.max_batch_size} is negative")
-    queue = read.dynamic_batching.default_queue_policy if read.dynamic_batching else _Queue()
-    if queue.default_timeout_microseconds < 0 or queue.max_queue_size < 0:
-        raise ValueError("model configuration: default_queue_policy holds a negative number")
-    versions = read.version_policy
-    return Config(
-        name=read.name,
-        max_batch_size=read.max_batch_size,
-        timeout_s=queue.default_timeout_microseconds * 1e-6 or None,
-        queue_limit=queue.max_queue_size or Config().queue_limit,
-        latest=versions.latest.num_versions if versions.latest else 1,
-        every=versions.all is not None,
-        versions=tuple(str(each) for each in versions.specific.versions) if versions.specific else (),
-    )

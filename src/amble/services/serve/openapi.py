@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from amble.services.serve.datatypes import DATATYPES
+from amble.runtimes.remote.datatypes import DATATYPES
 
 __all__ = ["document"]
 

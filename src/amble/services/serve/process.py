@@ -12,18 +12,23 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import resource
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["set_niceness", "tuned"]
+from amble.runtimes.remote import limits
+
+__all__ = ["most_connections", "set_niceness", "tuned"]
 
 _SWITCH_S = 0.0005
 _PROMPT = -10  # of the calling thread's niceness; threads that it starts inherit it
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt
 _KEPT_BYTES = 128 << 20
 _LARGEST_BYTES = 32 << 20  # the most that glibc takes for the second
+_WANTED_FILES = 1 << 16
+_KEPT_FILES = 256  # for what is no connection over HTTP
 _GARBAGE = (20_000, 20, 50)  # thresholds of the three generations
 
 
@@ -41,14 +46,23 @@ def tuned() -> Iterator[int]:
     sys.setswitchinterval(_SWITCH_S)
     thresholds = gc.get_threshold()
     gc.set_threshold(*_GARBAGE)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files[0], min(_WANTED_FILES, files[1])), files[1]))
     niceness = os.getpriority(os.PRIO_PROCESS, 0)
     set_niceness(max(-20, niceness + _PROMPT))
     try:
         yield niceness
     finally:
         set_niceness(niceness)
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
         gc.set_threshold(*thresholds)
         sys.setswitchinterval(before_s)
+
+
+def most_connections() -> int:
+    """Return how many connections over HTTP there may be: half of the file descriptors, less some for the rest."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, min(limits.CONNECTIONS, (allowed - _KEPT_FILES) // 2))
 
 
 def set_niceness(niceness: int) -> None:

@@ -10,18 +10,43 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
+from math import prod
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from amble.core.graph import Port
-from amble.services.serve.datatypes import NO_JSON, Array, datatype, from_bytes, from_list, name_of, to_bytes, to_list
-from amble.services.serve.fault import Fault
+from amble.runtimes.remote import limits
+from amble.runtimes.remote.datatypes import (
+    NO_JSON,
+    Array,
+    datatype,
+    from_bytes,
+    known_kind,
+    name_of,
+    to_bytes,
+)
+from amble.runtimes.remote.fault import Fault
+from amble.runtimes.remote.numbers import from_json, to_list
 
-__all__ = ["Answer", "Asked", "Policy", "Tensor", "decode", "encode", "matched", "policy", "refuse_unoffered"]
+__all__ = [
+    "Answer",
+    "Asked",
+    "Policy",
+    "Tensor",
+    "checked_shape",
+    "decode",
+    "encode",
+    "fits",
+    "matched",
+    "policy",
+    "refuse_unfit",
+    "refuse_unoffered",
+]
 
 
+_SAID = 200  # characters of a client's text that are repeated to it
 _SHORT = 4096  # bytes of JSON before tensors
 _MAX_PRIORITY = (1 << 16) - 1
 _MAX_TIMEOUT_US = (1 << 63) - 1
@@ -66,63 +91,158 @@ class Answer(NamedTuple):
     parameters: Mapping[str, str | float | int | bool]
 
 
+_NOTHING = msgspec.Raw(b"")
+
+
 class _Listed(msgspec.Struct):
     name: str
     datatype: str
-    shape: list[int]
-    parameters: dict[str, Any] = {}
-    data: Any = msgspec.UNSET
+    shape: msgspec.Raw
+    parameters: msgspec.Raw = _NOTHING
+    data: msgspec.Raw = _NOTHING
 
 
 class _Wanted(msgspec.Struct):
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: msgspec.Raw = _NOTHING
 
 
 class _Body(msgspec.Struct):
     inputs: list[_Listed]
     id: str = ""
     outputs: list[_Wanted] | None = None
-    parameters: dict[str, Any] = {}
+    parameters: msgspec.Raw = _NOTHING
+
+
+class _Input(NamedTuple):
+    """One input as its JSON says, its data still as it came."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    parameters: Mapping[str, Any]
+    data: msgspec.Raw
+
+
+class _Head(NamedTuple):
+    """What the JSON of a request says."""
+
+    inputs: tuple[_Input, ...]
+    id: str
+    outputs: Mapping[str, bool | None] | None
+    binary: bool
+    parameters: Mapping[str, Any]
 
 
 _BODY = msgspec.json.Decoder(_Body)
+_SHAPE = msgspec.json.Decoder(list[int])
+_PARAMETERS = msgspec.json.Decoder(dict[str, bool | int | float | str | None])
+_SHAPE_BYTES = 64 * limits.RANK
 _ENCODER = msgspec.json.Encoder()
 
 
-def decode(body: bytes | memoryview, header_length: int | None = None) -> Asked:
-    """Read a request; the first ``header_length`` bytes are JSON where binary tensors follow, else all of it is."""
+def decode(body: bytes | memoryview, header_length: int | None = None, ports: Sequence[Port] | None = None) -> Asked:
+    """Read a request; the first ``header_length`` bytes are JSON where binary tensors follow, else all of it is.
+
+    With the model's ``ports``, what it cannot take is refused before any tensor is read.
+    """
     if header_length is not None and not 0 <= header_length <= len(body):
         raise Fault(400, f"Inference-Header-Content-Length {header_length} does not fit a body of {len(body)} bytes")
     if header_length is None:
-        parsed, tail = _parsed(body), memoryview(b"")
+        head, tail = _parsed(body), memoryview(b"")
     else:
         view = memoryview(body)
-        head, tail = view[:header_length], view[header_length:]
-        parsed = _parsed(head) if header_length > _SHORT else _parsed_before(bytes(head))
-    if not parsed.inputs:
+        text, tail = view[:header_length], view[header_length:]
+        head = _parsed(text) if header_length > _SHORT else _parsed_before(bytes(text))
+    if not head.inputs:
         raise Fault(400, "inputs: the request has none")
-    return Asked(
-        inputs=tuple(_inputs(parsed.inputs, tail)),
-        id=parsed.id,
-        outputs=_wanted(parsed.outputs),
-        binary=_truth(parsed.parameters, "binary_data_output", "parameters") or False,
-        parameters=parsed.parameters,
-    )
+    if ports is not None:
+        refuse_unfit(head.inputs, ports)
+    return Asked(tuple(_inputs(head.inputs, tail)), head.id, head.outputs, head.binary, head.parameters)
 
 
-def _parsed(head: bytes | memoryview) -> _Body:
-    """Read a request's JSON; Fault for what is none."""
+def refuse_unfit(listed: Sequence[_Input] | Sequence[Tensor], ports: Sequence[Port]) -> None:
+    """Refuse inputs that the model has not, or not of that type and shape; reading them would be for nothing."""
+    wanted = {port.name: port for port in ports}
+    if len(listed) > len(wanted):
+        raise Fault(400, f"inputs: {len(listed)} of them; the model takes {', '.join(wanted)}, each once")
+    for each in listed:
+        if each.name not in wanted:
+            raise Fault(400, f"inputs: unknown name {each.name[:_SAID]!r}; the model takes {', '.join(wanted)}")
+        fits(each.name, each.datatype, each.shape, wanted[each.name])
+
+
+def checked_shape(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return an input's shape; Fault for one that no tensor has."""
+    if len(sizes) > limits.RANK:
+        raise Fault(400, f"input {name!r}: shape has {len(sizes)} axes, at most {limits.RANK} can be")
+    if any(size < 0 for size in sizes):
+        raise Fault(400, f"input {name!r}: shape {list(sizes)} has a negative size")
+    if prod(size for size in sizes if size) > limits.SIZE:
+        raise Fault(400, f"input {name!r}: shape {list(sizes)} has a number of elements beyond 64 bits")
+    return tuple(sizes)
+
+
+def _parsed(text: bytes | memoryview) -> _Head:
+    """Read a request's JSON; Fault for what is none, or more than any request needs."""
+    if len(text) > limits.JSON_BYTES:
+        raise Fault(413, f"request: more than {limits.JSON_BYTES} bytes of JSON; send tensors as binary data")
+    if len(text) > limits.OBJECTS and bytes(text).count(b"{") > limits.OBJECTS:
+        raise Fault(400, f"request: more than {limits.OBJECTS} objects in its JSON; send tensors as binary data")
     try:
-        return _BODY.decode(head)
+        return _head(_BODY.decode(text))
     except msgspec.ValidationError as error:
         raise Fault(400, f"request: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Fault(400, f"request is not JSON: {error}") from error
 
 
+def _head(parsed: _Body) -> _Head:
+    """Read the small parts of a request; what comes as tensors stays as it is."""
+    for what, listed in (("inputs", parsed.inputs), ("outputs", parsed.outputs or ())):
+        if len(listed) > limits.INPUTS:
+            raise Fault(400, f"{what}: {len(listed)} of them, at most {limits.INPUTS} can be")
+    parameters = _scalars(parsed.parameters, "parameters")
+    inputs = tuple(map(_input, parsed.inputs))
+    binary = _truth(parameters, "binary_data_output", "parameters") or False
+    return _Head(inputs, parsed.id, _wanted(parsed.outputs), binary, parameters)
+
+
+def _input(each: _Listed) -> _Input:
+    parameters = _scalars(each.parameters, "input parameters")
+    if parameters:
+        refuse_unoffered(f"input {each.name!r}", parameters)
+    return _Input(each.name, each.datatype, _shape(each.name, each.shape), parameters, each.data)
+
+
+def _shape(name: str, raw: msgspec.Raw) -> tuple[int, ...]:
+    text = memoryview(raw)
+    if len(text) > _SHAPE_BYTES:
+        raise Fault(400, f"input {name!r}: shape has more than {limits.RANK} axes, or sizes beyond 64 bits")
+    try:
+        return checked_shape(name, _SHAPE.decode(text))
+    except msgspec.ValidationError as error:
+        raise Fault(400, f"input {name!r}: shape{str(error).rpartition('$')[2].rstrip('`')}: {error}") from error
+
+
+def _scalars(raw: msgspec.Raw, what: str) -> Mapping[str, Any]:
+    """Read parameters, which are texts, numbers and truths."""
+    text = memoryview(raw)
+    if not len(text):
+        return _NONE
+    if len(text) > limits.PARAMETER_BYTES:
+        raise Fault(400, f"{what}: more than {limits.PARAMETER_BYTES} bytes")
+    try:
+        return _PARAMETERS.decode(text)
+    except msgspec.DecodeError as error:
+        raise Fault(400, f"{what}: {error}") from error
+
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
 @lru_cache(maxsize=256)
-def _parsed_before(head: bytes) -> _Body:
+def _parsed_before(head: bytes) -> _Head:
     """Read short JSON before tensors, which clients repeat to the letter; nobody changes what this returns."""
     return _parsed(head)
 
@@ -150,7 +270,7 @@ def matched(
     if missing := [name for name in wanted if name not in given]:
         raise Fault(400, f"inputs: {missing[0]!r} is missing; the model takes {', '.join(wanted)}")
     for name, port in wanted.items():
-        _fits(given[name], port)
+        fits(name, given[name].datatype, given[name].shape, port)
     _check_outputs(asked, outputs)
     rows = {given[name].shape[0] for name in wanted} if batched else {1}
     if len(rows) > 1:
@@ -178,41 +298,35 @@ def encode(answer: Answer, asked: Asked) -> tuple[bytes, int | None]:
     return (b"".join([text, *tail]), len(text)) if tail else (text, None)
 
 
-def _inputs(listed: Iterable[_Listed], tail: memoryview) -> Iterable[Tensor]:
+def _inputs(listed: Iterable[_Input], tail: memoryview) -> Iterable[Tensor]:
     """Read the inputs; binary ones lie in ``tail`` one after the other."""
     start = 0
-    for each in listed:
-        shape = tuple(each.shape)
-        if any(size < 0 for size in shape):
-            raise Fault(400, f"input {each.name!r}: shape {list(shape)} has a negative size")
-        refuse_unoffered(f"input {each.name!r}", each.parameters)
-        size = _whole(each.parameters, "binary_data_size", len(tail), f"input {each.name!r}")
-        if "binary_data_size" in each.parameters:
+    for name, kind, shape, parameters, data in listed:
+        if "binary_data_size" in parameters:
+            size = _whole(parameters, "binary_data_size", len(tail), f"input {name!r}")
             if start + size > len(tail):
-                raise Fault(
-                    400, f"input {each.name!r}: binary_data_size {size}, but {len(tail) - start} bytes are left"
-                )
-            value = from_bytes(each.name, each.datatype, shape, tail[start : start + size])
+                raise Fault(400, f"input {name!r}: binary_data_size {size}, but {len(tail) - start} bytes are left")
+            value = from_bytes(name, kind, shape, tail[start : start + size])
             start += size
-        elif each.data is msgspec.UNSET:
-            raise Fault(400, f"input {each.name!r}: it has neither data nor binary_data_size")
+        elif not len(memoryview(data)):
+            raise Fault(400, f"input {name!r}: it has neither data nor binary_data_size")
         else:
-            value = from_list(each.name, each.datatype, shape, each.data)
-        yield Tensor(each.name, each.datatype, shape, value)
+            value = from_json(name, known_kind(name, kind), shape, bytes(data))
+        yield Tensor(name, kind, shape, value)
     if start != len(tail):
         raise Fault(400, f"inputs: {len(tail) - start} bytes follow the last binary input")
 
 
-def _fits(tensor: Tensor, port: Port) -> None:
+def fits(name: str, kind: str, shape: tuple[int, ...], port: Port) -> None:
     """Check one input against its port; an open axis (−1) takes every positive size."""
-    kind = datatype(port)
-    if tensor.datatype != kind:
-        raise Fault(400, f"input {tensor.name!r}: datatype {tensor.datatype}, the model takes {kind}")
-    fits = len(tensor.shape) == len(port.shape) and all(
-        size == want or (want < 0 and size > 0) for size, want in zip(tensor.shape, port.shape, strict=True)
+    want = datatype(port)
+    if kind != want:
+        raise Fault(400, f"input {name!r}: datatype {kind[:_SAID]}, the model takes {want}")
+    agrees = len(shape) == len(port.shape) and all(
+        size == each or (each < 0 and size > 0) for size, each in zip(shape, port.shape, strict=True)
     )
-    if not fits:
-        raise Fault(400, f"input {tensor.name!r}: shape {list(tensor.shape)}, the model takes {list(port.shape)}")
+    if not agrees:
+        raise Fault(400, f"input {name!r}: shape {list(shape)}, the model takes {list(port.shape)}")
 
 
 def _check_outputs(asked: Asked, ports: Sequence[Port]) -> None:
@@ -233,9 +347,12 @@ def _wanted(listed: Sequence[_Wanted] | None) -> dict[str, bool | None] | None:
     """Return the wanted outputs; none named means all."""
     if not listed:
         return None
+    found = {}
     for each in listed:
-        refuse_unoffered(f"output {each.name!r}", each.parameters)
-    return {each.name: _truth(each.parameters, "binary_data", f"output {each.name!r}") for each in listed}
+        parameters = _scalars(each.parameters, f"output {each.name!r}: parameters")
+        refuse_unoffered(f"output {each.name!r}", parameters)
+        found[each.name] = _truth(parameters, "binary_data", f"output {each.name!r}")
+    return found
 
 
 def refuse_unoffered(what: str, parameters: Container[str]) -> None:

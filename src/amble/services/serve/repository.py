@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from typing import Any
 import msgspec
 
 from amble.core.errors import AmbleError, Refused
+from amble.runtimes.remote.fault import Fault
+from amble.services.serve.configuration import Config, parse_config
 from amble.services.serve.desk import Desk
-from amble.services.serve.fault import Fault
-from amble.services.serve.model import Config, Found, Loaded, Loader, Model, parse_config
+from amble.services.serve.model import Found, Loaded, Loader, Model
 
-__all__ = ["ReadText", "Repository", "find"]
+__all__ = ["ReadText", "Repository", "find", "refuse_unknown"]
 
 _LOG = logging.getLogger(__name__)
 _FILE = "model.onnx"
@@ -95,12 +96,26 @@ class Repository:
             except (AmbleError, ValueError, OSError) as error:
                 self._reasons[name] = str(error)
                 raise Fault(400, f"cannot load {name!r}: {error}") from error
-            self._stop(name)
             versions = tuple(each.version for each in found)
             made = [Model(each, one, versions) for each, one in zip(found, loaded, strict=True)]
             for model in made:
-                await asyncio.to_thread(self.desk.open, model)
-            self._served[name] = {model.version: model for model in made}
+                if (untrue := model.refuted()) is not None:
+                    self._reasons[name] = untrue
+                    raise Fault(400, f"cannot load {name!r}: model configuration: {untrue}")
+            await self._replace(name, made)
+
+    async def _replace(self, name: str, made: list[Model]) -> None:
+        """Serve versions of a model instead of those before; what waits for one that changed goes on waiting."""
+        before = self._served.get(name, {})
+        after = {model.version: model for model in made}
+        for version, old in before.items():
+            new = after.get(version)
+            if new is None or not new.answers_alike(old):
+                self.desk.close(old)
+        for model in made:
+            await asyncio.to_thread(self.desk.open, model)
+            _LOG.info("%s, version %s: %s", name, model.version, model.batching)
+        self._served[name] = after
 
     def _loaded(self, found: Found) -> Loaded:
         """Load in a thread of its own. StopIteration cannot leave it: no future takes one, and all would wait."""
@@ -135,6 +150,17 @@ class Repository:
             raise Fault(400, f"cannot load {name!r}: {error}") from error
 
 
+def refuse_unknown(parameters: Iterable[str]) -> None:
+    """Refuse a load with more than a configuration: files that come in the request are not taken."""
+    for name in parameters:
+        if name.startswith("file:"):
+            raise Fault(
+                400, f"parameters: {name[:100]!r}: files are not taken from requests; put them in the repository"
+            )
+        if name != "config":
+            raise Fault(400, f"parameters: {name[:100]!r} means nothing for a load; it takes config")
+
+
 def find(folder: Path, config: Config | None = None, *, read_text: ReadText | None = None) -> list[Found]:
     """Return the versions of a model in a folder that its configuration wants, the highest first.
 
@@ -154,13 +180,22 @@ def find(folder: Path, config: Config | None = None, *, read_text: ReadText | No
 
 def _read_config(folder: Path, read_text: ReadText | None) -> Config:
     as_json, as_text = folder / "config.json", folder / "config.pbtxt"
-    if as_json.is_file():
+    if _inside(as_json):
         return _named(folder.name, parse_config(_decoded(as_json.read_bytes(), str(as_json))))
-    if not as_text.is_file():
+    if not _inside(as_text):
         return Config(folder.name)
     if read_text is None:
         raise Refused(f"{as_text} needs the package tritonclient[grpc] to be read; write config.json instead")
     return _named(folder.name, parse_config(read_text(as_text.read_text())))
+
+
+def _inside(path: Path) -> bool:
+    """Tell whether there is such a file; Refused where it is a link that leads out of the repository."""
+    if not path.is_file():
+        return False
+    if not path.resolve().is_relative_to(path.parents[1].resolve()):
+        raise Refused(f"{path} is a link that leads out of the repository; put the file itself there")
+    return True
 
 
 def _config(name: str, text: str) -> Config:

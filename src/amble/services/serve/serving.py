@@ -19,7 +19,7 @@ import numpy as np
 
 from amble import bundled
 from amble.core import files
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 from amble.core.graph import Graph
 from amble.core.ladder import Ladder, Rung
 from amble.core.point import Clocks, OperatingPoint
@@ -27,25 +27,26 @@ from amble.core.ports import Device, Tensors
 from amble.core.schedule import FORMAT as SCHEDULE
 from amble.core.schedule import Deadline
 from amble.core.variants import FORMAT as VARIANTS
-from amble.core.variants import Variants
+from amble.core.variants import Allowance, Variants
 from amble.devices import host, lease, simulated
 from amble.devices.simulated.paced import paced
 from amble.inputs import BUNDLED
-from amble.runtimes import onnx
+from amble.runtimes import onnx, processors
 from amble.runtimes.onnx.batched import BatchedRunner, Signature
 from amble.runtimes.onnx.refusals import door, refusing
-from amble.services.serve import front
-from amble.services.serve.datatypes import datatype
+from amble.runtimes.remote.datatypes import datatype
+from amble.services.serve import batching, front
 from amble.services.serve.desk import Listener
 from amble.services.serve.front import Doors, OnReady
 from amble.services.serve.model import Found, Loaded
 from amble.services.serve.pulse import Do
+from amble.services.serve.rows import Verdict
 from amble.stages.control.engine import Totals
 from amble.stages.control.governor import Governor
 from amble.stages.control.governors import Amble, Budget, Dvfs, Fixed, Pit, Tuning, int8_max, max_clocks
 from amble.stages.plan.ladder import build
 
-__all__ = ["GOVERNORS", "Kitchen", "Options", "name_and_file", "open_for_serving", "serve"]
+__all__ = ["GOVERNORS", "Kitchen", "Options", "named", "open_for_serving", "serve"]
 
 VARIANTS_FILE = "variants.json"
 _LOG = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ _REPEATS = (5, 15)
 _ENOUGH_S = 0.5
 _IDLE_S = 0.05
 _NOMINAL_W = 1.0
+_PLANNED = "a schedule is served as it was planned, one request at a time"
 _NO_SLO_S = 0.1  # what a governor aims at when no objective is given, or ten times the model's own time
 
 _LIVE = Tuning(worth=1.0)
@@ -110,12 +112,11 @@ def serve(
         raise Refused(f"{repository} is no folder; make one with MODEL/1/model.onnx in it")
     opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
     kitchen = Kitchen(opened, runner, chosen, wanted, by_size)
-    named = dict(name_and_file(each) for each in models)
     return front.serve(
         opened,
         kitchen.load,
         doors or Doors(),
-        named=named,
+        named=dict(map(named, models)),
         folder=repository,
         on_ready=on_ready,
         listeners=(_spans(),) if chosen.trace else (),
@@ -127,10 +128,10 @@ def _spans() -> Listener:
     try:
         return import_module("amble.services.serve.tracing").spans()  # type: ignore[no-any-return]
     except ModuleNotFoundError as error:
-        raise Refused(f"traces need {error.name}: pip install 'amble[trace]'") from error
+        raise Refused(f"traces need {error.name}: {how_to_install('trace')}") from error
 
 
-def name_and_file(model: str) -> tuple[str, Path]:
+def named(model: str) -> tuple[str, Path]:
     """Read ``NAME=FILE``, or a file that is named after itself; both may have ``=`` in them, a name has no slash."""
     if model == BUNDLED:
         return model, bundled.model_path()
@@ -161,14 +162,14 @@ def open_for_serving(uri: str, *, threads: int = 1) -> tuple[Device, BatchedRunn
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How models are served. ``max_loss`` is the share of accuracy that may be lost on the mean.
+    """How models are served. ``max_loss`` is the accuracy that may be lost on the mean.
 
     ``shapes`` binds open axes of inputs that are not the batch; ``trace`` sends spans to an OpenTelemetry collector.
     """
 
     governor: str = "amble"
     max_batch: int = 8
-    max_loss: float = 0.005
+    max_loss: Allowance = Allowance(0.5, relative=True)
     threads: int = 1
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     trace: bool = False
@@ -198,15 +199,34 @@ class Kitchen:
     def _measured(self, found: Found, do: Do) -> Loaded:
         menu = _menu(found.path, self.options)
         signature = self._opened(menu.path)
-        wanted = self.options.max_batch if found.config.max_batch_size is None else found.config.max_batch_size
-        batched = signature.batched and wanted > 0
-        sizes = [*(size for size in _SIZES if size < wanted), wanted] if batched else [1]
+        wish = self.wish(found)
+        joined = batching.read(menu.files, menu.shapes, wish)
+        singles = {variant: menu.graph(variant, 1, by_size=self.by_size) for variant in menu.accuracies}
+        joined = batching.kept(batching.tried(joined, singles, self.runner.compute, wish, do), wish)
+        sizes = [*(size for size in _SIZES if size < wish.most), wish.most] if joined.proved else [1]
         ladder = self._ladder(found.name, menu, sizes, do)
         aim = self.objective or Deadline(max(_NO_SLO_S, 10 * ladder.rungs[0].latency_s[0]))
-        governor = GOVERNORS[self.options.governor](ladder, aim, Budget(self.options.max_loss))
+        governor = GOVERNORS[self.options.governor](ladder, aim, Budget(menu.may_lose))
         graph = partial(menu.graph, by_size=self.by_size)
         default_s = None if self.objective is None else self.objective.latency_s
-        return Loaded(signature.inputs, signature.outputs, batched, ladder, governor, graph, default_s)
+        return Loaded(
+            signature.inputs, signature.outputs, joined.proved, ladder, governor, graph, default_s, joined.reason
+        )
+
+    def wish(self, found: Found) -> batching.Wish:
+        """Return the largest batch that is wanted of a model."""
+        claimed = found.config.max_batch_size
+        return batching.Wish(self.options.max_batch if claimed is None else claimed, claimed is not None)
+
+    def explain(self, found: Found) -> Verdict:
+        """Say whether a model's requests may share a batch, without measuring it."""
+        if found.path.suffix == ".json" and files.kind_of(found.path) == "schedule":
+            return Verdict(False, _PLANNED)
+        menu, wish = _menu(found.path, self.options), self.wish(found)
+        self._opened(menu.path)
+        singles = {variant: menu.graph(variant, 1, by_size=self.by_size) for variant in menu.accuracies}
+        read = batching.read(menu.files, menu.shapes, wish)
+        return batching.tried(read, singles, self.runner.compute, wish, lambda work: work())
 
     def _opened(self, path: Path) -> Signature:
         """Open a network; Refused where clients cannot ask it anything, or its tensors cannot be sent."""
@@ -242,7 +262,9 @@ class Kitchen:
         ladder = build([rung], graph=found.name, device=self.device.name)
         aim = self.objective or schedule.deadline
         governor = Fixed("schedule", ladder.rungs[0], 1)
-        return Loaded(graph.inputs, graph.outputs, False, ladder, governor, lambda _, __: graph, aim.latency_s)
+        return Loaded(
+            graph.inputs, graph.outputs, False, ladder, governor, lambda _, __: graph, aim.latency_s, _PLANNED
+        )
 
     def _ladder(self, name: str, menu: _Menu, sizes: Sequence[int], do: Do) -> Ladder:
         """Measure every variant at every clock setting and batch size."""
@@ -265,11 +287,15 @@ class Kitchen:
 class _Menu:
     """A model's variants: their networks at each batch size, and the share of the accuracy that each keeps."""
 
-    def __init__(self, paths: Mapping[str, Path], accuracies: Mapping[str, float], options: Options) -> None:
+    def __init__(
+        self, paths: Mapping[str, Path], accuracies: Mapping[str, float], options: Options, reference: float = 1.0
+    ) -> None:
         self.accuracies = accuracies
+        self.may_lose = options.max_loss.share(reference)
         self.path = next(iter(paths.values()))
+        self.files = tuple(paths.values())
+        self.shapes = dict(options.shapes)
         self._paths = paths
-        self._shapes = dict(options.shapes)
         self._known: dict[tuple[str, int], Graph] = {}
 
     def graph(self, variant: str, rows: int, *, by_size: bool) -> Graph:
@@ -278,7 +304,7 @@ class _Menu:
         if key not in self._known:
             if by_size or rows == 1:
                 shapes = {
-                    name: (rows if shape[0] == 1 else shape[0], *shape[1:]) for name, shape in self._shapes.items()
+                    name: (rows if shape[0] == 1 else shape[0], *shape[1:]) for name, shape in self.shapes.items()
                 }
                 self._known[key] = onnx.load(self._paths[variant], batch=rows, shapes=shapes)
             else:
@@ -306,10 +332,13 @@ def _kept(path: Path, variants: Variants, options: Options) -> _Menu:
     chosen = {
         name: variants.fastest(name) for name in dict.fromkeys([first, *(each.precision for each in variants.kept)])
     }
+    processors.check(variants, chosen.values(), path)
     shapes = {name: shape for name, shape in variants.shapes.items() if name not in options.shapes}
     paths = {name: path.parent / each.file for name, each in chosen.items()}
     accuracies = {name: variants.relative(each) for name, each in chosen.items()}
-    return _Menu(paths, accuracies, replace(options, shapes={**shapes, **options.shapes}))
+    quality = variants.reference.quality
+    bound = replace(options, shapes={**shapes, **options.shapes})
+    return _Menu(paths, accuracies, bound, 1.0 if quality is None else quality.ratio.value)
 
 
 def _settings(device: Device) -> tuple[Clocks, ...]:

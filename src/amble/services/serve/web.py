@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -19,12 +20,14 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from amble.core.errors import Refused
-from amble.services.serve.http import ALIGNED_BYTES, AT_ONCE, GONE, LENGTH, WHOLE, App, Scope
+from amble.runtimes.remote import limits
+from amble.runtimes.remote.fault import Fault
+from amble.services.serve.http import ALIGNED_BYTES, AT_ONCE, CAME, GONE, LENGTH, WHOLE, App, Scope
 
-__all__ = ["Web", "listen", "new_loop"]
+__all__ = ["Crowd", "Patience", "Web", "listen", "new_loop"]
 
 _KEEP_ALIVE_S = 75
-_MOST_CONNECTIONS = 4096
+_OFFERS = (b"upgrade", b"http2-settings")
 _BACKLOG = 2048
 _AT_ONCE_BYTES = 1 << 30
 _SCRATCH = memoryview(bytearray(16 << 10))  # for all connections: read and parsed in one go
@@ -53,14 +56,49 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Times [s] that a client may take for its headers, and to go on reading an answer."""
+
+    headers_s: float = 10.0
+    answer_s: float = 30.0
+
+
+@dataclass(slots=True)
+class Crowd:
+    """Connections by client. One client may have as many as would stay free for others (see `room`)."""
+
+    most: int
+    total: int = 0
+    by_client: dict[str, int] = field(default_factory=dict)
+
+    def enter(self, client: str) -> bool:
+        """Count a connection; False when there is no place for one more of this client's."""
+        own = self.by_client.get(client, 0) + 1
+        if own > max(1, self.most - self.total - 1):
+            return False
+        self.by_client[client] = own
+        self.total += 1
+        return True
+
+    def leave(self, client: str) -> None:
+        """Count one less."""
+        self.total -= 1
+        self.by_client[client] -= 1
+        if not self.by_client[client]:
+            del self.by_client[client]
+
+
 class Web:
     """One application on one socket."""
 
-    def __init__(self, app: App, opened: socket.socket, *, headers_s: float) -> None:
+    def __init__(self, app: App, opened: socket.socket, patience: Patience, most: int) -> None:
+        """Serve an application to at most so many connections."""
         self._socket = opened
+        crowd = Crowd(most)
         config = uvicorn.Config(
             app,
-            http=cast("type[asyncio.Protocol]", partial(_connection, headers_s)),
+            http=cast("type[asyncio.Protocol]", partial(_connection, patience, crowd)),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -98,27 +136,37 @@ class _Protocol(HttpToolsProtocol):
 
     _patience: asyncio.TimerHandle | None = None
     _waits: bool = False  # for headers
+    _entered: bool = False  # counted in the crowd
+    _head_bytes: int = 0  # of headers that are not complete
+    _unread: asyncio.TimerHandle | None = None  # until a client must have read some of its answer
     _told_bytes: int = 0  # of the body, where its length is told
     _pad_bytes: int = 0  # go before the body, so that the tensors in it are aligned
     _body: memoryview | None = None  # where the rest of a body is read to; None: it is thrown away
     _left_bytes: int = 0  # of that rest
 
-    def __init__(self, headers_s: float, *arguments: Any, **named: Any) -> None:
+    def __init__(self, patience: Patience, crowd: Crowd, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._headers_s = headers_s
+        self._headers_s = patience.headers_s
+        self._answer_s = patience.answer_s
+        self._crowd = crowd
         self._chunks: list[bytes] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Greet a client, unless the house is full."""
         super().connection_made(transport)
-        if len(self.connections) > _MOST_CONNECTIONS:
-            self._turn_away(503, f"too many connections ({_MOST_CONNECTIONS}): try again later")
+        if not self._crowd.enter(self._whose()):
+            self._turn_away(503, "too many connections, of all clients or of yours: try again later")
             return
+        self._entered = True
         self._patience = self.loop.call_later(self._headers_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application when it works for a client that has gone."""
         self._calm()
+        self._resumed()
+        if self._entered:
+            self._crowd.leave(self._whose())
+            self._entered = False
         self._body = None
         scope = cast("Scope", self.scope or {})
         gone = scope.get(GONE)
@@ -128,12 +176,36 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; what is left of a large body then comes without the parser, and of headers within their time."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
+        self._head_bytes = self._head_bytes + len(data) if self._waits else 0
+        if self._head_bytes > limits.HEADER_BYTES and not self.transport.is_closing():
+            self._turn_away(431, f"the headers are larger than {limits.HEADER_BYTES} bytes")
+            return
         if self._waits and self._patience is None:
             self._patience = self.loop.call_later(self._headers_s, self._give_up)
         came = sum(map(len, self._chunks))
         if came and came < self._told_bytes and not self.transport.is_closing():
             self._begin_rest(came)
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("this is no HTTP")
+        except httptools.HttpParserUpgrade as stop:
+            self._stay(data[stop.args[0] :])
+
+    def _stay(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1 with a client that offered another protocol: as if it had not, and had its body read."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self.send_400_response("this is no proxy")
+            return
+        lines = [b"%b %b HTTP/1.1" % (method, self.url)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] not in _OFFERS]
+        self.parser = httptools.HttpRequestParser(self)
+        self._parse(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def place(self) -> memoryview | None:
         """Return where what comes next is to be read to; None: to anywhere, it goes to the parser."""
@@ -146,6 +218,8 @@ class _Protocol(HttpToolsProtocol):
         self._left_bytes -= num_bytes
         if self.cycle.response_complete:  # refused, most likely
             self._body = None
+        elif self._body is not None:
+            self._count(num_bytes)
         if not self._left_bytes:
             self._end_rest()
 
@@ -158,6 +232,8 @@ class _Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Go on with a request whose headers are here."""
+        if self.parser.should_upgrade():
+            return  # the parser stops there, and is asked again without the offer
         self._calm()
         told = dict(self.headers)
         length = int(told.get(b"content-length", b"0"))  # the application makes room for what is told only
@@ -177,6 +253,8 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Hand over a body that the parser has seen all of."""
+        if self.parser.should_upgrade():
+            return
         if self._chunks:
             self._hand_over(memoryview(b"".join([bytes(self._pad_bytes), *self._chunks])))
         super().on_message_complete()
@@ -199,6 +277,39 @@ class _Protocol(HttpToolsProtocol):
             self._hand_over(self._body)
         self._body = None
         super().on_message_complete()
+
+    def _count(self, num_bytes: int) -> None:
+        """Tell the application of bytes that have come; it may want no more."""
+        scope = cast("Scope", self.cycle.scope)
+        came = scope.get(CAME)
+        if came is None:
+            return
+        try:
+            came(num_bytes)
+        except Fault as fault:
+            self._body = None
+            scope[WHOLE] = fault
+            self.cycle.message_event.set()
+
+    def pause_writing(self) -> None:
+        """Give a client that does not read its answer some time to do so."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self._answer_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on with a client that reads."""
+        super().resume_writing()
+        self._resumed()
+
+    def _resumed(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _whose(self) -> str:
+        """Return whose connection this is: an address."""
+        return self.client[0] if self.client else ""
 
     def _hand_over(self, body: memoryview) -> None:
         cast("Scope", self.cycle.scope)[WHOLE] = body[self._pad_bytes :]
@@ -263,5 +374,5 @@ class _Intake(asyncio.BufferedProtocol):
             self._protocol.placed(nbytes)
 
 
-def _connection(headers_s: float, *arguments: Any, **named: Any) -> _Intake:
-    return _Intake(_Protocol(headers_s, *arguments, **named))
+def _connection(patience: Patience, crowd: Crowd, *arguments: Any, **named: Any) -> _Intake:
+    return _Intake(_Protocol(patience, crowd, *arguments, **named))

@@ -6,25 +6,66 @@ Protobuf copies every field twice on its way to Python; raw tensors are most of 
 
 from __future__ import annotations
 
-__all__ = ["cut"]
+from amble.runtimes.remote import limits
+
+__all__ = ["TooMany", "cut"]
 
 _RAW = 7 << 3 | 2
+_INPUTS, _CONTENTS = 5 << 3 | 2, 5 << 3 | 2  # of ModelInferRequest, and of the tensors in it
+_SHAPE = 3 << 3 | 2
+_LARGE = 128  # bytes of an input below which its own fields are not worth counting
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 
-def cut(message: bytes) -> tuple[bytes, list[memoryview]]:
-    """Return the message without its raw tensors, and views of them in order; ValueError where it is none."""
+class TooMany(ValueError):
+    """The message has more fields than allowed; it was read no further."""
+
+
+class _Count:
+    """Fields that may still come."""
+
+    def __init__(self, most: int) -> None:
+        self.most = self.left = most
+
+    def take(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise TooMany(f"more than {self.most} fields")
+
+
+def cut(message: bytes, most: int = limits.FIELDS) -> tuple[bytes, list[memoryview]]:
+    """Return the message without its raw tensors, and views of them in order; ValueError where it is none.
+
+    TooMany when it has more than ``most`` fields, those inside its inputs included: protobuf would make an object of
+    each, from two bytes.
+    """
     view, rest, raw = memoryview(message), [], []
-    start, kept = 0, 0
+    start, kept, count = 0, 0, _Count(most)
     while start < len(message):
+        count.take()
         tag, body = _varint(message, start)
         stop = _end(message, tag & 7, body)
         if tag == _RAW:
             rest.append(view[kept:start])
             raw.append(view[_varint(message, body)[1] : stop])
             kept = stop
+        elif tag == _INPUTS and stop - body > _LARGE:
+            _count_inside(message, _varint(message, body)[1], stop, count, deep=True)
         start = stop
     return b"".join([*rest, view[kept:]]), raw
+
+
+def _count_inside(message: bytes, start: int, stop: int, count: _Count, *, deep: bool) -> None:
+    """Count the fields of an input, and of its contents; a packed shape counts as long as it is."""
+    while start < stop:
+        count.take()
+        tag, body = _varint(message, start)
+        end = _end(message, tag & 7, body)
+        if deep and tag == _SHAPE and end - body > 10 * limits.RANK:
+            raise TooMany(f"a shape of more than {limits.RANK} axes")
+        if deep and tag == _CONTENTS:
+            _count_inside(message, _varint(message, body)[1], end, count, deep=False)
+        start = end
 
 
 def _end(message: bytes, kind: int, start: int) -> int:

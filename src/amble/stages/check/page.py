@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from amble.core.log import Log
 from amble.core.quantity import format_energy, format_time
 from amble.core.report import Estimate, Prediction, Report, Saving, Verdict
+from amble.core.timekeeping import caution
 from amble.stages.check.cells import percent, signed
 from amble.stages.check.evidence import Evidence
 from amble.stages.check.figures import (
@@ -38,13 +39,15 @@ def report_page(evidence: Evidence) -> str:
     ]
     shown = [section for section in sections if section.tables or section.plots]
     title = f"{report.graph} on {report.device} within {format_time(report.deadline.latency_s)}"
-    return document(title, _lead(report), tuple(_tiles(report)), shown, banner=banner(report.calibration))
+    return document(
+        title, _lead(report), tuple(_tiles(report)), shown, banner=banner(report.calibration, report.device)
+    )
 
 
-def banner(calibration: str) -> str:
-    """Say how real the device is."""
+def banner(calibration: str, device: str = "") -> str:
+    """Say how real the device is, and what its predicted times are, where ``device`` predicted any."""
     if calibration == "real":
-        return "Measured on the real device."
+        return f"Measured on the real device. {_sentences(caution(device))}".rstrip()
     if calibration.startswith("recorded"):
         return f"A replay of real measurements. {calibration}."
     if calibration.startswith("calibrated"):
@@ -131,7 +134,7 @@ def _plan_plots(evidence: Evidence) -> Iterator[Plot]:
     if schedule is None:
         return
     if schedule.predicted.energy_j is not None:
-        line = "Each point of the line is the best plan for another deadline; no plan can lie below the dotted bound. "
+        line = "Each step of the line is the best plan for another deadline; no plan can lie below the dotted bound. "
         crosses = f"The crosses were measured under {evidence.report.load}"
         planned = f"the plan is for a request every {format_time(schedule.period_s)}, idling included"
         caption = f"{line if schedule.frontier else ''}{crosses}; {planned}."

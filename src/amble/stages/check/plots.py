@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 
 __all__ = [
     "NUM_COLORS",
@@ -35,7 +35,7 @@ def graph_objects() -> Any:
     try:
         import plotly.graph_objects
     except ImportError as error:
-        raise Refused("plots need plotly: pip install 'amble[plots]'") from error
+        raise Refused(f"plots need plotly: {how_to_install('plots')}") from error
     return plotly.graph_objects
 
 

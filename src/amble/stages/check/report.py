@@ -15,6 +15,7 @@ from amble.core.ports import FloatArray
 from amble.core.quantity import format_time
 from amble.core.report import Percentile, PolicyReport, Prediction, Report, Saving, Share, Verdict
 from amble.core.schedule import Deadline, Schedule
+from amble.core.timekeeping import caution
 from amble.stages.check.energy import ACCOUNTINGS, energy_per_inference, same_arrivals, saving
 from amble.stages.check.intervals import clopper_pearson, quantile, requests_needed, wilson
 
@@ -287,4 +288,4 @@ def _notes(runs: dict[str, list[Log]], terms: _Terms) -> tuple[str, ...]:
         notes.append(f"other arrivals than {terms.policy}: {', '.join(unpaired)}; their savings have no interval")
     if len({log.calibration for logs in runs.values() for log in logs}) > 1:
         notes.append("the logs are of differently calibrated devices")
-    return tuple(notes)
+    return (*notes, *(caution(mine[0].device) if terms.schedule else ()))

@@ -56,7 +56,7 @@ def _schedule(schedule: Schedule) -> str:
     split = "all at the same clocks" if runs == 1 else f"in {runs} runs of equal clocks"
     lead = f"{len(schedule.steps)} operators, {split}, by the planner {schedule.planner}."
     sections = [Section("The plan", plots=tuple(plots)), Section("Numbers", (*baselines, segments))]
-    return document(facts.title, lead, tiles, sections, banner=banner(schedule.calibration))
+    return document(facts.title, lead, tiles, sections, banner=banner(schedule.calibration, schedule.device))
 
 
 @show_html.register

@@ -14,6 +14,7 @@ from amble.core.profile import Profile, Sample
 from amble.core.quantity import format_energy, format_time
 from amble.core.report import Estimate, PolicyReport, Report
 from amble.core.schedule import Schedule
+from amble.core.timekeeping import caution, measure_of
 from amble.core.variants import Variant, Variants
 from amble.stages.check.cells import UNKNOWN, Table, estimate_j, estimate_s, percent, saved, share, signed
 from amble.stages.check.compare import comparison, comparison_table
@@ -44,6 +45,7 @@ def _profile(profile: Profile) -> tuple[Table, ...]:
     facts = (
         ("device", profile.device),
         ("how real", profile.calibration),
+        ("times are", measure_of(profile.device)),
         ("operators", str(len(profile.operators))),
         ("points asked", str(len({sample.point for sample in profile.samples}))),
         ("samples", str(len(profile.samples))),
@@ -143,7 +145,7 @@ def _schedule(schedule: Schedule) -> tuple[Table, ...]:
     )
     notes = (f"waits at {schedule.wait}", f"device: {schedule.calibration}", *schedule.notes)
     plan = (
-        Table(title, ("what", ""), _promises(schedule)),
+        Table(title, ("what", ""), _promises(schedule), caution(schedule.device)),
         Table("Segments", ("operators", "clocks", "precision", "predicted"), rows, notes),
     )
     return (*plan, _baselines(schedule)) if schedule.baselines else plan
@@ -159,6 +161,7 @@ def _promises(schedule: Schedule) -> tuple[tuple[str, str], ...]:
         ("distance from the optimum", UNKNOWN if gap is None else f"at most {percent(gap, 3)}"),
         ("accuracy loss, estimated", f"{schedule.predicted.accuracy_loss:.3g} points"),
         ("one request every", format_time(schedule.period_s)),
+        ("predicted times are", measure_of(schedule.device)),
     )
 
 
@@ -227,6 +230,7 @@ def _variants(variants: Variants) -> tuple[Table, ...]:
         ("accuracy that may be lost", f"{variants.allowed} ({variants.allowed_points:.3g} points)"),
         ("examples", f"{variants.num_calibration} to calibrate, {variants.num_judged} others to judge by"),
         ("times are", variants.clock),
+        ("processor", UNKNOWN if variants.processor is None else str(variants.processor)),
     ]
     if variants.final is not None and variants.final_reference is not None:
         facts.append((f"{variants.metric} of the chosen one on other data", share(variants.final)))

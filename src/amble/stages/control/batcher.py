@@ -17,7 +17,7 @@ from amble.core.ports import Tensors
 
 __all__ = ["DEFAULT_PRIORITY", "Cause", "Pace", "Queue", "Refusal", "Request", "fitting_batch", "lateness_s"]
 
-Cause = Literal["deadline", "full", "rows", "stopping", "unloaded", "failed"]
+Cause = Literal["deadline", "full", "rows", "inputs", "stopping", "unloaded", "failed"]
 DEFAULT_PRIORITY = 1 << 16  # below every priority that a client can ask for
 
 

@@ -11,6 +11,7 @@ the meter, to the last joule.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from amble.core.cost import Reading
-from amble.core.errors import AmbleError
+from amble.core.errors import AmbleError, Refused
 from amble.core.graph import Graph
 from amble.core.ladder import Rung
 from amble.core.point import Clocks, OperatingPoint
@@ -31,6 +32,7 @@ from amble.stages.control.tensors import join, split
 
 __all__ = ["Batch", "Engine", "Lane", "Sink", "Totals"]
 
+_LOG = logging.getLogger(__name__)
 FAILURES = (AmbleError, ValueError, RuntimeError, OSError)
 _UNLOADED = Refusal("unloaded", "no such model is loaded: load it first")
 _STOPPING = Refusal("stopping", "the server is shutting down: ask another one")
@@ -102,6 +104,7 @@ class Lane:
     done: Done | None = field(init=False, default=None)
     num_arrived: int = field(init=False, default=0)
     parts: dict[tuple[int, int], tuple[Rung, tuple[Part, ...]]] = field(init=False, default_factory=dict)
+    alone: bool = field(init=False, default=False)  # a batch did not give back as many rows as it took
 
     def __post_init__(self) -> None:
         """Open an empty queue."""
@@ -149,11 +152,14 @@ class Engine:
             self.load(lane)
 
     def load(self, lane: Lane) -> None:
-        """Begin to serve a model, from any thread; what waited for its predecessor of the same name is refused."""
+        """Begin to serve a model, from any thread; what waited for its predecessor of the same name waits for it."""
         lane.begin(self._device.clock.now_s())
-        self.unload(lane.model)
         with self._lock:
+            before = self._lanes.get(lane.model)
             self._lanes = {**self._lanes, lane.model: lane}
+            waiting = before.queue.clear() if before is not None else []
+        for request in waiting:
+            self.offer(request)
 
     def unload(self, model: str) -> None:
         """Stop serving a model, from any thread; what waits for it is refused."""
@@ -221,7 +227,8 @@ class Engine:
             lane = self._next(now_s)
             if lane is not None:
                 decision = lane.decide(now_s, self._asked, self._other_s(lane) if len(self._lanes) > 1 else 0.0)
-                taken = lane.queue.take(decision.rows) if decision.rung is not None else []
+                most = 1 if lane.alone else decision.rows
+                taken = lane.queue.take(most) if decision.rung is not None else []
                 if decision.rung is not None:
                     self._busy_until_s = now_s + decision.pace.factor * decision.rung.latency_s[_rows(taken) - 1]
         if lane is None:
@@ -271,7 +278,7 @@ class Engine:
             outputs, batch = self._executed(lane, rung, requests)
         except FAILURES as error:
             if len(requests) == 1:
-                self._refuse(requests[0], Refusal("failed", f"{type(error).__name__}: {error}"))
+                self._refuse(requests[0], _failure(error))
                 return
             for request in requests:
                 self._serve(lane, rung, [request])
@@ -289,14 +296,23 @@ class Engine:
             if command is not None and command.clocks is not self._asked:
                 self._ask(command.clocks)
                 first_s = clock.now_s() if command.index == 0 else first_s
-            tensors = device.runner.run(graph, point, tensors)
+            tensors = _run(device, graph, point, tensors)
         finish_s = clock.now_s()
-        outputs = split(tensors, [request.rows for request in requests])
+        outputs = self._split(lane, tensors, requests)
         settled = changes == self.totals.changes or rung.schedule is not None
         lane.done = Done(rung, rows, finish_s, finish_s - first_s, settled)
         energy_j = self._active(requests, finish_s)
         ran_at = device.actuator.current()
         return outputs, Batch(lane.model, requests, (), rung, rows, start_s, finish_s, energy_j, None, ran_at)
+
+    def _split(self, lane: Lane, tensors: Tensors, requests: Sequence[Request]) -> list[Tensors]:
+        """Cut a batch's answers apart; a model whose rows do not come back one for one is never batched again."""
+        try:
+            return split(tensors, [request.rows for request in requests])
+        except ValueError as error:
+            lane.alone = True
+            _LOG.error("%s is not batched any more: %s", lane.model, error)
+            raise
 
     def _active(self, requests: Sequence[Request], finish_s: float) -> float | None:
         """Charge what the meter counted since the last reading to a batch."""
@@ -347,6 +363,24 @@ def _parts(graph: Graph, rung: Rung) -> list[Part]:
     by_index = {command.index: command for command in commands(schedule)}
     edges = cuts(schedule)
     return [(graph.segment(i, j), schedule.steps[i].point, by_index.get(i)) for i, j in pairwise(edges)]
+
+
+class _Unfit(AmbleError):
+    """The runtime does not run a network on these inputs: an index out of range, sizes that do not go together."""
+
+
+def _run(device: Device, graph: Graph, point: OperatingPoint, inputs: Tensors) -> Tensors:
+    try:
+        return device.runner.run(graph, point, inputs)
+    except Refused as error:
+        raise _Unfit(str(error)) from error
+
+
+def _failure(error: BaseException) -> Refusal:
+    """Say what became of a request that could not be run: what the runtime refuses is in its inputs."""
+    if isinstance(error, _Unfit):
+        return Refusal("inputs", str(error))
+    return Refusal("failed", f"{type(error).__name__}: {error}")
 
 
 def _rows(requests: Sequence[Request]) -> int:

@@ -24,9 +24,16 @@ def join(inputs: Sequence[Tensors | None]) -> Tensors:
 
 
 def split(outputs: Tensors, rows: Sequence[int]) -> list[Tensors]:
-    """Cut a batch's outputs into one mapping for each request, of so many rows each."""
+    """Cut a batch's outputs into one mapping for each request, of so many rows each.
+
+    ValueError where a batch of several requests does not have as many rows in every output as went in.
+    """
     if not outputs or len(rows) == 1:
         return [outputs] * len(rows)
+    whole = sum(rows)
+    for name, tensor in outputs.items():
+        if not tensor.ndim or tensor.shape[0] != whole:
+            raise ValueError(f"output {name!r} has the shape {list(tensor.shape)} for a batch of {whole} rows")
     ends = np.cumsum(rows)[:-1].tolist()
     parts = {name: np.split(tensor, ends) for name, tensor in outputs.items()}
     return [{name: pieces[index] for name, pieces in parts.items()} for index in range(len(rows))]

@@ -81,6 +81,7 @@ class Costs:
     switches: tuple[SwitchCost, ...] = ()
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     runs: int = 600
+    notes: tuple[str, ...] = ()  # what a plan that rests on them ought to say
 
     def table(self, graph: Graph) -> CostTable:
         """Return the costs of a graph's operators at all points."""

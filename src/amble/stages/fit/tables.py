@@ -6,22 +6,24 @@ exact, so that the file stays small, readable and free of anything that could di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from amble.core.errors import Refused
 from amble.core.files import Format
 from amble.core.table import KNOBS, Table, write_table
-from amble.stages.fit.ceiling import implied_limit
+from amble.stages.fit.advice import fit_notes
 from amble.stages.fit.checks import checked, checked_points
 from amble.stages.fit.clocks import AskedToRan, learn
-from amble.stages.fit.models import DEFAULT, MODELS, Measured, Prediction, fields_of, forms_used, predict
+from amble.stages.fit.held_out import HeldOut, held_out, interpolation_share
+from amble.stages.fit.models import DEFAULT, MODELS, Measured, Prediction, fields_of, predict
+from amble.stages.fit.steady import steady
 from amble.stages.fit.strangers import completed, elsewhere
-from amble.stages.fit.sweep import Sweep, asked_of, farthest_points, numbered, points_needed, refuse_unplaced, sweep_of
+from amble.stages.fit.sweep import Sweep, asked_of, numbered, refuse_unplaced, sweep_of
 
 __all__ = [
     "FITTED",
@@ -36,26 +38,7 @@ __all__ = [
 Floats = NDArray[np.floating[Any]]
 
 _FOLDS = 5
-_HELD_OUT_WORKLOADS = 16
-_FEWEST_TO_STRETCH, _MOST_STRETCH = 20, 4.0  # values left out from which, and how far, intervals are stretched
-_SHARES, _CLEARLY = (0.0, 0.25, 0.5, 0.75, 1.0), 0.9  # of interpolation; of the error it must be below to get any
 _SAME = 1e-3  # relative difference up to which a fixed knob is the one that was measured
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Relative errors at measured points left out of the fit in turn, and how often the interval held them."""
-
-    time_median: float | None
-    time_p95: float | None
-    time_covered: float | None
-    power_median: float | None
-    power_p95: float | None
-    power_covered: float | None
-    time_wider: float = 1.0  # what intervals (in logarithms) had to be stretched by to hold 90 % of the left out
-    power_wider: float = 1.0
-    time_lines: float = 0.0  # share of plain interpolation that predicted what was left out best
-    power_lines: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +59,35 @@ class FittedTable:
     clocks: AskedToRan
     held_out: HeldOut | None
     notes: tuple[str, ...]
+    num_rows: int = 0  # measurements behind it
+    noise: float = 0.0  # deviation of the logarithm of a time between repeats; 0 where nothing was repeated
+    doubt: tuple[
+        tuple[float, float], ...
+    ] = ()  # factors on the intervals of time and power, where settings were left out
+    others: tuple[FittedTable, ...] = ()  # fits of the table's further devices, each by itself
+
+    @property
+    def device(self) -> str:
+        """Return the name of the device that was measured; empty where the table names none."""
+        return self.workloads[0][0]
+
+    def of(self, device: str) -> FittedTable:
+        """Return the fit of one device; Refused, with those there are, when it was not measured."""
+        for each in (self, *self.others):
+            if each.device == device:
+                return replace(each, others=())
+        known = ", ".join(each.device or "(no name)" for each in (self, *self.others))
+        what = f"has no device {device!r}; it has" if device else "has several devices; name one of"
+        raise Refused(f"{self.source} {what} {known}")
 
     def summary(self) -> tuple[tuple[str, str], ...]:
-        """Return the fit in words: what was fitted, and the errors on points that were left out."""
+        """Return the fit in words: what was fitted, and the errors on points that were left out, device by device."""
+        if not self.others:
+            return self._summary()
+        parts = [(("device", each.device or "(no name)"), *each._summary()) for each in (self, *self.others)]
+        return tuple(line for part in parts for line in part)
+
+    def _summary(self) -> tuple[tuple[str, str], ...]:
         left_out = self.held_out
         lines = [
             ("model", self.model),
@@ -115,7 +124,24 @@ def fit_table(table: Table, *, model: str = DEFAULT, hold_out: int = _FOLDS) -> 
     """
     if model not in MODELS:
         raise ValueError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
+    names = list(dict.fromkeys(table.device.tolist()))
+    if len(names) == 1:
+        fitted = _fit_device(table, model, hold_out)
+        return replace(fitted, notes=(*table.notes, *fitted.notes))
+    first, *others = (_fit_device(table.rows(table.device == name), model, hold_out) for name in names)
+    said = (
+        f"{name or 'without a device'}: {note}"
+        for name, each in zip(names, (first, *others), strict=True)
+        for note in each.notes
+    )
+    notes = (*table.notes, f"{len(names)} devices, each fitted by itself: {', '.join(filter(None, names))}", *said)
+    return replace(first, notes=notes, others=tuple(others))
+
+
+def _fit_device(table: Table, model: str, hold_out: int) -> FittedTable:
     table, notes = checked(table)
+    kept = steady(table)
+    table, notes = kept.table, (*notes, *kept.notes)
     sweep = sweep_of(table)
     clocks = AskedToRan()
     if "core_hz" in sweep.knobs:
@@ -131,8 +157,11 @@ def fit_table(table: Table, *, model: str = DEFAULT, hold_out: int = _FOLDS) -> 
         latency_s=_plain(sweep.latency_s),
         power_w=_plain(sweep.power_w),
         clocks=clocks,
-        held_out=_held_out(model, sweep, points, hold_out) if hold_out else None,
-        notes=(*notes, *_notes(model, sweep, points, clocks)),
+        held_out=held_out(model, sweep, points, hold_out) if hold_out else None,
+        notes=(*notes, *fit_notes(model, sweep, points, clocks)),
+        num_rows=table.num_rows,
+        doubt=tuple(kept.doubt.get(key, (1.0, 1.0)) for key in sweep.workloads) if kept.doubt else (),
+        noise=_noise(sweep),
     )
 
 
@@ -145,12 +174,43 @@ def predict_table(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[
     leaves a knob empty that varied.
     """
     checked_points(table)
+    table = _filled(fitted, table)
+    if not fitted.others:
+        found, notes = _predict_device(fitted, table)
+        return found, (*table.notes, *notes)
+    fields = np.full((6, table.num_rows), np.nan)
+    said: list[str] = list(table.notes)
+    for name in dict.fromkeys(table.device.tolist()):
+        rows = table.device == name
+        found, notes = _predict_device(fitted.of(name), table.rows(rows))
+        fields[:, rows] = np.stack(fields_of(found))
+        said += [f"{name}: {note}" for note in notes]
+    return Prediction(*fields), tuple(said)
+
+
+def _filled(fitted: FittedTable, table: Table) -> Table:
+    """Return the table with empty names filled in where only one fitted workload has all those that are given."""
+    known = [key for each in (fitted, *fitted.others) for key in each.workloads]
+    meant: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for key in dict.fromkeys(table.workloads()):
+        close = [other for other in known if all(mine in ("", theirs) for mine, theirs in zip(key, other, strict=True))]
+        devices = {other[0] for other in known}
+        whole = (devices.copy().pop(), *key[1:]) if len(devices) == 1 and not key[0] else key
+        meant[key] = close[0] if len(close) == 1 else whole
+    if all(key == other for key, other in meant.items()):
+        return table
+    columns = zip(*(meant[key] for key in table.workloads()), strict=True)
+    device, workload, kernel, precision, batch = (np.array(column, dtype=np.str_) for column in columns)
+    return replace(table, device=device, workload=workload, kernel=kernel, precision=precision, batch=batch)
+
+
+def _predict_device(fitted: FittedTable, table: Table) -> tuple[Prediction, tuple[str, ...]]:
     refuse_unplaced(table, fitted.knobs, why="although it varied where the fit was measured; fill it in")
     names, row_of = numbered((*fitted.workloads, *table.workloads()))
     workload, strangers = row_of[len(fitted.workloads) :], names[len(fitted.workloads) :]
     asked = asked_of(table, fitted.knobs)
     ratio = _fixed_ratio(fitted, table)
-    notes = _prediction_notes(fitted, asked, workload, ratio)
+    notes = _said(fitted, asked, workload, ratio)
     at, which = np.unique(asked, axis=0, return_inverse=True)
     ran = _ran(at, fitted.knobs, fitted.clocks)
     lacking = bool(strangers) or _lacks(fitted.latency_s, workload) or _lacks(fitted.power_w, workload)
@@ -180,20 +240,23 @@ def _stacked(found: Prediction, fitted: FittedTable, at: Floats) -> Prediction:
 
 
 def _stretched(found: Prediction, fitted: FittedTable, asked: Floats) -> Prediction:
-    """Stretch intervals [w, q] by what points left out asked for (split conformal, Lei et al. 2018), but for
-    measured points.
+    """Stretch intervals [w, q] by what points left out asked for (split conformal, Lei et al. 2018), and by the doubt
+    about workloads of which settings were left out; but for measured points.
     """
-    if fitted.held_out is None:
+    if fitted.held_out is None and not fitted.doubt:
         return found
+    left_out = fitted.held_out
+    wider = (1.0, 1.0) if left_out is None else (left_out.time_wider, left_out.power_wider)
+    doubt = np.array(fitted.doubt or ((1.0, 1.0),)).T[..., None]  # [2, w or 1, 1]
     place = {point: column for column, point in enumerate(fitted.points)}
     column = np.array([place.get(tuple(point), -1) for point in asked.tolist()], dtype=np.int64)
     fields = []
-    for centre, low, high, values, wider in (
-        (found.latency_s, found.latency_lo_s, found.latency_hi_s, fitted.latency_s, fitted.held_out.time_wider),
-        (found.power_w, found.power_lo_w, found.power_hi_w, fitted.power_w, fitted.held_out.power_wider),
+    for centre, low, high, values, by in (
+        (found.latency_s, found.latency_lo_s, found.latency_hi_s, fitted.latency_s, wider[0] * doubt[0]),
+        (found.power_w, found.power_lo_w, found.power_hi_w, fitted.power_w, wider[1] * doubt[1]),
     ):
         measured = ~np.isnan(_numbers(values))[:, column] & (column >= 0)
-        by = np.where(measured, 1.0, wider)
+        by = np.where(measured, 1.0, by)
         fields += [centre, centre * (low / centre) ** by, centre * (high / centre) ** by]
     return Prediction(*fields)
 
@@ -204,6 +267,11 @@ def write_predictions(table: Table, prediction: Prediction, path: Path | str) ->
     columns = {name: values.astype(np.float64) for name, values in zip(names, fields_of(prediction), strict=True)}
     filled = table.with_values(latency_s=columns.pop("latency_s"), power_w=columns.pop("power_w"))
     write_table(filled, path, extra=list(columns.items()))
+
+
+def _noise(sweep: Sweep) -> float:
+    known = sweep.latency_spread[~np.isnan(sweep.latency_spread)]
+    return float(np.sqrt(np.mean(known**2))) if len(known) else 0.0
 
 
 def _ran(points: Floats, knobs: tuple[str, ...], clocks: AskedToRan) -> Floats:
@@ -230,120 +298,7 @@ def _fixed_ratio(fitted: FittedTable, table: Table) -> Floats:
     return found
 
 
-def _held_out(model: str, sweep: Sweep, points: Floats, folds: int) -> HeldOut | None:
-    """Leave out every folds-th point in turn; the highest and lowest stay in. Of many workloads some stand for all."""
-    order = farthest_points(points, len(points))
-    rest = order[2:] if len(order) > 3 else order
-    if len(points) < 3:
-        return None
-    some = np.arange(0, sweep.num_workloads, -(-sweep.num_workloads // _HELD_OUT_WORKLOADS))
-    latency_s, power_w = sweep.latency_s[some], sweep.power_w[some]
-    parts: dict[int, list[_LeftOut]] = {0: [], 1: []}
-    for fold in range(min(folds, len(rest))):
-        out = rest[fold::folds]
-        kept = np.setdiff1d(np.arange(len(points)), out)
-        measured = Measured(sweep.knobs, points[kept], latency_s[:, kept], power_w[:, kept])
-        found, lines = (predict(name, measured, at=points[out]) for name in (model, "interpolate"))
-        for output, (centre, high, line, true) in enumerate(
-            (
-                (found.latency_s, found.latency_hi_s, lines.latency_s, latency_s),
-                (found.power_w, found.power_hi_w, lines.power_w, power_w),
-            )
-        ):
-            known = ~np.isnan(true[:, out]) & ~np.isnan(centre)
-            log = np.log(true[:, out][known])
-            left = (np.log(centre[known]) - log, np.log(line[known]) - log, np.log(high[known] / centre[known]))
-            parts[output].append(_LeftOut(*left))
-    enough = len(points) >= 2 * points_needed(sweep.knobs)  # of fewer, the rest is not like what is to be predicted
-    time, power = (_summary(parts[output], stack=model == DEFAULT and enough) for output in (0, 1))
-    return HeldOut(*time[:3], *power[:3], time[3], power[3], time[4], power[4])
-
-
-@dataclass(frozen=True, slots=True)
-class _LeftOut:
-    """Logarithms at points left out [n]: errors of the model and of interpolation, and half the interval."""
-
-    model: Floats
-    lines: Floats
-    half: Floats
-
-
-def _summary(
-    parts: Sequence[_LeftOut], *, stack: bool
-) -> tuple[float | None, float | None, float | None, float, float]:
-    """Median and 95th percentile of the error, share inside the interval, its stretch, interpolation's share."""
-    own, lines, half = (np.concatenate([getattr(part, name) for part in parts]) for name in ("model", "lines", "half"))
-    if not len(own):
-        return None, None, None, 1.0, 0.0
-    share = interpolation_share(own, lines) if stack and len(own) >= _FEWEST_TO_STRETCH else 0.0
-    left = np.abs((1 - share) * own + share * lines)
-    wider = 1.0
-    if len(left) >= _FEWEST_TO_STRETCH and not np.isnan(half).any():
-        rank = min(1.0, 0.9 * (len(left) + 1) / len(left))
-        wider = float(np.clip(np.quantile(left / half, rank, method="higher"), 1.0, _MOST_STRETCH))
-    error = np.expm1(left)
-    covered = float(np.mean(left <= wider * half))
-    return float(np.median(error)), float(np.percentile(error, 95)), covered, wider, share
-
-
-def interpolation_share(own: Floats, lines: Floats) -> float:
-    """Share of interpolation of least mean error, 0 unless the model alone is clearly worse (Wolpert 1992)."""
-    errors = [float(np.mean(np.abs((1 - share) * own + share * lines))) for share in _SHARES]
-    best = int(np.argmin(errors))
-    return _SHARES[best] if errors[best] < _CLEARLY * errors[0] else 0.0
-
-
-def _notes(model: str, sweep: Sweep, points: Floats, clocks: AskedToRan) -> list[str]:
-    """Say which workloads have fewer points than the model needs, and which to add."""
-    notes = []
-    needed = points_needed(sweep.knobs)
-    count = (~np.isnan(sweep.latency_s) | ~np.isnan(sweep.power_w)).sum(axis=1)
-    few = np.flatnonzero(count < needed)
-    if sweep.knobs and len(few):
-        name = " ".join(part for part in sweep.workloads[few[0]][1:] if part) or "the workload"
-        notes.append(
-            f"{len(few)} of {sweep.num_workloads} workloads have fewer than {needed} points (first: {name}, "
-            f"{count[few[0]]}); add {_to_add(sweep, int(few[0]), needed)}"
-        )
-    measured = Measured(sweep.knobs, points, sweep.latency_s, sweep.power_w)
-    simpler = forms_used(model, measured) - {model}
-    fallen = sorted(
-        form for form in simpler if form.endswith(("-b1", "-no-constant", "-2", "-0.7")) or form == "nearest"
-    )
-    if fallen:
-        notes.append(f"too few points for the whole law; simpler forms were fitted: {', '.join(fallen)}")
-    limit = implied_limit(sweep.knobs, points, np.log(sweep.latency_s), np.log(sweep.power_w))
-    if model == DEFAULT and limit is not None:
-        notes.append(f"powers end at {np.exp(limit):.3g} W, which is taken for a power limit that the device keeps")
-    if not sweep.knobs:
-        notes.append("no knob varies; every prediction is the measured value")
-    lost = [asked for asked, ran in zip(clocks.asked_hz, clocks.ran_hz, strict=True) if ran < 0.995 * asked]
-    if lost:
-        notes.append(
-            f"{len(lost)} requested core clocks did not run as asked; the lowest of them is {min(lost) / 1e6:g} MHz"
-        )
-    return notes
-
-
-def _to_add(sweep: Sweep, row: int, needed: int) -> str:
-    """Name the settings that would complete the usual choice for a workload."""
-    known = ~np.isnan(sweep.latency_s[row]) | ~np.isnan(sweep.power_w[row])
-    wanted = farthest_points(sweep.points, needed)
-    missing = [point for point in wanted.tolist() if not known[point]][: needed - int(known.sum())]
-    if not missing:
-        return "clocks between those measured"
-    scale = [1.0 if name == "power_limit_w" else 1e6 for name in sweep.knobs]
-    unit = ["W" if name == "power_limit_w" else f"MHz {name[:-3]}" for name in sweep.knobs]
-    words = [
-        " / ".join(f"{value / by:g} {what}" for value, by, what in zip(sweep.points[point], scale, unit, strict=True))
-        for point in missing
-    ]
-    return "; ".join(words)
-
-
-def _prediction_notes(
-    fitted: FittedTable, asked: Floats, workload: NDArray[np.int64], ratio: Floats
-) -> tuple[str, ...]:
+def _said(fitted: FittedTable, asked: Floats, workload: NDArray[np.int64], ratio: Floats) -> tuple[str, ...]:
     notes = []
     unknown = int((workload >= len(fitted.workloads)).sum())
     if unknown:

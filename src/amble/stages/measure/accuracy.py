@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amble.core.errors import Refused
+from amble.core.examples import Examples
 from amble.core.graph import Graph, Port
 from amble.core.ports import Tensors
 from amble.core.report import Estimate, Share
@@ -43,52 +44,15 @@ _HOW_TO_SAVE = (
     "save numbers, one array for each input with all examples of one shape, and labels as integers: "
     "np.savez('examples.npz', image=np.stack(images), labels=np.array(classes))"
 )
+_NO_NUMBER = 1e6
 _DTYPES = {"float": "float32", "double": "float64", "string": "object"}
 
 Array = npt.NDArray[Any]
+Scores = npt.NDArray[np.float32]
 Counted = npt.NDArray[np.bool_]
 ShareOf = Callable[[int, int], Share]
 Run = Callable[[Tensors], Tensors]
 OnProgress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """Examples, perhaps with labels. ``inputs``: for each input of the network [example, …]; ``labels``: [example]."""
-
-    inputs: dict[str, Array]
-    labels: npt.NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        """Count the examples."""
-        return len(next(iter(self.inputs.values())))
-
-    def request(self, index: int) -> Tensors:
-        """Return one example as a batch of one; indices wrap around."""
-        return self.batch(index, 1)
-
-    def batch(self, first: int, size: int) -> Tensors:
-        """Return ``size`` examples from ``first`` on; indices wrap around."""
-        at = np.arange(first, first + size) % len(self)
-        return {name: values[at] for name, values in self.inputs.items()}
-
-    def rows(self, start: int, stop: int) -> Examples:
-        """Return examples ``start`` to ``stop - 1`` as examples of their own."""
-        inputs = {name: values[start:stop] for name, values in self.inputs.items()}
-        return Examples(inputs, None if self.labels is None else self.labels[start:stop])
-
-    def shuffled(self) -> Examples:
-        """Return the examples in an order of chance, always the same: files often are sorted by label."""
-        order = np.random.default_rng(0).permutation(len(self))
-        inputs = {name: values[order] for name, values in self.inputs.items()}
-        return Examples(inputs, None if self.labels is None else self.labels[order])
-
-    def judge(self, index: int, outputs: Tensors) -> bool | None:
-        """Tell whether the highest score of the first output is the label's; None without an answer or a label."""
-        scores = next(iter(outputs.values()), None)
-        if scores is None or self.labels is None:
-            return None
-        return bool(scores.reshape(-1).argmax() == self.labels[index % len(self)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,9 +84,11 @@ def answers(run: Run, examples: Examples, *, batch: int, on_progress: OnProgress
 def right(found: Answers, reference: Answers, examples: Examples, *, alike: float = ALIKE) -> Counted:
     """Tell of every example whether its answer counts [example]: is right, or without labels is the reference's.
 
-    ``alike`` is the least cosine of answers that are no lists of scores and still count as the same. Refused when there
-    are labels and the answers are no lists of scores, or of fewer classes.
+    ``alike`` is the least cosine of answers that are no lists of scores and still count as the same. An answer that
+    holds NaN never counts. Refused when there are labels and the answers are no lists of scores, or of fewer classes;
+    and without labels when the reference itself answers NaN, with which nothing can agree.
     """
+    numbers = ~np.isnan(found.scores).any(axis=1)
     if examples.labels is not None:
         if not found.are_lists:
             raise Refused(
@@ -134,10 +100,11 @@ def right(found: Answers, reference: Answers, examples: Examples, *, alike: floa
                 f"the labels go up to {int(examples.labels.max())}, the network's classes from 0 to "
                 f"{found.shape[0] - 1}; give the data it was trained for, or no labels to measure agreement"
             )
-        return np.asarray(found.scores.argmax(axis=1) == examples.labels)
+        return np.asarray((found.scores.argmax(axis=1) == examples.labels) & numbers)
+    _refuse_nan(reference)
     if found.are_lists:
-        return np.asarray(found.scores.argmax(axis=1) == reference.scores.argmax(axis=1))
-    return np.asarray(_cosine(found.scores, reference.scores) >= alike)
+        return np.asarray((found.scores.argmax(axis=1) == reference.scores.argmax(axis=1)) & numbers)
+    return np.asarray((_cosine(*_less_infinities(found.scores, reference.scores)) >= alike) & numbers)
 
 
 def lost(found: Counted, reference: Counted, share: ShareOf) -> Estimate:
@@ -169,9 +136,17 @@ def disagreement(found: Counted, share: ShareOf) -> Estimate:
 
 
 def squared_error(found: Answers, reference: Answers) -> float:
-    """Return the mean squared error of the scores, as a share of the reference's variance."""
-    spread = float(reference.scores.var()) or 1.0
-    return float(np.mean((found.scores - reference.scores) ** 2)) / spread
+    """Return the mean squared error of the scores, as a share of the reference's variance.
+
+    Infinities that both have are no error. What is infinite or NaN in one alone counts as an error a million times as
+    large as the variance, so that the error stays a number.
+    """
+    ours, theirs = _less_infinities(found.scores, reference.scores)
+    numbers = np.isfinite(ours) & np.isfinite(theirs)
+    spread = float(theirs[numbers].var()) if numbers.any() else 0.0
+    errors = np.full(ours.shape, _NO_NUMBER)
+    errors[numbers] = (ours[numbers] - theirs[numbers]) ** 2 / (spread or 1.0)
+    return float(errors.mean())
 
 
 def read_arrays(path: Path) -> Examples:
@@ -249,11 +224,30 @@ def shapes_of(examples: Examples, batch: int) -> Mapping[str, tuple[int, ...]]:
     return {name: (batch, *values.shape[1:]) for name, values in examples.inputs.items()}
 
 
+def _refuse_nan(reference: Answers) -> None:
+    """Refuse a reference that answers what is no number."""
+    wrong = np.asarray(np.isnan(reference.scores).any(axis=1))
+    if wrong.any():
+        raise Refused(
+            f"the network itself answers NaN (not a number) for {int(wrong.sum())} of {len(wrong)} examples, first for "
+            f"example {int(wrong.argmax())}, and nothing agrees with that; mend its weights, or leave these out"
+        )
+
+
+def _less_infinities(ours: Scores, theirs: Scores) -> tuple[Scores, Scores]:
+    """Return both with 0 where they are infinite alike."""
+    alike = np.isinf(ours) & (ours == theirs)
+    return np.where(alike, np.float32(0), ours), np.where(alike, np.float32(0), theirs)
+
+
 def _cosine(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the cosine of each pair of rows [example]; 1 where both are zero."""
-    above = np.einsum("es,es->e", ours, theirs)
-    below = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    return np.asarray(np.where(below > 0, above / np.where(below > 0, below, 1.0), 1.0))
+    """Return the cosine of each pair of rows [example]; 1 where both are zero, −1 where one holds no number."""
+    numbers = np.asarray((np.isfinite(ours) & np.isfinite(theirs)).all(axis=1))
+    left, right = (np.where(numbers[:, None], each, np.float32(1)) for each in (ours, theirs))
+    above = np.einsum("es,es->e", left, right)
+    below = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    cosine = np.where(below > 0, above / np.where(below > 0, below, 1.0), 1.0)
+    return np.asarray(np.where(numbers, cosine, np.float32(-1)))
 
 
 def _reach(ours: float, theirs: float, tie: float) -> float:

@@ -45,8 +45,8 @@ def per_operator(
     if not solution.feasible:
         raise too_slow(problem)
     steady = best_alone(problem)
-    if steady is not None and not exact and steady.energy_j * (1 - _WORTH) <= solution.energy_j:
-        solution = replace(steady, lower_bound_j=solution.lower_bound_j)
+    if steady is not None and not exact:
+        solution = _steadied(solution, [steady])
     plan = to_schedule(problem, solution, "trellis")
     return replace(plan, baselines=baselines(problem), notes=_notes(problem, plan, steady))
 
@@ -74,14 +74,28 @@ def frontier(
         return ()
     least_s = float(problem.table.latency_s.sum(axis=0).min())
     most_s = min(2 * problem.task.budget_s, problem.task.period_s)
-    budgets_s = np.geomspace(least_s * 1.001, max(most_s, least_s * 1.001), _FRONTIER) + problem.ahead_s
+    spread_s = np.geomspace(least_s * 1.001, max(most_s, least_s * 1.001), _FRONTIER)
+    budgets_s = np.unique(np.append(spread_s, problem.task.budget_s)) + problem.ahead_s
     found = search.frontier(problem.trellis, budgets_s.tolist(), wait=problem.wait)
+    singles = [alone(problem, node) for node in range(problem.trellis.num_nodes)]
+    chosen = [
+        _steadied(each, [single for single in singles if single.latency_s <= budget_s * (1 + 1e-12)])
+        for each, budget_s in zip(found, budgets_s.tolist(), strict=True)
+        if each.feasible
+    ]
     points = {
         each.latency_s: FrontierPoint(each.latency_s - problem.ahead_s, each.energy_j, each.lower_bound_j)
-        for each in found
-        if each.feasible
+        for each in chosen
     }
     return tuple(points[latency_s] for latency_s in sorted(points))
+
+
+def _steadied(solution: Solution, singles: list[Solution]) -> Solution:
+    """Return the best of single settings where changing clocks saves too little to be told apart."""
+    steady = min(singles, key=lambda each: each.energy_j, default=None)
+    if steady is None or steady.energy_j * (1 - _WORTH) > solution.energy_j:
+        return solution
+    return replace(steady, lower_bound_j=solution.lower_bound_j)
 
 
 def baselines(problem: Problem) -> tuple[Baseline, ...]:

@@ -17,13 +17,13 @@ from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import CostModel, CostTable, FloatArray
 from amble.core.profile import SwitchCost
-from amble.core.quantity import format_time
+from amble.core.quantity import format_excess, format_time
 from amble.core.schedule import Accounting, Deadline, Schedule, Step
 from amble.stages.plan.delayed import Rest, delays, switching
 from amble.stages.plan.grain import blocks
 from amble.stages.plan.trellis import Ints, Solution, Trellis, Wait, totals
 
-__all__ = ["Problem", "Task", "alone", "highest", "pose", "to_schedule", "too_slow"]
+__all__ = ["Problem", "Task", "alone", "fastest_alone", "highest", "pose", "to_schedule", "too_slow"]
 
 _ROUNDING = 1e-12  # relative, forgiven by a budget
 
@@ -164,15 +164,23 @@ def _steps(problem: Problem, path: Ints) -> tuple[Step, ...]:
 
 
 def too_slow(problem: Problem) -> Infeasible:
-    """Return the error for a deadline that no schedule keeps."""
+    """Return the error for a deadline that no schedule keeps; it carries the fastest one."""
     task = problem.task
     typical_s = float(problem.table.latency_s.sum(axis=0).min())
     least_s = typical_s * task.margin
     late = least_s > task.deadline.latency_s or typical_s <= task.period_s
     what = f"keep {task.deadline}" if late else f"answer a request every {format_time(task.period_s)}"
     takes = f"{format_time(least_s)} at p{task.deadline.percentile * 100:g}" if late else format_time(typical_s)
+    over = least_s / task.deadline.latency_s if late else typical_s / task.period_s
     return Infeasible(
-        f"{task.graph.name} on {task.costs.device} cannot {what}: the fastest schedule takes {takes}; "
-        f"allow that much, or use a smaller batch, a lower precision or a smaller model",
+        f"{task.graph.name} on {task.costs.device} cannot {what}: the fastest schedule takes {takes}, "
+        f"{format_excess(over)}; allow that much, or use a smaller batch, a lower precision or a smaller model",
         fastest_s=least_s,
+        fastest=fastest_alone(problem),
     )
+
+
+def fastest_alone(problem: Problem) -> Schedule:
+    """Return the fastest schedule that holds one setting."""
+    node = int(problem.trellis.latency_s.sum(axis=0).argmin())
+    return to_schedule(problem, alone(problem, node), "max")

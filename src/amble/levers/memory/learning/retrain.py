@@ -9,6 +9,7 @@ batch normalisation is settled anew at the end. What is read, and how it errs, b
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from amble.core import files
 from amble.levers.memory.learning.reads import layers
 from amble.levers.memory.learning.unreliable import Unreliable
 from amble.runtimes.torch.training import (
@@ -235,11 +237,10 @@ class _Run:
     def save(self, path: Path | None) -> None:
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
+        buffer = io.BytesIO()
         stages = [asdict(each) for each in self.stages]
-        torch.save({"rate": self.rate, "ratio": self.ratio, "stages": stages, "kept": self.kept}, partial)
-        partial.replace(path)
+        torch.save({"rate": self.rate, "ratio": self.ratio, "stages": stages, "kept": self.kept}, buffer)
+        files.write_bytes(path, buffer.getvalue())
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

@@ -7,19 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-import numpy as np
-
 from amble import bundled
 from amble.core.errors import Refused
+from amble.core.examples import Examples
 from amble.core.graph import Graph
 from amble.core.ports import Device
 from amble.devices import host, lease, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
 from amble.devices.lease import Restored
+from amble.inputs.examples import images
 from amble.runtimes import onnx, synthetic
 from amble.runtimes.onnx.refusals import door
 from amble.stages.measure import accuracy
-from amble.stages.measure.accuracy import Examples
 
 __all__ = ["BUNDLED", "devices", "labelled", "load", "open", "restore"]
 
@@ -103,8 +102,7 @@ def labelled(name: str, graph: Graph) -> Examples:
     """Read labelled data: an ``.npz`` file, or ``bundled`` for the bundled test images."""
     if name != "bundled":
         return accuracy.read_labelled(Path(name), graph)
-    images, labels = bundled.fashion_mnist("test")
-    return Examples({graph.inputs[0].name: bundled.model_input(images)}, labels.astype(np.int64))
+    return images("test", graph.inputs[0].name)
 
 
 def restore(*, dry_run: bool = False) -> tuple[Restored, ...]:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amble.core.graph import Port
-from amble.services.serve.datatypes import DATATYPES, datatype, from_bytes, from_list, to_bytes
-from amble.services.serve.fault import Fault
+from amble.runtimes.remote.datatypes import DATATYPES, datatype, from_bytes, to_bytes
+from amble.runtimes.remote.fault import Fault
+from amble.runtimes.remote.numbers import from_json
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DATATYPES if kind != "BYTES"])
@@ -33,7 +34,7 @@ def test_texts_come_back_as_they_were(texts: list[str]) -> None:
 
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_whole_numbers_are_not_rounded_on_their_way_through_json(number: int) -> None:
-    assert from_list("x", "INT64", (1,), [number]).tolist() == [number]
+    assert from_json("x", "INT64", (1,), b"[%d]" % number).tolist() == [number]
 
 
 def test_an_odd_place_in_the_body_does_not_give_an_unaligned_array() -> None:

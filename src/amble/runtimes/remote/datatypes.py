@@ -11,9 +11,10 @@ import numpy.typing as npt
 import onnx
 
 from amble.core.graph import Port
-from amble.services.serve.fault import Fault
+from amble.runtimes.remote import limits
+from amble.runtimes.remote.fault import Fault
 
-__all__ = ["DATATYPES", "NO_JSON", "Array", "datatype", "from_bytes", "from_list", "name_of", "to_bytes", "to_list"]
+__all__ = ["DATATYPES", "NO_JSON", "Array", "datatype", "from_bytes", "known_kind", "name_of", "to_bytes"]
 
 Array = npt.NDArray[Any]
 
@@ -50,7 +51,7 @@ def name_of(value: Array) -> str:
 
 def from_bytes(name: str, kind: str, shape: tuple[int, ...], raw: bytes | memoryview) -> Array:
     """Read a tensor from little-endian row-major bytes; Fault when their number does not fit."""
-    dtype = _dtype(name, kind)
+    dtype = DATATYPES[known_kind(name, kind)]
     if kind == "BYTES":
         return _texts(name, shape, raw)
     if len(raw) != prod(shape) * dtype.itemsize:
@@ -58,22 +59,6 @@ def from_bytes(name: str, kind: str, shape: tuple[int, ...], raw: bytes | memory
         raise Fault(400, f"input {name!r}: {len(raw)} bytes of data, not {want}")
     found = np.frombuffer(raw, dtype=dtype).reshape(shape)
     return found if found.flags.aligned else found.copy()
-
-
-def from_list(name: str, kind: str, shape: tuple[int, ...], data: object) -> Array:
-    """Read a tensor from JSON, nested or flat; Fault for elements of another type, out of range, or too many or few."""
-    dtype = _dtype(name, kind)
-    if kind in NO_JSON:
-        raise Fault(400, f"input {name!r}: {kind} has no JSON form; send it as binary data")
-    if not isinstance(data, list):
-        raise Fault(400, f"input {name!r}: data must be a list")
-    try:
-        found = np.array(data) if kind != "BYTES" else np.array(data, dtype=np.object_)
-    except (ValueError, OverflowError) as error:
-        raise Fault(400, f"input {name!r}: data is not a regular list of {kind}") from error
-    if found.size != prod(shape):
-        raise Fault(400, f"input {name!r}: {found.size} elements in data, not {prod(shape)} as in shape {list(shape)}")
-    return _cast(name, kind, found, dtype).reshape(shape)
 
 
 def to_bytes(value: Array, kind: str) -> bytes:
@@ -84,47 +69,19 @@ def to_bytes(value: Array, kind: str) -> bytes:
     return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
-def to_list(value: Array) -> list[Any]:
-    """Return a tensor as JSON's numbers; what JSON cannot say (NaN, infinities) becomes null."""
-    if value.dtype.kind in "OSU":
-        return [
-            each if isinstance(each, str) else bytes(each).decode(errors="replace") for each in value.ravel().tolist()
-        ]
-    return list(value.ravel().tolist())
-
-
-def _dtype(name: str, kind: str) -> np.dtype[Any]:
+def known_kind(name: str, kind: str) -> str:
+    """Return a datatype's name; Fault for one that the protocol has not."""
     if kind not in DATATYPES:
         raise Fault(400, f"input {name!r}: unknown datatype {kind!r}; known are {', '.join(DATATYPES)}")
-    return DATATYPES[kind]
-
-
-_KINDS = {"BOOL": "b", "FP32": "fiu", "FP64": "fiu", "BYTES": "O"}
-
-
-def _cast(name: str, kind: str, found: Array, dtype: np.dtype[Any]) -> Array:
-    """Return JSON's numbers as a datatype's, refusing what would change them."""
-    if found.size and found.dtype.kind not in _KINDS.get(kind, "iu"):
-        raise Fault(400, f"input {name!r}: data holds elements that are no {kind}")
-    if kind == "BYTES":
-        if not all(isinstance(each, str) for each in found.ravel()):
-            raise Fault(400, f"input {name!r}: elements of BYTES are texts in JSON")
-        return found
-    if dtype.kind in "iu" and found.size:
-        limits = np.iinfo(dtype)
-        if int(found.min()) < limits.min or int(found.max()) > limits.max:
-            raise Fault(400, f"input {name!r}: data holds numbers that {kind} cannot")
-    with np.errstate(over="ignore"):
-        made = found.astype(dtype)
-    if kind == "FP32" and not np.isfinite(made).all():
-        raise Fault(400, f"input {name!r}: data holds numbers that FP32 cannot")
-    return made
+    return kind
 
 
 def _texts(name: str, shape: tuple[int, ...], raw: bytes | memoryview) -> Array:
     """Read elements of four bytes of length and so many bytes of text each."""
     found: list[str] = []
     data, start, count = bytes(raw), 0, prod(shape)
+    if count > limits.TEXTS:
+        raise Fault(400, f"input {name!r}: {list(shape)} are more than {limits.TEXTS} elements of BYTES; send fewer")
     while start < len(data) and len(found) <= count:
         stop = start + 4 + int.from_bytes(data[start : start + 4], "little")
         if start + 4 > len(data) or stop > len(data):

@@ -1,0 +1,29 @@
+"""What the times of a device are times of, in words: on this machine its threads' CPU time, else the device's own."""
+
+from __future__ import annotations
+
+__all__ = ["caution", "measure_of"]
+
+_CAUTION = (
+    "times predicted for this machine are CPU time of the thread, which other load does not lengthen; answers are "
+    "given by the clock on the wall, and the margin for that was measured while the machine was as busy as it was "
+    "then: on a busier one they come later, however short the prediction"
+)
+
+
+def measure_of(device: str) -> str:
+    """Return what a predicted or measured time of a device counts.
+
+    >>> measure_of("host")
+    'CPU time of the thread'
+    """
+    return "CPU time of the thread" if _is_host(device) else "the device's own time"
+
+
+def caution(device: str) -> tuple[str, ...]:
+    """Return what whoever plans with a device's times must know; nothing where they are those of its answers."""
+    return (_CAUTION,) if _is_host(device) else ()
+
+
+def _is_host(device: str) -> bool:
+    return device.partition(":")[0] == "host"
