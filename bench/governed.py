@@ -24,6 +24,7 @@ from amble.services.govern.hands import Hands
 from amble.services.govern.head import Head
 from amble.services.govern.maps import recognise
 from amble.services.govern.objective import Objective
+from amble.services.govern.opening import NoRunner
 from amble.services.govern.page import names_of
 from amble.services.govern.rehearsal import Batcher, BatchingPlant, Engine, EnginePlant, Requests, device_of
 from amble.services.govern.watching import Journal, Sight, govern
@@ -97,12 +98,12 @@ def chip_plant(chip: str, *, operators: int = 20, max_batch: int = 8, most: int 
         device.clock.sleep(0.5)
         before = device.meter.read()
         device.clock.sleep(0.5)
-        idle_w[at] = (device.meter.read().energy_j - before.energy_j) / 0.5
+        idle_w[at] = _known(device.meter.read().energy_j) / 0.5 - _known(before.energy_j) / 0.5
         for batch in range(1, max_batch + 1):
             graph = synthetic.chain(operators, seed=0, batch=batch)
             whole = device.runner.profile(graph, OperatingPoint(clocks), 3).whole
             latency_s[at, batch - 1] = whole.latency_s
-            power_w[at, batch - 1] = whole.energy_j / whole.latency_s
+            power_w[at, batch - 1] = _known(whole.energy_j) / whole.latency_s
     return BatchingPlant(settings, latency_s, power_w, idle_w)
 
 
@@ -133,7 +134,7 @@ def governed(
     *,
     control: float = 0.0,
     seed: int = 0,
-    head: Callable[[Head], object] | None = None,
+    head: Callable[[Head], Head] | None = None,
     acts: bool = True,
     **options: float,
 ) -> Outcome:
@@ -142,7 +143,7 @@ def governed(
     text = server.page()
     eyes = Eyes.open(recognise(names_of(text)), case.objectives, text)
     mind = Head(case.objectives, eyes.edges_s, eyes.judged_s, case.slowness, case.period_s, control, seed, **options)
-    hands = Hands([device_of(server, None)], server.plant.settings, acts=acts)
+    hands = Hands([device_of(server, NoRunner())], server.plant.settings, acts=acts)
     about = Governed(
         "rehearsed",
         tuple(map(str, case.objectives)),
@@ -167,6 +168,11 @@ def governed(
     return _outcome(server, case, journal.log(hands.changes))
 
 
+def _known(energy_j: float | None) -> float:
+    assert energy_j is not None, "simulated devices have a meter"
+    return energy_j
+
+
 def _outcome(server: Server, case: Case, log: Log | None) -> Outcome:
     late = tuple(server.tallies[each.kind].late / max(1, server.tallies[each.kind].total) for each in case.objectives)
-    return Outcome(server.read().energy_j, late, server.finished, server.changes, log)
+    return Outcome(_known(server.read().energy_j), late, server.finished, server.changes, log)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -227,7 +227,7 @@ def quantize(
 
 
 @verb(main)
-@click.argument("schedule", metavar="SCHEDULE|URL")
+@click.argument("schedule", metavar="SCHEDULE|URL|LOG")
 @device_to_run_on
 @click.option("--load", "arrivals", metavar="LOAD", help="Such as poisson:20/s:60s (default: 1000 periodic requests).")
 @click.option("--deadline", "--slo", "deadline", metavar="TIME[@pNN]", help="What a server is held to, as in 50ms@p99.")
@@ -252,8 +252,11 @@ def check(
     The baselines are the maximum clocks, the best single setting and, on simulated devices, the operating system's
     governor. Too few requests for a verdict is INCONCLUSIVE, which is not a PASS. A URL names a server of the Open
     Inference Protocol, amble's or another one, and its model: http://127.0.0.1:8000/v2/models/NAME, the name left out
-    where it serves one. It needs --load and --deadline; a request that it refuses counts as late.
+    where it serves one. It needs --load and --deadline; a request that it refuses counts as late. LOG is the log of
+    amble govern: what was kept and saved, with nothing run.
     """
+    if amble.is_governed(schedule):
+        _prove(terminal, Path(schedule), output, html)
     device = _device_of(schedule, device, arrivals, deadline)
     if terminal.dry_run:
         what = f"run {schedule} and its baselines on {device}" if device else f"send requests to {schedule}"
@@ -264,6 +267,14 @@ def check(
     amble.export_files(found, output=output, html=html, trace=trace)
     terminal.result(found.report, lambda: amble.show(found.report)[:2])
     sys.exit(0 if found.report.verdict == "PASS" else 1)
+
+
+def _prove(terminal: Terminal, log: Path, output: Path | None, html: Path | None) -> NoReturn:
+    """Judge the log of a governed server."""
+    proof = amble.prove(log)
+    amble.export_files(proof, output=output, html=html)
+    terminal.result(proof, lambda: amble.show(proof))
+    sys.exit(0 if proof.verdict == "PASS" else 1)
 
 
 @verb(main)

@@ -55,6 +55,8 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
             return lease.guarded(
                 replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
             )
+        case "quota", _:
+            raise Refused(f"{address} runs no networks: it slows a server down, for amble govern --device {address}")
         case (("nvml" | "sysfs"), _):
             raise Refused(
                 f"{address} cannot run networks yet: plan on a simulated chip and use --script for the clocks"

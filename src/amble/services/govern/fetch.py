@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import queue
 import ssl
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +14,7 @@ from urllib.parse import urlsplit
 
 from amble.core.errors import Refused
 
-__all__ = ["Fetch", "Gone", "Http"]
+__all__ = ["Fetch", "Gone", "Http", "within"]
 
 _LARGEST = 32 * 2**20
 Fetch = Callable[[], str]
@@ -73,3 +76,58 @@ def _got(connection: http.client.HTTPConnection, path: str, headers: dict[str, s
             raise Gone(f"{url} answers {answer.status} {answer.reason}{remedy}")
         return body.decode("utf-8", "replace")
     raise AssertionError("two attempts end in a page or an error")
+
+
+def within(fetch: Fetch, limit_s: float, url: str) -> Fetch:
+    """Return the same pages, but Gone when one takes longer than a limit [s] in all, whatever it waits for.
+
+    A server that sends a byte now and then keeps every single wait short; the one who waits here does not wait on.
+    """
+    worker = _Worker(fetch)
+    return lambda: worker.page(limit_s, url)
+
+
+class _Worker:
+    """Fetches in a thread of its own, one page at a time; a page that came too late is thrown away."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._asked: queue.Queue[int] = queue.Queue()
+        self._given: queue.Queue[tuple[int, str | Gone]] = queue.Queue()
+        self._number = 0
+        self._busy = False
+        self._thread: threading.Thread | None = None
+
+    def page(self, limit_s: float, url: str) -> str:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="amble fetch", daemon=True)
+            self._thread.start()
+        end_s = time.perf_counter() + limit_s
+        if not self._busy:
+            self._number += 1
+            self._busy = True
+            self._asked.put(self._number)
+        asked_anew = self._number
+        while True:
+            try:
+                number, found = self._given.get(timeout=max(1e-3, end_s - time.perf_counter()))
+            except queue.Empty:
+                self._number += 1  # what still comes belongs to nobody
+                raise Gone(f"{url} takes longer than {limit_s:g} s") from None
+            self._busy = False
+            if number == asked_anew:
+                break
+            self._number += 1
+            asked_anew, self._busy = self._number, True
+            self._asked.put(self._number)
+        if isinstance(found, Gone):
+            raise found
+        return found
+
+    def _work(self) -> None:
+        while True:
+            number = self._asked.get()
+            try:
+                self._given.put((number, self._fetch()))
+            except Gone as reason:
+                self._given.put((number, reason))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from amble.core.cost import Reading
 from amble.core.errors import Refused
 from amble.core.point import Clocks
-from amble.core.ports import Device
+from amble.core.ports import Clock, Device
 
 __all__ = ["Hands", "rungs", "slowness"]
 
@@ -49,6 +49,20 @@ class Hands:
         self.asked = wanted
         self.changes += 1
         return ""
+
+    def tried(self, clock: Clock) -> float:
+        """Set the fastest setting and put back what was found; return how long one change took [s].
+
+        Refused when that is not possible: a right is missing, or another governor holds a device.
+        """
+        start_s = clock.now_s()
+        note = self.ask(0)
+        took_s = clock.now_s() - start_s
+        if note:
+            raise Refused(note)
+        if note := self.release():
+            raise Refused(note)
+        return took_s
 
     def release(self) -> str:
         """Put back what was found on every device; return a note when one refuses."""

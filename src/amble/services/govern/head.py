@@ -87,7 +87,8 @@ class Head:
     """See the module's theory of operation.
 
     slowness: [setting][objective]; ``extra`` is the share of answers that slowing down may make late, on top of those
-    late anyway. ``control`` is the share of the time with clocks as found, in blocks of ``block_s`` [s].
+    late anyway. ``control`` is the share of the time with clocks as found, in blocks of ``block_s`` [s]. ``change_s`` is
+    how long a change of clocks takes: slower ones are asked for ten times as seldom at most.
     """
 
     objectives: tuple[Objective, ...]
@@ -101,6 +102,7 @@ class Head:
     block_s: float = 20.0
     park_after_s: float = 3.0
     parked_look_s: float = 0.1
+    change_s: float = 0.0
     _middles_s: tuple[FloatArray, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -239,7 +241,7 @@ class Head:
             held = min(max(state.setting, 0), safe)
             if power_w[best] > 0.99 * power_w[held] and held != best:
                 best = held
-        if best > state.setting >= 0 and now_s - state.since_s < 3.0 * self.period_s:
+        if best > state.setting >= 0 and now_s - state.since_s < max(3.0 * self.period_s, 10.0 * self.change_s):
             best, why = min(state.setting, safe), "held a while"
         return replace(state, load=load, parked=False), best, why
 
