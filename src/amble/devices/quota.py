@@ -37,7 +37,7 @@ def open(  # noqa: A001
     """Open a control group; nothing is changed until a share is applied. Refused when there is no such group."""
     folder = _folder(name, root)
     actuator = QuotaActuator(folder, cpus or len(os.sched_getaffinity(0)))
-    return Device(f"quota:{name}", clock, meter, actuator, runner, "real: a duty cycle, not a clock")
+    return Device(f"quota:{name}", clock, meter, actuator, runner, "real")
 
 
 def describe(name: str, root: Path = Path("/")) -> Description:

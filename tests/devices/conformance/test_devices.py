@@ -12,7 +12,7 @@ import pytest
 from amble.core.errors import Refused
 from amble.core.point import DOMAINS, Clocks
 from amble.core.ports import Device
-from amble.devices import host, lease, nvml, recorded, simulated, sysfs
+from amble.devices import host, lease, nvml, quota, recorded, simulated, sysfs
 from tests.devices import fake_sys
 from tests.devices.over_fake_nvml.fake_gpu import HOPPER, FakeGpu
 
@@ -59,11 +59,25 @@ def a_simulated_chip(root: Path, runner) -> Device:
     return simulated.open("jetson-tx2", seed=1)
 
 
+def a_quota(root: Path, runner) -> Device:
+    fake_sys.cgroup(root, version=1)
+    clock = host.MonotonicClock()
+    return quota.open("server", runner, clock, host.Unmetered(clock), root=root, cpus=2)
+
+
+def a_guarded_quota(root: Path, runner) -> Device:
+    fake_sys.cgroup(root, version=2)
+    clock = host.MonotonicClock()
+    return lease.guarded(quota.open("server", runner, clock, host.Unmetered(clock), root=root), root / "state")
+
+
 BACK_ENDS: dict[str, Callable[..., Device]] = {
     "host": a_host,
     "bare host": a_bare_host,
     "guarded host": a_guarded_host,
     "sysfs": a_board,
+    "quota": a_quota,
+    "guarded quota": a_guarded_quota,
     "recorded": a_table,
     "recorded, observed": a_table_with_observed_clocks,
     "recorded, no power": a_table_without_power,
@@ -96,7 +110,7 @@ def test_available_is_sorted_slowest_first_without_repeats(device):
 
 
 def knobs(clocks: Clocks) -> tuple[float | None, ...]:
-    return (*(clocks.of(domain) for domain in DOMAINS), clocks.power_limit_w)
+    return (*(clocks.of(domain) for domain in DOMAINS), clocks.power_limit_w, clocks.cpu_share)
 
 
 def test_every_available_setting_names_the_same_knobs(device):

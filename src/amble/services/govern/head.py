@@ -87,8 +87,8 @@ class Head:
     """See the module's theory of operation.
 
     slowness: [setting][objective]; ``extra`` is the share of answers that slowing down may make late, on top of those
-    late anyway. ``control`` is the share of the time with clocks as found, in blocks of ``block_s`` [s]. ``change_s`` is
-    how long a change of clocks takes: slower ones are asked for ten times as seldom at most.
+    late anyway. ``control`` is the share of the time with clocks as found, in blocks of ``block_s`` [s], one by lot in every 1 / ``control``.
+    ``change_s`` is how long a change of clocks takes: slower ones are asked for ten times as seldom at most.
     """
 
     objectives: tuple[Objective, ...]
@@ -328,8 +328,12 @@ class Head:
         return over - inside * float(counts[index])
 
     def _by_lot(self, state: State, now_s: float) -> bool:
-        block = int((now_s - state.start_s) / self.block_s)
-        return block > 0 and random.Random(self.seed * 1_000_003 + block).random() < self.control  # noqa: S311
+        """Tell whether the clocks are as found now: in one block, drawn by lot, of each group of blocks."""
+        if self.control <= 0.0:
+            return False
+        size = max(2, round(1.0 / self.control))
+        group, place = divmod(int((now_s - state.start_s) / self.block_s), size)
+        return place == random.Random(self.seed * 1_000_003 + group).randrange(size)  # noqa: S311
 
     def _went(self, state: State, look: Look, setting: int) -> State:
         if setting == state.setting:
