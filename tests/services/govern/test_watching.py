@@ -11,8 +11,8 @@ from amble.core.errors import Refused
 from amble.core.log import FORMAT
 from amble.core.point import Clocks
 from amble.services.govern.fetch import Gone
-from amble.services.govern.head import AS_FOUND
 from amble.services.govern.hands import rungs
+from amble.services.govern.head import AS_FOUND
 from amble.services.govern.objective import Objective
 from amble.services.govern.opening import NoRunner
 from amble.services.govern.rehearsal import device_of

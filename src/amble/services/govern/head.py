@@ -87,7 +87,8 @@ class Head:
     """See the module's theory of operation.
 
     slowness: [setting][objective]; ``extra`` is the share of answers that slowing down may make late, on top of those
-    late anyway. ``control`` is the share of the time with clocks as found, in blocks of ``block_s`` [s], one by lot in every 1 / ``control``.
+    late anyway. ``control`` is the share of the time with clocks as found: one block of ``block_s`` [s], by lot, in
+    every 1 / ``control`` of them.
     ``change_s`` is how long a change of clocks takes: slower ones are asked for ten times as seldom at most.
     """
 
