@@ -83,8 +83,8 @@ def _phase(rows: Sequence[dict[str, str]], phase: str) -> dict[float, tuple[floa
     }
 
 
-def chip_plant(chip: str, *, operators: int = 20, max_batch: int = 8, most: int = 12) -> BatchingPlant:
-    """Return a simulated chip that runs a made-up network at some of its clocks, in batches."""
+def chip_plant(chip: str, *, times: float = 20.0, max_batch: int = 8, most: int = 12) -> BatchingPlant:
+    """Return a simulated chip that runs a made-up network, many times over a request, at some of its clocks."""
     from amble.core.point import OperatingPoint
     from amble.devices import simulated
     from amble.services.govern.hands import rungs
@@ -100,9 +100,9 @@ def chip_plant(chip: str, *, operators: int = 20, max_batch: int = 8, most: int 
         device.clock.sleep(0.5)
         idle_w[at] = _known(device.meter.read().energy_j) / 0.5 - _known(before.energy_j) / 0.5
         for batch in range(1, max_batch + 1):
-            graph = synthetic.chain(operators, seed=0, batch=batch)
+            graph = synthetic.chain(20, seed=0, batch=batch)
             whole = device.runner.profile(graph, OperatingPoint(clocks), 3).whole
-            latency_s[at, batch - 1] = whole.latency_s
+            latency_s[at, batch - 1] = times * whole.latency_s
             power_w[at, batch - 1] = _known(whole.energy_j) / whole.latency_s
     return BatchingPlant(settings, latency_s, power_w, idle_w)
 

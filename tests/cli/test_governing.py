@@ -11,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from amble.cli import main
 from tests.services.govern.pages import PAGES
 
 AMBLE = Path(sys.executable).parent / "amble"
@@ -75,15 +77,15 @@ def group():
     folder.rmdir()
 
 
-def run(*words, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "XDG_STATE_HOME": str(cwd / "state"), **more}
-    words = tuple(map(str, words))
-    return subprocess.run([AMBLE, "govern", *words], env=environment, capture_output=True, text=True, timeout=60)
+def run(*words, cwd: Path) -> Result:
+    """Call the verb in this process: what it says and how it ends."""
+    environment = {"XDG_STATE_HOME": str(cwd / "state")}
+    return CliRunner().invoke(main, ["govern", *map(str, words)], env=environment, prog_name="amble")
 
 
 def test_a_probe_says_what_is_recognised_and_what_is_missing(pages, tmp_path):
     found = run(pages.url, "--probe", "--json", cwd=tmp_path)
-    assert found.returncode == 0, found.stderr
+    assert found.exit_code == 0, found.stderr
     (told,) = json.loads(found.stdout)
     assert told["server"] == "amble"
     assert told["found"]["latency"] == "amble_request_duration_seconds"
@@ -94,9 +96,9 @@ def test_a_token_is_sent(pages, tmp_path):
     pages.token = "secret"  # noqa: S105
     path = tmp_path / "token"
     path.write_text("secret\n")
-    assert run(pages.url, "--probe", "--token-file", path, cwd=tmp_path).returncode == 0
+    assert run(pages.url, "--probe", "--token-file", path, cwd=tmp_path).exit_code == 0
     found = run(pages.url, "--probe", cwd=tmp_path)
-    assert found.returncode == 2
+    assert found.exit_code == 2
     assert "401" in found.stderr
     assert "--token-file" in found.stderr
 
@@ -115,14 +117,14 @@ def test_a_token_is_sent(pages, tmp_path):
 )
 def test_what_cannot_be_kept_is_refused_in_one_line(pages, tmp_path, words, named):
     found = run(pages.url, "--watch", *words, cwd=tmp_path)
-    assert found.returncode == 2
+    assert found.exit_code == 2
     assert named in found.stderr
     assert len(found.stderr.strip().splitlines()) == 1
 
 
 def test_a_server_that_is_not_there_is_refused(tmp_path):
     found = run("http://127.0.0.1:9/metrics", "--slo", "latency p99 < 40ms", "--watch", cwd=tmp_path)
-    assert found.returncode == 2
+    assert found.exit_code == 2
     assert "does not answer" in found.stderr
 
 
@@ -132,12 +134,12 @@ def test_watching_needs_no_rights_and_its_log_can_be_checked_and_shown(pages, tm
         pages.url, "--slo", "latency p99 < 100ms", "--watch", "--period", "100ms", "--for", "3s", "-o", log, "--json",
         cwd=tmp_path,
     )  # fmt: skip
-    assert found.returncode == 0, found.stderr
+    assert found.exit_code == 0, found.stderr
     (proof,) = json.loads(found.stdout)
     assert proof["saving"] is None
     for words in (["check", log, "--json"], ["show", log]):
-        told = subprocess.run([AMBLE, *map(str, words)], capture_output=True, text=True, cwd=tmp_path)
-        assert told.returncode in (0, 1), told.stderr
+        told = CliRunner().invoke(main, [str(word) for word in words])
+        assert told.exit_code in (0, 1), told.stderr
         assert "watched only" in told.stdout
 
 
@@ -187,7 +189,7 @@ def test_a_second_governor_is_refused_by_the_lease(pages, group, tmp_path):
         found = run(
             pages.url, "--slo", "latency p99 < 100ms", "--device", f"quota:{group.name}", "--for", "1s", cwd=tmp_path
         )
-        assert found.returncode == 2
+        assert found.exit_code == 2
         assert "held by process" in found.stderr
     finally:
         process.send_signal(signal.SIGTERM)
@@ -201,5 +203,5 @@ def test_every_page_that_comes_with_the_tests_is_probed(pages, tmp_path):
         pages.text = lambda text=text: text
         if name.startswith(("vllm-0.11", "llama")):
             found = run(pages.url, "--probe", cwd=tmp_path)
-            assert found.returncode == 0, found.stderr
+            assert found.exit_code == 0, found.stderr
             assert "Recognised" in found.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from amble.services.govern import hands as reach
 from amble.services.govern import maps, prior, proof
 from amble.services.govern.canary import Canary, load_request, with_canary
 from amble.services.govern.eyes import Eyes
-from amble.services.govern.fetch import Gone, Http, within
+from amble.services.govern.fetch import Fetch, Gone, Http, Line, within
 from amble.services.govern.head import Head
 from amble.services.govern.live import Live, serve_page
 from amble.services.govern.objective import Objective
@@ -78,12 +79,12 @@ def govern(
         raise Refused("no address of a metrics page; write http://HOST:PORT/metrics")
     opened = open_hands(devices or (["host"] if how.watch else []))
     canary = _canary(wanted, how)
-    try:
-        sights = [_sight(url, wanted, canary, how) for url in urls]
-        return _watched(sights, wanted, opened, output, how, on_period)
-    finally:
+    with ExitStack() as lines:
         if canary is not None:
-            canary.stop()
+            lines.callback(canary.stop)
+        opened_lines = [lines.enter_context(closing(_http(url, how).open())) for url in urls]
+        sights = [_sight(url, line, wanted, canary, how) for url, line in zip(urls, opened_lines, strict=True)]
+        return _watched(sights, wanted, opened, output, how, on_period)
 
 
 def _watched(
@@ -134,7 +135,8 @@ def _watched(
 
 def probe(url: str, *, how: Watching = Watching()) -> maps.Probe:
     """Say what is recognised on a server's page, and what is missing. Refused for a page that does not come."""
-    names = names_of(_first(_http(url, how).fetch(), url))
+    with closing(_http(url, how).open()) as line:
+        names = names_of(_first(line.fetch, url))
     return maps.probe(names, maps.load_map(how.map) if how.map else maps.recognise(names))
 
 
@@ -169,16 +171,15 @@ def _canary(wanted: tuple[Objective, ...], how: Watching) -> Canary | None:
     return Canary.of(load_request(how.canary), how.canary_hz, wanted, _CANARY_TIMEOUT_S)
 
 
-def _sight(url: str, wanted: tuple[Objective, ...], canary: Canary | None, how: Watching) -> Sight:
-    http = _http(url, how)
-    fetch = http.fetch()
+def _sight(url: str, line: Line, wanted: tuple[Objective, ...], canary: Canary | None, how: Watching) -> Sight:
+    fetch: Fetch = line.fetch
     text = _first(fetch, url)
     server = maps.load_map(how.map) if how.map else maps.recognise(names_of(text))
     if canary is not None:
         server, fetch = with_canary(server), canary.beside(fetch)
         canary.start()
         text = _first(fetch, url)
-    return Sight(within(fetch, 2.0 * http.timeout_s, url), Eyes.open(server, wanted, text))
+    return Sight(within(fetch, 2.0 * _http(url, how).timeout_s, url), Eyes.open(server, wanted, text))
 
 
 def _head(eyes: Eyes, wanted: tuple[Objective, ...], slow: tuple[tuple[float, ...], ...], how: Watching) -> Head:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from amble.core.errors import Refused
 
-__all__ = ["Fetch", "Gone", "Http", "within"]
+__all__ = ["Fetch", "Gone", "Http", "Line", "within"]
 
 _LARGEST = 32 * 2**20
 Fetch = Callable[[], str]
@@ -33,8 +33,8 @@ class Http:
     token: str | None = None
     ca: Path | None = None
 
-    def fetch(self) -> Fetch:
-        """Return a function that gets the page; Refused when the address is none."""
+    def open(self) -> Line:
+        """Return a line to the page, not connected yet; Refused when the address is none."""
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Refused(f"{self.url!r} is no address of a metrics page; write http://HOST:PORT/metrics")
@@ -43,39 +43,51 @@ class Http:
             context = ssl.create_default_context(cafile=str(self.ca)) if parts.scheme == "https" and self.ca else None
         except (ValueError, OSError, ssl.SSLError) as error:
             raise Refused(f"{self.url}: {error}; give a port from 1 to 65535, and a PEM file as --ca") from error
-        path = (parts.path or "/metrics") + (f"?{parts.query}" if parts.query else "")
-        headers = {"Accept": "text/plain;version=0.0.4"} | (
-            {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        )
         if parts.scheme == "https":
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
                 parts.hostname, port, timeout=self.timeout_s, context=context
             )
         else:
             connection = http.client.HTTPConnection(parts.hostname, port, timeout=self.timeout_s)
-        return lambda: _got(connection, path, headers, self.url)
+        headers = {"Accept": "text/plain;version=0.0.4"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        path = (parts.path or "/metrics") + (f"?{parts.query}" if parts.query else "")
+        return Line(connection, path, headers, self.url)
 
 
-def _got(connection: http.client.HTTPConnection, path: str, headers: dict[str, str], url: str) -> str:
-    """Get a page; a kept connection that was closed meanwhile is opened once more."""
-    for attempt in (1, 2):
-        fresh = connection.sock is None
-        try:
-            connection.request("GET", path, headers=headers)
-            answer = connection.getresponse()
-            body = answer.read(_LARGEST)
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            if attempt == 2 or fresh:
-                raise Gone(f"{url} does not answer: {error or type(error).__name__}") from error
-            continue
-        if answer.will_close:
-            connection.close()
+class Line:
+    """A connection that is kept from one page to the next."""
+
+    def __init__(self, connection: http.client.HTTPConnection, path: str, headers: dict[str, str], url: str) -> None:
+        self._connection, self._path, self._headers, self._url = connection, path, headers, url
+
+    def fetch(self) -> str:
+        """Get the page; a kept connection that was closed meanwhile is opened once more. Gone when it does not come."""
+        for attempt in (1, 2):
+            fresh = self._connection.sock is None
+            try:
+                return self._got()
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                if attempt == 2 or fresh:
+                    raise Gone(f"{self._url} does not answer: {error or type(error).__name__}") from error
+        raise AssertionError("two attempts end in a page or an error")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def _got(self) -> str:
+        self._connection.request("GET", self._path, headers=self._headers)
+        answer = self._connection.getresponse()
+        body = answer.read(_LARGEST)
+        if answer.will_close or answer.status != 200:
+            self._connection.close()
         if answer.status != 200:
             remedy = "; give --token-file" if answer.status in (401, 403) else ""
-            raise Gone(f"{url} answers {answer.status} {answer.reason}{remedy}")
+            raise Gone(f"{self._url} answers {answer.status} {answer.reason}{remedy}")
         return body.decode("utf-8", "replace")
-    raise AssertionError("two attempts end in a page or an error")
 
 
 def within(fetch: Fetch, limit_s: float, url: str) -> Fetch:

@@ -120,6 +120,7 @@ class _Server:
         self._requests = requests
         self._next = 0
         self._at = 0
+        self.busy_s = 0.0
         self._pending: tuple[float, int] | None = None
         self._settle_s = settle_s
         self._time_s = 0.0
@@ -141,7 +142,9 @@ class _Server:
                 change_s = self._pending[0] if self._pending else np.inf
                 self._pass(min(until_s, arrival_s, change_s) - self._time_s, self.plant.idle_w[self._at])
             else:
+                before_s = self._time_s
                 self._step()
+                self.busy_s += self._time_s - before_s
 
     def read(self) -> Reading:
         """Return time and energy."""
