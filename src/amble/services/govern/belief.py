@@ -31,6 +31,7 @@ _LEAST_HZ = 0.02
 _CHEAPER = 0.98  # what the next slower setting is believed to draw, until it was tried
 _CURIOUS = 0.05  # what a setting may draw less than it seems to, while little was seen of it
 _PRIOR_S = 15.0  # seconds of a setting's own data that weigh as much as its neighbour's
+_MEANT = 30.0  # answers that a mean is taken of
 _KEEP = 0.9998  # of what was learnt, a second
 
 
@@ -114,6 +115,12 @@ class Belief:
         if row == 0:
             together = together + self.counts[objective][loads, -1].sum(axis=0)
         return together
+
+    def mean_s(self, objective: int, load: int, row: int, middles_s: FloatArray) -> float | None:
+        """Return the mean latency at a setting [s]; None before a few dozen answers."""
+        counts = self.seen(objective, load, row)
+        total = float(counts.sum())
+        return float(counts @ middles_s) / total if total >= _MEANT else None
 
     def law(self, objective: int, slowness: FloatArray, middles_s: FloatArray) -> float:
         """Return the power to which slowness ratios stretch latencies, learnt from their means; 1 to begin with.

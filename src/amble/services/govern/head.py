@@ -40,6 +40,7 @@ __all__ = ["AS_FOUND", "Choice", "Head", "Seen", "State"]
 AS_FOUND = -1
 _FEW = 4.0  # answers at a setting before a slower one is judged by them
 _ENOUGH = 20.0  # answers of its own before a setting is judged by them
+_QUEUE = "the queue grows"
 _DRAINED = 0.1  # of a limit: a queue that short has gone
 _LATE_BACK_S = 120.0  # a setting that was closed is tried again after this, and twice that the next time
 
@@ -143,7 +144,9 @@ class Head:
         """Take in a period: load, power, latencies, and what they cost."""
         look, span_s = seen.look, max(seen.look.span_s, 1e-3)
         keep = math.exp(-span_s / max(5.0, 3.0 * self.period_s))
-        rate_hz = keep * state.fast_hz + (1.0 - keep) * look.arrivals / span_s
+        passed_s = look.time_s - state.start_s
+        share = max(1.0 - keep, min(1.0, span_s / max(passed_s, span_s)))  # a plain mean to begin with
+        rate_hz = state.fast_hz + share * (look.arrivals / span_s - state.fast_hz)
         rates = (look.finished / span_s, look.prompt_tokens / span_s, look.output_tokens / span_s)
         belief = state.belief.with_power(seen.ran, rates, seen.power_w, span_s)
         recent = (*state.recent, seen.ran)[-16:]
@@ -178,6 +181,8 @@ class Head:
         if danger:
             until_s = look.time_s + max(2.0 * self.period_s, 1.0)
             state = replace(state, danger_until_s=until_s)
+            if danger == _QUEUE and state.setting > 0:
+                state = self._shut(state, state.load, state.setting, look.time_s)
             return replace(self._blaming(state, look) if state.setting > 0 else state, parked=False), 0, danger
         if state.danger_until_s is not None:
             if look.time_s < state.danger_until_s or self._drain(look, state) > _DRAINED:
@@ -208,7 +213,7 @@ class Head:
         if state.parked and state.setting > 0 and (look.arrivals > 0 or look.waiting or look.running):
             return "woken"
         if self._drain(look, state) > 0.5:
-            return "the queue grows"
+            return _QUEUE
         for index, each in enumerate(self.objectives):
             late = self._late(index, np.asarray(look.counts[index]))
             if late > 0 and late > each.allowed * sum(look.counts[index]):
@@ -229,11 +234,7 @@ class Head:
     def _cheapest(self, state: State, look: Look) -> tuple[State, int, str]:
         load = max(1, load_class(state.fast_hz))
         now_s = look.time_s
-        safe = 0
-        for setting in range(1, len(self.slowness)):
-            if not self._safe(state, load, setting, now_s):
-                break
-            safe = setting
+        safe = self._slowest_safe(state, load, now_s)
         power_w = state.belief.power_w()
         if power_w is None:
             best, why = safe, "the slowest that keeps the objectives"
@@ -246,42 +247,83 @@ class Head:
             best, why = min(state.setting, safe), "held a while"
         return replace(state, load=load, parked=False), best, why
 
-    def _safe(self, state: State, load: int, setting: int, now_s: float) -> bool:
-        """Tell whether a setting keeps every objective at this load, by its own answers or by stretched ones."""
-        if any(at <= load and which <= setting and until > now_s for at, which, until, _ in state.closed):
-            return False
-        return all(self._keeps(state, index, load, setting) for index in range(len(self.objectives)))
+    def _slowest_safe(self, state: State, load: int, now_s: float) -> int:
+        """Return the slowest setting that keeps every objective at this load: by its own answers, or one or two beyond
+        by those of a faster one."""
+        objectives = range(len(self.objectives))
+        bound = len(self.slowness)
+        for at, setting, until_s, _ in state.closed:
+            if at <= load and until_s > now_s:
+                bound = min(bound, setting)
+        proven = 0
+        for setting in range(bound - 1, 0, -1):
+            if all(self._own(state, index, load, setting) for index in objectives):
+                proven = setting
+                break
+        safe = proven
+        for setting in range(proven + 1, min(proven + 3, bound)):
+            if not all(
+                self._own(state, index, load, setting) is not False and self._stretched(state, index, load, setting)
+                for index in objectives
+            ):
+                break
+            safe = setting
+        return safe
 
-    def _keeps(self, state: State, objective: int, load: int, setting: int) -> bool:
+    def _own(self, state: State, objective: int, load: int, setting: int) -> bool | None:
+        """Tell whether a setting's own answers keep an objective; None when it has too few."""
+        own = state.belief.seen(objective, load, setting)
+        total = float(own.sum())
+        if total < _ENOUGH:
+            return None
+        allowed = self._anyway(state, objective, load) + self.extra
+        spare = 1.0 if self._credit(state, objective) > 0.0 else 0.0
+        return self._late(objective, own) <= allowed * total + spare
+
+    def _stretched(self, state: State, objective: int, load: int, setting: int) -> bool:
+        """Tell whether the answers of the nearest faster setting, stretched, would keep an objective here."""
+        if self._credit(state, objective) <= 0.0:
+            return False
         belief = state.belief
         allowed = self._anyway(state, objective, load) + self.extra
-        own = belief.seen(objective, load, setting)
-        total = float(own.sum())
-        credit = self._credit(state, objective)
-        if total >= _ENOUGH:
-            return self._late(objective, own) <= allowed * total + (1.0 if credit > 0.0 else 0.0)
-        if credit <= 0.0:
-            return False
         for faster in range(setting - 1, -1, -1):
             from_there = belief.seen(objective, load, faster)
             if float(from_there.sum()) < _FEW:
                 from_there = belief.seen(objective, load, faster, near=False)
             if (answers := float(from_there.sum())) >= _FEW:
-                stretch = self._stretch(belief, objective, setting, faster) * (1.0 + 3.0 / answers)
-                stretched = self._over(objective, from_there, self.judged_s[objective] / stretch)
-                return setting - faster <= 2 and stretched <= allowed * answers + 0.5
+                stretch = self._stretch(belief, objective, load, setting, faster) * (1.0 + 3.0 / answers)
+                over = self._over(objective, from_there, self.judged_s[objective] / stretch)
+                return setting - faster <= 2 and over <= allowed * answers + 0.5
         return False
 
-    def _stretch(self, belief: Belief, objective: int, setting: int, faster: int) -> float:
-        """Return how many times as long a latency is at a setting as at a faster one."""
+    def _stretch(self, belief: Belief, objective: int, load: int, setting: int, faster: int) -> float:
+        """Return how many times as long a latency is at a setting as at a faster one.
+
+        By the law of this objective, or, where that is more, by queueing: slowness over mean latency falls in a
+        straight line as a single server slows down, and is zero where it cannot keep up.
+        """
         slow = np.array([each[objective] for each in self.slowness])
-        power = max(0.5, 1.2 * belief.law(objective, slow, self._middles_s[objective]))
-        return float((slow[setting] / slow[faster]) ** power)
+        middles_s = self._middles_s[objective]
+        power = max(0.5, 1.2 * belief.law(objective, slow, middles_s))
+        by_law = float((slow[setting] / slow[faster]) ** power)
+        first_s, there_s = (belief.mean_s(objective, load, row, middles_s) for row in (0, faster))
+        if faster == 0 or first_s is None or there_s is None or slow[faster] <= slow[0]:
+            return by_law
+        pace = slow[faster] / there_s
+        fall = min(0.0, (pace - slow[0] / first_s) / (slow[faster] - slow[0]))
+        left = pace + 1.5 * fall * (slow[setting] - slow[faster])
+        if left <= 0.2 * pace:
+            return math.inf
+        return max(by_law, float(slow[setting] / left / there_s))
 
     def _closed(self, state: State, objective: int, load: int, row: int, now_s: float) -> State:
         """Close a setting whose late answers are more than it may have."""
-        if row >= len(self.slowness) or self._keeps(state, objective, load, row):
+        if self._own(state, objective, load, row) is not False and self._credit(state, objective) > 0.0:
             return state
+        return self._shut(state, load, row, now_s)
+
+    def _shut(self, state: State, load: int, row: int, now_s: float) -> State:
+        """Close a setting at a load and above for a while, and twice that the next time."""
         before = [each for each in state.closed if each[:2] == (load, row)]
         for_s = 2.0 * before[0][3] if before else _LATE_BACK_S
         if before and before[0][2] > now_s:
