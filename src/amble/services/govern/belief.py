@@ -47,19 +47,21 @@ class Belief:
     """Rows are settings, fastest first, and one more, the last, for clocks as found.
 
     counts: [objective][load, row, bucket]; moments: [row, 4, 5] normal equations of power over (1, requests,
-    prompt tokens, output tokens) a second; work: [4], what a second brings of late.
+    prompt tokens, output tokens) a second; work: [4], what a second brings of late; idle: [row, 2] seconds and joules
+    without any work.
     """
 
     counts: tuple[FloatArray, ...]
     moments: FloatArray
     work: FloatArray
+    idle: FloatArray
 
     @classmethod
     def blank(cls, num_settings: int, num_buckets: Sequence[int]) -> Belief:
         """Return the belief of someone who has seen nothing."""
         rows = num_settings + 1
         counts = tuple(np.zeros((CLASSES, rows, buckets)) for buckets in num_buckets)
-        return cls(counts, np.zeros((rows, 4, 5)), np.array([1.0, 0.0, 0.0, 0.0]))
+        return cls(counts, np.zeros((rows, 4, 5)), np.array([1.0, 0.0, 0.0, 0.0]), np.zeros((rows, 2)))
 
     def with_latencies(self, objective: int, load: int, row: int, counts: Sequence[float]) -> Belief:
         """Learn the latencies of one period."""
@@ -80,6 +82,32 @@ class Belief:
         moments[row] += span_s * np.outer(now, [*now, power_w])
         return replace(self, moments=moments, work=work)
 
+    def with_idleness(self, row: int, power_w: float | None, span_s: float) -> Belief:
+        """Learn the power [W] of a period without any work."""
+        if power_w is None:
+            return self
+        idle = self.idle.copy()
+        idle[row] += (span_s, span_s * power_w)
+        return replace(self, idle=idle)
+
+    def idle_w(self) -> FloatArray | None:
+        """Return the idle power expected at each setting [W]: [setting]; None before any was seen.
+
+        A setting that was not tried is believed to draw a little less than its faster neighbour.
+        """
+        seen = self.idle[:-1].copy()
+        seen[0] += self.idle[-1]
+        if not seen[:, 0].any():
+            return None
+        known = np.full(len(seen), np.nan)
+        np.divide(seen[:, 1], seen[:, 0], out=known, where=seen[:, 0] >= 0.5)
+        if np.isnan(known).all():
+            return None
+        known[0] = known[~np.isnan(known)][0] if np.isnan(known[0]) else known[0]
+        for row in range(1, len(known)):
+            known[row] = _CHEAPER * known[row - 1] if np.isnan(known[row]) else known[row]
+        return known
+
     def forgotten(self, load: int, row: int) -> Belief:
         """Forget the latencies at a setting and all slower ones, at this load and above: they are to be seen anew."""
         changed = tuple(each.copy() for each in self.counts)
@@ -87,12 +115,12 @@ class Belief:
             each[load:, row:-1] = 0.0
         return replace(self, counts=changed)
 
-    def power_w(self, idle: bool = False) -> FloatArray | None:
+    def power_w(self) -> FloatArray | None:
         """Return the power [W] expected at each setting for the work that comes of late: [setting]; None if unknown."""
         known = self.moments[:, 0, 0]
         if not known.any():
             return None
-        work = np.array([1.0, 0.0, 0.0, 0.0]) if idle else self.work
+        work = self.work
         pooled = self.moments.sum(axis=0)
         scale = np.diag(pooled[:, :4]) / max(pooled[0, 0], 1e-9) + 1e-9
         first = self.moments[0] + self.moments[-1]

@@ -40,6 +40,7 @@ __all__ = ["AS_FOUND", "Choice", "Head", "Seen", "State"]
 AS_FOUND = -1
 _FEW = 4.0  # answers at a setting before a slower one is judged by them
 _ENOUGH = 20.0  # answers of its own before a setting is judged by them
+_WOKEN = "woken"
 _QUEUE = "the queue grows"
 _DRAINED = 0.1  # of a limit: a queue that short has gone
 _LATE_BACK_S = 120.0  # a setting that was closed is tried again after this, and twice that the next time
@@ -163,6 +164,8 @@ class Head:
             if row > 0 and late > 0.0:
                 state = self._closed(state, index, load, row, look.time_s)
         idle = look.arrivals == 0 and not look.waiting and not look.running and look.finished == 0
+        if idle:
+            state = replace(state, belief=state.belief.with_idleness(seen.ran, seen.power_w, span_s))
         since = (look.time_s if state.idle_since_s is None else state.idle_since_s) if idle else None
         answers = tuple(had + sum(new) for had, new in zip(state.answers, look.counts, strict=True))
         return replace(state, overdrawn=tuple(overdrawn), answers=answers, idle_since_s=since)
@@ -179,7 +182,7 @@ class Head:
     def _chosen(self, state: State, look: Look) -> tuple[State, int, str]:
         danger = self._danger(state, look)
         if danger:
-            until_s = look.time_s + max(2.0 * self.period_s, 1.0)
+            until_s = look.time_s + (0.5 if danger == _WOKEN else max(2.0 * self.period_s, 1.0))
             state = replace(state, danger_until_s=until_s)
             if danger == _QUEUE and state.setting > 0:
                 state = self._shut(state, state.load, state.setting, look.time_s)
@@ -211,7 +214,7 @@ class Head:
         if state.setting <= 0 and state.danger_until_s is None:
             return ""
         if state.parked and state.setting > 0 and (look.arrivals > 0 or look.waiting or look.running):
-            return "woken"
+            return _WOKEN
         if self._drain(look, state) > 0.5:
             return _QUEUE
         for index, each in enumerate(self.objectives):
@@ -307,10 +310,11 @@ class Head:
         power = max(0.5, 1.2 * belief.law(objective, slow, middles_s))
         by_law = float((slow[setting] / slow[faster]) ** power)
         first_s, there_s = (belief.mean_s(objective, load, row, middles_s) for row in (0, faster))
-        if faster == 0 or first_s is None or there_s is None or slow[faster] <= slow[0]:
+        arm = slow[faster] - slow[0]
+        if first_s is None or there_s is None or arm < max(0.1, 0.5 * (slow[setting] - slow[faster])):
             return by_law
         pace = slow[faster] / there_s
-        fall = min(0.0, (pace - slow[0] / first_s) / (slow[faster] - slow[0]))
+        fall = min(0.0, (pace - slow[0] / first_s) / arm)
         left = pace + 1.5 * fall * (slow[setting] - slow[faster])
         if left <= 0.2 * pace:
             return math.inf
@@ -334,17 +338,20 @@ class Head:
 
     def _parking(self, state: State, now_s: float) -> int:
         """Return the setting of least idle power that parking is not closed at."""
-        power_w = state.belief.power_w(idle=True)
+        power_w = state.belief.idle_w()
         open_to = len(self.slowness) - 1
         for at, which, until_s, _ in state.closed:
             if at == 0 and until_s > now_s:
                 open_to = min(open_to, which - 1)
         if any(self._credit(state, index) <= 0.0 for index in range(len(self.objectives))):
             open_to = 0
-        if power_w is None or open_to <= 0:
-            return max(0, open_to)
+        stay = max(0, state.setting)
+        if open_to <= 0:
+            return 0
+        if power_w is None:
+            return open_to
         best = int(np.argmin(power_w[: open_to + 1]))
-        return best if power_w[best] < 0.99 * power_w[0] else 0
+        return best if power_w[best] < 0.99 * power_w[stay] else stay
 
     def _credit(self, state: State, objective: int) -> float:
         """Return how many more answers slowing down may make late now."""
