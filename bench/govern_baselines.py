@@ -3,7 +3,7 @@
 Reconstructions, none of them its authors' code. *Utilisation*: the slowest clock at which the true share of busy time
 stays below 90 % (in the manner of GEEPAFS, which keeps a floor of throughput). *Bandit*: an upper-confidence bandit on
 energy × delay, with the load as context (in the manner of AGFT). *Ladder*: a fixed ladder over the number of requests
-in the system (in the manner of throttLL'eM, whose projections of each request we do not have), with the true clocks' speeds.
+in the system (in the manner of throttLL'eM, whose projections of each request we do not have).
 """
 
 from __future__ import annotations

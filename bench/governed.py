@@ -12,6 +12,7 @@ import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,16 +135,15 @@ def governed(
     *,
     control: float = 0.0,
     seed: int = 0,
-    head: Callable[[Head], Head] | None = None,
-    acts: bool = True,
-    **options: float,
+    head: Callable[[Head], Any] | None = None,
+    server: Server | None = None,
 ) -> Outcome:
-    """Run a case under ``amble govern``."""
-    server = case.server()
+    """Run a case under ``amble govern``, or under another ``head`` in its place."""
+    server = server or case.server()
     text = server.page()
     eyes = Eyes.open(recognise(names_of(text)), case.objectives, text)
-    mind = Head(case.objectives, eyes.edges_s, eyes.judged_s, case.slowness, case.period_s, control, seed, **options)
-    hands = Hands([device_of(server, NoRunner())], server.plant.settings, acts=acts)
+    mind = Head(case.objectives, eyes.edges_s, eyes.judged_s, case.slowness, case.period_s, control, seed)
+    hands = Hands([device_of(server, NoRunner())], server.plant.settings)
     about = Governed(
         "rehearsed",
         tuple(map(str, case.objectives)),

@@ -5,8 +5,8 @@ counted as the server's histogram shows them. A setting that was never used is j
 faster one: every latency there, longer by the ratio of the two settings' slowness, to a power that is learnt (one law
 for each objective: the time to a first token follows the arithmetic, that between tokens the memory).
 
-*Power.* Idle power, and joules for each request (or for each prompt token and each output token), by least squares at
-each setting, in which a setting begins as its faster neighbour, a little cheaper.
+*Power.* Of each load and setting; settings are compared at the same load. One that was never used is believed to draw a
+little less than its faster neighbour, so that it is tried once.
 
 Everything is data: a step returns a new belief.
 """
@@ -46,14 +46,12 @@ def load_class(rate_hz: float) -> int:
 class Belief:
     """Rows are settings, fastest first, and one more, the last, for clocks as found.
 
-    counts: [objective][load, row, bucket]; moments: [row, 4, 5] normal equations of power over (1, requests,
-    prompt tokens, output tokens) a second; work: [4], what a second brings of late; idle: [row, 2] seconds and joules
-    without any work.
+    counts: [objective][load, row, bucket]; power: [load, row, 2] seconds and joules; idle: [row, 2] the same, without
+    any work.
     """
 
     counts: tuple[FloatArray, ...]
-    moments: FloatArray
-    work: FloatArray
+    power: FloatArray
     idle: FloatArray
 
     @classmethod
@@ -61,7 +59,7 @@ class Belief:
         """Return the belief of someone who has seen nothing."""
         rows = num_settings + 1
         counts = tuple(np.zeros((CLASSES, rows, buckets)) for buckets in num_buckets)
-        return cls(counts, np.zeros((rows, 4, 5)), np.array([1.0, 0.0, 0.0, 0.0]), np.zeros((rows, 2)))
+        return cls(counts, np.zeros((CLASSES, rows, 2)), np.zeros((rows, 2)))
 
     def with_latencies(self, objective: int, load: int, row: int, counts: Sequence[float]) -> Belief:
         """Learn the latencies of one period."""
@@ -71,16 +69,13 @@ class Belief:
         changed[load, row] += counts
         return replace(self, counts=(*self.counts[:objective], changed, *self.counts[objective + 1 :]))
 
-    def with_power(self, row: int, rates: tuple[float, float, float], power_w: float | None, span_s: float) -> Belief:
-        """Learn the power [W] of one period of ``span_s`` [s] with these requests and tokens a second."""
-        now = np.array([1.0, *rates])
-        keep = math.exp(-span_s / 60.0) if any(rates) else 1.0  # settings differ in what work costs
-        work = keep * self.work + (1.0 - keep) * now
+    def with_power(self, load: int, row: int, power_w: float | None, span_s: float) -> Belief:
+        """Learn the power [W] of one period of ``span_s`` [s] at a load and a setting."""
         if power_w is None:
-            return replace(self, work=work)
-        moments = self.moments * _KEEP**span_s
-        moments[row] += span_s * np.outer(now, [*now, power_w])
-        return replace(self, moments=moments, work=work)
+            return self
+        power = self.power * _KEEP**span_s
+        power[load, row] += (span_s, span_s * power_w)
+        return replace(self, power=power)
 
     def with_idleness(self, row: int, power_w: float | None, span_s: float) -> Belief:
         """Learn the power [W] of a period without any work."""
@@ -115,26 +110,35 @@ class Belief:
             each[load:, row:-1] = 0.0
         return replace(self, counts=changed)
 
-    def power_w(self) -> FloatArray | None:
-        """Return the power [W] expected at each setting for the work that comes of late: [setting]; None if unknown."""
-        known = self.moments[:, 0, 0]
-        if not known.any():
+    def power_w(self, load: int) -> FloatArray | None:
+        """Return the power expected at each setting at a load, over that at the fastest: [setting]; None if unknown.
+
+        At every load a base, at every setting a factor, by turns; loads nearby count more. So settings are compared
+        at the same load, whatever power is over load, and a factor begins as its faster neighbour's, a little less.
+        """
+        near = np.exp(-np.abs(np.arange(CLASSES) - load) / 4.0)[:, None]
+        seconds, joules = (near * self.power[:, :, part] for part in (0, 1))
+        if not seconds.any():
             return None
-        work = self.work
-        pooled = self.moments.sum(axis=0)
-        scale = np.diag(pooled[:, :4]) / max(pooled[0, 0], 1e-9) + 1e-9
-        first = self.moments[0] + self.moments[-1]
-        first = first if first[0, 0] > 0 else pooled
-        coefficients = np.linalg.solve(first[:, :4] + np.diag(1e-3 * scale), first[:, 4])
-        found = []
-        for row in range(len(known) - 1):
-            mine = self.moments[row] + (self.moments[-1] if row == 0 else 0.0)
-            start = coefficients if row == 0 else _CHEAPER * coefficients
-            prior = np.diag(_PRIOR_S * scale)
-            coefficients = np.linalg.solve(mine[:, :4] + prior, mine[:, 4] + prior @ start)
-            curious = 0.0 if row == 0 else _CURIOUS / np.sqrt(1.0 + mine[0, 0] / _PRIOR_S)
-            found.append(float(coefficients @ work) * (1.0 - curious))
-        return np.array(found)
+        seconds[:, 0] += seconds[:, -1]
+        joules[:, 0] += joules[:, -1]
+        seconds, joules = seconds[:, :-1], joules[:, :-1]
+        factors = np.ones(seconds.shape[1])
+        for _ in range(4):
+            expected = seconds @ factors
+            base = np.divide(joules.sum(axis=1), expected, out=np.zeros(CLASSES), where=expected > 0.0)
+            prior = _PRIOR_S * float(base @ seconds.sum(axis=1)) / float(seconds.sum())
+            mine, due = joules.sum(axis=0), base @ seconds
+            before = 1.0
+            for row in range(len(factors)):
+                before *= 1.0 if row == 0 else _CHEAPER
+                before = (float(mine[row]) + prior * before) / (float(due[row]) + prior)
+                factors[row] = before
+            factors = factors / factors[0]
+        tried = seconds.sum(axis=0) / _PRIOR_S
+        curious = _CURIOUS / np.sqrt(1.0 + tried)
+        curious[0] = 0.0
+        return factors * (1.0 - curious)
 
     def seen(self, objective: int, load: int, row: int, *, near: bool = True) -> FloatArray:
         """Return the latencies counted at a setting: [bucket]; at this load and its neighbours, or at every load."""

@@ -148,8 +148,7 @@ class Head:
         passed_s = look.time_s - state.start_s
         share = max(1.0 - keep, min(1.0, span_s / max(passed_s, span_s)))  # a plain mean to begin with
         rate_hz = state.fast_hz + share * (look.arrivals / span_s - state.fast_hz)
-        rates = (look.finished / span_s, look.prompt_tokens / span_s, look.output_tokens / span_s)
-        belief = state.belief.with_power(seen.ran, rates, seen.power_w, span_s)
+        belief = state.belief.with_power(max(1, load_class(rate_hz)), seen.ran, seen.power_w, span_s)
         recent = (*state.recent, seen.ran)[-16:]
         overdrawn = list(state.overdrawn)
         state = replace(state, fast_hz=rate_hz, belief=belief, recent=recent)
@@ -182,11 +181,15 @@ class Head:
     def _chosen(self, state: State, look: Look) -> tuple[State, int, str]:
         danger = self._danger(state, look)
         if danger:
-            until_s = look.time_s + (0.5 if danger == _WOKEN else max(2.0 * self.period_s, 1.0))
+            until_s = None if danger == _WOKEN else look.time_s + max(2.0 * self.period_s, 1.0)
             state = replace(state, danger_until_s=until_s)
             if danger == _QUEUE and state.setting > 0:
                 state = self._shut(state, state.load, state.setting, look.time_s)
-            return replace(self._blaming(state, look) if state.setting > 0 else state, parked=False), 0, danger
+            state = replace(self._blaming(state, look) if state.setting > 0 else state, parked=False)
+            if danger == _WOKEN and self._drain(look, state) <= 0.5:
+                state, setting, _ = self._cheapest(replace(state, setting=AS_FOUND), look)
+                return state, setting, danger
+            return state, 0, danger
         if state.danger_until_s is not None:
             if look.time_s < state.danger_until_s or self._drain(look, state) > _DRAINED:
                 return state, 0, "until the queue has gone"
@@ -199,8 +202,13 @@ class Head:
         if missed:
             return state, 0, missed[0]
         if state.idle_since_s is not None and look.time_s - state.idle_since_s >= self.park_after_s:
-            setting = state.setting if state.parked and state.setting >= 0 else self._parking(state, look.time_s)
-            return replace(state, load=0, parked=True), setting, "parked" if setting > 0 else "idle"
+            if state.parked and state.setting >= 0:
+                return state, state.setting, "parked"
+            stay = max(0, state.setting)
+            setting = self._parking(state, look.time_s)
+            if setting == stay:
+                return state, stay, "idle"
+            return replace(state, load=0, parked=True), setting, "parked"
         return self._cheapest(state, look)
 
     def _blaming(self, state: State, look: Look) -> State:
@@ -238,7 +246,7 @@ class Head:
         load = max(1, load_class(state.fast_hz))
         now_s = look.time_s
         safe = self._slowest_safe(state, load, now_s)
-        power_w = state.belief.power_w()
+        power_w = state.belief.power_w(load)
         if power_w is None:
             best, why = safe, "the slowest that keeps the objectives"
         else:
@@ -296,7 +304,8 @@ class Head:
             if (answers := float(from_there.sum())) >= _FEW:
                 stretch = self._stretch(belief, objective, load, setting, faster) * (1.0 + 3.0 / answers)
                 over = self._over(objective, from_there, self.judged_s[objective] / stretch)
-                return setting - faster <= 2 and over <= allowed * answers + 0.5
+                while_tried = max(0.0, over / answers - allowed) * _ENOUGH  # late before it has answers of its own
+                return setting - faster <= 2 and while_tried <= 0.5 * self._credit(state, objective)
         return False
 
     def _stretch(self, belief: Belief, objective: int, load: int, setting: int, faster: int) -> float:
