@@ -98,7 +98,8 @@ class Belief:
         np.divide(seen[:, 1], seen[:, 0], out=known, where=seen[:, 0] >= 0.5)
         if np.isnan(known).all():
             return None
-        known[0] = known[~np.isnan(known)][0] if np.isnan(known[0]) else known[0]
+        first = int(np.flatnonzero(~np.isnan(known))[0])
+        known[:first] = known[first] / _CHEAPER ** np.arange(first, 0, -1)
         for row in range(1, len(known)):
             known[row] = _CHEAPER * known[row - 1] if np.isnan(known[row]) else known[row]
         return known
@@ -138,7 +139,8 @@ class Belief:
         tried = seconds.sum(axis=0) / _PRIOR_S
         curious = _CURIOUS / np.sqrt(1.0 + tried)
         curious[0] = 0.0
-        return factors * (1.0 - curious)
+        believed: FloatArray = factors * (1.0 - curious)
+        return believed
 
     def seen(self, objective: int, load: int, row: int, *, near: bool = True) -> FloatArray:
         """Return the latencies counted at a setting: [bucket]; at this load and its neighbours, or at every load."""
