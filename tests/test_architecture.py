@@ -1,13 +1,18 @@
 """The layers hold, the core stays light, and modules keep their shape."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "amble"
+from tests import mirrors
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("src/amble", "tests", "bench")
+SOURCE = ROOT / "src" / "amble"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -51,6 +56,38 @@ def test_no_function_is_too_long(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _lines(node) > 50
     ]
     assert not long
+
+
+@pytest.mark.parametrize("module", list(mirrors.modules()))
+def test_every_module_has_its_tests(module: str) -> None:
+    """In the test module of its name; or in another one that really reaches it, which `mirrors.toml` names."""
+    own, other = mirrors.own_test(module), mirrors.tested_elsewhere().get(module)
+    if other is None:
+        assert own.is_file(), (
+            f"write tests/{own.relative_to(mirrors.HERE)}, or name what tests it in tests/mirrors.toml"
+        )
+        return
+    assert not own.is_file(), "it has a test module of its name: take it out of tests/mirrors.toml"
+    test = mirrors.HERE / other
+    assert test.is_file(), f"tests/{other} is gone: put right tests/mirrors.toml"
+    assert mirrors.reaches(test, module), f"tests/{other} imports nothing that leads to it"
+
+
+def test_no_module_is_listed_that_is_gone() -> None:
+    assert set(mirrors.tested_elsewhere()) - set(mirrors.modules()) == set()
+
+
+def test_the_page_is_one_page_and_names_files_that_are_there() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    assert text.count("\n") <= 80
+    names = re.findall(r"[\w/-]+\.(?:py|toml|md)\b", text)
+    places = [
+        *ROOT.glob("*.*"),
+        *ROOT.glob("docs/**/*.md"),
+        *(path for room in ROOMS for path in (ROOT / room).rglob("*.*")),
+    ]
+    known = {str(path) for path in places}
+    assert [name for name in names if not any(path.endswith(f"/{name}") for path in known)] == []
 
 
 def _imports(path: Path) -> set[str]:

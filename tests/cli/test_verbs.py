@@ -193,7 +193,7 @@ def test_wrong_input_is_one_line_that_names_it_and_exits_with_2(
 
 def test_a_profile_of_another_model_is_refused(folder: Path, profile: Path, tmp_path: Path) -> None:
     changed = json.loads(profile.read_text())
-    changed["profile"]["digest"] = "another"
+    changed["profile"]["subject"]["digest"] = "another"
     (tmp_path / "other.json").write_text(json.dumps(changed))
     found = run("plan", tmp_path / "other.json", "-d", "sim:jetson-orin-nano", "--deadline", "1s", cwd=folder)
     assert found.returncode == 2

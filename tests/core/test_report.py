@@ -7,6 +7,7 @@ import pytest
 from amble.core.files import Format, load, save
 from amble.core.report import Estimate, Percentile, PolicyReport, Prediction, Report, Saving, Share
 from amble.core.schedule import Deadline
+from amble.core.subject import Subject, Where
 
 POLICY = PolicyReport(
     policy="amble",
@@ -25,10 +26,8 @@ POLICY = PolicyReport(
     predictions=(Prediction("latency, median (s)", 0.018, 0.019), Prediction("energy, period (J)", 0.11, 0.1)),
 )
 REPORT = Report(
-    graph="net",
-    digest="d",
-    device="host",
-    calibration="real",
+    subject=Subject(network="net", digest="d"),
+    where=Where(device="host", calibration="real"),
     load="poisson:20/s:20s",
     loop="open",
     deadline=Deadline(0.03),

@@ -6,6 +6,7 @@ from amble.core.cost import Cost, Reading
 from amble.core.graph import Graph, Operator
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.schedule import Baseline, Deadline, Schedule, Segment, Step
+from amble.core.subject import Subject, Where
 
 SLOW, FAST = OperatingPoint(Clocks(core_hz=1e9)), OperatingPoint(Clocks(core_hz=2e9))
 
@@ -13,12 +14,8 @@ SLOW, FAST = OperatingPoint(Clocks(core_hz=1e9)), OperatingPoint(Clocks(core_hz=
 def schedule(*points: OperatingPoint, energy_j: float | None = 2.0, bound_j: float | None = 1.9) -> Schedule:
     steps = tuple(Step(f"op{i}", point, Cost(0.01, 1.0)) for i, point in enumerate(points))
     return Schedule(
-        graph="g",
-        digest="d",
-        source="",
-        device="fake",
-        calibration="uncalibrated",
-        batch=1,
+        subject=Subject(network="g", source="", digest="d", batch=1),
+        where=Where(device="fake", calibration="uncalibrated"),
         deadline=Deadline(0.1),
         period_s=0.1,
         accounting="period",

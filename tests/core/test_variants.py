@@ -7,6 +7,7 @@ import pytest
 from amble.core import files
 from amble.core.files import Format
 from amble.core.report import Estimate, Share
+from amble.core.subject import Subject, Where
 from amble.core.variants import Allowance, Variant, Variants
 
 
@@ -32,13 +33,8 @@ def variant(name: str, precision: str, *, speedup: float, loss: float = 0.0, ver
 def result(*variants: Variant) -> Variants:
     reference = Variant("fp32", "fp32", "as given", "reference", "", "net.onnx", 0.01, None, share(0.9))
     return Variants(
-        graph="net",
-        source="net.onnx",
-        digest="0",
-        device="host",
-        calibration="real",
-        batch=1,
-        shapes={"x": (1, 4)},
+        subject=Subject(network="net", source="net.onnx", digest="0", batch=1, shapes={"x": (1, 4)}),
+        where=Where(device="host", calibration="real"),
         allowed=Allowance(1.0),
         allowed_points=1.0,
         metric="accuracy",

@@ -96,7 +96,7 @@ def test_a_server_that_keeps_the_deadline_passes_by_what_was_sent() -> None:
     other = Other()
     report = checked(other).report
     assert report.verdict == "PASS"
-    assert (report.policy, report.graph, report.checked.requests) == ("server", "net", 60)
+    assert (report.policy, report.subject.network, report.checked.requests) == ("server", "net", 60)
     assert report.checked.percentile(0.5).latency_s.high is not None
     assert report.checked.gross_j is None
     assert len(other.asked) == 61  # one before the load
@@ -172,7 +172,7 @@ def test_a_server_of_several_models_wants_a_name() -> None:
         with pytest.raises(Refused, match=r"serves net, other\); write http://.*/v2/models/NAME"):
             amble.check(url, deadline="1s", arrivals="periodic:10ms:5")
         found = amble.check(f"{url}/v2/models/other", deadline="1s", arrivals="periodic:10ms:5").report
-    assert found.graph == "other"
+    assert found.subject.network == "other"
 
 
 def test_the_command_ends_with_0_or_1_and_writes_what_was_asked_for(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from amble.core.variants import Variants
 from amble.levers.precision.quantizing import FILE, graphs, quantize
 from amble.runtimes import processors
 from amble.runtimes.saturation import saturates
-from amble.services.serve import serving
+from amble.services.serve.candidates import candidates
+from amble.services.serve.options import Options
 from tests.core.test_variants import result, variant
 from tests.runtimes import models
 
@@ -26,7 +27,8 @@ SOME, NONE_SEEN, NEVER = Saturations(1000, 7, True), Saturations(1000, 0, True),
 
 
 def made(on: Processor | None, counted: Saturations | None, precision: str = "int8") -> Variants:
-    return replace(result(replace(variant("a", precision, speedup=2.0), saturations=counted)), processor=on)
+    found = result(replace(variant("a", precision, speedup=2.0), saturations=counted))
+    return replace(found, where=replace(found.where, machine=on))
 
 
 def checked(variants: Variants, on: Processor, caplog: pytest.LogCaptureFixture) -> str:
@@ -89,7 +91,7 @@ def test_what_cannot_saturate_is_tried_where_sums_are_cut(tmp_path: Path) -> Non
     found = quantized(tmp_path, AVX2)
     wanted = {"int8-u8s7", "int8-u8u8", "int8-u8s7-clipped", "int8-dynamic-s7"}
     assert wanted < {each.name for each in found.variants}
-    assert found.processor == AVX2
+    assert found.where.machine == AVX2
     for each in found.variants:
         if each.name in wanted:
             assert each.saturations == Saturations(0, 0, False)
@@ -120,7 +122,7 @@ def test_the_server_does_not_open_them_in_silence_either(tmp_path: Path, caplog:
     files.save(made(other, SOME), path, jobs.VARIANTS)
     if here.saturates:
         with pytest.raises(Refused, match="make it anew"):
-            serving._menu(path, serving.Options())
+            candidates(path, Options())
     else:
-        serving._menu(path, serving.Options())
+        candidates(path, Options())
         assert "judged on a CPU that cuts INT8 sums" in caplog.text

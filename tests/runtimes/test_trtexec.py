@@ -35,7 +35,7 @@ def test_layers_become_samples_at_the_clocks_given(tmp_path: Path) -> None:
     assert profile.points == (OperatingPoint(CLOCKS, "fp16"),)
     (total,) = profile.totals
     assert (total.operator, total.latency_s) == ("", pytest.approx(0.138e-3))
-    assert (profile.device, profile.graph) == ("nvml:0", "layers")
+    assert (profile.where.device, profile.subject.network) == ("nvml:0", "layers")
 
 
 def test_the_graph_has_the_same_layers_and_digest_and_no_known_work(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_the_graph_has_the_same_layers_and_digest_and_no_known_work(tmp_path: Pa
     graph = trtexec.load(path, batch=4)
     profile = trtexec.load_profile(path, device="d", clocks=CLOCKS, batch=4)
     assert tuple(operator.name for operator in graph.operators) == profile.operators
-    assert graph.digest == profile.digest != trtexec.load(path, batch=1).digest
+    assert graph.digest == profile.subject.digest != trtexec.load(path, batch=1).digest
     assert {(each.flops, each.bytes_read, each.gemm) for each in graph.operators} == {(0.0, 0.0, None)}
 
 

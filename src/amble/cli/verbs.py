@@ -101,6 +101,8 @@ def measure(
 def fit(terminal: Terminal, *, source: Path, output: Path | None, model: str, trtexec: str | None) -> None:
     """Fit the latency and power laws to SOURCE: a profile, or a table measured elsewhere (.csv, .tsv, .txt, .gz).
 
+    SOURCE may also be the log of a server (amble serve --log): it tells what the settings cost that ran in it.
+
     Prints the error on points that were held out. TensorRT's layer profiles (trtexec --exportProfile=FILE) can be read
     too; they tell times at one clock only: --trtexec 1410MHz.
     """
@@ -227,7 +229,7 @@ def quantize(
 
 
 @verb(main)
-@click.argument("schedule", metavar="SCHEDULE|URL|LOG")
+@click.argument("schedule", metavar="SCHEDULE|LOG|URL")
 @device_to_run_on
 @click.option("--load", "arrivals", metavar="LOAD", help="Such as poisson:20/s:60s (default: 1000 periodic requests).")
 @click.option("--deadline", "--slo", "deadline", metavar="TIME[@pNN]", help="What a server is held to, as in 50ms@p99.")
@@ -252,15 +254,19 @@ def check(
     The baselines are the maximum clocks, the best single setting and, on simulated devices, the operating system's
     governor. Too few requests for a verdict is INCONCLUSIVE, which is not a PASS. A URL names a server of the Open
     Inference Protocol, amble's or another one, and its model: http://127.0.0.1:8000/v2/models/NAME, the name left out
-    where it serves one. It needs --load and --deadline; a request that it refuses counts as late. LOG is the log of
-    amble govern: what was kept and saved, with nothing run.
+    where it serves one. It needs --load and --deadline; a request that it refuses counts as late. A LOG is what amble
+    serve --log or amble govern kept: it is judged as it is, by its own objectives or --deadline.
     """
-    if amble.is_governed(schedule):
+    from amble.jobs.logs import is_log
+
+    if not device and amble.is_governed(schedule):
         _prove(terminal, Path(schedule), output, html)
-    device = _device_of(schedule, device, arrivals, deadline)
+    log = not device and is_log(schedule)
+    if not log:
+        device = _device_of(schedule, device, arrivals, deadline)
     if terminal.dry_run:
         what = f"run {schedule} and its baselines on {device}" if device else f"send requests to {schedule}"
-        terminal.would(f"{what} under {arrivals or 'periodic requests'}")
+        terminal.would(f"judge {schedule}" if log else f"{what} under {arrivals or 'periodic requests'}")
         return
     with terminal.progress("serving", kept=lambda: f"nothing of it is kept{_clocks_of(device or '')}") as on_progress:
         found = amble.check(schedule, device, deadline=deadline, arrivals=arrivals, data=data, on_progress=on_progress)

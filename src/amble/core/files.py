@@ -13,8 +13,8 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+Upgrade = Callable[[Mapping[str, Any]], dict[str, Any]]
 _A_FILE, _A_FOLDER = "a file, not a folder", "a folder, not a file"
 _ELSEWHERE = "; choose another place"
 _LEAST = 4096  # bytes that must fit where something is to be written
@@ -47,11 +48,16 @@ _LEAST = 4096  # bytes that must fit where something is to be written
 
 @dataclass(frozen=True, slots=True)
 class Format(Generic[T]):
-    """A kind of artefact: its name in the file, its version and its type."""
+    """A kind of artefact: its name in the file, its version and its type.
+
+    ``upgrades`` are the ways from an older version to the next one, by that older version: what stood in the file under
+    the artefact's kind → what stands there one version later.
+    """
 
     kind: str
     version: int
     type: type[T]
+    upgrades: Mapping[int, Upgrade] = field(default_factory=dict)
 
 
 def save(artefact: T, path: Path | str, form: Format[T]) -> None:
@@ -71,19 +77,34 @@ def written(artefact: T, form: Format[T]) -> str:
 
 
 def load(path: Path | str, form: Format[T]) -> T:
-    """Read an artefact; Refused when the file is missing, damaged, of another kind or of another format."""
+    """Read an artefact, also of an older format that can be brought up to this one.
+
+    Refused when the file is missing, damaged, of another kind or of a format that cannot be read.
+    """
     document = _document(path)
     if document.get("kind") != form.kind:
         raise Refused(f"{path} holds a {document.get('kind')}, not a {form.kind}")
-    if document.get("format") != form.version:
+    number = document.get("format")
+    if number != form.version and number not in form.upgrades:
+        oldest = min((*form.upgrades, form.version))
+        read = f"format {form.version}" if oldest == form.version else f"formats {oldest} to {form.version}"
         raise Refused(
-            f"{path}: {form.kind} format {document.get('format')}, this amble reads format {form.version}; "
-            f"make the file again with this version"
+            f"{path}: {form.kind} format {number}, this amble reads {read}; make the file again with this version"
         )
     try:
-        return msgspec.convert(document[form.kind], form.type, strict=False)
+        return msgspec.convert(_upgraded(document, form), form.type, strict=False)
     except (KeyError, msgspec.ValidationError, ValueError) as error:
         raise Refused(f"{path} is not a whole {form.kind}: {error}") from error
+
+
+def _upgraded(document: Mapping[str, Any], form: Format[Any]) -> object:
+    """Return what a file holds as this version of its format has it."""
+    held: Any = document[form.kind]
+    for older in range(document["format"], form.version):
+        if not isinstance(held, dict):
+            raise ValueError(f"Expected `object`, got `{type(held).__name__}`")
+        held = form.upgrades[older](held)
+    return held
 
 
 def kind_of(path: Path | str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from amble.core.subject import Subject
+
 __all__ = ["Gemm", "Graph", "Operator", "Port"]
 
 
@@ -71,6 +73,11 @@ class Graph:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each input by its name: with ``source`` and ``batch``, what it takes to read it again."""
         return {port.name: port.shape for port in self.inputs}
+
+    @property
+    def subject(self) -> Subject:
+        """Return what artefacts about this network carry."""
+        return Subject(self.name, self.source, self.digest, self.batch, self.shapes)
 
     @property
     def num_operators(self) -> int:

@@ -15,15 +15,15 @@ __all__ = ["Ladder", "Level", "Rung"]
 class Rung:
     """One way to serve a batch: a precision variant at clocks, or along a schedule that starts at these clocks.
 
-    latency_s, energy_j: [batch size − 1], predicted for a whole batch at the median; the energy is gross. ``accuracy``
-    is a share of the reference's (1.0: as accurate), ``idle_w`` the power of doing nothing at these clocks.
-    ``index`` is its place in its ladder.
+    latency_s, energy_j: [batch size − 1], predicted for a whole batch at the median; the energy is gross, None where
+    nothing measured it (``idle_w`` then says nothing). ``accuracy`` is a share of the reference's (1.0: as accurate),
+    ``idle_w`` the power of doing nothing at these clocks. ``index`` is its place in its ladder.
     """
 
     variant: str
     clocks: Clocks
     latency_s: tuple[float, ...]
-    energy_j: tuple[float, ...]
+    energy_j: tuple[float, ...] | None
     accuracy: float = 1.0
     idle_w: float = 0.0
     schedule: Schedule | None = None
@@ -31,8 +31,8 @@ class Rung:
 
     def __post_init__(self) -> None:
         """Refuse what no rung can be."""
-        if not self.latency_s or len(self.latency_s) != len(self.energy_j):
-            raise ValueError(f"{self.variant}: a rung needs a latency and an energy for each batch size")
+        if not self.latency_s or (self.energy_j is not None and len(self.latency_s) != len(self.energy_j)):
+            raise ValueError(f"{self.variant}: a rung needs a latency, and an energy if any, for each batch size")
         if min(self.latency_s) <= 0:
             raise ValueError(f"{self.variant}: latencies must be positive")
 
@@ -45,6 +45,23 @@ class Rung:
     def capacity_hz(self) -> float:
         """Return the most requests it can serve in a second, at its best batch size."""
         return max(size / time_s for size, time_s in enumerate(self.latency_s, start=1))
+
+    @property
+    def joules(self) -> tuple[float, ...]:
+        """Return the energies [J], by batch size − 1; ValueError where they are unknown."""
+        if self.energy_j is None:
+            raise ValueError(f"{self.variant} at {self.clocks}: nothing is known of its energy; measure with a meter")
+        return self.energy_j
+
+    def objective(self, idle_w: float) -> tuple[float, ...]:
+        """Return what a governor makes small: [batch size − 1], energy [J] above that of waiting at this power.
+
+        Where no energy is known it is the device's time [s], that of a single row for each row: nobody knows that a
+        larger batch would save energy. It is an order of rungs then, and never shown as joules.
+        """
+        if self.energy_j is None:
+            return tuple(size * self.latency_s[0] for size in range(1, self.max_batch + 1))
+        return tuple(joules - idle_w * time_s for joules, time_s in zip(self.energy_j, self.latency_s, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +95,22 @@ class Ladder:
         """Refuse a ladder on which nothing can be served."""
         if not self.levels or not all(level.rungs for level in self.levels):
             raise ValueError("a ladder needs at least one rung in every level")
+        if len({rung.energy_j is None for rung in self.rungs}) > 1:
+            raise ValueError("the energy of some rungs is known and of others not, so that they cannot be compared")
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
         """Return all rungs, in the order of their index."""
         return tuple(rung for level in self.levels for rung in level.rungs)
+
+    @property
+    def metered(self) -> bool:
+        """Tell whether the energy of its rungs is known."""
+        return self.levels[0].rungs[0].energy_j is not None
+
+    def objective(self, rung: Rung) -> tuple[float, ...]:
+        """Return what a governor makes small at a rung: [batch size − 1]; the same unit for all, [J] or else [s]."""
+        return rung.objective(0.0 if self.accounting == "gross" else self.park_w)
 
     @property
     def max_batch(self) -> int:

@@ -13,8 +13,10 @@ import numpy.typing as npt
 from amble.core.cost import Cost, Reading
 from amble.core.graph import Graph, Operator
 from amble.core.point import Clocks, OperatingPoint
+from amble.core.processor import Processor
 from amble.core.profile import SwitchCost
 from amble.core.schedule import Step
+from amble.core.subject import Where
 
 __all__ = [
     "Actuator",
@@ -116,7 +118,8 @@ class Runner(Protocol):
 @dataclass(frozen=True, slots=True)
 class Device:
     """A device is its parts. ``calibration`` says how real it is: ``real``, ``recorded: …``, ``calibrated: …``
-    or ``uncalibrated``; ``precisions`` are the ones it can run."""
+    or ``uncalibrated``; ``precisions`` are the ones it can run, ``machine`` the CPU that its times and answers hold on.
+    """
 
     name: str
     clock: Clock
@@ -125,6 +128,12 @@ class Device:
     runner: Runner
     calibration: str
     precisions: tuple[str, ...] = ("fp32",)
+    machine: Processor | None = None
+
+    @property
+    def where(self) -> Where:
+        """Return what artefacts that hold on this device carry."""
+        return Where(self.name, self.calibration, self.machine)
 
     @contextmanager
     def held(self, clocks: Clocks) -> Iterator[Clocks]:
@@ -154,13 +163,8 @@ class CostModel(Protocol):
     """What any operator would cost at any point. Fitted ones, recorded ones and ones made up for tests are alike."""
 
     @property
-    def device(self) -> str:
-        """Return the name of the device."""
-        ...
-
-    @property
-    def calibration(self) -> str:
-        """Return how real the device is."""
+    def where(self) -> Where:
+        """Return the device that the costs hold on."""
         ...
 
     @property

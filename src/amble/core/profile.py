@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from amble.core.cost import Cost
 from amble.core.files import Format
 from amble.core.point import Clocks, Domain, OperatingPoint
+from amble.core.subject import Subject, Where, gathered
 
 __all__ = ["FORMAT", "IdlePower", "Profile", "Sample", "SwitchCost"]
 
@@ -56,27 +57,21 @@ class SwitchCost:
 class Profile:
     """All that was measured of one graph on one device.
 
-    ``calibration`` says how far the device is from a real one (``real``, ``calibrated: …``, ``uncalibrated``).
     ``totals`` are samples of the whole graph run as one (operator name empty); the operators' sum agrees with them
     after the profiler's own overhead (at most ``overhead_ratio``) was taken out. ``ratios`` are latencies of single
     runs over their median, ``points`` every point that the device allows.
     """
 
-    device: str
-    calibration: str
-    graph: str
-    source: str
-    digest: str
-    batch: int
+    subject: Subject
+    where: Where
     operators: tuple[str, ...]
     samples: tuple[Sample, ...]
     totals: tuple[Sample, ...] = ()
     idle: tuple[IdlePower, ...] = ()
     switches: tuple[SwitchCost, ...] = ()
     points: tuple[OperatingPoint, ...] = ()
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ratios: tuple[float, ...] = ()
     overhead_ratio: float = 0.0
 
 
-FORMAT = Format("profile", 1, Profile)
+FORMAT = Format("profile", 2, Profile, {1: gathered})

@@ -7,6 +7,7 @@ from typing import Literal
 
 from amble.core.files import Format
 from amble.core.schedule import Accounting, Deadline
+from amble.core.subject import Subject, Where, gathered
 
 __all__ = ["FORMAT", "Estimate", "Percentile", "PolicyReport", "Prediction", "Report", "Saving", "Share", "Verdict"]
 
@@ -131,14 +132,12 @@ class PolicyReport:
 class Report:
     """What a check of ``policy`` found, beside every other policy that ran.
 
-    ``gap`` is the plan's certified distance from the optimum, ``calibration`` how real the device is, ``loop``
+    ``gap`` is the plan's certified distance from the optimum, ``loop``
     whether requests waited for answers (``closed``) or not (``open``), ``confidence`` the level of every interval.
     """
 
-    graph: str
-    digest: str
-    device: str
-    calibration: str
+    subject: Subject
+    where: Where
     load: str
     loop: Literal["open", "closed"]
     deadline: Deadline
@@ -174,4 +173,4 @@ class Report:
         raise KeyError(baseline)
 
 
-FORMAT = Format("report", 1, Report)
+FORMAT = Format("report", 2, Report, {1: gathered})

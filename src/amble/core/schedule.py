@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
@@ -12,6 +12,7 @@ from amble.core.files import Format
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.profile import SwitchCost
 from amble.core.quantity import format_energy, format_time, parse_time_s
+from amble.core.subject import Subject, Where, gathered
 from amble.core.timekeeping import caution
 
 __all__ = [
@@ -136,16 +137,11 @@ class Schedule:
     divided by ``margin``, the measured ratio of the asked percentile to the median. ``lower_bound_j`` bounds the energy
     of every schedule that keeps the budget, so ``gap`` says how far from optimal this one can be. ``switches`` is what
     the device's clock changes cost, and how long they take to settle; ``idle_power_w`` [W] what it draws where it
-    waits; ``frontier`` what other budgets would cost at the same period. ``source``, ``batch`` and ``shapes`` say how
-    to read the network again.
+    waits; ``frontier`` what other budgets would cost at the same period.
     """
 
-    graph: str
-    source: str
-    digest: str
-    device: str
-    calibration: str
-    batch: int
+    subject: Subject
+    where: Where
     deadline: Deadline
     period_s: float
     accounting: Accounting
@@ -158,7 +154,6 @@ class Schedule:
     switches: tuple[SwitchCost, ...] = ()
     idle_power_w: float | None = None
     frontier: tuple[FrontierPoint, ...] = ()
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     baselines: tuple[Baseline, ...] = ()
     notes: tuple[str, ...] = ()
     rest: Rest | None = None
@@ -187,12 +182,12 @@ class Schedule:
         latency_s, energy_j = self.predicted.latency_s, self.predicted.energy_j
         gap = "" if self.gap is None else f", at most {self.gap:.2%} from the optimum"
         promise = f"{format_time(latency_s)}, {format_energy(energy_j)} ({self.accounting}){gap}"
-        lines = [f"{self.graph} on {self.device}, {self.deadline}: {promise}"]
+        lines = [f"{self.subject.network} on {self.where.device}, {self.deadline}: {promise}"]
         lines += [f"  operators {each.start}-{each.stop - 1}: {each.point.clocks}" for each in self.segments]
         for each in self.baselines:
             if energy_j is not None and each.predicted.energy_j:
                 lines.append(f"  {1 - energy_j / each.predicted.energy_j:.1%} less energy than {each.name}")
-        return "\n".join((*lines, *(f"  {each}" for each in caution(self.device))))
+        return "\n".join((*lines, *(f"  {each}" for each in caution(self.where.device))))
 
     def baseline(self, name: str) -> Baseline:
         """Return a baseline by its name; KeyError when it was not computed."""
@@ -202,4 +197,4 @@ class Schedule:
         raise KeyError(name)
 
 
-FORMAT = Format("schedule", 1, Schedule)
+FORMAT = Format("schedule", 2, Schedule, {1: gathered})

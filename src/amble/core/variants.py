@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from amble.core.files import Format
-from amble.core.processor import Processor, Saturations
+from amble.core.processor import Saturations
 from amble.core.report import Estimate, Share
+from amble.core.subject import Subject, Where, gathered
 
 __all__ = ["FORMAT", "Allowance", "Metric", "Quality", "Variant", "Variants", "Verdict"]
 
@@ -97,17 +98,11 @@ class Variants:
 
     ``metric`` says what the shares count; ``num_calibration`` examples set the ranges, ``num_judged`` others were
     answered. ``chosen`` is the fastest of those kept, the reference where none was. ``final`` and ``final_reference``
-    are the chosen one's and the reference's shares on examples that chose nothing. ``clock`` says what time is,
-    ``processor`` on which CPU all this holds; None in files that were made before it was asked.
+    are the chosen one's and the reference's shares on examples that chose nothing. ``clock`` says what time is.
     """
 
-    graph: str
-    source: str
-    digest: str
-    device: str
-    calibration: str
-    batch: int
-    shapes: dict[str, tuple[int, ...]]
+    subject: Subject
+    where: Where
     allowed: Allowance
     allowed_points: float
     metric: Metric
@@ -120,7 +115,6 @@ class Variants:
     final: Share | None = None
     final_reference: Share | None = None
     notes: tuple[str, ...] = ()
-    processor: Processor | None = None
 
     @property
     def reference(self) -> Variant:
@@ -153,4 +147,4 @@ class Variants:
         return 1.0 - variant.loss.value / 100.0 / self.reference.quality.ratio.value
 
 
-FORMAT = Format("variants", 1, Variants)
+FORMAT = Format("variants", 2, Variants, {1: gathered})

@@ -16,7 +16,7 @@ from amble.devices import host, lease, nvml, recorded, simulated, sysfs
 from amble.devices.facts import Description
 from amble.devices.lease import Restored
 from amble.inputs.examples import images
-from amble.runtimes import onnx, synthetic
+from amble.runtimes import onnx, processors, synthetic
 from amble.runtimes.onnx.refusals import door
 from amble.stages.measure import accuracy
 
@@ -52,9 +52,8 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
             return recorded.open(name, workload=workload, compute=onnx.OnnxRunner())
         case "host", []:
             found = host.open(onnx.OnnxRunner())
-            return lease.guarded(
-                replace(found, runner=onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current))
-            )
+            runner = onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current)
+            return lease.guarded(replace(found, runner=runner, machine=processors.here()))
         case "quota", _:
             raise Refused(f"{address} runs no networks: it slows a server down, for amble govern --device {address}")
         case (("nvml" | "sysfs"), _):

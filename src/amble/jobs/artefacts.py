@@ -47,7 +47,19 @@ from amble.stages.fit.models import Prediction
 from amble.stages.fit.tables import FITTED, FittedTable
 from amble.stages.plan import export
 
-__all__ = ["LOG", "PROFILE", "REPORT", "SCHEDULE", "VARIANTS", "Artefact", "export_files", "read", "save", "show"]
+__all__ = [
+    "FORMATS",
+    "LOG",
+    "PROFILE",
+    "REPORT",
+    "SCHEDULE",
+    "VARIANTS",
+    "Artefact",
+    "export_files",
+    "read",
+    "save",
+    "show",
+]
 
 Artefact = (
     Profile
@@ -64,7 +76,7 @@ Artefact = (
     | Proof
 )
 T = TypeVar("T")
-_FORMATS: Mapping[str, Format[Any]] = {
+FORMATS: Mapping[str, Format[Any]] = {
     each.kind: each
     for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG, VARIANTS, DRAM, STAIRCASES, SPACE, PRUNING, PROOF)
 }
@@ -75,9 +87,9 @@ _SHOWN = 20  # rows of predictions on the terminal
 def read(path: Path | str) -> Artefact:
     """Read any file that amble wrote."""
     kind = files.kind_of(path)
-    if kind not in _FORMATS:
-        raise Refused(f"{path} holds a {kind}, which this amble does not know; it knows {', '.join(_FORMATS)}")
-    form: Format[Any] = _FORMATS[kind]
+    if kind not in FORMATS:
+        raise Refused(f"{path} holds a {kind}, which this amble does not know; it knows {', '.join(FORMATS)}")
+    form: Format[Any] = FORMATS[kind]
     artefact: Artefact = files.load(path, form)
     return artefact
 
@@ -89,7 +101,7 @@ def save(artefact: Artefact, path: Path | str) -> None:
 
 
 def _written(artefact: object) -> str:
-    return files.written(artefact, next(each for each in _FORMATS.values() if isinstance(artefact, each.type)))
+    return files.written(artefact, next(each for each in FORMATS.values() if isinstance(artefact, each.type)))
 
 
 def show(artefact: Artefact | Prediction | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
@@ -135,8 +147,8 @@ def _shown(artefact: object) -> object:
     if not isinstance(artefact, Costs):
         return artefact
     arrays = artefact.arrays()
-    title = f"Costs of {artefact.graph}, by the model {artefact.model}"
-    return tables.Costs(artefact.operators, arrays, title, caution(artefact.device))
+    title = f"Costs of {artefact.subject.network}, by the model {artefact.model}"
+    return tables.Costs(artefact.operators, arrays, title, caution(artefact.where.device))
 
 
 @door

@@ -13,7 +13,7 @@ from amble.core.graph import Graph
 from amble.core.ports import CostModel, Device
 from amble.core.schedule import Deadline, Schedule, Step
 from amble.devices.simulated import chip
-from amble.jobs import remote
+from amble.jobs import logs, remote
 from amble.jobs.artefacts import SCHEDULE
 from amble.jobs.costing import OnProgress, again
 from amble.levers.memory import joint
@@ -90,28 +90,32 @@ def check(
 
     ``arrivals`` is a load such as ``poisson:20/s:60s``, unless given 1000 requests one period apart; ``data`` are
     labelled inputs (an ``.npz`` file, or ``bundled``). A URL in the schedule's place is a server that is sent the load
-    and held to a ``deadline``, which a schedule brings itself (`remote.check_server`).
+    and held to a ``deadline``, which a schedule brings itself (`remote.check_server`); a log that was kept is judged
+    as it is (`logs.check_log`).
     """
     if isinstance(schedule, str) and remote.is_url(schedule):
         return remote.check_server(schedule, deadline=deadline, arrivals=arrivals, data=data, on_progress=on_progress)
+    if device is None and logs.is_log(schedule):
+        return logs.check_log(schedule, deadline=deadline)  # type: ignore[arg-type]
     if device is None or deadline is not None:
         raise ValueError("a schedule is checked on a device, against the deadline that it was made for")
     wanted = files.load(schedule, SCHEDULE) if isinstance(schedule, Path | str) else schedule
     graph = again(wanted)
-    if graph.digest != wanted.digest:
-        raise Refused(f"{wanted.source or wanted.graph} is no longer the network that was planned for; plan it anew")
+    name = wanted.subject.source or wanted.subject.network
+    if graph.digest != wanted.subject.digest:
+        raise Refused(f"{name} is no longer the network that was planned for; plan it anew")
     requests = _requests(wanted, graph, arrivals, data)
     policies = [*_policies(wanted), *((each, None) for each in _governors(device))]
-    logs = []
+    kept = []
     for index, (name, each) in enumerate(policies):
         on_progress(index, len(policies))
         uri = _governed(device, name) if each is None else device
-        opened = opening.open(uri, seed=_SEED, workload=wanted.source or wanted.graph)
-        logs.append(loop.serve(opened, graph, requests, schedule=each, policy=name, traced=traced))
-    report = assess(logs, wanted, idle_w=wanted.idle_power_w)
+        opened = opening.open(uri, seed=_SEED, workload=name)
+        kept.append(loop.serve(opened, graph, requests, schedule=each, policy=name, traced=traced))
+    report = assess(kept, wanted, idle_w=wanted.idle_power_w)
     kinds = tuple(operator.kind for operator in graph.operators)
-    pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=wanted.source or wanted.graph))
-    return Evidence(report, wanted, tuple(logs), pairs, kinds)
+    pairs = _pairs(wanted, graph, opening.open(device, seed=_SEED, workload=name))
+    return Evidence(report, wanted, tuple(kept), pairs, kinds)
 
 
 def _pairs(schedule: Schedule, graph: Graph, device: Device) -> tuple[Pair, ...]:

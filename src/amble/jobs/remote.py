@@ -16,6 +16,7 @@ from amble.core.log import Log, Served
 from amble.core.ports import FloatArray
 from amble.core.quantity import format_energy, format_time
 from amble.core.schedule import Deadline
+from amble.core.subject import Subject, Where
 from amble.jobs.costing import OnProgress
 from amble.runtimes.remote import client
 from amble.runtimes.remote.client import Input, Remote, Sent
@@ -146,11 +147,9 @@ def _log(remote: Remote, load: Load, sent: list[Sent], deadline: Deadline, examp
     if not all(each.reply.status == 200 for each in sent):
         served = tuple(replace(each, energy_j=None) for each in served)
     return Log(
+        Subject(remote.path.rpartition("/v2/models/")[2]),
+        Where(remote.url),
         policy="server",
-        device=remote.url,
-        calibration="real",
-        graph=remote.path.rpartition("/v2/models/")[2],
-        digest="",
         load=load.spec,
         served=served,
         start_s=sent[0].due_s,

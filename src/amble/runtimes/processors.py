@@ -39,10 +39,10 @@ def check(variants: Variants, served: Iterable[Variant], path: Path, processor: 
     Refused where one of those ``served`` was judged with exact INT8 sums and is known to lose some of them here. What
     may differ otherwise is logged as a warning: answers where INT8 may saturate on one of both, else times.
     """
-    now, then = processor or here(), variants.processor
+    now, then = processor or here(), variants.where.machine
     anew = (
-        f"make it anew on this machine: amble quantize {variants.source} --data {variants.data} "
-        f"--device {variants.device} -o {path.parent}"
+        f"make it anew on this machine: amble quantize {variants.subject.source} --data {variants.data} "
+        f"--device {variants.where.device} -o {path.parent}"
     )
     if then == now:
         return

@@ -15,6 +15,7 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph, Operator
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.profile import Profile, Sample
+from amble.core.subject import Subject, Where
 
 __all__ = ["load", "load_profile"]
 
@@ -54,12 +55,8 @@ def load_profile(path: Path | str, *, device: str, clocks: Clocks, batch: int = 
     samples = tuple(Sample(name, point, clocks, latency_s, None, repeats) for name, latency_s in layers)
     whole = Sample("", point, clocks, sum(latency_s for _, latency_s in layers), None, repeats)
     return Profile(
-        device=device,
-        calibration="real",
-        graph=Path(path).stem,
-        source="",
-        digest=_digest(layers, batch),
-        batch=batch,
+        Subject(Path(path).stem, digest=_digest(layers, batch), batch=batch),
+        Where(device),
         operators=tuple(name for name, _ in layers),
         samples=samples,
         totals=(whole,),

@@ -128,7 +128,7 @@ def test_a_cost_model_with_memory_is_the_same_elsewhere() -> None:
     assert (table.latency_s == before.latency_s).all()
     assert joint.margin(0.99) == costs.margin(0.99)
     assert joint.idle_w(table.points[0].clocks) == costs.idle_w(table.points[0].clocks)
-    assert (joint.device, joint.calibration, joint.switches) == (costs.device, costs.calibration, costs.switches)
+    assert (joint.where, joint.switches) == (costs.where, costs.switches)
 
 
 def test_layers_find_their_operators_by_size_whatever_the_order() -> None:

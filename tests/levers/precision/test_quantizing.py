@@ -213,7 +213,7 @@ def test_a_loss_without_a_unit_is_refused(tmp_path: Path, loss: str) -> None:
 def test_the_command_prints_one_document_and_keeps_its_files(command: tuple[Result, Path]) -> None:
     done, folder = command
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["graph"] == "net"
+    assert json.loads(done.stdout)["subject"]["network"] == "net"
     shown = CliRunner().invoke(main, ["show", str(folder / FILE)])
     assert "int8-u8s8" in shown.stdout
 

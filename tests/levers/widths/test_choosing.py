@@ -11,6 +11,7 @@ import pytest
 
 from amble.core.errors import Infeasible
 from amble.core.layers import Shape
+from amble.core.subject import Where
 from amble.levers.widths.adjusting import blind, filled, rounded, scaled, traded, trimmed
 from amble.levers.widths.choosing import Pricing, Problem, candidates, choose, problem
 from amble.levers.widths.network import Group, Layer, Network
@@ -30,7 +31,7 @@ def staircase(shape: Shape, scale: float = 1.0) -> Staircase:
 
 def table_of(network: Network) -> StaircaseTable:
     shapes = dict.fromkeys(shape_of(each, network) for each in network.layers)
-    return StaircaseTable("fake", "made up", "law", "fp32", 1, 0, tuple(staircase(each) for each in shapes))
+    return StaircaseTable(Where("fake", "made up"), "law", "fp32", 1, 0, tuple(staircase(each) for each in shapes))
 
 
 def group(name: str, width: int, seed: int) -> Group:

@@ -13,6 +13,7 @@ import pytest
 from amble.core.errors import Refused
 from amble.core.layers import Shape
 from amble.core.ports import Timing
+from amble.core.subject import Where
 from amble.levers.widths.measuring import Effort, empty, staircases
 from amble.levers.widths.staircase import StaircaseTable, worth
 
@@ -50,7 +51,7 @@ def measured(
     law: Callable[[int, int], float], shape: Shape = CONV, noise: float = 0.0, **effort: int
 ) -> StaircaseTable:
     probe = FakeProbe(law, noise)
-    return staircases([shape], probe, empty(probe, calibration="made up"), effort=Effort(**effort))
+    return staircases([shape], probe, empty(probe, Where(probe.device, "made up")), effort=Effort(**effort))
 
 
 @pytest.mark.parametrize(("of_inputs", "of_outputs"), [(16, 16), (8, 32), (32, 64), (16, 24)])
@@ -163,7 +164,7 @@ def test_noise_makes_no_edges() -> None:
 def test_noise_of_a_few_per_cent_makes_no_edges_either(noise: float) -> None:
     for seed in range(6):
         probe = FakeProbe(lambda i, o: 1e-5, noise, rng=np.random.default_rng(seed))
-        (found,) = staircases([CONV], probe, empty(probe, calibration="made up")).staircases
+        (found,) = staircases([CONV], probe, empty(probe, Where(probe.device, "made up"))).staircases
         assert (found.outputs.edges, found.inputs.edges) == ((128,), (64,))
 
 
@@ -175,7 +176,7 @@ def test_stairs_are_found_in_little_noise() -> None:
 
 def test_a_coarse_clock_reads_no_noise_of_zero() -> None:
     probe = FakeProbe(blocks(16, 16), noise=0.002, tick_s=1e-6)
-    found = staircases([CONV], probe, empty(probe, calibration="made up")).staircases[0]
+    found = staircases([CONV], probe, empty(probe, Where(probe.device, "made up"))).staircases[0]
     assert all(point.mad_s > 0 for point in found.points)
     assert 0.0 < found.noise < 0.02
 
@@ -184,7 +185,7 @@ def test_short_layers_are_run_more_often_in_a_round() -> None:
     runs = {}
     for name, law in (("short", 1e-5), ("long", 1e-2)):
         probe = FakeProbe(lambda i, o, law=law: law)  # type: ignore[misc]
-        staircases([CONV], probe, empty(probe, calibration="made up"), effort=Effort(runs=8, most_runs=64))
+        staircases([CONV], probe, empty(probe, Where(probe.device, "made up")), effort=Effort(runs=8, most_runs=64))
         runs[name] = set(probe.runs)
     assert runs == {"short": {8, 64}, "long": {8}}
 
@@ -211,7 +212,7 @@ def test_what_was_too_noisy_is_measured_again() -> None:
     probe = FakeProbe(blocks(16, 16), noise=0.3)
     kept: list[StaircaseTable] = []
     with pytest.raises(Refused):
-        staircases([CONV], probe, empty(probe, calibration="made up"), on_found=kept.append)
+        staircases([CONV], probe, empty(probe, Where(probe.device, "made up")), on_found=kept.append)
     assert [len(each.staircases) for each in kept] == [1, 0]
 
 
@@ -246,7 +247,7 @@ def test_grouped_layers_change_by_whole_groups() -> None:
 def test_known_shapes_are_not_measured_again() -> None:
     probe = FakeProbe(blocks(16, 16))
     kept: list[StaircaseTable] = []
-    table = staircases([CONV, DENSE, CONV], probe, empty(probe, calibration="made up"), on_found=kept.append)
+    table = staircases([CONV, DENSE, CONV], probe, empty(probe, Where(probe.device, "made up")), on_found=kept.append)
     assert [len(each.staircases) for each in kept] == [1, 2]
     before = len(probe.asked)
     assert staircases([DENSE, CONV], probe, table) == table
@@ -266,7 +267,7 @@ def test_what_slows_all_down_moves_no_point() -> None:
 
 def test_tables_of_other_conditions_do_not_fit() -> None:
     probe = FakeProbe(blocks(16, 16))
-    table = empty(probe, calibration="made up")
+    table = empty(probe, Where(probe.device, "made up"))
     assert table.fits(replace(table, took_s=3.0))
     assert not table.fits(replace(table, batch=8))
 

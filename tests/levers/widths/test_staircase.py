@@ -6,6 +6,7 @@ import pytest
 
 from amble.core import files
 from amble.core.layers import Shape
+from amble.core.subject import Where
 from amble.levers.widths.staircase import FORMAT, Point, Staircase, StaircaseTable, Stairs, worth
 
 SHAPE = Shape("conv", 32, 64, kernel=(3, 3), stride=(2, 2), size=(14, 14))
@@ -95,7 +96,7 @@ def test_a_shape_is_written_short() -> None:
 
 
 def test_a_table_comes_back_from_its_file(tmp_path: Path) -> None:
-    table = StaircaseTable("host", "real", "onnxruntime", "fp32", 1, 1000, (stairs(),), 2.0)
+    table = StaircaseTable(Where("host"), "onnxruntime", "fp32", 1, 1000, (stairs(),), 2.0)
     files.save(table, tmp_path / "stairs.json", FORMAT)
     again = files.load(tmp_path / "stairs.json", FORMAT)
     assert again == table

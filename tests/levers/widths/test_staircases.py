@@ -2,6 +2,7 @@
 
 import pytest
 
+from amble.core.subject import Where
 from amble.levers.widths.choosing import Pricing
 from amble.levers.widths.network import Group, Layer, Network
 from amble.levers.widths.staircase import Point, Staircase, StaircaseTable, shape_of
@@ -31,7 +32,7 @@ def _bare() -> Pricing:
         )
         return Staircase(shape_of(layer, NETWORK), points)
 
-    return Pricing(NETWORK, StaircaseTable("d", "c", "l", "fp32", 1, 0, tuple(map(staircase, NETWORK.layers))))
+    return Pricing(NETWORK, StaircaseTable(Where("d", "c"), "l", "fp32", 1, 0, tuple(map(staircase, NETWORK.layers))))
 
 
 def _priced() -> Pricing:

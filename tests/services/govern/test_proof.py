@@ -8,6 +8,7 @@ import pytest
 from amble.core.errors import Refused
 from amble.core.log import Governed, Log, Period
 from amble.core.point import Clocks
+from amble.core.subject import Subject, Where
 from amble.services.govern.proof import BLOCK_S, prove
 from tests.services.govern.rehearsing import a_server, governed
 
@@ -59,7 +60,7 @@ def a_day(seed, *, saves=0.3, blocks=120, metered=True, late=0):
             )
     energies = [each.energy_j for each in periods]
     energy_j = sum(energies) if metered else None
-    about = Log("amble govern", "d", "real", "made up", "", "", (), 0.0, periods[-1].finish_s, energy_j)
+    about = Log(Subject("made up"), Where("d"), "amble govern", "", (), 0.0, periods[-1].finish_s, energy_j)
     return replace(about, governed=ABOUT, periods=tuple(periods))
 
 

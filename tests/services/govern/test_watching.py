@@ -16,7 +16,7 @@ from amble.services.govern.head import AS_FOUND
 from amble.services.govern.objective import Objective
 from amble.services.govern.opening import NoRunner
 from amble.services.govern.rehearsal import device_of
-from amble.services.govern.watching import replayed
+from amble.services.govern.watching import Told, replayed
 from tests.services.govern.rehearsing import OBJECTIVES, SETTINGS, a_server, governed, poisson
 
 
@@ -90,7 +90,7 @@ def test_in_blocks_by_lot_the_clocks_are_as_found():
 
 def test_an_objective_missed_at_the_fastest_setting_is_said_and_nothing_is_slowed():
     objectives = (Objective.parse("latency p99 < 14ms"),)
-    told = []
+    told: list[Told] = []
     log, _ = governed(a_server(rate_hz=60.0), 120.0, objectives=objectives, control=0.0, on_period=told.append)
     assert {each.decided for each in log.periods[30:]} == {0}
     assert "is missed at the fastest setting" in told[-1].choice.reason

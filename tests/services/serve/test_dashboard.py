@@ -9,6 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -17,10 +18,12 @@ from typing import Any
 import pytest
 
 from amble.core.cost import Reading
+from amble.core.ladder import Level
 from amble.core.point import Clocks
+from amble.services.serve.configuration import Config
 from amble.services.serve.history import History, Second
 from amble.services.serve.ledger import Outcome
-from amble.services.serve.model import Config, Found, Model
+from amble.services.serve.model import Found, Model
 from amble.services.serve.pulse import Sample
 from amble.stages.control.engine import Batch
 from tests.services.serve.house import HIGH, KINDS, Doubler, House, house, loaded
@@ -125,7 +128,7 @@ def test_the_saving_is_against_the_same_batches_at_full_clocks_and_idling_in_bet
     batch = Batch("plain/1", (), (), RUNG, 2, 0.0, 0.01, 0.02, 0.0, HIGH)
     history.ran(MODEL, batch)
     history.tick(1.0, sample(11.0, 100.5), 0, (MODEL,))
-    expected_j = RUNG.energy_j[1] + (1.0 - RUNG.latency_s[1]) * RUNG.idle_w
+    expected_j = RUNG.joules[1] + (1.0 - RUNG.latency_s[1]) * RUNG.idle_w
     assert history.energy_j == pytest.approx(0.5)
     assert history.saved_j == pytest.approx(expected_j - 0.5)
     assert history.series[1]["power_w"] == pytest.approx(0.5)
@@ -145,3 +148,15 @@ def test_history_is_bounded() -> None:
     for second in range(2000):
         history.tick(float(second), None, 0, ())
     assert len(history.series) == 600
+
+
+def test_where_the_ladder_knows_no_energy_there_is_no_saving_although_the_device_has_a_meter() -> None:
+    history = History()
+    history.tick(0.0, sample(10.0, 100.0), 0, (MODEL,))
+    top = replace(RUNG, energy_j=None)
+    ladder = replace(MODEL.loaded.ladder, levels=(Level("fp32", 1.0, (top,)),))
+    unknown = replace(MODEL, loaded=replace(MODEL.loaded, ladder=ladder))
+    history.ran(unknown, Batch("plain/1", (), (), top, 2, 0.0, 0.01, 0.02, 0.0, HIGH))
+    history.tick(1.0, sample(11.0, 100.5), 0, (unknown,))
+    assert history.energy_j == pytest.approx(0.5)
+    assert (history.saved_j, history.baseline_j) == (None, None)

@@ -12,6 +12,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import IdlePower, Profile, Sample, SwitchCost
 from amble.core.schedule import Baseline, Deadline, Schedule, Step
+from amble.core.subject import Subject, Where
 from amble.stages.check.tables import Costs
 
 FAST = Clocks(core_hz=1300.5e6, memory_hz=1866e6)
@@ -59,11 +60,9 @@ def log(
     window_s = PERIOD_S * requests
     energy_j = policy.power_w * work_s.sum() + policy.wait_w * (window_s - work_s.sum())
     whole = Log(
+        subject=Subject(network="resnet-small", digest="d1"),
+        where=Where(device="sim:jetson-tx2", calibration="calibrated: 6.1 % median against recorded/tx2"),
         policy=policy.name,
-        device="sim:jetson-tx2",
-        calibration="calibrated: 6.1 % median against recorded/tx2",
-        graph="resnet-small",
-        digest="d1",
         load="periodic:30ms:600",
         served=served,
         start_s=5.0,
@@ -81,12 +80,8 @@ def schedule(*, deadline: str = "28ms@p99") -> Schedule:
         Step(name, OperatingPoint(PLAN.clocks[3 * index // len(NAMES)]), each) for index, name in enumerate(NAMES)
     )
     return Schedule(
-        graph="resnet-small",
-        source="resnet-small.onnx",
-        digest="d1",
-        device="sim:jetson-tx2",
-        calibration="calibrated: 6.1 % median against recorded/tx2",
-        batch=1,
+        subject=Subject(network="resnet-small", source="resnet-small.onnx", digest="d1", batch=1),
+        where=Where(device="sim:jetson-tx2", calibration="calibrated: 6.1 % median against recorded/tx2"),
         deadline=Deadline.parse(deadline),
         period_s=PERIOD_S,
         accounting="period",
@@ -146,12 +141,8 @@ def profile() -> Profile:
         _sample(name, point, (1 + index % 5) * 1e-4) for index, name in enumerate(NAMES) for point in points
     )
     return Profile(
-        device="sim:jetson-tx2",
-        calibration="uncalibrated",
-        graph="resnet-small",
-        source="resnet-small.onnx",
-        digest="d1",
-        batch=1,
+        subject=Subject(network="resnet-small", source="resnet-small.onnx", digest="d1", batch=1),
+        where=Where(device="sim:jetson-tx2", calibration="uncalibrated"),
         operators=NAMES,
         samples=samples,
         totals=tuple(_sample("", point, 0.01) for point in points),

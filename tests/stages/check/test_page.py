@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from amble.core.schedule import FrontierPoint
+from amble.core.subject import Where
 from amble.stages.check.evidence import Evidence, Pair
 from amble.stages.check.page import banner, report_page
 from amble.stages.check.report import assess
@@ -181,14 +182,14 @@ def test_the_banner_says_how_real_the_device_is(calibration: str, words: str) ->
 
 
 def test_the_pages_of_this_machine_say_that_its_predictions_are_cpu_time() -> None:
-    ran = [replace(each, device="host", calibration="real") for each in LOGS]
-    plan = replace(schedule(), device="host", calibration="real")
+    ran = [replace(each, where=Where("host")) for each in LOGS]
+    plan = replace(schedule(), where=Where("host"))
     for page in (report_page(Evidence(assess(ran, plan), plan, tuple(ran))), show_html(plan)):
         assert "CPU time of the thread, which other load does not lengthen" in Page(page).text
 
 
 def test_an_uncalibrated_device_is_marked_as_doubtful() -> None:
-    doubtful = [replace(each, calibration="uncalibrated") for each in LOGS]
+    doubtful = [replace(each, where=Where("fake", "uncalibrated")) for each in LOGS]
     assert 'class="banner doubtful"' in report_page(Evidence(assess(doubtful, schedule())))
     assert 'class="banner doubtful"' not in report_page(Evidence(REPORT))
 

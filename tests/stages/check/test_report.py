@@ -11,6 +11,7 @@ from amble.core.log import Log
 from amble.core.point import Clocks
 from amble.core.report import Report
 from amble.core.schedule import Deadline
+from amble.core.subject import Where
 from amble.stages.check.report import assess, clocks_of
 from tests.stages.check.builders import (
     BEST,
@@ -222,7 +223,7 @@ def test_logs_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(Refused, match="different loads"):
         assess([log(), replace(log(MAX), load="poisson:35/s:60s")], schedule())
     with pytest.raises(Refused, match="different devices"):
-        assess([log(), replace(log(MAX), device="host")], schedule())
+        assess([log(), replace(log(MAX), where=Where("host"))], schedule())
     with pytest.raises(Refused, match="nothing was served"):
         assess([replace(log(), served=())], schedule())
     with pytest.raises(Refused, match="nothing was served"):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from amble.core.subject import Where
 from amble.stages.check.cells import Table, percent, signed
 from amble.stages.check.report import assess
 from amble.stages.check.tables import Costs, tables
@@ -109,16 +110,16 @@ def test_ratios_are_written_as_percentages() -> None:
 
 
 def test_plans_and_costs_of_this_machine_say_that_their_times_are_cpu_time() -> None:
-    plan, made_of = replace(schedule(), device="host", calibration="real"), "CPU time of the thread"
+    plan, made_of = replace(schedule(), where=Where("host")), "CPU time of the thread"
     (facts, *_) = tables(plan)
     assert ("predicted times are", made_of) in facts.rows
     assert made_of in facts.notes[0]
     assert made_of in str(plan)
-    assert made_of in dict(tables(replace(profile(), device="host"))[0].rows).values()
+    assert made_of in [row[-1] for row in tables(replace(profile(), where=Where("host")))[0].rows]
     assert all(made_of not in text for text in (str(schedule()), str(tables(schedule()))))
 
 
 def test_a_report_about_a_plan_for_this_machine_says_that_its_predictions_are_cpu_time() -> None:
-    ran = replace(log(), device="host", calibration="real")
+    ran = replace(log(), where=Where("host"))
     assert "CPU time of the thread" in str(tables(assess([ran], schedule()))[0].notes)
     assert "CPU time" not in str(assess([log()], schedule()).notes)

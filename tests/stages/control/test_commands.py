@@ -5,6 +5,7 @@ from dataclasses import replace
 from amble.core.cost import Cost
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.schedule import Deadline, Schedule, Step
+from amble.core.subject import Subject, Where
 from amble.stages.control.commands import Command, commands, cuts
 
 A, B = Clocks(1e9, 4e8), Clocks(2e9, 8e8)
@@ -13,7 +14,16 @@ A, B = Clocks(1e9, 4e8), Clocks(2e9, 8e8)
 def schedule(*clocks: Clocks) -> Schedule:
     steps = tuple(Step(f"op{i}", OperatingPoint(each), Cost(0.010, 1.0)) for i, each in enumerate(clocks))
     return Schedule(
-        "g", "", "d", "fake", "uncalibrated", 1, Deadline(1.0), 1.0, "period", 1.0, steps, clocks[0], Cost(), None
+        Subject("g", digest="d"),
+        Where("fake", "uncalibrated"),
+        Deadline(1.0),
+        1.0,
+        "period",
+        1.0,
+        steps,
+        clocks[0],
+        Cost(),
+        None,
     )
 
 

@@ -14,6 +14,7 @@ from amble.core.ladder import Rung
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device
 from amble.core.schedule import Deadline, Schedule, Step
+from amble.core.subject import Subject, Where
 from amble.stages.control.batcher import Request
 from amble.stages.control.engine import Engine, Lane
 from amble.stages.control.governor import Decision, Observation
@@ -320,7 +321,7 @@ def test_thirty_thousand_requests_leave_nothing_behind() -> None:
     Engine(device, [one], counts).run(Replay(poisson(110.0, 30_000), device.clock, deadline_s=0.1))
     assert counts.answers + counts.refusals == 30_000
     assert len(one.queue) == 0
-    assert len(one.parts) == 1
+    assert len(one.programs) == 1
     assert FAST in device.actuator.available()
 
 
@@ -339,12 +340,8 @@ def test_a_rung_with_a_schedule_changes_clocks_between_operators() -> None:
     slow, fast = fake.settings
     steps = (Step("op0", OperatingPoint(fast)), Step("op1", OperatingPoint(slow)))
     plan = Schedule(
-        graph="fake",
-        source="",
-        digest="",
-        device="fake",
-        calibration="",
-        batch=1,
+        subject=Subject(network="fake", source="", digest="", batch=1),
+        where=Where(device="fake", calibration=""),
         deadline=Deadline(9.0),
         period_s=9.0,
         accounting="period",

@@ -121,7 +121,7 @@ def test_gears_go_from_frugal_to_fast_and_share_their_clocks() -> None:
     for gear in found:
         assert {rung.clocks for rung in gear.rungs} == {gear.rungs[0].clocks}
     assert np.all(np.diff([gear.latency_s[0] for gear in found]) < 0)
-    assert np.all(np.diff([gear.objective_j[0] for gear in found]) > 0)
+    assert np.all(np.diff([gear.objective[0] for gear in found]) > 0)
 
 
 @pytest.mark.parametrize("rate_hz", [30.0, 80.0, 110.0])
@@ -331,3 +331,12 @@ def test_without_a_choice_every_request_is_served_at_once_and_slow_downs_are_sti
         assert (decision.rung, decision.rows) == (rung, 1)
     assert decision.pace.factor == pytest.approx(1.5, abs=0.15)
     assert decision.pace.quick == rung
+
+
+def test_without_energies_it_serves_by_time_alone_and_never_holds_back() -> None:
+    rungs = tuple(replace(rung, energy_j=None, idle_w=0.0) for rung in menu())
+    steps = ladder(rungs)
+    governor = Amble(steps, Deadline(0.1), tuning=Tuning(grid=6, clumps=(1,), worth=1.0))
+    notes, totals = serve(open_device(menu()), governor, poisson(40.0, 300), 0.1)
+    assert totals.answered + sum(totals.refused.values()) == 300
+    assert {batch.rung.clocks for batch in notes.batches} == {FAST}

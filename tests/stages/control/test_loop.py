@@ -10,6 +10,7 @@ from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Tensors
 from amble.core.schedule import Deadline, Schedule, Step
+from amble.core.subject import Subject, Where
 from amble.stages.control.loop import Requests, serve
 from tests.fakes import LEVELS, FakeDevice, graph
 
@@ -23,8 +24,8 @@ def schedule(*points: int, wait: int = 0) -> Schedule:
         for op, i in zip(GRAPH.operators, points, strict=True)
     )
     return Schedule(
-        "fake", "", GRAPH.digest, "fake:device", "", 1, Deadline(0.03), 0.1, "period", 1.0, steps, LEVELS[wait],
-        Cost(), None,
+        Subject("fake", digest=GRAPH.digest), Where("fake:device", ""), Deadline(0.03), 0.1, "period", 1.0, steps,
+        LEVELS[wait], Cost(), None,
     )  # fmt: skip
 
 

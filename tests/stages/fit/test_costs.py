@@ -10,6 +10,7 @@ import pytest
 from amble.core.graph import Operator
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.profile import Profile, Sample
+from amble.core.subject import Subject, Where
 from amble.stages.fit.costs import Costs, Error, Surfaces
 from amble.stages.fit.costs import costs as fit_costs
 
@@ -18,12 +19,8 @@ LOW, HIGH = OperatingPoint(Clocks(1e9)), OperatingPoint(Clocks(2e9))
 
 def costs(residuals, runs):
     return Costs(
-        device="made-up",
-        calibration="made up",
-        graph="network",
-        source="",
-        digest="",
-        batch=1,
+        subject=Subject("network"),
+        where=Where(device="made-up", calibration="made up"),
         model="amble",
         error=Error(),
         operators=("all",),
@@ -39,7 +36,7 @@ def costs(residuals, runs):
 def fitted(*samples: Sample) -> Costs:
     """Costs of two operators at two points, where the laws say 2 s and 8 W of the first, 3 s and 5 W of the second."""
     points = (LOW, HIGH)
-    profile = Profile("made-up", "made up", "network", "", "", 1, ("conv", "relu"), samples, points=points)
+    profile = Profile(Subject("network"), Where("made-up", "made up"), ("conv", "relu"), samples, points=points)
     laws = Surfaces(np.full((3, 2), [[2.0], [3.0], [0.0]]), np.full((3, 2), [[8.0], [5.0], [1.0]]), "laws", Error())
     return fit_costs(profile, lambda profile, points: laws)
 

@@ -6,6 +6,7 @@ import pytest
 
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.profile import Profile, Sample
+from amble.core.subject import Subject, Where
 from amble.stages.measure.design import enough, farthest
 
 CLOCKS = tuple(OperatingPoint(Clocks(core_hz=hz)) for hz in (3e8, 5e8, 8e8, 1.2e9, 1.5e9))
@@ -18,7 +19,7 @@ ALIKE = tuple(OperatingPoint(Clocks(core_hz=1e9), place=place) for place in ("de
 
 def profile(points: tuple[OperatingPoint, ...], measured: list[OperatingPoint]) -> Profile:
     totals = tuple(Sample("", point, point.clocks, 1.0, None, repeats=3) for point in measured)
-    return Profile("chip", "", "net", "", "", 1, (), (), totals=totals, points=points)
+    return Profile(Subject("net"), Where("chip", ""), (), (), totals=totals, points=points)
 
 
 def chosen(points: tuple[OperatingPoint, ...], most: int) -> list[OperatingPoint]:

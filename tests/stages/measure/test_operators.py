@@ -8,6 +8,7 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.profile import Profile
+from amble.core.subject import Where
 from amble.stages.measure import design, operators, platform
 from tests.fakes import LEVELS, FakeDevice, graph
 
@@ -57,7 +58,7 @@ def test_a_profile_of_another_model_is_not_continued() -> None:
         operators.operators(graph(5.0), FakeDevice().device(), next_point=design.farthest(1), so_far=begun)
     with pytest.raises(Refused, match="device"):
         operators.operators(
-            GRAPH, FakeDevice().device(), next_point=design.farthest(1), so_far=replace(begun, device="other")
+            GRAPH, FakeDevice().device(), next_point=design.farthest(1), so_far=replace(begun, where=Where("other"))
         )
 
 

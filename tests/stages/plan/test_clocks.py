@@ -13,6 +13,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import SwitchCost
 from amble.core.schedule import Deadline, Schedule, Step
+from amble.core.subject import Where
 from amble.stages.plan.clocks import fastest, frontier, per_operator, single
 from amble.stages.plan.problem import highest
 
@@ -28,8 +29,7 @@ class MadeUp:
     idle: tuple[float | None, ...] = (1.0, 1.2, 1.5, 2.0)
     switches: tuple[SwitchCost, ...] = (SwitchCost("core", Cost(1e-4, 1e-3)), SwitchCost("memory", Cost(2e-4, 2e-3)))
     spread: float = 1.0
-    device: str = "made:up"
-    calibration: str = "uncalibrated"
+    where: Where = field(default=Where("made:up", "uncalibrated"))
     points: tuple[OperatingPoint, ...] = field(default=POINTS)
 
     def table(self, graph: Graph) -> CostTable:

@@ -13,6 +13,7 @@ from amble.core.cost import Cost
 from amble.core.errors import Refused
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.schedule import Baseline, Deadline, Schedule, Step
+from amble.core.subject import Subject, Where
 from amble.stages.plan import export
 from tests.devices import fake_sys
 
@@ -26,12 +27,8 @@ def a_schedule(*settings: Clocks, device: str = "sysfs:gpu", wait: Clocks | None
     """One operator a setting."""
     steps = tuple(Step(f"op{at}", OperatingPoint(clocks), Cost(0.002, 0.01)) for at, clocks in enumerate(settings))
     schedule = Schedule(
-        graph="net",
-        source="net.onnx",
-        digest="0",
-        device=device,
-        calibration="real",
-        batch=1,
+        subject=Subject(network="net", source="net.onnx", digest="0", batch=1),
+        where=Where(device=device, calibration="real"),
         deadline=Deadline(0.03),
         period_s=0.03,
         accounting="period",
@@ -235,14 +232,14 @@ def test_knobs_that_a_tool_does_not_have_are_refused():
 
 
 def test_names_cannot_leave_their_comment(tree):
-    hostile = a_schedule(LOW, graph="net\ntouch bad", calibration="x\ntouch worse")
+    hostile = a_schedule(LOW, subject=Subject("net\ntouch bad"), where=Where("sysfs:gpu", "x\ntouch worse"))
     evil = replace(hostile, steps=(Step("op\ntouch worst", OperatingPoint(LOW)),))
     assert run(evil, tree, "true").returncode == 0
     assert not [name for name in ("bad", "worse", "worst") if (tree / name).exists()]
 
 
 def test_the_head_says_what_was_planned_and_how_real_it_is():
-    head = export.script(a_schedule(LOW, HIGH, calibration="uncalibrated")).split("set -eu")[0]
+    head = export.script(a_schedule(LOW, HIGH, where=Where("sysfs:gpu", "uncalibrated"))).split("set -eu")[0]
     assert "Deadline 30ms@p99; predicted 20 ms and 100 mJ (period energy)" in head
     assert "uncalibrated" in head
     assert "Segment 1: op1: core 624.75 MHz, memory 2133 MHz, fp32" in head

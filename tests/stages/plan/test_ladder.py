@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import CostTable
 from amble.core.profile import SwitchCost
 from amble.core.schedule import Accounting, Step
-from amble.stages.plan.ladder import Variant, build, floor, menu, objective_j
+from amble.stages.plan.ladder import Variant, build, floor, menu, objective
 
 # a published sweep of one network on a Tesla P40: t = 19.1 / f + 11.5 ms, busy 82.5 + 29.6 f^3 W, idle 44.3 + 3.2 f^3 W
 GHZ = (0.544, 0.632, 0.734, 0.835, 0.949, 1.063, 1.189, 1.303, 1.430, 1.531)
@@ -52,7 +53,7 @@ def test_no_rung_is_below_the_floor_of_the_same_accounting(accounting: Accountin
 def test_rungs_go_from_fast_to_frugal() -> None:
     rungs = made(published()).levels[0].rungs
     assert np.all(np.diff([rung.latency_s[0] for rung in rungs]) > 0)
-    assert np.all(np.diff([objective_j(rung, "period", 45.4)[0] for rung in rungs]) < 0)
+    assert np.all(np.diff([objective(rung, "period", 45.4)[0] for rung in rungs]) < 0)
 
 
 def test_there_is_one_level_for_each_accuracy_the_best_first() -> None:
@@ -161,7 +162,7 @@ def graphs(*sizes: int, precision: str = "fp32") -> dict[int, Graph]:
 
 
 def test_a_menu_sums_operators_and_fills_batch_sizes_in_between() -> None:
-    rungs = menu([Variant("fp32", graphs(1, 4), Priced())], max_batch=4)
+    rungs = menu([Variant("fp32", graphs(1, 4), cast(Any, Priced()))], max_batch=4)
     assert [rung.clocks.core_hz for rung in rungs] == [1e9, 2e9]
     assert rungs[0].latency_s == pytest.approx((0.002, 0.004, 0.006, 0.008))
     assert rungs[1].energy_j == pytest.approx((0.01, 0.02, 0.03, 0.04))
@@ -169,12 +170,34 @@ def test_a_menu_sums_operators_and_fills_batch_sizes_in_between() -> None:
 
 
 def test_a_menu_ends_at_the_largest_batch_asked_for() -> None:
-    (rung, _) = menu([Variant("fp32", graphs(1, 2, 8), Priced())], max_batch=2)
+    (rung, _) = menu([Variant("fp32", graphs(1, 2, 8), cast(Any, Priced()))], max_batch=2)
     assert rung.max_batch == 2
 
 
-def test_a_menu_needs_batch_size_one_and_energies() -> None:
+def test_a_menu_needs_batch_size_one() -> None:
     with pytest.raises(ValueError, match="batch size 1"):
-        menu([Variant("fp32", graphs(2), Priced())], max_batch=4)
-    with pytest.raises(ValueError, match="no energies"):
-        menu([Variant("fp32", graphs(1), Priced(metered=False))], max_batch=4)
+        menu([Variant("fp32", graphs(2), cast(Any, Priced()))], max_batch=4)
+
+
+def test_energies_that_a_table_lacks_stay_unknown() -> None:
+    rungs = menu([Variant("fp32", graphs(1, 4), cast(Any, Priced(metered=False)))], max_batch=4)
+    assert [rung.energy_j for rung in rungs] == [None, None]
+    assert rungs[0].latency_s == pytest.approx((0.002, 0.004, 0.006, 0.008))
+
+
+def test_where_no_energy_is_known_rungs_are_ranked_by_time_and_have_no_joules() -> None:
+    slow, fast = (
+        Rung("fp32", Clocks(core_hz=hz), (time_s, 1.5 * time_s), None) for hz, time_s in ((1e9, 2.0), (2e9, 1.0))
+    )
+    steps = build([slow, fast], graph="net", device="unmetered")
+    assert not steps.metered
+    assert [rung.clocks for rung in steps.rungs] == [fast.clocks], "slower saves nothing that anybody knows of"
+    assert steps.objective(steps.rungs[0]) == (1.0, 2.0)
+    with pytest.raises(ValueError, match="nothing is known of its energy"):
+        _ = slow.joules
+
+
+def test_rungs_with_and_without_energies_are_not_compared() -> None:
+    rungs = [Rung("fp32", Clocks(), (1.0,), None), Rung("int8", Clocks(), (0.5,), (1.0,))]
+    with pytest.raises(ValueError, match="cannot be compared"):
+        build(rungs, graph="net", device="half metered")

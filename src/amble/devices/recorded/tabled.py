@@ -103,7 +103,7 @@ class Tabled:
             return
         rung = next(iter(self._by_clocks[before].values()))
         self._time_s += self._behaviour.stall_s
-        self._energy_j += self._behaviour.stall_s * rung.energy_j[0] / rung.latency_s[0]
+        self._energy_j += self._behaviour.stall_s * rung.joules[0] / rung.latency_s[0]
         self._before, self._asked = before, clocks
         self._settled_s = self._time_s + self._behaviour.settle_s
 
@@ -119,7 +119,7 @@ class Tabled:
     def profile(self, graph: Graph, point: OperatingPoint, repeats: int) -> Timings:
         """Look the whole up, and share it out evenly."""
         rung = self._rung(self.current(), graph, point)
-        latency_s, energy_j = rung.latency_s[graph.batch - 1], rung.energy_j[graph.batch - 1]
+        latency_s, energy_j = rung.latency_s[graph.batch - 1], rung.joules[graph.batch - 1]
         count = len(graph.operators)
         each = Timing(latency_s / count, 0.0, energy_j / count)
         self._time_s += repeats * latency_s
@@ -135,7 +135,7 @@ class Tabled:
             full_s *= self._behaviour.slow(self._time_s)
         spent_s = min(limit_s, share * full_s)
         self._time_s += spent_s
-        self._energy_j += spent_s * rung.energy_j[size] / rung.latency_s[size]
+        self._energy_j += spent_s * rung.joules[size] / rung.latency_s[size]
         return share - spent_s / full_s if spent_s < share * full_s else 0.0
 
     def _rung(self, clocks: Clocks, graph: Graph, point: OperatingPoint) -> Rung:

@@ -1,6 +1,6 @@
 """The verb ``dram``: a network, examples and a memory → which tensors may live in approximate DRAM, shown on data.
 
-A door like `jobs`, in a file of its own. What it finds are predictions of energy and time, and measured accuracies: the
+The verb of this lever. What it finds are predictions of energy and time, and measured accuracies: the
 errors are injected for real, nothing changes a memory's settings.
 """
 
@@ -161,7 +161,6 @@ def _mapped(
     limited = [replace(each, most_ber=plan.limits[each.name]) for each in tensors]
     return replace(
         by_layer(plan, network, memories.made, duration_s),
-        proof=proving.proofs[-1],
         band=memories.band(limited, duration_s),
         labels=memories.labels(duration_s),
         bounds={name: (each.low, each.high) for name, each in network.bounds.items()},

@@ -20,6 +20,7 @@ from amble.core.ports import CostModel, CostTable
 from amble.core.profile import SwitchCost
 from amble.core.quantity import format_energy, format_time
 from amble.core.schedule import Baseline, Schedule, Step
+from amble.core.subject import Where
 from amble.levers.memory.partitions import DramPlan, LayerMemory
 
 __all__ = ["AT_RATINGS", "WithMemory", "layers_of", "with_memory"]
@@ -35,14 +36,9 @@ class WithMemory:
     moved_j: Mapping[str, float]
 
     @property
-    def device(self) -> str:
-        """Return the name of the device."""
-        return self.costs.device
-
-    @property
-    def calibration(self) -> str:
-        """Return how real the device is."""
-        return self.costs.calibration
+    def where(self) -> Where:
+        """Return the device that the costs hold on."""
+        return self.costs.where
 
     @property
     def switches(self) -> tuple[SwitchCost, ...]:

@@ -1,6 +1,6 @@
 """The verb ``quantize``: a network and examples → its cheaper variants, chosen by measurement on a device.
 
-A door like `jobs`, in a file of its own. Nothing is printed here.
+The verb of this lever. Nothing is printed here.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def quantize(
             attempts += _mixed(trial, workshop, attempts, fit.judged)
         made = _verdicts(trial, attempts)
         described = _described(_counted(made, cpu), graph, opened, allowed, fit, bench)
-        variants = _with_final(replace(described, processor=cpu), fit, bench, trial.folder)
+        where = replace(described.where, machine=cpu)
+        variants = _with_final(replace(described, where=where), fit, bench, trial.folder)
         _keep(variants, trial)
     return variants
 
@@ -159,8 +160,8 @@ def graphs(path: Path, *, batch: int | None = None, processor: Processor | None 
     variants = files.load(path, VARIANTS)
     names = dict.fromkeys(each.precision for each in variants.kept)
     processors.check(variants, [variants.fastest(name) for name in names], path, processor)
-    size = batch or variants.batch
-    shapes = {name: (size, *shape[1:]) for name, shape in variants.shapes.items()}
+    size = batch or variants.subject.batch
+    shapes = {name: (size, *shape[1:]) for name, shape in variants.subject.shapes.items()}
     found = {}
     for name in names:
         chosen = variants.fastest(name)
@@ -307,13 +308,8 @@ def _described(
     kept = [each for each in made if each.verdict == "kept" and each.speedup is not None]
     chosen = max(kept, key=lambda each: each.speedup.value if each.speedup else 0.0, default=reference)
     return Variants(
-        graph=graph.name,
-        source=graph.source,
-        digest=graph.digest,
-        device=opened.name,
-        calibration=opened.calibration,
-        batch=graph.batch,
-        shapes=graph.shapes,
+        graph.subject,
+        opened.where,
         allowed=allowed,
         allowed_points=allowed.points(reference.quality.ratio.value),
         metric=bench.metric,

@@ -21,6 +21,7 @@ import numpy as np
 from amble.core.errors import Refused
 from amble.core.layers import Probe, Shape
 from amble.core.ports import Timing
+from amble.core.subject import Where
 from amble.levers.widths.staircase import Axis, Point, Staircase, StaircaseTable, Stairs
 
 __all__ = ["Effort", "empty", "staircases"]
@@ -64,9 +65,9 @@ class Effort:
         return sqrt(_USUAL_ROUNDS / self.rounds)
 
 
-def empty(probe: Probe, *, calibration: str, dtype: str = "fp32", batch: int = 1, between: int = 0) -> StaircaseTable:
+def empty(probe: Probe, where: Where, *, dtype: str = "fp32", batch: int = 1, between: int = 0) -> StaircaseTable:
     """Return a table with nothing in it: what the probe measures on, and how."""
-    return StaircaseTable(probe.device, calibration, probe.library, dtype, batch, between)
+    return StaircaseTable(where, probe.library, dtype, batch, between)
 
 
 def staircases(
@@ -96,8 +97,8 @@ def staircases(
     if noise * effort.doubt > _MOST_NOISE:
         on_found(replace(table, staircases=tuple(e for e in table.staircases if _noise([e]) <= _MOST_NOISE)))
         raise Refused(
-            f"times of layers on {table.device} vary by {noise:.0%} from round to round, which hides their stairs: "
-            f"stop other work there, or ask for more than {effort.rounds} rounds (--repeats)"
+            f"times of layers on {table.where.device} vary by {noise:.0%} from round to round, which hides their "
+            f"stairs: stop other work there, or ask for more than {effort.rounds} rounds (--repeats)"
         )
     return table
 

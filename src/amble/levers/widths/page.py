@@ -41,7 +41,7 @@ def staircases_table(table: StaircaseTable) -> tuple[Table, ...]:
         f"{table.library}, {table.dtype}, batch {table.batch}; measured in {format_time(table.took_s)}",
         *table.notes,
     )
-    return (Table(f"Staircases on {table.device}", columns, rows, notes),)
+    return (Table(f"Staircases on {table.where.device}", columns, rows, notes),)
 
 
 def _stairs(stairs: Stairs, *, varies: bool) -> str:
@@ -60,7 +60,7 @@ def _stairs(stairs: Stairs, *, varies: bool) -> str:
 @tables.register
 def _space(space: DesignSpace) -> tuple[Table, ...]:
     rows = tuple((each.group, ", ".join(map(str, each.widths)), ", ".join(each.layers)) for each in space.groups)
-    title = f"Widths of {space.network} worth searching on {space.device}, batch {space.batch}"
+    title = f"Widths of {space.subject.network} worth searching on {space.where.device}, batch {space.subject.batch}"
     return (Table(title, ("group", "widths", "layers"), rows, (space.library,)),)
 
 
@@ -69,7 +69,7 @@ def _pruning(made: Pruning) -> tuple[Table, ...]:
     say = format_time if made.resource == "latency" else format_energy
     facts = (
         ("verdict", f"{made.verdict}: {made.reason}"),
-        ("device", f"{made.device} ({made.calibration}), in {made.table.dtype}"),
+        ("device", f"{made.where.device} ({made.where.calibration}), in {made.table.dtype}"),
         ("budget", f"{say(made.budget)} of {made.resource}"),
         ("measured", f"{format_time(made.before_s)} before, {format_time(made.after_s)} after ({made.clock})"),
         ("predicted before it was cut", f"{format_time(made.predicted_s)} ({signed(made.error)})"),
@@ -79,7 +79,7 @@ def _pruning(made: Pruning) -> tuple[Table, ...]:
         ("importance lost", f"{percent(made.lost)}; {_least(made)}"),
     )
     columns = ("layer", "inputs", "outputs", "stairs end at", "time", "share that is tail", "")
-    title = f"{made.graph} pruned for {made.device}, batch {made.batch}"
+    title = f"{made.subject.network} pruned for {made.where.device}, batch {made.subject.batch}"
     return (
         Table(title, ("what", ""), facts, made.notes),
         Table("Layers", columns, tuple(map(_layer, made.layers)), marked=_changed(made)),
@@ -135,7 +135,7 @@ def _table_page(table: StaircaseTable) -> str:
     (facts,) = tables(table)
     sections = [Section("Staircases", plots=tuple(_plots(table, {}))), Section("Numbers", (facts,))]
     lead = f"{len(table.staircases)} layer shapes, {table.library}, batch {table.batch}."
-    return document(facts.title, lead, (), sections, banner=banner(table.calibration))
+    return document(facts.title, lead, (), sections, banner=banner(table.where.calibration))
 
 
 @show_html.register
@@ -151,7 +151,7 @@ def _pruning_page(made: Pruning) -> str:
         Section("Numbers", (facts, *tables(made.table))),
     ]
     lead = f"{made.verdict[:1].upper()}{made.verdict[1:]}: {made.reason}."
-    return document(facts.title, lead, tuple(_tiles(made)), sections, banner=banner(made.calibration))
+    return document(facts.title, lead, tuple(_tiles(made)), sections, banner=banner(made.where.calibration))
 
 
 def _tiles(made: Pruning) -> Iterator[Tile]:

@@ -1,6 +1,6 @@
 """The verb ``prune``: a network, examples and a budget → a narrower network whose widths fit the device.
 
-A door like `jobs`, in a file of its own. Nothing is printed here. Staircases come first; what they promise is measured
+The verb of this lever. Nothing is printed here. Staircases come first; what they promise is measured
 with networks that were really cut, before anything is trained.
 """
 
@@ -17,8 +17,7 @@ from amble.core.draws import key_of
 from amble.core.errors import Refused
 from amble.core.quantity import format_energy, format_time, parse_time_s
 from amble.core.variants import Allowance, Quality
-from amble.levers.widths import choosing as width
-from amble.levers.widths import judging
+from amble.levers.widths import choosing, judging
 from amble.levers.widths.choosing import Pricing, Resource
 from amble.levers.widths.clocked import least_energy, settled
 from amble.levers.widths.cuts import OVER, Cut, Cutter
@@ -154,7 +153,7 @@ def _narrowed(work: Work, wanted: Wanted, allowed: Allowance, told: _Told, fixed
     table = table_of(work, wanted.rounds)
     told.on_stairs(table, work.network)
     pricing = priced(work, table, wanted.resource)
-    edges = width.candidates(pricing, least_share=wanted.least_share)
+    edges = choosing.candidates(pricing, least_share=wanted.least_share)
     if told.design_space is not None:
         files.save(space_of(pricing, edges, work.source), told.design_space, SPACE)
     if fixed is not None:
@@ -227,7 +226,7 @@ class _Pruner:
         """Choose, cut and measure; tune what is faster and keeps the budget, and judge."""
         unpaid(self.pricing, self.edges, self.wanted.widths)
         edges = {**self.edges, **{name: (each,) for name, each in self.wanted.widths.items()}}
-        plan = self.cutter.plan(width.problem(self.pricing, edges), self.work.form.folder)
+        plan = self.cutter.plan(choosing.problem(self.pricing, edges), self.work.form.folder)
         hopeless = self.cutter.hopeless(plan)
         if not hopeless:
             self._tune(plan)
@@ -266,12 +265,8 @@ class _Pruner:
         whole = sum(sum(each.importance) for each in work.network.groups)
         latency = pricing if self.wanted.resource == "latency" else priced(work, pricing.table)
         return Pruning(
-            graph=work.source.name,
-            source=work.source.source,
-            digest=work.source.digest,
-            device=work.device.name,
-            calibration=work.device.calibration,
-            batch=work.graph.batch,
+            work.source.subject,
+            work.device.where,
             clock="CPU time of the thread" if work.on_host else "the device's own time",
             resource=self.wanted.resource,
             budget=self.cutter.budget,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from amble.core.files import Format
 from amble.core.report import Estimate, Share
+from amble.core.subject import Subject, Where, gathered, placed
 from amble.core.variants import Allowance, Metric, Quality
 from amble.levers.widths.staircase import StaircaseTable
 
@@ -55,10 +57,9 @@ class Searched:
 class DesignSpace:
     """Widths worth searching on a device and at a batch: right-hand edges of its stairs, for each group of channels."""
 
-    network: str
-    device: str
+    subject: Subject
+    where: Where
     library: str
-    batch: int
     groups: tuple[Searched, ...]
 
 
@@ -74,12 +75,8 @@ class Pruning:
     empty where nothing was kept. ``before_j`` and ``after_j`` are energies of a run as measured, None without a meter.
     """
 
-    graph: str
-    source: str
-    digest: str
-    device: str
-    calibration: str
-    batch: int
+    subject: Subject
+    where: Where
     clock: str
     resource: Literal["latency", "energy"]
     budget: float
@@ -117,5 +114,15 @@ class Pruning:
         return self.predicted_s / self.after_s - 1.0
 
 
-FORMAT = Format("pruning", 1, Pruning)
-SPACE = Format("design_space", 1, DesignSpace)
+def _whole(old: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result of format 1 as format 2 has it, the table inside it too."""
+    return gathered(old) | {"table": placed(old["table"])}
+
+
+def _spaced(old: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a space of format 1 as format 2 has it; that format told neither how real the device is nor the digest."""
+    return gathered({("graph" if key == "network" else key): value for key, value in old.items()})
+
+
+FORMAT = Format("pruning", 2, Pruning, {1: _whole})
+SPACE = Format("design_space", 2, DesignSpace, {1: _spaced})

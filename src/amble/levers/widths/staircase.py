@@ -18,6 +18,7 @@ import numpy.typing as npt
 from amble.core.files import Format
 from amble.core.layers import Shape
 from amble.core.ports import FloatArray
+from amble.core.subject import Where, placed
 from amble.levers.widths.network import Layer, Network
 
 __all__ = ["FORMAT", "Axis", "Point", "Staircase", "StaircaseTable", "Stairs", "shape_of", "worth"]
@@ -238,8 +239,7 @@ class StaircaseTable:
     have read. ``notes`` say what was found in plain words.
     """
 
-    device: str
-    calibration: str
+    where: Where
     library: str
     dtype: str
     batch: int
@@ -261,7 +261,10 @@ class StaircaseTable:
 
     def fits(self, other: StaircaseTable) -> bool:
         """Tell whether another table was made under the same conditions."""
-        return replace(self, staircases=(), took_s=0.0, notes=()) == replace(other, staircases=(), took_s=0.0, notes=())
+        mine, theirs = (replace(each, staircases=(), took_s=0.0, notes=()) for each in (self, other))
+        if None in (self.where.machine, other.where.machine):  # of an older file nobody knows which CPU it was
+            mine, theirs = (replace(each, where=replace(each.where, machine=None)) for each in (mine, theirs))
+        return mine == theirs
 
     def adding(self, found: Sequence[Staircase], took_s: float) -> StaircaseTable:
         """Return the table with more staircases."""
@@ -301,4 +304,4 @@ def _interpolated(width: int, widths: FloatArray, values: FloatArray) -> float:
     return float(max(values[a] + slope * (width - widths[a]), 0.01 * values.min()))
 
 
-FORMAT = Format("staircases", 1, StaircaseTable)
+FORMAT = Format("staircases", 2, StaircaseTable, {1: placed})

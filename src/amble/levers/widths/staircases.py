@@ -210,7 +210,7 @@ def table_so_far(work: Work) -> StaircaseTable:
     path = work.output / TABLE
     blank = empty(
         probe_of(work),
-        calibration=work.device.calibration,
+        work.device.where,
         dtype=work.form.precision,
         batch=work.graph.batch,
         between=_between_bytes(work),
@@ -286,7 +286,7 @@ def space_of(pricing: Pricing, edges: Mapping[str, tuple[int, ...]], graph: Grap
         Searched(each.name, edges[each.name], tuple(layer.name for layer in network.writers(each.name)))
         for each in network.groups
     )
-    return DesignSpace(graph.name, table.device, table.library, graph.batch, found)
+    return DesignSpace(graph.subject, table.where, table.library, found)
 
 
 def _narrowing(

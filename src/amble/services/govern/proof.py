@@ -97,8 +97,8 @@ def prove(log: Log) -> Proof:
     verdict: Verdict = "FAIL" if "FAIL" in verdicts else "INCONCLUSIVE" if "INCONCLUSIVE" in verdicts else "PASS"
     notes = tuple(_notes(log, blocks, saving))
     return Proof(
-        about.server, log.device, log.calibration, about.sight, kept, _side(sides[0]), _side(sides[1]), saving,
-        unusable_s, log.num_changes, verdict, notes,
+        about.server, log.where.device, log.where.calibration, about.sight, kept, _side(sides[0]), _side(sides[1]),
+        saving, unusable_s, log.num_changes, verdict, notes,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from amble.core import files
 from amble.core.errors import Refused
 from amble.core.log import FORMAT, Governed, Log, Period
 from amble.core.ports import Clock
+from amble.core.subject import Subject, Where
 from amble.services.govern.eyes import Eyes, Look, Memory
 from amble.services.govern.fetch import Fetch, Gone
 from amble.services.govern.hands import Hands
@@ -66,7 +67,8 @@ class Journal:
         known = [each for each in energies if each is not None]
         energy_j = sum(known) if known and len(known) == len(energies) else None
         policy = "amble govern" if governed.acts else "watch"
-        about = Log(policy, device, calibration, governed.server, "", "as it came", (), start_s, finish_s, energy_j)
+        subject, where = Subject(governed.server), Where(device, calibration)
+        about = Log(subject, where, policy, "as it came", (), start_s, finish_s, energy_j)
         return replace(about, governed=governed, periods=tuple(self.periods), num_changes=num_changes)
 
     def save(self, now_s: float, num_changes: int, *, last: bool = False) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from amble.services.serve.desk import Listener
+from amble.services.serve.admission import Listener
 from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Model
 from amble.services.serve.pulse import Sample
+from amble.stages.control.batcher import Request
 from amble.stages.control.engine import Batch
 
 __all__ = ["History", "Second"]
@@ -36,7 +37,7 @@ class Second:
     busy_s: float = 0.0
     latency: Counter[int] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
-    baseline_j: float = 0.0
+    baseline_j: float | None = 0.0  # None where the ladder knows no energy
     baseline_s: float = 0.0
 
     def quantile_s(self, share: float) -> float | None:
@@ -56,7 +57,7 @@ class History(Listener):
         self.series: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self.energy_j: float | None = None
         self.saved_j: float | None = None
-        self.baseline_j = 0.0
+        self.baseline_j: float | None = 0.0
         self._now = Second()
         self._last: Sample | None = None
 
@@ -75,10 +76,11 @@ class History(Listener):
         top = model.loaded.ladder.levels[0].rungs[0]
         now.batches += 1
         now.busy_s += batch.finish_s - batch.start_s
-        now.baseline_j += top.energy_j[batch.rows - 1]
+        joules = top.energy_j
+        now.baseline_j = None if joules is None or now.baseline_j is None else now.baseline_j + joules[batch.rows - 1]
         now.baseline_s += top.latency_s[batch.rows - 1]
 
-    def refused(self, model: Model, cause: str) -> None:
+    def refused(self, model: Model, request: Request, cause: str) -> None:
         """Count a refusal."""
         self._now.refused += 1
 
@@ -113,5 +115,8 @@ class History(Listener):
     def _account(self, now: Second, energy_j: float, passed_s: float, models: tuple[Model, ...]) -> None:
         idle_w = max((model.loaded.ladder.levels[0].rungs[0].idle_w for model in models), default=0.0)
         self.energy_j = (self.energy_j or 0.0) + energy_j
+        if self.baseline_j is None or now.baseline_j is None:
+            self.baseline_j = self.saved_j = None
+            return
         self.baseline_j += now.baseline_j + max(0.0, passed_s - now.baseline_s) * idle_w
         self.saved_j = self.baseline_j - self.energy_j

@@ -67,9 +67,9 @@ def _row(report: Report, each: PolicyReport) -> Row:
     checked = each.policy == report.policy
     latency, energy = each.prediction("latency"), each.prediction("energy")
     return Row(
-        graph=report.graph,
-        device=report.device,
-        calibration=report.calibration,
+        graph=report.subject.network,
+        device=report.where.device,
+        calibration=report.where.calibration,
         deadline_s=report.deadline.latency_s,
         percentile=report.deadline.percentile,
         policy=each.policy,

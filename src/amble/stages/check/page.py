@@ -38,9 +38,9 @@ def report_page(evidence: Evidence) -> str:
         Section("Every number of the plan", tables(schedule) if schedule else (), folded=True),
     ]
     shown = [section for section in sections if section.tables or section.plots]
-    title = f"{report.graph} on {report.device} within {format_time(report.deadline.latency_s)}"
+    title = f"{report.subject.network} on {report.where.device} within {format_time(report.deadline.latency_s)}"
     return document(
-        title, _lead(report), tuple(_tiles(report)), shown, banner=banner(report.calibration, report.device)
+        title, _lead(report), tuple(_tiles(report)), shown, banner=banner(report.where.calibration, report.where.device)
     )
 
 

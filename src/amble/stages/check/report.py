@@ -63,10 +63,8 @@ def assess(
         raise Refused(f"no log of policy {terms.policy!r}; there are {', '.join(runs)}")
     first = logs[0]
     return Report(
-        graph=first.graph,
-        digest=first.digest,
-        device=first.device,
-        calibration=first.calibration,
+        first.subject,
+        first.where,
         load=first.load,
         loop="closed" if first.load.startswith("closed") else "open",
         deadline=deadline,
@@ -112,9 +110,13 @@ def _range(ran_at: set[Clocks], domain: Domain) -> str:
 def _refuse_mixtures(logs: Sequence[Log]) -> None:
     if not logs or not all(log.served for log in logs):
         raise Refused("nothing was served, so there is nothing to check; run it under a longer load")
-    for what in ("graph", "device", "load"):
-        if len(names := sorted({str(getattr(log, what)) for log in logs})) > 1:
-            raise Refused(f"logs of different {what}s cannot be compared: {', '.join(names)}")
+    for what, every in (
+        ("graphs", {log.subject.network for log in logs}),
+        ("devices", {log.where.device for log in logs}),
+        ("loads", {log.load for log in logs}),
+    ):
+        if len(every) > 1:
+            raise Refused(f"logs of different {what} cannot be compared: {', '.join(sorted(every))}")
 
 
 def _policy(logs: list[Log], terms: _Terms) -> PolicyReport:
@@ -286,6 +288,6 @@ def _notes(runs: dict[str, list[Log]], terms: _Terms) -> tuple[str, ...]:
         notes.append("energy is unknown: this device has no meter that can be read")
     if unpaired := [name for name, theirs in runs.items() if not same_arrivals(mine, theirs)]:
         notes.append(f"other arrivals than {terms.policy}: {', '.join(unpaired)}; their savings have no interval")
-    if len({log.calibration for logs in runs.values() for log in logs}) > 1:
+    if len({log.where.calibration for logs in runs.values() for log in logs}) > 1:
         notes.append("the logs are of differently calibrated devices")
-    return (*notes, *(caution(mine[0].device) if terms.schedule else ()))
+    return (*notes, *(caution(mine[0].where.device) if terms.schedule else ()))

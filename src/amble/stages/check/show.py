@@ -56,25 +56,28 @@ def _schedule(schedule: Schedule) -> str:
     split = "all at the same clocks" if runs == 1 else f"in {runs} runs of equal clocks"
     lead = f"{len(schedule.steps)} operators, {split}, by the planner {schedule.planner}."
     sections = [Section("The plan", plots=tuple(plots)), Section("Numbers", (*baselines, segments))]
-    return document(facts.title, lead, tiles, sections, banner=banner(schedule.calibration, schedule.device))
+    return document(
+        facts.title, lead, tiles, sections, banner=banner(schedule.where.calibration, schedule.where.device)
+    )
 
 
 @show_html.register
 def _variants(variants: Variants) -> str:
     facts, beside = tables(variants)
     tiles = [Tile(label, value) for label, value, *_ in facts.rows[:1]]
-    lead = f"{len(variants.kept) - 1} of {len(variants.variants) - 1} variants are worth having on {variants.device}."
+    worth, tried = len(variants.kept) - 1, len(variants.variants) - 1
+    lead = f"{worth} of {tried} variants are worth having on {variants.where.device}."
     sections = [Section("Side by side", (beside,)), Section("Numbers", (facts,))]
-    return document(facts.title, lead, tiles, sections, banner=banner(variants.calibration))
+    return document(facts.title, lead, tiles, sections, banner=banner(variants.where.calibration))
 
 
 @show_html.register
 def _log(log: Log) -> str:
     (facts,) = tables(log)
-    first = log.served[0] if log.served else None
     plots = []
-    if first is not None:
-        drawn = latency_figure([log], deadline_s=first.deadline_s - first.arrival_s, percentile=0.99)
+    if log.served:
+        percentile = 0.99 if log.deadline is None else log.deadline.percentile
+        drawn = latency_figure([log], deadline_s=_deadline_s(log), percentile=percentile)
         plots.append(Plot("Latency", f"{log.load}.", drawn))
     if log.slices:
         plots.append(Plot("Clocks that ran", "The first requests in detail; gaps are waiting.", ran_at_figure(log)))
@@ -82,7 +85,7 @@ def _log(log: Log) -> str:
         plots.append(Plot("Power over time", "The first requests in detail.", power_figure([log])))
     lead = f"{len(log.served)} requests in {format_time(log.finish_s - log.start_s)} under {log.policy}."
     sections = [Section("Numbers", (facts,)), Section("The run", plots=tuple(plots))]
-    return document(facts.title, lead, (), sections, banner=banner(log.calibration))
+    return document(facts.title, lead, (), sections, banner=banner(log.where.calibration))
 
 
 @show_html.register
@@ -92,10 +95,10 @@ def _profile(profile: Profile) -> str:
     caption = "The whole network, run as one, at each of the clocks that were tried."
     plots = (Plot("Time against energy", caption, cost_figure(points, what="measured")),) if points else ()
     sections = [Section("Whole runs", plots=plots), Section("Numbers", tuple(others))]
-    lead = f"{len(profile.samples)} samples of {len(profile.operators)} operators on {profile.device}."
+    lead = f"{len(profile.samples)} samples of {len(profile.operators)} operators on {profile.where.device}."
     shown = [section for section in sections if section.tables or section.plots]
     tiles = [Tile(label, value) for label, value, *_ in facts.rows[2:]]
-    return document(facts.title, lead, tiles, shown, banner=banner(profile.calibration))
+    return document(facts.title, lead, tiles, shown, banner=banner(profile.where.calibration))
 
 
 @show_html.register
@@ -111,3 +114,11 @@ def _costs(costs: Costs) -> str:
     lead = f"{len(costs.operators)} operators at {len(costs.table.points)} points."
     sections = [Section("Costs", plots=tuple(plots)), Section("Numbers", tables(costs))]
     return document(costs.title, lead, (), sections)
+
+
+def _deadline_s(log: Log) -> float | None:
+    """Return what answers were held to [s]; None where they were held to nothing."""
+    if log.deadline is not None:
+        return log.deadline.latency_s
+    first = log.served[0]
+    return None if first.deadline_s is None else first.deadline_s - first.arrival_s

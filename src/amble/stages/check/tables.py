@@ -43,16 +43,16 @@ def tables(artefact: object) -> tuple[Table, ...]:
 @tables.register
 def _profile(profile: Profile) -> tuple[Table, ...]:
     facts = (
-        ("device", profile.device),
-        ("how real", profile.calibration),
-        ("times are", measure_of(profile.device)),
+        ("device", profile.where.device),
+        ("how real", profile.where.calibration),
+        ("times are", measure_of(profile.where.device)),
         ("operators", str(len(profile.operators))),
         ("points asked", str(len({sample.point for sample in profile.samples}))),
         ("samples", str(len(profile.samples))),
         ("throttled", str(sum(sample.throttled for sample in profile.samples))),
         ("profiler's overhead", percent(profile.overhead_ratio)),
     )
-    found = [Table(f"Profile of {profile.graph}, batch {profile.batch}", ("what", ""), facts)]
+    found = [Table(f"Profile of {profile.subject.network}, batch {profile.subject.batch}", ("what", ""), facts)]
     if profile.totals:
         found.append(_totals(profile.totals))
     found.append(_operators_of(profile))
@@ -133,7 +133,7 @@ def _least(values: FloatArray) -> float | None:
 
 @tables.register
 def _schedule(schedule: Schedule) -> tuple[Table, ...]:
-    title = f"Plan for {schedule.graph} on {schedule.device}, {schedule.deadline}"
+    title = f"Plan for {schedule.subject.network} on {schedule.where.device}, {schedule.deadline}"
     rows = tuple(
         (
             f"{segment.start}–{segment.stop - 1}" if segment.stop > segment.start + 1 else str(segment.start),
@@ -143,9 +143,9 @@ def _schedule(schedule: Schedule) -> tuple[Table, ...]:
         )
         for segment in schedule.segments
     )
-    notes = (f"waits at {schedule.wait}", f"device: {schedule.calibration}", *schedule.notes)
+    notes = (f"waits at {schedule.wait}", f"device: {schedule.where.calibration}", *schedule.notes)
     plan = (
-        Table(title, ("what", ""), _promises(schedule), caution(schedule.device)),
+        Table(title, ("what", ""), _promises(schedule), caution(schedule.where.device)),
         Table("Segments", ("operators", "clocks", "precision", "predicted"), rows, notes),
     )
     return (*plan, _baselines(schedule)) if schedule.baselines else plan
@@ -161,7 +161,7 @@ def _promises(schedule: Schedule) -> tuple[tuple[str, str], ...]:
         ("distance from the optimum", UNKNOWN if gap is None else f"at most {percent(gap, 3)}"),
         ("accuracy loss, estimated", f"{schedule.predicted.accuracy_loss:.3g} points"),
         ("one request every", format_time(schedule.period_s)),
-        ("predicted times are", measure_of(schedule.device)),
+        ("predicted times are", measure_of(schedule.where.device)),
     )
 
 
@@ -186,7 +186,7 @@ def _log(log: Log) -> tuple[Table, ...]:
     p50, p99 = np.quantile(latency_s, [0.5, 0.99]).tolist() if latency_s.size else (0.0, 0.0)
     facts = (
         ("policy", log.policy),
-        ("device", f"{log.device} ({log.calibration})"),
+        ("device", f"{log.where.device} ({log.where.calibration})"),
         ("load", log.load),
         ("requests", str(len(log.served))),
         ("latency p50, p99", f"{format_time(p50)}, {format_time(p99)}"),
@@ -196,18 +196,18 @@ def _log(log: Log) -> tuple[Table, ...]:
         ("clocks, where traced", clocks_of([log])),
         ("clock changes", str(log.num_changes)),
     )
-    return (Table(f"Run of {log.graph}", ("what", ""), facts),)
+    return (Table(f"Run of {log.subject.network}", ("what", ""), facts),)
 
 
 @tables.register
 def _report(report: Report) -> tuple[Table, ...]:
     facts = (
         ("verdict", f"{report.verdict}: {'; '.join(report.checked.reasons)}"),
-        ("device", f"{report.device} ({report.calibration})"),
+        ("device", f"{report.where.device} ({report.where.calibration})"),
         ("load", f"{report.load}, {report.loop} loop"),
         ("distance from the optimum", UNKNOWN if report.gap is None else f"at most {percent(report.gap, 3)}"),
     )
-    title = f"{report.policy} on {report.graph}, {report.deadline}"
+    title = f"{report.policy} on {report.subject.network}, {report.deadline}"
     beside = comparison_table(comparison(report), "Policies side by side")
     found = [Table(title, ("what", ""), facts, report.notes), beside, _latencies(report), _energies(report)]
     if report.savings:
@@ -226,17 +226,17 @@ def _evidence(evidence: Evidence) -> tuple[Table, ...]:
 def _variants(variants: Variants) -> tuple[Table, ...]:
     facts = [
         ("chosen", variants.chosen),
-        ("device", f"{variants.device} ({variants.calibration})"),
+        ("device", f"{variants.where.device} ({variants.where.calibration})"),
         ("accuracy that may be lost", f"{variants.allowed} ({variants.allowed_points:.3g} points)"),
         ("examples", f"{variants.num_calibration} to calibrate, {variants.num_judged} others to judge by"),
         ("times are", variants.clock),
-        ("processor", UNKNOWN if variants.processor is None else str(variants.processor)),
+        ("processor", UNKNOWN if variants.where.machine is None else str(variants.where.machine)),
     ]
     if variants.final is not None and variants.final_reference is not None:
         facts.append((f"{variants.metric} of the chosen one on other data", share(variants.final)))
         facts.append((f"{variants.metric} of the reference there", share(variants.final_reference)))
     columns = ("variant", "verdict", "median time", "times as fast", variants.metric, "lost, points", "why")
-    title = f"Variants of {variants.graph}, batch {variants.batch}"
+    title = f"Variants of {variants.subject.network}, batch {variants.subject.batch}"
     return (
         Table(title, ("what", ""), tuple(facts), variants.notes),
         Table("Side by side", columns, tuple(map(_variant, variants.variants))),

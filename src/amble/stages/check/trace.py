@@ -98,7 +98,7 @@ class _Ticks:
 
 
 def _names(log: Log, pid: int) -> list[Event]:
-    what = f"{log.policy}: {log.graph} on {log.device} ({log.calibration})"
+    what = f"{log.policy}: {log.subject.network} on {log.where.device} ({log.where.calibration})"
     threads = {_REQUESTS: "requests, segments, operators", _CLOCKS: "clocks asked for"}
     return [
         Event(name="process_name", ph="M", pid=pid, tid=0, ts=0.0, args={"name": what}),

@@ -7,18 +7,16 @@ operating system's governors are measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from amble.core.cost import Reading
 from amble.core.graph import Graph
-from amble.core.log import ClockChange, Log, PowerSample, Served, Slice
+from amble.core.log import ClockChange, Known, Log, PowerSample, Served, Slice
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, FloatArray, Tensors
 from amble.core.schedule import Schedule
-from amble.stages.control.commands import commands, cuts
-from amble.stages.control.punctual import Pick, follow, punctual
+from amble.stages.control.program import Part, Program, along, hands_off
 
 __all__ = ["Inputs", "Judge", "Requests", "serve"]
 
@@ -65,34 +63,11 @@ def serve(
     With a schedule the clocks it found are put back at the end, also after an error or an interrupt.
     """
     if schedule is None:
-        run = _Run(device, graph, requests, _hands_off(graph), traced)
-        return run.log(policy)
-    program = _program(schedule)
+        return _Run(device, graph, requests, hands_off(graph), traced).log(policy)
+    program = along(schedule)
     with device.held(schedule.wait):
-        return _Run(device, graph, requests, program, traced).log(policy)
-
-
-@dataclass(frozen=True, slots=True)
-class _Program:
-    """What to do in one request: the work between the cuts, at clocks that are picked at each cut."""
-
-    wait: Clocks | None
-    pick: Pick
-    cuts: tuple[int, ...]
-    points: Sequence[OperatingPoint]
-
-
-def _program(schedule: Schedule) -> _Program:
-    points = [step.point for step in schedule.steps]
-    if schedule.rest is None:
-        return _Program(schedule.wait, follow(commands(schedule)), cuts(schedule), points)
-    starts = {choice.start for choice in schedule.rest.choices}
-    return _Program(schedule.wait, punctual(schedule.rest), tuple(sorted({*starts, *cuts(schedule)})), points)
-
-
-def _hands_off(graph: Graph) -> _Program:
-    point = OperatingPoint(precision=graph.precision)
-    return _Program(None, follow(()), (0, len(graph.operators)), [point] * len(graph.operators))
+        log = _Run(device, graph, requests, program, traced).log(policy)
+    return replace(log, deadline=schedule.deadline, schedule=schedule, known=Known.of(schedule))
 
 
 @dataclass(slots=True)
@@ -102,7 +77,7 @@ class _Run:
     device: Device
     graph: Graph
     requests: Requests
-    program: _Program
+    program: Program
     traced: int
     asked: Clocks | None = None
     num_changes: int = 0
@@ -116,18 +91,16 @@ class _Run:
         origin_s = self.device.clock.now_s()
         begin = self.device.meter.read()
         self.asked = self.program.wait
-        parts = self._parts()
+        parts = self.program.parts(self.graph)
         for index, arrival_s in enumerate(origin_s + self.requests.arrivals_s):
             self._await(arrival_s, index)
             self._one(index, float(arrival_s), parts)
         self._await(origin_s + float(self.requests.arrivals_s[-1]) + self.requests.period_s, len(self.served))
         end = self.device.meter.read()
         return Log(
+            self.graph.subject,
+            self.device.where,
             policy=policy,
-            device=self.device.name,
-            calibration=self.device.calibration,
-            graph=self.graph.name,
-            digest=self.graph.digest,
             load=self.requests.load,
             served=tuple(self.served),
             start_s=origin_s,
@@ -140,12 +113,6 @@ class _Run:
             num_changes=self.num_changes,
         )
 
-    def _parts(self) -> list[tuple[Graph, OperatingPoint]]:
-        """Cut the graph once: the hot path only walks this list."""
-        return [
-            (self.graph.segment(start, stop), self.program.points[start]) for start, stop in pairwise(self.program.cuts)
-        ]
-
     def _await(self, until_s: float, index: int) -> None:
         """Let the device idle until then."""
         idle_s = until_s - self.device.clock.now_s()
@@ -154,11 +121,13 @@ class _Run:
             self.device.clock.sleep(idle_s)
             self._note_power(before, index)
 
-    def _one(self, index: int, arrival_s: float, parts: list[tuple[Graph, OperatingPoint]]) -> None:
+    def _one(self, index: int, arrival_s: float, parts: tuple[Part, ...]) -> None:
         start_s = self.device.clock.now_s()
         due_s = arrival_s + self.requests.deadline_s
         before = self.device.meter.read()
         tensors = self.requests.inputs(index)
+        if (first := self.program.enter(self.asked)) is not None:
+            self._ask(first, index)
         for segment, point in parts:
             clocks = self.program.pick(segment.offset, self.asked, due_s - self.device.clock.now_s())
             if clocks is not None:
@@ -180,8 +149,8 @@ class _Run:
         outputs = self.device.runner.run(segment, point, tensors)
         stop = segment.offset + len(segment.operators)
         energy_j = self._note_power(before, index)
-        finish_s = self.device.clock.now_s()
-        self.slices.append(Slice(index, segment.offset, stop, start_s, finish_s, ran_at, energy_j))
+        finish_s, steady = self.device.clock.now_s(), self.device.actuator.current() == ran_at
+        self.slices.append(Slice(index, segment.offset, stop, start_s, finish_s, ran_at, energy_j, steady=steady))
         return outputs
 
     def _ask(self, clocks: Clocks, index: int) -> None:

@@ -7,15 +7,19 @@ knob, so that for settings x and y
 
 whatever the workload. Power rises with every clock, and by less than a power of it. The exponents s_k leave room for
 what recorded devices show (voltage that rises with the clock, memories that fall behind below their lowest clocks).
-Where other workloads were measured at both settings, they tell more closely what powers may differ by. What breaks a
-bound by more than noise is found greedily: of the measurements that break one, that which lies farthest outside what is
-typical goes first, and of two alike the higher, since runs are disturbed upwards more often than downwards.
+Where other workloads were measured at both settings, they tell more closely what powers may differ by, and a pair that
+most of them, or most of those of one kind, break alike is the device's own way. What breaks a bound by more than noise
+is found greedily: of the measurements that break one, that which lies farthest outside what is typical goes first, and
+of two alike the higher, since runs are disturbed upwards more often than downwards. Where there are enough settings to
+tell, all of that stays if each is predicted better with it than without it, left out itself: a fault is alone, what a
+device does shows at the neighbours, too.
 
 Shape letters: w workload, p measured point, k knob.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +46,8 @@ _LOUDER = (1.0, 1.75, 3.0, 6.0)  # times the noise, tried in turn
 _MOST = 0.4  # share of a workload's settings that may be left out
 _FEWEST_SIBLINGS, _SIBLING_SPREAD, _SIBLING_NOISE = 4, 6.0, 0.55
 _MOST_PAIRS = 4_000_000
+_MOST_ASKED, _ALIKE = 16, 0.5  # siblings asked; of what a workload breaks a bound by, what they must at least
+_ENOUGH, _EXPLAINED = 8, 0.05  # settings from which they tell on one another; of errors, what keeping must take away
 _TOGETHER = 128  # settings of a workload that are judged at once; of more, every so-manieth
 
 
@@ -74,27 +80,79 @@ def _up(points: Floats, slopes: list[float], output: int) -> Floats:
     return found
 
 
-def breaking(values: Floats, points: Floats, knobs: tuple[str, ...], output: int) -> list[Indices]:
+def breaking(
+    values: Floats, points: Floats, knobs: tuple[str, ...], output: int, kinds: Sequence[str] = ()
+) -> list[Indices]:
     """Return the points [n] of each workload whose logarithms [w, p] break what the others allow (NaN: not measured).
 
-    None for a workload of which more than two in five would have to go: then nothing tells which are right.
+    kinds [w]: workloads of one kind (one power rail, one phase) may share what the rest do not show. None for a
+    workload of which more than two in five would have to go: then nothing tells which are right.
     """
-    beside = _beside_siblings(values) if output == POWER else None  # times differ as work does
-    return [
-        _of_one(row, points, knobs, output, None if beside is None else beside[at]) for at, row in enumerate(values)
-    ]
+    beside = _beside_siblings(values, kinds) if output == POWER else None  # times differ as work does
+    found = []
+    for at, row in enumerate(values):
+        others = _siblings(at, len(values), kinds)
+        known = np.flatnonzero(~np.isnan(row))
+        left_out = [np.zeros(0, dtype=np.int64)]
+        parts = max(1, -(-len(known) // _TOGETHER))
+        for some in (known[start::parts] for start in range(parts)):
+            also = None if beside is None else beside[at][np.ix_(some, some)]
+            asked = [values[np.ix_(group, some)] for group in others]
+            left_out.append(some[_of_one(row[some], points[some], knobs, output, (also, asked))])
+        found.append(np.sort(np.concatenate(left_out)))
+    return found
 
 
-def _of_one(row: Floats, points: Floats, knobs: tuple[str, ...], output: int, beside: Floats | None) -> Indices:
-    known = np.flatnonzero(~np.isnan(row))
-    left_out = [np.zeros(0, dtype=np.int64)]
-    parts = max(1, -(-len(known) // _TOGETHER))
-    for some in (known[start::parts] for start in range(parts)):
-        excess = broken(row[some], points[some], knobs, output)
-        also = None if beside is None else beside[np.ix_(some, some)]
-        strain = _strain(row[some], points[some], knobs, output)
-        left_out.append(some[_explained(excess, also, strain, noise_allowed(len(knobs)))])
-    return np.sort(np.concatenate(left_out))
+def _siblings(at: int, count: int, kinds: Sequence[str]) -> list[Indices]:
+    """Return the other workloads, and those of the same kind; of many, some."""
+    others = np.setdiff1d(np.arange(count), [at])
+    alike = np.array([other for other in others.tolist() if kinds and kinds[other] == kinds[at]], dtype=np.int64)
+    return [group[:: -(-len(group) // _MOST_ASKED)] for group in (others, alike) if len(group)]
+
+
+def _of_one(
+    row: Floats,
+    points: Floats,
+    knobs: tuple[str, ...],
+    output: int,
+    siblings: tuple[Floats | None, list[Floats]],
+) -> Indices:
+    """Return what to leave out of one workload [p], given its pairs beside siblings, and those by groups [v, p]."""
+    excess, noise = broken(row, points, knobs, output), noise_allowed(len(knobs))
+    also, groups = siblings
+    if excess.size and excess.max() > noise:
+        for group in groups:
+            excess = np.where(_shared(excess, group, points, knobs, output), 0.0, excess)
+    strain = _strain(row, points, knobs, output)
+    found = _explained(excess, also, strain, noise)
+    return found[:0] if _better_kept(row, points, knobs, output, found) else found
+
+
+def _shared(excess: Floats, group: Floats, points: Floats, knobs: tuple[str, ...], output: int) -> NDArray[np.bool_]:
+    """Which pairs [p, p] most siblings [v, p] that were measured at both break about as much."""
+    known, same = np.zeros(excess.shape), np.zeros(excess.shape)
+    for values in group:
+        theirs = broken(values, points, knobs, output)
+        known += ~np.isnan(theirs)
+        same += (theirs > 0) & (theirs > _ALIKE * excess)
+    found: NDArray[np.bool_] = 2 * same > known
+    return found
+
+
+def _better_kept(row: Floats, points: Floats, knobs: tuple[str, ...], output: int, found: Indices) -> bool:
+    """Whether all settings [p], each left out in turn, are predicted better with those found than without them."""
+    if not len(found) or len(row) < _ENOUGH:
+        return False
+    place = np.log(points)
+    slopes = np.array([np.mean(_TYPICAL[output][name]) for name in knobs])
+    level = row - (place @ slopes if output == POWER else -place @ slopes)
+    away = ((place[:, None] - place[None]) ** 2).sum(axis=-1)
+    weight = 1.0 / np.maximum(away, 1e-8) ** 2
+    np.fill_diagonal(weight, 0.0)
+    without = weight.copy()
+    without[:, found] = 0.0
+    kept, left_out = (np.abs(each @ level / each.sum(axis=1) - level) for each in (weight, without))
+    return bool((left_out - kept).sum() > _EXPLAINED * left_out[found].sum())
 
 
 def _explained(excess: Floats, also: Floats | None, strain: Floats, noise: float) -> Indices:
@@ -125,8 +183,9 @@ def _greedy(excess: Floats, strain: Floats) -> Indices | None:
     return np.array(sorted(left_out), dtype=np.int64)
 
 
-def _beside_siblings(values: Floats) -> Floats | None:
-    """By how much each workload's pairs of settings differ from those of most others, [w, p, p]; 0 within reason.
+def _beside_siblings(values: Floats, kinds: Sequence[str]) -> Floats | None:
+    """By how much each workload's pairs of settings differ from those of most others, [w, p, p]; 0 within reason,
+    and where most of one kind differ alike.
 
     None where there are too few others, or too many pairs.
     """
@@ -140,4 +199,9 @@ def _beside_siblings(values: Floats) -> Floats | None:
     spread = 1.4826 * np.nanmedian(np.abs(filled - centre), axis=0)
     off = np.nan_to_num(filled - centre)
     found: Floats = np.where(off > np.maximum(_SIBLING_SPREAD * spread, _SIBLING_NOISE), off, 0.0)
+    for at in np.flatnonzero(found.any(axis=(1, 2))).tolist():
+        alike = [other for other, kind in enumerate(kinds) if kind == kinds[at] and other != at]
+        if alike:
+            same = (off[alike] > _ALIKE * found[at]).sum(axis=0)
+            found[at] = np.where(2 * same > (~np.isnan(pairs[alike])).sum(axis=0), 0.0, found[at])
     return found

@@ -7,7 +7,7 @@ table, the fitted laws are read off at every point the device allows, and what w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +21,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import Profile, SwitchCost
 from amble.core.schedule import Step
+from amble.core.subject import Subject, Where, gathered
 from amble.core.table import KNOBS, Table
 from amble.stages.fit.models import Prediction
 
@@ -64,12 +65,8 @@ class Costs:
     ``residuals`` are quantiles of single whole runs over the prediction, from ``runs`` of them; margins rest on both.
     """
 
-    device: str
-    calibration: str
-    graph: str
-    source: str
-    digest: str
-    batch: int
+    subject: Subject
+    where: Where
     model: str
     error: Error
     operators: tuple[str, ...]
@@ -79,14 +76,15 @@ class Costs:
     idle_power_w: tuple[float, ...]
     residuals: tuple[float, ...]
     switches: tuple[SwitchCost, ...] = ()
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     runs: int = 600
     notes: tuple[str, ...] = ()  # what a plan that rests on them ought to say
 
     def table(self, graph: Graph) -> CostTable:
         """Return the costs of a graph's operators at all points."""
-        if graph.digest != self.digest:
-            raise Refused(f"these costs are of {self.graph}, not of {graph.name} as it is now; measure and fit it anew")
+        if graph.digest != self.subject.digest:
+            raise Refused(
+                f"these costs are of {self.subject.network}, not of {graph.name} as it is now; measure and fit it anew"
+            )
         rows = slice(graph.offset, graph.offset + len(graph.operators))
         whole = self.arrays()
         return CostTable(self.points, whole.latency_s[rows], whole.energy_j[rows], whole.accuracy_loss[rows])
@@ -130,24 +128,20 @@ class Costs:
         return _margin(self.residuals, percentile, self.runs) if self.residuals else 1.0
 
 
-COSTS = Format("costs", 1, Costs)
+COSTS = Format("costs", 2, Costs, {1: gathered})
 
 
 def costs(profile: Profile, fitter: Fitter) -> Costs:
     """Fit a profile and read the laws off at every point of the device; measured points stay as they were measured."""
     if not profile.samples:
-        raise Refused(f"the profile of {profile.graph} has no samples; measure it first")
+        raise Refused(f"the profile of {profile.subject.network} has no samples; measure it first")
     points = tuple(sorted(profile.points)) or tuple(sorted({sample.point for sample in profile.samples}))
     surfaces = fitter(profile, points)
     latency_s, energy_j = _as_measured(profile, points, surfaces)
     metered = not np.isnan(energy_j).any()
     return Costs(
-        device=profile.device,
-        calibration=profile.calibration,
-        graph=profile.graph,
-        source=profile.source,
-        digest=profile.digest,
-        batch=profile.batch,
+        profile.subject,
+        profile.where,
         model=surfaces.model,
         error=surfaces.error,
         operators=profile.operators,
@@ -157,7 +151,6 @@ def costs(profile: Profile, fitter: Fitter) -> Costs:
         idle_power_w=_rows(surfaces.power_w[-1:])[0] if profile.idle else (),
         residuals=_residuals(profile, points, latency_s),
         switches=profile.switches,
-        shapes=profile.shapes,
         runs=max(len(profile.ratios), 1),
     )
 
@@ -180,7 +173,7 @@ def read_off(costs: Costs, table: Table) -> Prediction:
             time_s[index], spent_j[index] = latency_s[place], energy_j[place]
     power_w = spent_j / time_s
     lost = int(np.isnan(time_s).sum())
-    lacking = f"{lost} rows are at clocks that the device lacks, or of operators that {costs.graph} lacks"
+    lacking = f"{lost} rows are at clocks that the device lacks, or of operators that {costs.subject.network} lacks"
     low, high = np.quantile(costs.residuals, [0.05, 0.95]) if costs.residuals else (np.nan, np.nan)
     off = np.nan if costs.error.power_p95 is None else costs.error.power_p95
     times, powers = (time_s, low * time_s, high * time_s), (power_w, power_w / (1 + off), power_w * (1 + off))

@@ -19,6 +19,7 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph, Operator
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import FloatArray
+from amble.core.subject import Subject, Where
 from amble.core.table import NUMBERS, TEXTS, Table
 from amble.stages.fit.checks import checked_points
 from amble.stages.fit.costs import Costs, Error
@@ -74,12 +75,8 @@ def costs_of_table(
     sure = _deviation(mine, found)
     graph = _graph(mine, label, names, rows)
     costs = Costs(
-        device=f"recorded:{fitted.source}",
-        calibration=f"measured: {fitted.source}, fitted by the model {mine.model}",
-        graph=label,
-        source="",
-        digest=graph.digest,
-        batch=graph.batch,
+        Subject(label, digest=graph.digest, batch=graph.batch),
+        Where(f"recorded:{fitted.source}", f"measured: {fitted.source}, fitted by the model {mine.model}"),
         model=mine.model,
         error=_error(mine),
         operators=tuple(names),

@@ -21,7 +21,7 @@ from amble.core.table import Table
 from amble.stages.fit.bounds import POWER, TIME, breaking, broken, noise_allowed
 from amble.stages.fit.sweep import asked_of, knobs_of, numbered
 
-__all__ = ["Steady", "steady"]
+__all__ = ["Maybe", "Steady", "steady"]
 
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
@@ -35,6 +35,7 @@ _COLD, _COLD_SHARE, _COLD_SETTINGS = 1.1, 0.75, 3
 _NOTABLE, _COMPARED = 0.05, 128  # of a logarithm of time, from which it is said; settings compared
 _NAMED = 3  # settings or lines named in a note
 _DOUBTED = 2.0  # times the share of settings left out: what intervals are wider by
+_HARDLY = 2.0  # times the noise allowed, up to which a value left out may be right
 _EVEN = 0.02  # of a logarithm
 
 
@@ -65,16 +66,27 @@ class _Cells:
 
 
 @dataclass(frozen=True, slots=True)
+class Maybe:
+    """A value left out that may well be right: it is hardly beyond what the others of its workload allow."""
+
+    workload: tuple[str, ...]  # (device, workload, kernel, precision, batch)
+    point: tuple[float, ...]  # as asked of the knobs that vary
+    latency_s: float | None = None
+    power_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Steady:
     """What is left of a table, notes on what is not, and by how much each workload is to be doubted.
 
     doubt: by (device, workload, kernel, precision, batch) the factor on the intervals of time and of power, where some
-    of its settings were left out: which of them are right is a guess.
+    of its settings were left out: which of them are right is a guess. maybe: those left out that may well be right.
     """
 
     table: Table
     notes: tuple[str, ...]
     doubt: dict[tuple[str, ...], tuple[float, float]]
+    maybe: tuple[Maybe, ...] = ()
 
 
 def steady(table: Table) -> Steady:
@@ -88,13 +100,16 @@ def steady(table: Table) -> Steady:
         notes = (*notes, f"first runs are cold: left out {len(cold)}, which took {ratio:.2g} times as long as the next")
         values[:, cold] = np.nan
     chosen: dict[tuple[int, int], Rows] = {}
+    maybe: list[Maybe] = []
     for output in (TIME, POWER):
         notes = (*notes, *_settled(cells, values, output, chosen))
+        more, found = _left_out(cells, values, output)
+        notes, maybe = (*notes, *more), [*maybe, *found]
     doubt = _doubt(cells, values)
     if np.array_equal(values, np.stack([table.latency_s, table.power_w]), equal_nan=True):
         return Steady(table, notes, doubt)
     table = table.with_values(latency_s=values[TIME], power_w=values[POWER])
-    return Steady(table.rows(np.flatnonzero(~np.isnan(values).all(axis=0))), notes, doubt)
+    return Steady(table.rows(np.flatnonzero(~np.isnan(values).all(axis=0))), notes, doubt, tuple(maybe))
 
 
 def _doubt(cells: _Cells, values: Floats) -> dict[tuple[str, ...], tuple[float, float]]:
@@ -168,7 +183,7 @@ def _first_ratios(cells: _Cells, time_s: Floats) -> dict[int, float]:
 
 
 def _settled(cells: _Cells, values: Floats, output: int, chosen: dict[tuple[int, int], Rows]) -> list[str]:
-    """Choose among repeats that disagree, then leave out settings that cannot be; both in values [2, n]."""
+    """Choose among repeats that disagree, in values [2, n]."""
     open_cells: dict[tuple[int, int], list[Rows]] = {}
     notes = []
     outvoted: list[int] = []
@@ -187,8 +202,7 @@ def _settled(cells: _Cells, values: Floats, output: int, chosen: dict[tuple[int,
     undecided = _decided(cells, values, output, open_cells, chosen)
     far = _farthest(cells, values[output], undecided)
     values[output, undecided] = np.nan
-    notes += _repeats_note(cells, output, undecided, far, "disagree with as many others and fit the rest less")
-    return notes + _left_out(cells, values, output)
+    return notes + _repeats_note(cells, output, undecided, far, "disagree with as many others and fit the rest less")
 
 
 def _groups(rows: Rows, values: Floats) -> list[Rows]:
@@ -257,22 +271,25 @@ def _medians(cells: _Cells, values: Floats) -> Floats:
     return grid
 
 
-def _left_out(cells: _Cells, values: Floats, output: int) -> list[str]:
-    """Leave out settings that cannot be beside the others of their workload."""
+def _left_out(cells: _Cells, values: Floats, output: int) -> tuple[list[str], list[Maybe]]:
+    """Leave out settings that cannot be beside the others of their workload; return notes and those in doubt."""
     grid = _medians(cells, values[output])
     if not cells.knobs:
-        return []
+        return [], []
+    kinds = [key[2] for key in cells.workloads]
     places = [
         (workload, point)
-        for workload, points in enumerate(breaking(grid, cells.points, cells.knobs, output))
+        for workload, points in enumerate(breaking(grid, cells.points, cells.knobs, output, kinds))
         for point in points.tolist()
     ]
+    was = grid.copy()
     for place in places:
         values[output, cells.rows[place]] = np.nan
         grid[place] = np.nan
+    maybe = [_maybe(cells, place, was[place], output) for place in places if _hardly(cells, grid, place, was, output)]
     kept = _slower_though_faster(cells, grid) if output == TIME else []
     if not places:
-        return kept
+        return kept, []
     named = "; ".join(cells.named(*place) for place in places[:_NAMED])
     more = f"; and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
     why = "a faster setting is never that much slower" if output == TIME else "power does not change like that"
@@ -280,7 +297,24 @@ def _left_out(cells: _Cells, values: Floats, output: int) -> list[str]:
         f"left out the {_WHAT[output]} of {len(places)} settings that cannot be beside the others ({why}): "
         f"{named}{more}; measure them again",
         *kept,
-    ]
+    ], maybe
+
+
+def _hardly(cells: _Cells, grid: Floats, place: tuple[int, int], was: Floats, output: int) -> bool:
+    """Whether a value left out is hardly beyond what those that are left of its workload allow."""
+    workload, point = place
+    known = np.flatnonzero(~np.isnan(grid[workload]))
+    beside = np.append(known[:: -(-max(1, len(known)) // _COMPARED)], point)
+    excess = broken(was[workload, beside], cells.points[beside], cells.knobs, output)
+    most = max(float(excess[-1].max()), float(excess[:, -1].max()))
+    return most <= _HARDLY * noise_allowed(len(cells.knobs))
+
+
+def _maybe(cells: _Cells, place: tuple[int, int], value: float, output: int) -> Maybe:
+    workload, point = place
+    return Maybe(
+        cells.workloads[workload], tuple(cells.points[point].tolist()), **{_COLUMNS[output]: float(np.exp(value))}
+    )
 
 
 def _slower_though_faster(cells: _Cells, grid: Floats) -> list[str]:
@@ -291,7 +325,7 @@ def _slower_though_faster(cells: _Cells, grid: Floats) -> list[str]:
         place = cells.points[known]
         higher = (place[:, None] >= place[None]).all(axis=-1)
         longer = np.where(higher, row[known][:, None] - row[known][None, :], 0.0)
-        if len(known) and _NOTABLE < longer.max() <= noise_allowed(len(cells.knobs)):
+        if len(known) and longer.max() > _NOTABLE:
             slow, fast = divmod(int(np.argmax(longer)), len(known))
             found.append((float(np.expm1(longer.max())), workload, int(known[slow]), int(known[fast])))
     if not found:

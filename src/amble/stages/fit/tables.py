@@ -21,7 +21,7 @@ from amble.stages.fit.checks import checked, checked_points
 from amble.stages.fit.clocks import AskedToRan, learn
 from amble.stages.fit.held_out import HeldOut, held_out, interpolation_share
 from amble.stages.fit.models import DEFAULT, MODELS, Measured, Prediction, fields_of, predict
-from amble.stages.fit.steady import steady
+from amble.stages.fit.steady import Maybe, steady
 from amble.stages.fit.strangers import completed, elsewhere
 from amble.stages.fit.sweep import Sweep, asked_of, numbered, refuse_unplaced, sweep_of
 
@@ -64,6 +64,7 @@ class FittedTable:
     doubt: tuple[
         tuple[float, float], ...
     ] = ()  # factors on the intervals of time and power, where settings were left out
+    maybe: tuple[Maybe, ...] = ()  # values left out that may be right: intervals hold what they would predict, too
     others: tuple[FittedTable, ...] = ()  # fits of the table's further devices, each by itself
 
     @property
@@ -162,6 +163,7 @@ def _fit_device(table: Table, model: str, hold_out: int) -> FittedTable:
         num_rows=table.num_rows,
         doubt=tuple(kept.doubt.get(key, (1.0, 1.0)) for key in sweep.workloads) if kept.doubt else (),
         noise=_noise(sweep),
+        maybe=tuple(each for each in kept.maybe if len(each.point) == len(sweep.knobs)),
     )
 
 
@@ -215,7 +217,8 @@ def _predict_device(fitted: FittedTable, table: Table) -> tuple[Prediction, tupl
     ran = _ran(at, fitted.knobs, fitted.clocks)
     lacking = bool(strangers) or _lacks(fitted.latency_s, workload) or _lacks(fitted.power_w, workload)
     wanted = np.arange(len(fitted.workloads)) if lacking else np.unique(workload)
-    found = _stretched(_stacked(predict(fitted.model, fitted.measured(), at=ran, rows=wanted), fitted, ran), fitted, at)
+    found = _united(predict(fitted.model, fitted.measured(), at=ran, rows=wanted), fitted, ran, wanted)
+    found = _stretched(_stacked(found, fitted, ran), fitted, at)
     if lacking:
         found = completed(found, fitted.workloads, strangers)
     chosen = (workload, which.reshape(-1))
@@ -226,6 +229,37 @@ def _lacks(values: tuple[tuple[float | None, ...], ...], wanted: NDArray[np.int6
     """Whether one of the wanted workloads never showed what others did."""
     shown = np.array([any(value is not None for value in row) for row in values])
     return bool(shown.any() and not shown[wanted].all())
+
+
+def _united(found: Prediction, fitted: FittedTable, at: Floats, wanted: NDArray[np.int64]) -> Prediction:
+    """Stretch intervals [w, q] so that they hold those of a fit to what was left out and may be right, too."""
+    if not fitted.maybe:
+        return found
+    other = predict(fitted.model, _with_maybe(fitted).measured(), at=at, rows=wanted)
+    return replace(
+        found,
+        latency_lo_s=np.fmin(found.latency_lo_s, other.latency_lo_s),
+        latency_hi_s=np.fmax(found.latency_hi_s, other.latency_hi_s),
+        power_lo_w=np.fmin(found.power_lo_w, other.power_lo_w),
+        power_hi_w=np.fmax(found.power_hi_w, other.power_hi_w),
+    )
+
+
+def _with_maybe(fitted: FittedTable) -> FittedTable:
+    """Return the fit with the values in doubt among the measured ones."""
+    points = tuple(dict.fromkeys((*fitted.points, *(each.point for each in fitted.maybe))))
+    column = {point: number for number, point in enumerate(points)}
+    row = {key: number for number, key in enumerate(fitted.workloads)}
+    grids = []
+    for name in ("latency_s", "power_w"):
+        grid = np.full((len(row), len(points)), np.nan)
+        grid[:, : len(fitted.points)] = _numbers(getattr(fitted, name))
+        for each in fitted.maybe:
+            value = getattr(each, name)
+            if value is not None and each.workload in row:
+                grid[row[each.workload], column[each.point]] = value
+        grids.append(_plain(grid))
+    return replace(fitted, points=points, latency_s=grids[0], power_w=grids[1], maybe=())
 
 
 def _stacked(found: Prediction, fitted: FittedTable, at: Floats) -> Prediction:

@@ -30,16 +30,11 @@ def begin(graph: Graph, device: Device) -> Profile:
     if len(set(names)) != len(names):
         raise ValueError(f"operators of {graph.name} share a name; every operator needs its own")
     return Profile(
-        device=device.name,
-        calibration=device.calibration,
-        graph=graph.name,
-        source=graph.source,
-        digest=graph.digest,
-        batch=graph.batch,
+        graph.subject,
+        device.where,
         operators=names,
         samples=(),
         points=points,
-        shapes=graph.shapes,
     )
 
 
@@ -99,7 +94,9 @@ def _with(profile: Profile, point: OperatingPoint, timings: Timings) -> Profile:
 
 
 def _refuse_others(profile: Profile, graph: Graph, device: Device) -> None:
-    if profile.digest != graph.digest:
-        raise Refused(f"the measurement begun is of {profile.graph}, not of {graph.name} as it is now; start it anew")
-    if profile.device != device.name:
-        raise Refused(f"the measurement begun is of device {profile.device}, not {device.name}; start it anew")
+    if profile.subject.digest != graph.digest:
+        raise Refused(
+            f"the measurement begun is of {profile.subject.network}, not of {graph.name} as it is now; start it anew"
+        )
+    if profile.where.device != device.name:
+        raise Refused(f"the measurement begun is of device {profile.where.device}, not {device.name}; start it anew")

@@ -33,8 +33,8 @@ def script(schedule: Schedule, *, tool: Tool | None = None) -> str:
     """
     settings = (*(segment.point.clocks for segment in schedule.segments), schedule.wait)
     if all(clocks == Clocks() for clocks in settings):
-        raise Refused(f"the plan for {schedule.graph} sets no clock, so there is nothing for a script to do")
-    chosen = tool or _tool(schedule.device)
+        raise Refused(f"the plan for {schedule.subject.network} sets no clock, so there is nothing for a script to do")
+    chosen = tool or _tool(schedule.where.device)
     body = _nvidia_smi(schedule, settings) if chosen == "nvidia-smi" else _sysfs(schedule, settings)
     return "\n".join([*_head(schedule), *body, *_segments(schedule, chosen), *_FOOT]) + "\n"
 
@@ -75,9 +75,10 @@ def _head(schedule: Schedule) -> Iterator[str]:
     """Yield the comments that say what was planned and how to use it."""
     latency, energy = format_time(schedule.predicted.latency_s), format_energy(schedule.predicted.energy_j)
     yield "#!/bin/sh"
-    yield f"# Clocks for {_plain(schedule.graph)}, batch {schedule.batch}, on {_plain(schedule.device)}."
+    subject, where = schedule.subject, schedule.where
+    yield f"# Clocks for {_plain(subject.network)}, batch {subject.batch}, on {_plain(where.device)}."
     yield f"# Deadline {schedule.deadline}; predicted {latency} and {energy} ({schedule.accounting} energy)."
-    yield f"# How real the device is that this was planned for: {_plain(schedule.calibration)}."
+    yield f"# How real the device is that this was planned for: {_plain(where.calibration)}."
     yield "# Usage: sudo sh THIS_FILE COMMAND [ARGUMENT...]"
     yield "# runs COMMAND at these clocks, then puts back what was found (not after kill -9 of this shell)."
     if _changes(schedule):
@@ -97,7 +98,7 @@ def _nvidia_smi(schedule: Schedule, settings: Sequence[Clocks]) -> Iterator[str]
     """Yield functions that set and restore through nvidia-smi."""
     if any(clocks.cpu_hz is not None for clocks in settings):
         raise Refused("nvidia-smi cannot set the CPU's clock, which this plan does; export it for sysfs")
-    scheme, _, name = schedule.device.partition(":")
+    scheme, _, name = schedule.where.device.partition(":")
     yield f"gpu=${{AMBLE_GPU:-{shlex.quote(name) if scheme == 'nvml' else '0'}}}"
     yield 'smi() { nvidia-smi -i "$gpu" "$@"; }'
     yield "limit=$(smi --query-gpu=power.limit --format=csv,noheader,nounits)"
@@ -119,7 +120,7 @@ def _sysfs(schedule: Schedule, settings: Sequence[Clocks]) -> Iterator[str]:
     yield from _SYSFS
     cores_hz = [clocks.core_hz for clocks in settings if clocks.core_hz is not None]
     if cores_hz:
-        scheme, _, name = schedule.device.partition(":")
+        scheme, _, name = schedule.where.device.partition(":")
         node = f"$root/sys/class/devfreq/{shlex.quote(name)}" if scheme == "sysfs" and name != "gpu" else ""
         yield f"gpu=${{AMBLE_GPU:-{node}}}"
         yield f'[ -n "$gpu" ] || find_gpu {max(cores_hz):.0f}'

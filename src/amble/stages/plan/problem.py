@@ -133,12 +133,8 @@ def to_schedule(problem: Problem, solution: Solution, planner: str) -> Schedule:
     path = np.repeat(solution.path, np.diff(np.append(problem.starts, len(task.graph.operators))))
     node = int(path[0]) if solution.wait_node is None else solution.wait_node
     return Schedule(
-        graph=task.graph.name,
-        source=task.graph.source,
-        digest=task.graph.digest,
-        device=task.costs.device,
-        calibration=task.costs.calibration,
-        batch=task.graph.batch,
+        task.graph.subject,
+        task.costs.where,
         deadline=task.deadline,
         period_s=task.period_s,
         accounting=problem.accounting,
@@ -150,7 +146,6 @@ def to_schedule(problem: Problem, solution: Solution, planner: str) -> Schedule:
         planner=planner,
         switches=problem.switches,
         idle_power_w=None if problem.wait is None else float(problem.wait.idle_w[node]),
-        shapes=task.graph.shapes,
     )
 
 
@@ -173,7 +168,7 @@ def too_slow(problem: Problem) -> Infeasible:
     takes = f"{format_time(least_s)} at p{task.deadline.percentile * 100:g}" if late else format_time(typical_s)
     over = least_s / task.deadline.latency_s if late else typical_s / task.period_s
     return Infeasible(
-        f"{task.graph.name} on {task.costs.device} cannot {what}: the fastest schedule takes {takes}, "
+        f"{task.graph.name} on {task.costs.where.device} cannot {what}: the fastest schedule takes {takes}, "
         f"{format_excess(over)}; allow that much, or use a smaller batch, a lower precision or a smaller model",
         fastest_s=least_s,
         fastest=fastest_alone(problem),

@@ -32,8 +32,8 @@ def kept(plan: Schedule, graph: Graph, costs: CostModel) -> Schedule:
     at = f" at p{plan.deadline.percentile * 100:g}" if late else ""
     missed = str(plan.deadline) if late else f"a request every {format_time(plan.period_s)}"
     raise Infeasible(
-        f"the plan of --planner {plan.planner} for {plan.graph} on {plan.device} misses {missed}: it takes "
-        f"{format_time(takes_s)}{at}, {format_excess(takes_s / allowed_s)}; --planner trellis keeps it",
+        f"the plan of --planner {plan.planner} for {plan.subject.network} on {plan.where.device} misses {missed}: it "
+        f"takes {format_time(takes_s)}{at}, {format_excess(takes_s / allowed_s)}; --planner trellis keeps it",
         fastest_s=fastest.predicted.latency_s * plan.margin,
         fastest=fastest,
     )

@@ -60,11 +60,14 @@ def best_fixed(ladder: Ladder, rate_hz: float, *, accuracy: float = 0.995, load:
     if not carry:
         fastest = max(rungs, key=lambda rung: rung.capacity_hz)
         return Fixed("static", fastest, ladder.max_batch, ladder.margin)
-    cheapest = min(carry, key=lambda rung: _power_w(rung, rate_hz))
+    cheapest = min(carry, key=lambda rung: _mean_power(rung, rate_hz))
     return Fixed("static", cheapest, ladder.max_batch, ladder.margin)
 
 
-def _power_w(rung: Rung, rate_hz: float) -> float:
-    """Mean power [W] of serving one at a time at this rate and idling at the same clocks in between."""
+def _mean_power(rung: Rung, rate_hz: float) -> float:
+    """Return the mean power [W] of serving one at a time at this rate, idling at the same clocks in between.
+
+    Where no energy is known, the share of time that the device is busy.
+    """
     busy = min(1.0, rate_hz * rung.latency_s[0])
-    return busy * rung.energy_j[0] / rung.latency_s[0] + (1.0 - busy) * rung.idle_w
+    return busy if rung.energy_j is None else busy * rung.energy_j[0] / rung.latency_s[0] + (1.0 - busy) * rung.idle_w

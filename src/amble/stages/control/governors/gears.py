@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from amble.core.ladder import Ladder, Level, Rung
-from amble.core.ports import FloatArray
 from amble.stages.control.governors.budget import Budget
 
 __all__ = ["Gear", "gears"]
@@ -22,13 +21,14 @@ __all__ = ["Gear", "gears"]
 class Gear:
     """One rung for each level of the ladder, and their long-run mix.
 
-    latency_s, objective_j: [batch size − 1], means over the mix; the objective is the energy that a choice can change.
+    latency_s, objective: [batch size − 1], means over the mix; the objective is the energy [J] that a choice can
+    change, or time [s] where none is known (`Ladder.objective`).
     cheaper: [level], objective of one request at each level.
     """
 
     rungs: tuple[Rung, ...]
     latency_s: tuple[float, ...]
-    objective_j: tuple[float, ...]
+    objective: tuple[float, ...]
     cheaper: tuple[float, ...]
 
     @property
@@ -44,8 +44,8 @@ def gears(ladder: Ladder, budget: Budget) -> tuple[Gear, ...]:
     found = [_gear(ladder, budget, tuple(level[clocks] for level in by_level)) for clocks in shared]
     found.append(_gear(ladder, budget, tuple(level.rungs[0] for level in ladder.levels)))
     kept: list[Gear] = []
-    for gear in sorted(found, key=lambda each: (each.latency_s[0], each.objective_j[0])):
-        if not kept or np.less(gear.objective_j, kept[-1].objective_j).any():
+    for gear in sorted(found, key=lambda each: (each.latency_s[0], each.objective[0])):
+        if not kept or np.less(gear.objective, kept[-1].objective).any():
             kept.append(gear)
     return tuple(reversed(kept))
 
@@ -54,17 +54,17 @@ def _gear(ladder: Ladder, budget: Budget, rungs: tuple[Rung, ...]) -> Gear:
     shares = _shares(ladder.levels, rungs, budget)
     size = ladder.max_batch
     latency_s = sum(share * np.asarray(rung.latency_s[:size]) for share, rung in zip(shares, rungs, strict=True))
-    energies = [_objective_j(ladder, rung)[:size] for rung in rungs]
-    objective_j = sum(share * energy_j for share, energy_j in zip(shares, energies, strict=True))
-    cheaper = tuple(float(energy_j[0]) for energy_j in energies)
-    return Gear(rungs, tuple(np.asarray(latency_s).tolist()), tuple(np.asarray(objective_j).tolist()), cheaper)
+    objectives = [np.asarray(ladder.objective(rung)[:size]) for rung in rungs]
+    objective = sum(share * each for share, each in zip(shares, objectives, strict=True))
+    cheaper = tuple(float(each[0]) for each in objectives)
+    return Gear(rungs, tuple(np.asarray(latency_s).tolist()), tuple(np.asarray(objective).tolist()), cheaper)
 
 
 def _shares(levels: tuple[Level, ...], rungs: tuple[Rung, ...], budget: Budget) -> list[float]:
     """Mix the most accurate level with the one that saves most for the accuracy it may lose."""
     shares = [1.0] + [0.0] * (len(levels) - 1)
     gains = [
-        budget.share(1.0 - level.accuracy) * (rungs[0].energy_j[0] - rung.energy_j[0])
+        budget.share(1.0 - level.accuracy) * (rungs[0].objective(0.0)[0] - rung.objective(0.0)[0])
         for level, rung in zip(levels, rungs, strict=True)
     ]
     best = int(np.argmax(gains))
@@ -72,8 +72,3 @@ def _shares(levels: tuple[Level, ...], rungs: tuple[Rung, ...], budget: Budget) 
         share = budget.share(1.0 - levels[best].accuracy)
         shares[best], shares[0] = share, 1.0 - share
     return shares
-
-
-def _objective_j(ladder: Ladder, rung: Rung) -> FloatArray:
-    idle_w = 0.0 if ladder.accounting == "gross" else ladder.park_w
-    return np.asarray(rung.energy_j) - idle_w * np.asarray(rung.latency_s)

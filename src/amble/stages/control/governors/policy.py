@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from amble.core.ladder import Ladder, Rung
+from amble.core.point import Clocks
 from amble.core.ports import FloatArray
 from amble.stages.control.governors.gears import Gear
 
@@ -61,8 +62,8 @@ class Policy:
 def solve(gears: tuple[Gear, ...], ladder: Ladder, load: Load, *, goal: float) -> Policy:
     """Return the policy of least energy that refuses at most this share; the one that refuses least where none does."""
     model = Process(gears, ladder, load)
-    unit_j = gears[-1].objective_j[0]
-    low, high = (price * unit_j for price in _PRICES)
+    unit = gears[-1].objective[0]
+    low, high = (price * unit for price in _PRICES)
     best = model.policy(high)
     if best.refused > goal:
         return best
@@ -79,12 +80,13 @@ def solve(gears: tuple[Gear, ...], ladder: Ladder, load: Load, *, goal: float) -
 def baseline_refusals(rung: Rung, ladder: Ladder, load: Load) -> float:
     """Return the share that serving everything at one rung refuses, by the same model."""
     size = ladder.max_batch
-    only = Gear((rung,), rung.latency_s[:size], rung.energy_j[:size], (rung.energy_j[0],))
+    objective = rung.objective(0.0)
+    only = Gear((rung,), rung.latency_s[:size], objective[:size], (objective[0],))
     return Process((only,), ladder, load).policy(0.0).refused
 
 
 class Process:
-    """The decision process. wait_s, cost_j, lost: [K, G, N], of one step; move: [K, G, N, N], where it leads.
+    """The decision process. wait_s, cost, lost: [K, G, N], of one step; move: [K, G, N, N], where it leads.
 
     A step is one service. Where a change of clocks takes longer than that, the step lasts until it has settled, with
     services at the old clocks meanwhile: who has asked for a change does not ask for another before.
@@ -99,16 +101,16 @@ class Process:
         idle_w = np.array([gear.rungs[0].idle_w for gear in gears]) - ladder.park_w
         idle_s = empty * load.clump / load.rate_hz
         self._wait_s = step.time_s + idle_s
-        self._cost_j = step.energy_j + idle_s * idle_w[None, :, None]
+        self._cost = step.cost + idle_s * idle_w[None, :, None]
         self._begin: Choice = np.full(self._wait_s[:, 0].shape, len(gears) - 1, dtype=np.intp)
 
-    def policy(self, price_j: float) -> Policy:
+    def policy(self, price: float) -> Policy:
         """Return the best policy at a price of a refusal [J], by Howard's iteration."""
         choice = self._begin  # of the price before: most often nearly the same
         for _ in range(30):
-            gains, value = self._evaluated(choice, price_j)
+            gains, value = self._evaluated(choice, price)
             ahead = self._ahead(value)
-            quality = self._cost_j + price_j * self._lost - gains[0] * self._wait_s + ahead
+            quality = self._cost + price * self._lost - gains[0] * self._wait_s + ahead
             held = np.take_along_axis(quality, choice[:, None, :], axis=1)[:, 0]
             better = quality.min(axis=1) < held - 1e-9 * np.abs(held)
             if not better.any():
@@ -117,14 +119,14 @@ class Process:
         self._begin = choice
         refused = float(gains[1] / self._load.rate_hz)
         gear = tuple(tuple(int(each) for each in row) for row in choice)
-        return Policy(gear, refused, float(gains[0] - price_j * gains[1]))
+        return Policy(gear, refused, float(gains[0] - price * gains[1]))
 
-    def _evaluated(self, choice: Choice, price_j: float) -> tuple[FloatArray, FloatArray]:
+    def _evaluated(self, choice: Choice, price: float) -> tuple[FloatArray, FloatArray]:
         """Return the gains of a policy (cost [W], refusals [1/s]), and the relative value of every state [K, N]."""
         kinds, states = choice.shape
         rows, columns = np.indices(choice.shape)
         lost = self._lost[rows, choice, columns].ravel()
-        cost = self._cost_j[rows, choice, columns].ravel() + price_j * lost
+        cost = self._cost[rows, choice, columns].ravel() + price * lost
         after = choice if kinds > 1 else np.zeros_like(choice)
         matrix = np.eye(kinds * states).reshape(kinds, states, kinds, states)
         moved = self._move[rows, choice, columns]
@@ -184,39 +186,41 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """time_s, energy_j: [K, G, N]. left: [K, G, N], how many wait afterwards if nobody comes (not whole, may be < 0).
+    """time_s, cost: [K, G, N]. left: [K, G, N], how many wait afterwards if nobody comes (not whole, may be < 0).
 
     climb_s: [G], time lost on the way from a gear to the fastest. K = 1 where no change costs anything.
     """
 
     time_s: FloatArray
-    energy_j: FloatArray
+    cost: FloatArray
     left: FloatArray
     climb_s: FloatArray
+
+
+def _nothing(before: Clocks, after: Clocks) -> float:
+    return 0.0
 
 
 def _steps(gears: tuple[Gear, ...], ladder: Ladder, waiting: Choice, rate_hz: float) -> _Steps:
     """Add what a change of clocks costs; while one settles, work goes on as before."""
     batch = np.minimum(waiting, ladder.max_batch)
     latency_s = np.array([gear.latency_s for gear in gears])[:, batch - 1]
-    objective_j = np.array([gear.objective_j for gear in gears])[:, batch - 1]
+    objective = np.array([gear.objective for gear in gears])[:, batch - 1]
     clocks = [gear.rungs[0].clocks for gear in gears]
     stall_s, stall_j, settle_s = (
         np.array([[cost(before, after) for after in clocks] for before in clocks])
-        for cost in (ladder.stall_s, ladder.stall_j, ladder.settle_s)
+        for cost in (ladder.stall_s, ladder.stall_j if ladder.metered else _nothing, ladder.settle_s)
     )
     if not (stall_s.any() or stall_j.any() or settle_s.any()):
-        return _Steps(
-            latency_s[None], objective_j[None], (waiting - batch)[None, None, :] + 0.0 * latency_s, stall_s[0]
-        )
+        return _Steps(latency_s[None], objective[None], (waiting - batch)[None, None, :] + 0.0 * latency_s, stall_s[0])
     old = settle_s[:, :, None] / latency_s[:, None]  # services at the old clocks
     inside = np.minimum(old, 1.0)
     time_s = stall_s[:, :, None] + old * latency_s[:, None] + (1.0 - inside) * latency_s[None]
-    above_j = np.clip(stall_j - ladder.park_w * stall_s, 0.0, None)
+    above = np.clip(stall_j - ladder.park_w * stall_s, 0.0, None)
     done = np.minimum(old, np.maximum(inside, (waiting + rate_hz * time_s) / batch))  # no more than there is to do
-    energy_j = above_j[:, :, None] + done * objective_j[:, None] + (1.0 - inside) * objective_j[None]
+    cost = above[:, :, None] + done * objective[:, None] + (1.0 - inside) * objective[None]
     climb_s = stall_s[:, -1] + settle_s[:, -1] * np.clip(1.0 - latency_s[-1, 0] / latency_s[:, 0], 0.0, None)
-    return _Steps(time_s, energy_j, waiting - batch * np.maximum(1.0, old), climb_s)
+    return _Steps(time_s, cost, waiting - batch * np.maximum(1.0, old), climb_s)
 
 
 def _whole_parts(values: FloatArray) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
