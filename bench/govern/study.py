@@ -5,13 +5,13 @@ of a language model (power limits), and a batching server on simulated chips (cl
 cell when its late answers are at most 0.1 points above those at maximum clocks. The control
 periods of the proof are off in the cells, and tried by themselves: 30 runs (quick: 6) whose true saving is known.
 
-Energies of the chips are simulated, the card's idle power is assumed (see `governed.py`): the ratios say how policies
+Energies of the chips are simulated, the card's idle power is assumed (see `plants`): the ratios say how policies
 compare on these plants. No energy is claimed for real servers.
 """
 
 from __future__ import annotations
 
-import document
+from bench.kit import document
 
 document.on_one_core()
 
@@ -21,8 +21,6 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
-from govern_baselines import Bandit, Ladder, Utilisation  # noqa: E402
-from governed import Case, Outcome, azure, chip_plant, engine_plant, governed, held, poisson  # noqa: E402
 
 from amble.core.ports import FloatArray  # noqa: E402
 from amble.services.govern.hands import slowness  # noqa: E402
@@ -30,6 +28,8 @@ from amble.services.govern.objective import Objective  # noqa: E402
 from amble.services.govern.page import read_page  # noqa: E402
 from amble.services.govern.proof import prove  # noqa: E402
 from amble.services.govern.rehearsal import Batcher, BatchingPlant, Engine, EnginePlant, Requests  # noqa: E402
+from bench.govern.baselines import Bandit, Ladder, Utilisation  # noqa: E402
+from bench.govern.plants import Case, Outcome, azure, chip_plant, engine_plant, governed, held, poisson  # noqa: E402
 
 LOADS = (0.1, 0.3, 0.5, 0.7, 0.9)
 EXTRA = 0.001
@@ -260,7 +260,3 @@ def _targets(records: Sequence[Record]) -> Iterator[document.Target]:
     )
     for name, want, why in missing:
         yield document.target(name, want=want, value=None, unit="1", cause=NOT_TRIED + why)
-
-
-if __name__ == "__main__":
-    main()
