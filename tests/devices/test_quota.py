@@ -76,11 +76,14 @@ time.sleep(60)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     end_s = time.monotonic() + 10.0
-    while (folder / "cpu.cfs_quota_us").read_text().strip() != "-1" and time.monotonic() < end_s:
+    while found(folder) != ("-1", "100000") and time.monotonic() < end_s:
         time.sleep(0.02)
     process.stdout.close()
-    assert (folder / "cpu.cfs_quota_us").read_text().strip() == "-1"
-    assert (folder / "cpu.cfs_period_us").read_text().strip() == "100000"
+    assert found(folder) == ("-1", "100000")
+
+
+def found(folder):
+    return tuple((folder / f"cpu.cfs_{each}_us").read_text().strip() for each in ("quota", "period"))
 
 
 @pytest.mark.skipif(not os.access(REAL, os.W_OK), reason="no control group may be made here")
