@@ -104,3 +104,8 @@ def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Count a function's lines without its docstring."""
     docstring = ast.get_docstring(node, clean=False) or ""
     return (node.end_lineno or node.lineno) - node.lineno + 1 - docstring.count("\n") - bool(docstring)
+
+
+def test_the_verb_devices_can_be_called_before_and_after_its_folder_was_imported() -> None:
+    code = "import amble; one = len(amble.devices()); import amble.devices.host; assert len(amble.devices()) == one > 1"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -27,7 +27,7 @@ from amble.core.subject import Where  # noqa: E402
 from amble.levers.widths.choosing import Pricing, candidates, choose, problem  # noqa: E402
 from amble.levers.widths.network import Group, Layer, Network  # noqa: E402
 from amble.levers.widths.staircase import Point, Staircase, StaircaseTable, Stairs, shape_of  # noqa: E402
-from amble.levers.widths.staircases import Work, opened, priced, table_of  # noqa: E402
+from amble.levers.widths.staircases import Given, Work, opened, priced, table_of  # noqa: E402
 from amble.levers.widths.waves import Products, fit, matched  # noqa: E402
 from amble.runtimes.onnx.layers import Precision  # noqa: E402
 
@@ -46,7 +46,7 @@ def bundled(folder: Path, precision: Precision = "fp32") -> Work:
     data, output = folder / "data.npz", folder / precision
     output.mkdir()
     np.savez(data, image=model_input(images[:400]), labels=classes[:400].astype(np.int64))
-    return opened(jobs.BUNDLED, data=data, device="host", output=output, worth="l1", precision=precision)
+    return opened(Given(jobs.BUNDLED, data, "host", output, importance="l1", precision=precision))
 
 
 def table(work: Work, rounds: int) -> tuple[StaircaseTable, Record]:

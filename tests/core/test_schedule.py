@@ -81,7 +81,7 @@ def test_a_baseline_is_found_by_name_only() -> None:
 
 
 def test_costs_add_and_an_unknown_energy_stays_unknown() -> None:
-    assert Cost(1.0, 2.0, 0.5) + Cost(0.5, 1.0, 0.25) == Cost(1.5, 3.0, 0.75)
+    assert Cost(1.0, 2.0) + Cost(0.5, 1.0) == Cost(1.5, 3.0)
     assert (Cost(1.0, 2.0) + Cost(1.0, None)).energy_j is None
 
 

@@ -14,6 +14,7 @@ import amble
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.schedule import Deadline
+from amble.inputs import open_for_serving
 from amble.levers.widths.pruning import Wanted
 from amble.runtimes.onnx import example_inputs
 from amble.services.serve import front
@@ -22,7 +23,7 @@ from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found, Loaded
 from amble.services.serve.options import Options
 from amble.services.serve.pulse import Do
-from amble.services.serve.serving import named, open_for_serving
+from amble.services.serve.serving import named
 from amble.stages.measure.accuracy import read_labelled
 from tests.runtimes.odd import REFUSED, RUNNING, Odd
 

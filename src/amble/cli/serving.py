@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import amble
-from amble.cli.options import PLACE, max_loss_option, shapes_of
+from amble.cli.options import PLACE, Named, max_loss_option, shapes_of
 from amble.cli.terminal import Terminal
 from amble.core.quantity import parse_time_s
 
@@ -25,8 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Serving", "serving_options"]
 
-_GOVERNORS = ("amble", "pit", "dvfs", "int8-max", "max")
 _FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _governors() -> tuple[str, ...]:
+    from amble.stages.control.governors.named import known
+
+    return known()
+
+
 _PORT = click.IntRange(-1, 65535)
 
 
@@ -105,10 +112,10 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def run(terminal: Terminal, *, models: tuple[str, ...], **options: Any) -> None:
+        from amble.core.variants import Allowance
+
         ports = tuple(options.pop(f"{door}_port") for door in ("http", "grpc", "metrics"))
         chosen = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
-        from amble.core.variants import Allowance  # not before it is needed: it brings numpy
-
         chosen["max_loss"] = Allowance.parse(options.pop("max_loss"))
         chosen["shapes"] = shapes_of(options.pop("shape"))
         options["drain_s"] = parse_time_s(options.pop("drain"))
@@ -137,7 +144,7 @@ _OPTIONS = (
     click.option("--http-port", type=_PORT, default=8000, show_default=True, help="0 takes a free one."),
     click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="-1 leaves it out."),
     click.option("--metrics-port", type=_PORT, default=8002, show_default=True, help="-1 leaves it out."),
-    click.option("--governor", type=click.Choice(_GOVERNORS), default="amble", show_default=True, help="Who decides."),
+    click.option("--governor", type=Named(_governors), default="amble", show_default=True, help="Who decides."),
     click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True, help="Largest batch."),
     max_loss_option("0.5%"),
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the runtime."),

@@ -8,8 +8,9 @@ Results go to stdout (one JSON document with ``--json``), progress and errors to
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -19,7 +20,6 @@ from amble.cli.options import (
     FOLDER,
     PLACE,
     Network,
-    Wish,
     device_if_any,
     device_option,
     device_to_run_on,
@@ -35,6 +35,7 @@ from amble.core.quantity import parse_hz
 
 if TYPE_CHECKING:
     from amble.jobs import Artefact
+    from amble.jobs.checking import Plan
 
 __all__ = ["main"]
 
@@ -137,7 +138,7 @@ def plan(
     *,
     network: Network,
     device: str | None,
-    wish: Wish,
+    wish: Plan,
     output: Path | None,
     workload: str | None,
     at: Path | None,
@@ -150,21 +151,15 @@ def plan(
     MODEL may also be a profile, a costs file or a fitted table. A network is measured and fitted first, once (kept by
     content); that takes a --device.
     """
+    from amble.jobs.checking import planned
+
     if workload or at:
         graph, costs = amble.costs_of(network.model, workload=workload, at=at, device=device or "")
     else:
         left = f"what was measured is kept; the same call goes on from there{_clocks_of(device or '')}"
         with terminal.progress(f"measuring {network.model}", kept=lambda: left) as on_progress:
             graph, costs = network.costs(device, wish.deadline, on_progress)
-    schedule = amble.plan(
-        graph,
-        costs,
-        deadline=wish.deadline,
-        period_s=wish.period_s,
-        planner=wish.planner,
-        exact=wish.exact,
-        dram=dram,
-    )
+    schedule = planned(graph, costs, replace(wish, dram=dram))
     if not terminal.dry_run:
         amble.export_files(schedule, output=output, script=script, csv=csv)
         _wrote(terminal, output)
@@ -192,13 +187,8 @@ def quantize(
     *,
     network: Network,
     device: str,
-    data: str | None,
-    max_loss: str,
-    examples: int,
-    mixed: bool,
-    alike: float,
-    rounds: int,
     output: Path,
+    **wishes: Any,
 ) -> None:
     """Make MODEL cheaper by INT8, FP16 and BF16, and keep what is worth having on this device.
 
@@ -206,24 +196,14 @@ def quantize(
     loses more accuracy than allowed (without labels: agreement with the network as given), is refused with its
     numbers.
     """
+    from amble.levers.precision.quantizing import Quantize, quantized
+
+    asked = Quantize(network.model, batch=network.batch, shapes=network.shapes, device=device, output=output, **wishes)
     if terminal.dry_run:
         terminal.would(f"try the variants of {network.model} on {device} and keep the good ones in {output}")
         return
     with terminal.progress(f"quantizing {network.model}", kept=kept_below(output, _UNFINISHED)) as on_progress:
-        found = amble.quantize(
-            network.model,
-            data=data,
-            device=device,
-            output=output,
-            max_loss=max_loss,
-            batch=network.batch,
-            shapes=network.shapes,
-            examples=examples,
-            mixed=mixed,
-            alike=alike,
-            rounds=rounds,
-            on_progress=lambda what, done, total: on_progress(done, total, what),
-        )
+        found = quantized(asked, lambda what, done, total: on_progress(done, total, what))
     terminal.note(f"wrote {output}")
     terminal.result(found, lambda: amble.show(found))
 
@@ -257,6 +237,7 @@ def check(
     where it serves one. It needs --load and --deadline; a request that it refuses counts as late. A LOG is what amble
     serve --log or amble govern kept: it is judged as it is, by its own objectives or --deadline.
     """
+    from amble.jobs.checking import Check, checked
     from amble.jobs.logs import is_log
 
     if not device and amble.is_governed(schedule):
@@ -269,7 +250,7 @@ def check(
         terminal.would(f"judge {schedule}" if log else f"{what} under {arrivals or 'periodic requests'}")
         return
     with terminal.progress("serving", kept=lambda: f"nothing of it is kept{_clocks_of(device or '')}") as on_progress:
-        found = amble.check(schedule, device, deadline=deadline, arrivals=arrivals, data=data, on_progress=on_progress)
+        found = checked(Check(schedule, device, deadline, arrivals, data), on_progress)
     amble.export_files(found, output=output, html=html, trace=trace)
     terminal.result(found.report, lambda: amble.show(found.report)[:2])
     sys.exit(0 if found.report.verdict == "PASS" else 1)
@@ -348,4 +329,6 @@ def _device_of(schedule: str, device: str | None, arrivals: str | None, deadline
 
 def _clocks_of(device: str) -> str:
     """Say that clocks were put back, where a device has real ones."""
-    return "" if not device or device.startswith(("sim:", "recorded:")) else "; clocks are as they were found"
+    from amble.inputs import back_end
+
+    return "" if not device or back_end(device).simulated else "; clocks are as they were found"

@@ -11,13 +11,13 @@ import onnx
 import pytest
 
 from amble.core.errors import Refused
+from amble.inputs import open_for_serving
 from amble.services.serve.configuration import Config
 from amble.services.serve.explaining import explain
 from amble.services.serve.joining import TOLERANCES, Unlike, compared
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
 from amble.services.serve.options import Options
-from amble.services.serve.serving import open_for_serving
 from tests.services.serve.networks import APART, MIXING, chain
 
 Tensors = Mapping[str, Any]

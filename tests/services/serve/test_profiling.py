@@ -13,11 +13,11 @@ from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Tensors, Timings
 from amble.core.schedule import Deadline
+from amble.inputs import open_for_serving, twin
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
 from amble.services.serve.options import Options
 from amble.services.serve.profiling import BySize, Profiler, as_one, known
-from amble.services.serve.serving import open_for_serving, twin_of
 from tests.fakes import LEVELS, FakeDevice, graph
 
 T = TypeVar("T")
@@ -101,15 +101,15 @@ class Busy:
 
 def test_a_simulated_chip_is_measured_on_a_twin_and_not_in_the_time_of_those_it_serves() -> None:
     device, runner, by_size = open_for_serving("sim:jetson-orin-nano")
-    twin = twin_of("sim:jetson-orin-nano")
-    assert twin is not None
+    other = twin("sim:jetson-orin-nano")
+    assert other is not None
     serving = replace(device, runner=Busy())
-    loader = ModelLoader(serving, runner, Options(max_batch=2), Deadline(0.05), by_size, twin)
-    begun_s = twin.clock.now_s()
+    loader = ModelLoader(serving, runner, Options(max_batch=2), Deadline(0.05), by_size, other)
+    begun_s = other.clock.now_s()
     ladder = loader.load(Found("net", "1", bundled.model_path()), at_once).ladder
     assert len(ladder.rungs) > 1
-    assert twin.clock.now_s() > begun_s
+    assert other.clock.now_s() > begun_s
 
 
 def test_this_machine_has_no_twin() -> None:
-    assert twin_of("host") is None
+    assert twin("host") is None

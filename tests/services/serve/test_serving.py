@@ -24,13 +24,15 @@ from amble.core.report import Estimate, Share
 from amble.core.schedule import Deadline
 from amble.core.subject import Subject, Where
 from amble.core.variants import Allowance, Variant, Variants
+from amble.inputs import open_for_serving
 from amble.jobs import VARIANTS
 from amble.services.serve.configuration import Config
 from amble.services.serve.front import Addresses, Doors
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
-from amble.services.serve.options import GOVERNORS, Options
-from amble.services.serve.serving import named, open_for_serving
+from amble.services.serve.options import Options
+from amble.services.serve.serving import named
+from amble.stages.control.governors.named import GOVERNORS
 from tests.jobs.serving_process import WIDTH, slow_network
 
 T = TypeVar("T")

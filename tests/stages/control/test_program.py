@@ -13,7 +13,6 @@ from amble.core.ladder import Rung
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Actuator, Device
 from amble.core.schedule import Choice, Deadline, Rest, Schedule, Step
-from amble.core.subject import Subject, Where
 from amble.devices import simulated
 from amble.stages.control import loop
 from amble.stages.control.engine import Engine, Lane
@@ -83,8 +82,8 @@ def punctual_on_chip() -> tuple[Schedule, float]:
     steps = tuple(Step(each.name, OperatingPoint(slow), Cost(each_s[slow])) for each in HEAVY.operators)
     whole_s = 3 * each_s[slow]
     plan = Schedule(
-        Subject("heavy", "", HEAVY.digest), Where(device.name, device.calibration), Deadline(1.3 * whole_s),
-        2 * whole_s, "period", 1.0, steps, slow, Cost(whole_s), None, rest=Rest((slow, fast), choices),
+        HEAVY.subject, device.where, Deadline(1.3 * whole_s), 2 * whole_s, "period",
+        1.0, steps, slow, Cost(whole_s), None, rest=Rest((slow, fast), choices),
     )  # fmt: skip
     return plan, whole_s
 

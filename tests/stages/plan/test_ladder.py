@@ -17,7 +17,7 @@ from amble.core.ladder import Ladder, Rung
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import CostTable
 from amble.core.profile import SwitchCost
-from amble.core.schedule import Accounting, Step
+from amble.core.schedule import Accounting
 from amble.stages.plan.ladder import Variant, build, floor, menu, objective
 
 # a published sweep of one network on a Tesla P40: t = 19.1 / f + 11.5 ms, busy 82.5 + 29.6 f^3 W, idle 44.3 + 3.2 f^3 W
@@ -141,13 +141,7 @@ class Priced:
         )
         time_s = np.array([[1e-3 * graph.batch / (point.clocks.core_hz or 1.0) * 1e9 for point in points]] * 2)
         energy_j = time_s * 10.0 if self.metered else time_s * np.nan
-        return CostTable(points, time_s, energy_j, np.zeros_like(time_s))
-
-    def cost(self, operator: Operator, point: OperatingPoint) -> Cost:
-        raise NotImplementedError
-
-    def switch(self, before: Step, after: Step) -> Cost:
-        raise NotImplementedError
+        return CostTable(points, time_s, energy_j)
 
     def idle_w(self, clocks: Clocks) -> float | None:
         return (clocks.core_hz or 0.0) / 1e9

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from amble.inputs import open_for_serving
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
 from amble.services.serve.options import Options
 from amble.services.serve.repository import find
-from amble.services.serve.serving import named, open_for_serving
+from amble.services.serve.serving import named
 
 __all__ = ["Explained", "explain"]
 

@@ -32,11 +32,12 @@ from amble.runtimes.remote.datatypes import datatype
 from amble.services.serve import batching
 from amble.services.serve.candidates import Candidates, candidates
 from amble.services.serve.model import Found, Loaded
-from amble.services.serve.options import GOVERNORS, Options
+from amble.services.serve.options import Options
 from amble.services.serve.profiling import BySize, Profiler, as_one, known
 from amble.services.serve.pulse import Do
 from amble.services.serve.rows import Verdict
 from amble.stages.control.governors import Budget, Planned
+from amble.stages.control.governors.named import governor as governor_named
 from amble.stages.plan.ladder import Variant, build
 from amble.stages.plan.ladder import menu as ladder_menu
 
@@ -89,7 +90,7 @@ class ModelLoader:
         sizes = [*(size for size in _SIZES if size < wish.most), wish.most] if joined.proved else [1]
         ladder, expected = self._ladder(found.name, offered, sizes, do)
         aim = self.objective or Deadline(max(_NO_SLO_S, 10 * ladder.rungs[0].latency_s[0]))
-        governor = GOVERNORS[self.options.governor](ladder, aim, Budget(offered.may_lose))
+        governor = governor_named(self.options.governor)(ladder, aim, Budget(offered.may_lose))
         graph = partial(offered.graph, by_size=self.by_size)
         default_s = None if self.objective is None else self.objective.latency_s
         return Loaded(

@@ -9,22 +9,19 @@ from pathlib import Path
 from amble import bundled
 from amble.core import files
 from amble.core.errors import Refused, how_to_install
-from amble.core.ports import Device
 from amble.core.schedule import Deadline
-from amble.devices import host, lease, simulated
-from amble.devices.simulated.paced import paced
-from amble.inputs import BUNDLED
-from amble.runtimes.onnx.batched import BatchedRunner
+from amble.inputs import BUNDLED, open_for_serving, twin
 from amble.runtimes.onnx.refusals import door
 from amble.services.serve import front
 from amble.services.serve.admission import Listener
 from amble.services.serve.front import Doors, OnReady
 from amble.services.serve.loading import ModelLoader
-from amble.services.serve.options import GOVERNORS, Options
+from amble.services.serve.options import Options
 from amble.services.serve.recording import Recorder, beside
 from amble.stages.control.engine import Totals
+from amble.stages.control.governors.named import governor as governor_named
 
-__all__ = ["named", "open_for_serving", "serve", "twin_of"]
+__all__ = ["named", "serve"]
 
 
 @door
@@ -48,8 +45,7 @@ def serve(
     """
     wanted = Deadline.parse(objective) if isinstance(objective, str) else objective
     chosen = options or Options()
-    if chosen.governor not in GOVERNORS:
-        raise ValueError(f"unknown governor {chosen.governor!r}; choose {', '.join(GOVERNORS)}")
+    governor_named(chosen.governor)
     if not models and repository is None:
         raise ValueError("nothing to serve: name a model, or a repository of models")
     repository = None if repository is None else Path(repository)
@@ -61,7 +57,7 @@ def serve(
         files.try_writing(log)
         alone = len(models) == 1 and repository is None
         recorders = (Recorder(opened, beside(Path(log), alone=alone), deadline=wanted),)
-    loader = ModelLoader(opened, runner, chosen, wanted, by_size, twin_of(device))
+    loader = ModelLoader(opened, runner, chosen, wanted, by_size, twin(device))
     return front.serve(
         opened,
         loader.load,
@@ -93,24 +89,3 @@ def named(model: str) -> tuple[str, Path]:
             return model[:at], Path(model[at + 1 :]).absolute()
     path = model[starts[0] + 1 :] if starts else model
     raise Refused(f"there is no model {path}; name an ONNX file, a schedule, or {BUNDLED}")
-
-
-def open_for_serving(uri: str, *, threads: int = 1) -> tuple[Device, BatchedRunner, bool]:
-    """Open ``host``, or a simulated chip that keeps this machine's time, with a runtime that takes any batch size.
-
-    The third tells whether the device wants the operators of every batch size.
-    """
-    runner = BatchedRunner(threads)
-    scheme, _, name = uri.partition(":")
-    match scheme:
-        case "host":
-            return lease.guarded(host.open(runner)), runner, False
-        case "sim":
-            return paced(simulated.open(name, compute=runner.compute)), runner, True
-    raise Refused(f"{uri!r} cannot serve clients; use host, or sim:CHIP for a simulated chip in real time")
-
-
-def twin_of(uri: str) -> Device | None:
-    """Open another chip like a simulated one, in a time of its own; of a real machine there is no other."""
-    scheme, _, name = uri.partition(":")
-    return simulated.open(name) if scheme == "sim" else None
