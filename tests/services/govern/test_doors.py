@@ -15,6 +15,7 @@ from amble.services.govern.maps import recognise
 from amble.services.govern.objective import Objective
 from amble.services.govern.page import names_of
 from amble.services.govern.prior import from_table
+from amble.services.govern.watching import Told
 from tests.services.govern.pages import PAGES
 from tests.services.govern.rehearsing import a_server, governed
 
@@ -79,7 +80,7 @@ def test_a_table_of_another_knob_is_refused(tmp_path):
 
 
 def test_the_live_page_counts_late_answers_and_joules():
-    told = []
+    told: list[Told] = []
     log, _ = governed(a_server(duration_s=60.0), 60.0, on_period=told.append, control=0.0)
     live = Live((log.governed,))
     for each in told:
