@@ -96,3 +96,15 @@ class Writes:
 
     def close(self) -> None:
         os.close(self._handle)
+
+
+def cgroup(root: Path, name: str = "server", *, version: int = 1) -> Path:
+    """Make a control group below the CPU controller, without a quota."""
+    folder = root / ("sys/fs/cgroup/cpu" if version == 1 else "sys/fs/cgroup") / name
+    folder.mkdir(parents=True)
+    if version == 1:
+        (folder / "cpu.cfs_quota_us").write_text("-1\n")
+        (folder / "cpu.cfs_period_us").write_text("100000\n")
+    else:
+        (folder / "cpu.max").write_text("max 100000\n")
+    return folder

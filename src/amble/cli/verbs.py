@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -272,11 +272,13 @@ def check(
     governor. Too few requests for a verdict is INCONCLUSIVE, which is not a PASS. A URL names a server of the Open
     Inference Protocol, amble's or another one, and its model: http://127.0.0.1:8000/v2/models/NAME, the name left out
     where it serves one. It needs --load and --deadline; a request that it refuses counts as late. A LOG is what amble
-    serve --log kept: it is judged as it is, by its own objective or --deadline.
+    serve --log or amble govern kept: it is judged as it is, by its own objectives or --deadline.
     """
     from amble.jobs.checking import Check, checked
     from amble.jobs.logs import is_log
 
+    if not device and amble.is_governed(schedule):
+        _prove(terminal, Path(schedule), output, html)
     log = not device and is_log(schedule)
     if not log:
         device = _device_of(schedule, device, arrivals, deadline)
@@ -289,6 +291,14 @@ def check(
     amble.export_files(found, output=output, html=html, trace=trace)
     terminal.result(found.report, lambda: amble.show(found.report)[:2])
     sys.exit(0 if found.report.verdict == "PASS" else 1)
+
+
+def _prove(terminal: Terminal, log: Path, output: Path | None, html: Path | None) -> NoReturn:
+    """Judge the log of a governed server."""
+    proof = amble.prove(log)
+    amble.export_files(proof, output=output, html=html)
+    terminal.result(proof, lambda: amble.show(proof))
+    sys.exit(0 if proof.verdict == "PASS" else 1)
 
 
 @verb(main)

@@ -10,7 +10,17 @@ from amble.core.profile import IdlePower, SwitchCost
 from amble.core.schedule import Deadline, Schedule, Step
 from amble.core.subject import Subject, Where, gathered
 
-__all__ = ["FORMAT", "ClockChange", "Known", "Log", "PowerSample", "Served", "Slice"]
+__all__ = [
+    "FORMAT",
+    "ClockChange",
+    "Governed",
+    "Known",
+    "Log",
+    "Period",
+    "PowerSample",
+    "Served",
+    "Slice",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,62 @@ class PowerSample:
 
 
 @dataclass(frozen=True, slots=True)
+class Period:
+    """What a watcher of another server's metrics saw from one look to the next, and what it asked for meanwhile.
+
+    ``asked`` is empty while the clocks were as found; ``control`` tells that they were so by lot, for comparison.
+    ``counts``: [objective][bucket], latencies that came in. ``waiting`` and ``running`` are as at the end; None where
+    the server does not tell. ``usable`` is false when the page could not be trusted; ``note`` says why, or what else
+    happened. ``decided`` is the index in ``Governed.settings`` that was chosen for the *next* period, -1 for as found.
+    """
+
+    start_s: float
+    finish_s: float
+    asked: Clocks
+    got: Clocks
+    control: bool
+    usable: bool
+    arrivals: float
+    finished: float
+    waiting: float | None
+    running: float | None
+    prompt_tokens: float
+    output_tokens: float
+    counts: tuple[tuple[float, ...], ...]
+    energy_j: float | None
+    note: str = ""
+    decided: int = -1
+
+    @property
+    def span_s(self) -> float:
+        """Return how long it took [s]."""
+        return self.finish_s - self.start_s
+
+
+@dataclass(frozen=True, slots=True)
+class Governed:
+    """What a watcher was to keep, and with what: enough to replay its decisions.
+
+    ``objectives`` as people write them; ``edges_s``: [objective][edge] of their histograms; ``judged_s``: [objective]
+    the edge at which each is judged. ``settings`` are fastest first, ``slowness``: [setting, objective] how many times
+    as long work takes there, as believed at the start.
+    """
+
+    server: str
+    objectives: tuple[str, ...]
+    edges_s: tuple[tuple[float, ...], ...]
+    judged_s: tuple[float, ...]
+    settings: tuple[Clocks, ...]
+    slowness: tuple[tuple[float, ...], ...]
+    period_s: float
+    control: float
+    seed: int
+    found: Clocks = Clocks()
+    sight: str = "histograms of the server"
+    acts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What was known of network and device when a run began: with it, its log can be read as a profile.
 
@@ -108,6 +174,7 @@ class Log:
 
     ``start_s`` to ``finish_s`` is the window that ``energy_j`` (the meter's, idle included) covers: from the first
     arrival to one period after the last. Slices, changes and power cover the first requests only, ``traced`` of them.
+    Whoever watched another server has ``governed`` and ``periods`` and sees no single request.
     ``deadline`` is what the answers were held to, ``schedule`` the one that was followed, ``known`` what was known.
     """
 
@@ -127,6 +194,8 @@ class Log:
     deadline: Deadline | None = None
     schedule: Schedule | None = None
     known: Known | None = None
+    governed: Governed | None = None
+    periods: tuple[Period, ...] = ()
 
 
 FORMAT = Format("log", 2, Log, {1: gathered})

@@ -13,12 +13,17 @@ DOMAINS: tuple[Domain, ...] = ("core", "memory", "cpu")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Clocks:
-    """Settings of the knobs a device has; None where it has not that knob."""
+    """Settings of the knobs a device has; None where it has not that knob.
+
+    ``cpu_share`` is no clock: the CPU time a control group may take in a second of time (1.5: one CPU and a half), in
+    turns of running and standing still.
+    """
 
     core_hz: float | None = None
     memory_hz: float | None = None
     cpu_hz: float | None = None
     power_limit_w: float | None = None
+    cpu_share: float | None = None
 
     def of(self, domain: Domain) -> float | None:
         """Return the clock of one domain [Hz]."""
@@ -31,8 +36,8 @@ class Clocks:
                 return self.cpu_hz
 
     def knobs(self) -> tuple[float | None, ...]:
-        """Return every setting: the clocks of core, memory and CPU [Hz] and the power limit [W]."""
-        return (self.core_hz, self.memory_hz, self.cpu_hz, self.power_limit_w)
+        """Return every setting: the clocks of core, memory and CPU [Hz], the power limit [W] and the CPU share."""
+        return (self.core_hz, self.memory_hz, self.cpu_hz, self.power_limit_w, self.cpu_share)
 
     def __str__(self) -> str:
         """Write the knobs that are set, in MHz and W: ``core 1300 MHz, memory 1866 MHz``."""
@@ -40,6 +45,8 @@ class Clocks:
         words = [f"{domain} {clock_hz / 1e6:g} MHz" for domain, clock_hz in clocks if clock_hz is not None]
         if self.power_limit_w is not None:
             words.append(f"limit {self.power_limit_w:g} W")
+        if self.cpu_share is not None:
+            words.append(f"quota {self.cpu_share:g} CPU")
         return ", ".join(words) or "fixed clocks"
 
 

@@ -16,7 +16,7 @@ _KEPT = 256
 class Found:
     """The settings that were in force before amble changed them, in a form that outlives the process.
 
-    ``backend`` is ``sysfs``, ``nvml``, or the scheme that another package registered (`core.backend`).
+    ``backend`` is ``sysfs``, ``nvml``, ``quota``, or the scheme that another package registered (`core.backend`).
     ``values`` are (where, what) pairs: path and text for sysfs, knob and value for NVML, in the order to put them back.
     """
 

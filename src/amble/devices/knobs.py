@@ -19,7 +19,17 @@ from amble.core.errors import Refused
 from amble.core.point import Clocks, Domain
 from amble.devices.facts import Found, Readings
 
-__all__ = ["BoundedKnob", "Bounds", "FileActuator", "Knob", "LockedKnob", "missing_writes", "put_back", "read_text"]
+__all__ = [
+    "BoundedKnob",
+    "Bounds",
+    "FileActuator",
+    "Knob",
+    "LockedKnob",
+    "missing_writes",
+    "put_back",
+    "read_text",
+    "write_text",
+]
 
 _FELT_S = 0.012  # Jetson Orin: at most 11 ms, of the memory clock
 
@@ -78,7 +88,7 @@ class BoundedKnob:
         for node in self.nodes:
             rising = int(text) >= _number(node.high)
             for path in (node.high, node.low) if rising else (node.low, node.high):
-                _write(path, text)
+                write_text(path, text)
             kept = (read_text(node.low), read_text(node.high))
             if kept != (text, text):
                 raise Refused(
@@ -113,8 +123,8 @@ class LockedKnob:
     def hold(self, clock_hz: float) -> None:
         """Lock the rate, then set it: firmware drops rates it does not like without an error, so it is read back."""
         text = str(round(clock_hz))
-        _write(self.lock, "1")
-        _write(self.rate, text)
+        write_text(self.lock, "1")
+        write_text(self.rate, text)
         if read_text(self.rate) != text:
             raise Refused(
                 f"{self.rate}: asked for {clock_hz / 1e6:g} MHz, the firmware keeps {read_text(self.rate)}; "
@@ -204,10 +214,10 @@ def put_back(values: Iterable[tuple[str, str]]) -> None:
     pairs = tuple(values)
     for path, text in pairs:
         with contextlib.suppress(Refused):
-            _write(Path(path), text)
+            write_text(Path(path), text)
     for path, text in pairs:
         if read_text(Path(path)) != text:
-            _write(Path(path), text)
+            write_text(Path(path), text)
 
 
 def read_text(path: Path) -> str:
@@ -235,7 +245,8 @@ def missing_writes(paths: Iterable[Path]) -> tuple[str, ...]:
     )
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a node; Refused, with the remedy, when it cannot be written."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_TRUNC)
         try:

@@ -36,6 +36,9 @@ from amble.levers.widths.results import SPACE, DesignSpace, Pruning
 from amble.levers.widths.staircase import FORMAT as STAIRCASES
 from amble.levers.widths.staircase import StaircaseTable
 from amble.runtimes.onnx.refusals import door
+from amble.services.govern.proof import FORMAT as PROOF
+from amble.services.govern.proof import Proof, prove
+from amble.services.govern.telling import Watched
 from amble.stages.check import tables
 from amble.stages.check.evidence import Evidence
 from amble.stages.check.show import show_html
@@ -73,12 +76,13 @@ Artefact = (
     | StaircaseTable
     | DesignSpace
     | Pruning
+    | Proof
 )
 Listed = Sequence[Description] | Sequence[Restored] | Sequence[Finding]
 T = TypeVar("T")
 FORMATS: Mapping[str, Format[Any]] = {
     each.kind: each
-    for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG, VARIANTS, DRAM, STAIRCASES, SPACE, PRUNING)
+    for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG, VARIANTS, DRAM, STAIRCASES, SPACE, PRUNING, PROOF)
 }
 _SHOWN = 20  # rows of predictions on the terminal
 
@@ -152,7 +156,9 @@ def _cell(value: object) -> str:
 
 
 def _shown(artefact: object) -> object:
-    """Return what the tables and pages know: costs are shown as their arrays with names."""
+    """Return what the tables and pages know: costs as their arrays with names, a watcher's log with what it proves."""
+    if isinstance(artefact, Log) and artefact.governed is not None:
+        return Watched(artefact, prove(artefact))
     if not isinstance(artefact, Costs):
         return artefact
     arrays = artefact.arrays()

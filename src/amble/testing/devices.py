@@ -168,4 +168,4 @@ class DeviceConformance(MeterConformance, ActuatorConformance):
 
 
 def _knobs(clocks: Clocks) -> tuple[float | None, ...]:
-    return (*(clocks.of(domain) for domain in DOMAINS), clocks.power_limit_w)
+    return (*(clocks.of(domain) for domain in DOMAINS), clocks.power_limit_w, clocks.cpu_share)

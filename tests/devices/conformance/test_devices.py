@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from amble.core.ports import Device
-from amble.devices import host, lease, nvml, recorded, simulated, sysfs
+from amble.devices import host, lease, nvml, quota, recorded, simulated, sysfs
 from amble.devices.recorded.tabled import open_table
 from amble.devices.simulated.paced import paced
 from amble.testing import DeviceConformance
@@ -76,6 +76,18 @@ def a_simulated_chip(root: Path, runner) -> Device:
     return simulated.open("jetson-tx2", seed=1)
 
 
+def a_quota(root: Path, runner) -> Device:
+    fake_sys.cgroup(root, version=1)
+    clock = host.MonotonicClock()
+    return quota.open("server", runner, clock, host.Unmetered(clock), root=root, cpus=2)
+
+
+def a_guarded_quota(root: Path, runner) -> Device:
+    fake_sys.cgroup(root, version=2)
+    clock = host.MonotonicClock()
+    return lease.guarded(quota.open("server", runner, clock, host.Unmetered(clock), root=root), root / "state")
+
+
 def a_paced_chip(root: Path, runner) -> Device:
     return paced(simulated.open("jetson-tx2", seed=1))
 
@@ -89,6 +101,8 @@ BACK_ENDS: dict[str, Callable[..., Device]] = {
     "bare host": a_bare_host,
     "guarded host": a_guarded_host,
     "sysfs": a_board,
+    "quota": a_quota,
+    "guarded quota": a_guarded_quota,
     "recorded": a_table,
     "recorded, observed": a_table_with_observed_clocks,
     "recorded, no power": a_table_without_power,

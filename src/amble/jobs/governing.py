@@ -1,0 +1,203 @@
+"""Addresses, objectives, devices → a governed server and its log; a log → what it proves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from amble.core import files
+from amble.core.errors import Refused
+from amble.core.log import FORMAT as LOG
+from amble.core.log import Governed, Log
+from amble.core.ports import Device
+from amble.services.govern import hands as reach
+from amble.services.govern import maps, prior, proof
+from amble.services.govern.canary import Canary, load_request, with_canary
+from amble.services.govern.eyes import Eyes
+from amble.services.govern.fetch import Fetch, Gone, Http, Line, within
+from amble.services.govern.head import Head
+from amble.services.govern.live import Live, serve_page
+from amble.services.govern.objective import Objective
+from amble.services.govern.opening import open_hands
+from amble.services.govern.page import names_of
+from amble.services.govern.proof import Proof
+
+from amble.services.govern.watching import Journal, Sight, Told, govern as watch  # isort: skip
+
+__all__ = ["Watching", "govern", "is_governed", "probe", "prove"]
+
+_SAVED_S = 60.0
+_CANARY_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """How servers are watched.
+
+    ``watch``: only look. ``period_s`` [s] between looks, ``control`` the share of the time as found, ``canary`` a file
+    with a request and ``canary_hz`` how often it is sent [1/s], ``table`` a recorded table (and ``workload``) of how
+    long work takes at each clock. ``for_s``: how long [s]; None until interrupted.
+    """
+
+    watch: bool = False
+    period_s: float = 1.0
+    control: float = 0.1
+    seed: int = 0
+    map: Path | None = None
+    token: str | None = None
+    ca: Path | None = None
+    canary: Path | None = None
+    canary_hz: float = 0.5
+    table: Path | None = None
+    workload: str | None = None
+    for_s: float | None = None
+    metrics_port: int | None = None
+    extra: float = 0.001
+
+
+def govern(
+    urls: Sequence[str],
+    *,
+    objectives: Sequence[str],
+    devices: Sequence[str] = (),
+    output: Path | None = None,
+    how: Watching = Watching(),
+    on_period: Callable[[Told], None] = lambda told: None,
+) -> tuple[Log, ...]:
+    """Govern servers until told to stop; one log a server. Several on the same devices share their clocks.
+
+    ``objectives`` such as ``ttft p99 < 500ms`` hold for every server. Refused before anything is changed when one
+    cannot be judged, when a page does not come, or when another governor holds a device.
+    """
+    wanted = tuple(map(Objective.parse, objectives))
+    if not wanted:
+        raise Refused("no --slo: say what must be kept, as in --slo 'latency p99 < 40ms'")
+    if not urls:
+        raise Refused("no address of a metrics page; write http://HOST:PORT/metrics")
+    opened = open_hands(devices or (["host"] if how.watch else []))
+    canary = _canary(wanted, how)
+    with ExitStack() as lines:
+        if canary is not None:
+            lines.callback(canary.stop)
+        opened_lines = [lines.enter_context(closing(_http(url, how).open())) for url in urls]
+        sights = [_sight(url, line, wanted, canary, how) for url, line in zip(urls, opened_lines, strict=True)]
+        return _watched(sights, wanted, opened, output, how, on_period)
+
+
+def _watched(
+    sights: Sequence[Sight],
+    wanted: tuple[Objective, ...],
+    opened: tuple[Device, ...],
+    output: Path | None,
+    how: Watching,
+    on_period: Callable[[Told], None],
+) -> tuple[Log, ...]:
+    settings = opened[0].actuator.available() if how.watch else reach.rungs(opened[0].actuator.available())
+    slow = reach.slowness(settings, len(wanted))
+    if how.table is not None:
+        slow = prior.from_table(how.table, settings, [each.kind for each in wanted], how.workload)
+    hands = reach.Hands(opened, settings, acts=not how.watch)
+    change_s = 0.0 if how.watch else hands.tried(opened[0].clock)
+    about = tuple(_about(each, wanted, hands, slow, how) for each in sights)
+    heads = [replace(_head(each.eyes, wanted, slow, how), change_s=change_s) for each in sights]
+    name = "+".join(each.name for each in opened)
+    paths = [_numbered(output, index, len(sights)) for index in range(len(sights))]
+    journals = [
+        Journal(each, name, opened[0].calibration, path, _SAVED_S) for each, path in zip(about, paths, strict=True)
+    ]
+    live = Live(about)
+    door = None if how.metrics_port is None else serve_page(live.page, how.metrics_port)
+    end_s = None if how.for_s is None else time.perf_counter() + how.for_s
+
+    def told(each: Told) -> None:
+        live.told(each)
+        on_period(each)
+
+    try:
+        watch(
+            sights,
+            heads,
+            hands,
+            opened[0].clock,
+            until=lambda now_s: end_s is not None and time.perf_counter() >= end_s,
+            journals=journals,
+            on_period=told,
+        )
+    finally:
+        if door is not None:
+            door.shutdown()
+            door.server_close()
+    return tuple(each.log(hands.changes) for each in journals)
+
+
+def probe(url: str, *, how: Watching = Watching()) -> maps.Probe:
+    """Say what is recognised on a server's page, and what is missing. Refused for a page that does not come."""
+    with closing(_http(url, how).open()) as line:
+        names = names_of(_first(line.fetch, url))
+    return maps.probe(names, maps.load_map(how.map) if how.map else maps.recognise(names))
+
+
+def prove(log: Log | Path | str) -> Proof:
+    """Say what the log of a governed server proves."""
+    return proof.prove(files.load(log, LOG) if isinstance(log, Path | str) else log)
+
+
+def is_governed(path: Path | str) -> bool:
+    """Tell whether a file is the log of a governed server."""
+    if not Path(path).is_file() or files.kind_of(path) != LOG.kind:
+        return False
+    return files.load(path, LOG).governed is not None
+
+
+def _http(url: str, how: Watching) -> Http:
+    return Http(url, max(0.25, 0.4 * how.period_s), how.token, how.ca)
+
+
+def _first(fetch: Callable[[], str], url: str) -> str:
+    try:
+        return fetch()
+    except Gone as reason:
+        raise Refused(f"{reason}; is the server up, and {url} its metrics page?") from reason
+
+
+def _canary(wanted: tuple[Objective, ...], how: Watching) -> Canary | None:
+    if how.canary is None:
+        return None
+    if any(each.kind != "latency" for each in wanted):
+        raise Refused("--canary measures whole latencies; write its objective as 'latency p99 < …'")
+    return Canary.of(load_request(how.canary), how.canary_hz, wanted, _CANARY_TIMEOUT_S)
+
+
+def _sight(url: str, line: Line, wanted: tuple[Objective, ...], canary: Canary | None, how: Watching) -> Sight:
+    fetch: Fetch = line.fetch
+    text = _first(fetch, url)
+    server = maps.load_map(how.map) if how.map else maps.recognise(names_of(text))
+    if canary is not None:
+        server, fetch = with_canary(server), canary.beside(fetch)
+        canary.start()
+        text = _first(fetch, url)
+    return Sight(within(fetch, 2.0 * _http(url, how).timeout_s, url), Eyes.open(server, wanted, text))
+
+
+def _head(eyes: Eyes, wanted: tuple[Objective, ...], slow: tuple[tuple[float, ...], ...], how: Watching) -> Head:
+    return Head(wanted, eyes.edges_s, eyes.judged_s, slow, how.period_s, how.control, how.seed, how.extra)
+
+
+def _about(
+    sight: Sight, wanted: tuple[Objective, ...], hands: reach.Hands, slow: tuple[tuple[float, ...], ...], how: Watching
+) -> Governed:
+    eyes = sight.eyes
+    source = f"a canary, {how.canary_hz:g} a second" if how.canary else "histograms of the server"
+    return Governed(
+        eyes.server.server, tuple(map(str, wanted)), eyes.edges_s, eyes.judged_s, hands.settings, slow,
+        how.period_s, how.control, how.seed, hands.found, source, not how.watch,
+    )  # fmt: skip
+
+
+def _numbered(output: Path | None, index: int, count: int) -> Path | None:
+    if output is None or count == 1:
+        return output
+    return output.with_name(f"{output.stem}-{index}{output.suffix}")

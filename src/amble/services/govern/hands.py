@@ -1,0 +1,121 @@
+"""A device → hands that set its clocks, tell whether they were kept, and always put back what was found."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from amble.core.cost import Reading
+from amble.core.errors import Refused
+from amble.core.point import Clocks
+from amble.core.ports import Clock, Device
+
+__all__ = ["Hands", "rungs", "slowness"]
+
+_LOG = logging.getLogger(__name__)
+_KEPT = 0.05  # of a clock: as far as a reading may be from what was asked
+_REFUSALS = 3  # after so many the hands rest for good
+
+
+class Hands:
+    """The devices of one server, moved together. Applied settings are counted; ``release`` puts back what was found.
+
+    ``acts`` false only looks. A device that refuses, or keeps other clocks, makes the hands let go, and after the third
+    time rest: the server runs as it was found.
+    """
+
+    def __init__(self, devices: Sequence[Device], settings: tuple[Clocks, ...], *, acts: bool = True) -> None:
+        self._devices = tuple(devices)
+        self.settings = settings
+        self.acts = acts
+        self.found = self._devices[0].actuator.current()
+        self.asked = Clocks()
+        self.refusals = 0
+        self.changes = 0
+
+    def ask(self, setting: int) -> str:
+        """Ask for a setting, or -1 for the clocks as found; return a note when it was refused."""
+        if setting < 0 or not self.acts or self.refusals >= _REFUSALS:
+            return self.release()
+        wanted = self.settings[setting]
+        if wanted == self.asked:
+            return ""
+        try:
+            for device in self._devices:
+                device.actuator.apply(wanted)
+        except Refused as reason:
+            self.refusals += 1
+            return "; ".join(filter(None, (str(reason), self.release())))
+        self.asked = wanted
+        self.changes += 1
+        return ""
+
+    def tried(self, clock: Clock) -> float:
+        """Set the fastest setting and put back what was found; return how long one change took [s].
+
+        Refused when that is not possible: a right is missing, or another governor holds a device.
+        """
+        start_s = clock.now_s()
+        note = self.ask(0)
+        took_s = clock.now_s() - start_s
+        if note:
+            raise Refused(note)
+        if note := self.release():
+            raise Refused(note)
+        return took_s
+
+    def release(self) -> str:
+        """Put back what was found on every device; return a note when one refuses."""
+        if self.asked == Clocks() and self.refusals == 0:
+            return ""
+        notes = []
+        for device in self._devices:
+            try:
+                device.actuator.apply(self.found)
+            except Refused as reason:
+                notes.append(f"{device.name}: clocks could not be put back: {reason}; run amble restore")
+        self.asked = Clocks()
+        return "; ".join(notes)
+
+    def got(self) -> Clocks:
+        """Return the clocks that run, as the first device reports them."""
+        return self._devices[0].actuator.current()
+
+    def kept(self, got: Clocks) -> bool:
+        """Tell whether the clocks that run are those that were asked for."""
+        pairs = zip(self.asked.knobs(), got.knobs(), strict=True)
+        return all(want is None or have is None or abs(have - want) <= _KEPT * want for want, have in pairs)
+
+    def read(self) -> Reading:
+        """Return the time of the first device, and the energy of all; None when one is unknown."""
+        readings = [device.meter.read() for device in self._devices]
+        energies = [each.energy_j for each in readings]
+        known = [each for each in energies if each is not None]
+        return Reading(readings[0].time_s, sum(known) if len(known) == len(energies) else None)
+
+
+def rungs(available: Sequence[Clocks], most: int = 12) -> tuple[Clocks, ...]:
+    """Return settings to choose from, fastest first: the highest memory clock, and core clocks evenly apart.
+
+    Refused when there is nothing to choose. The highest and the lowest setting are always among them.
+    """
+    if len(available) < 2:
+        raise Refused("this device has no clock that can be set; use --watch to see what it would save elsewhere")
+    top = available[-1]
+    like_top = [each for each in available if (each.memory_hz, each.cpu_hz) == (top.memory_hz, top.cpu_hz)]
+    ladder = like_top if len(like_top) > 1 else list(available)
+    steps = min(most, len(ladder))
+    chosen = {round(index * (len(ladder) - 1) / (steps - 1)) for index in range(steps)}
+    return tuple(ladder[index] for index in sorted(chosen, reverse=True))
+
+
+def slowness(settings: Sequence[Clocks], num_objectives: int) -> tuple[tuple[float, ...], ...]:
+    """Return how much longer work takes at each setting at most: the ratio of the clocks, [setting][objective]."""
+    found = []
+    for each in settings:
+        pairs = [(top, mine) for top, mine in zip(settings[0].knobs(), each.knobs(), strict=True) if top and mine]
+        ratio = 1.0
+        for top, mine in pairs:
+            ratio *= top / mine
+        found.append((max(1.0, ratio),) * num_objectives)
+    return tuple(found)

@@ -1,0 +1,114 @@
+"""A canary's histogram, a table as a prior, the live page, and pages that come too late."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from amble.core.errors import Refused
+from amble.core.point import Clocks
+from amble.services.govern.canary import Canary, edges_s, load_request, with_canary
+from amble.services.govern.eyes import Eyes, Memory
+from amble.services.govern.fetch import Gone, Http, within
+from amble.services.govern.live import Live
+from amble.services.govern.maps import recognise
+from amble.services.govern.objective import Objective
+from amble.services.govern.page import names_of
+from amble.services.govern.prior import from_table
+from amble.services.govern.watching import Told
+from tests.services.govern.pages import PAGES
+from tests.services.govern.rehearsing import a_server, governed
+
+OBJECTIVE = Objective.parse("latency p99 < 40ms")
+
+
+def test_a_canary_judges_a_server_without_a_histogram_and_counts_failures_as_late():
+    answers = iter([None, None, OSError("refused")])
+
+    def send():
+        answer = next(answers)
+        if answer is not None:
+            raise answer
+
+    canary = Canary(send, 1.0, edges_s((OBJECTIVE,)))
+    fetch = canary.beside(lambda: PAGES["llama.cpp-b4000"])
+    eyes = Eyes.open(with_canary(recognise(names_of(fetch()))), (OBJECTIVE,), fetch())
+    memory, _ = eyes.look(Memory(), fetch(), 0.0)
+    for _ in range(3):
+        canary.once()
+    _, look = eyes.look(memory, fetch(), 1.0)
+    assert eyes.judged_s == (0.04,), "one edge is the limit itself"
+    assert sum(look.counts[0]) == 3.0
+    assert look.counts[0][-1] == 1.0
+
+
+@pytest.mark.parametrize("text", ["{}", '{"url": "ftp://x"}', "no JSON", '{"url": "http://x", "boddy": 1}'])
+def test_a_wrong_canary_is_refused(tmp_path, text):
+    path = tmp_path / "request.json"
+    path.write_text(text)
+    with pytest.raises(Refused, match="--canary"):
+        load_request(path)
+
+
+def a_table(folder: Path) -> Path:
+    path = folder / "table.csv"
+    rows = [
+        f"card,m,phase:{phase},,1,,,,{cap},{latency_s},100,,"
+        for phase, latencies in (("prefill", (0.004, 0.002, 0.001)), ("decode", (0.03, 0.025, 0.02)))
+        for cap, latency_s in zip((200, 250, 300), latencies, strict=True)
+    ]
+    header = (
+        "device,workload,kernel,precision,batch,core_hz,memory_hz,cpu_hz,power_limit_w,latency_s,power_w,repeat,"
+        "requested_core_hz"
+    )
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_a_recorded_table_tells_the_two_phases_apart(tmp_path):
+    settings = tuple(Clocks(power_limit_w=cap) for cap in (300.0, 250.0, 200.0))
+    found = from_table(a_table(tmp_path), settings, ("ttft", "itl"))
+    assert found[0] == (1.0, 1.0)
+    assert found[1] == pytest.approx((2.0, 1.25))
+    assert found[2] == pytest.approx((4.0, 1.5))
+
+
+def test_a_table_of_another_knob_is_refused(tmp_path):
+    settings = (Clocks(core_hz=1e9), Clocks(core_hz=5e8))
+    with pytest.raises(Refused, match="does not vary core_hz"):
+        from_table(a_table(tmp_path), settings, ("latency",))
+
+
+def test_the_live_page_counts_late_answers_and_joules():
+    told: list[Told] = []
+    log, _ = governed(a_server(duration_s=60.0), 60.0, on_period=told.append, control=0.0)
+    live = Live((log.governed,))
+    for each in told:
+        live.told(each)
+    page = live.page()
+    joules = sum(each.energy_j for each in log.periods)
+    assert f'amble_govern_energy_joules_total{{server="rehearsed",number="0",side="governed"}} {joules:.6f}' in page
+    answers = round(sum(sum(each.counts[0]) for each in log.periods))
+    assert f'objective="latency p99 < 100ms"}} {answers}' in page
+
+
+def test_a_page_that_comes_too_late_is_gone_and_the_next_one_is_fresh():
+    count = [0]
+
+    def slow():
+        count[0] += 1
+        if count[0] == 1:
+            time.sleep(0.3)
+        return f"page {count[0]}"
+
+    fetch = within(slow, 0.1, "http://x")
+    with pytest.raises(Gone, match="takes longer"):
+        fetch()
+    time.sleep(0.4)
+    assert fetch() == "page 2"
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/metrics", "http://x:99999/metrics"])
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(Refused):
+        Http(url).open()
