@@ -1,11 +1,15 @@
 """The layers hold, the core stays light, and modules keep their shape."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import amble
 
 SOURCE = Path(__file__).parents[1] / "src" / "amble"
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -22,6 +26,15 @@ def test_the_import_contracts_hold() -> None:
 def test_the_command_line_starts_without_the_heavy_packages(heavy: str) -> None:
     code = f"import amble.cli, sys; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("name", amble.__all__)
+def test_a_public_name_stays_what_it_is_whatever_is_imported(name: str) -> None:
+    first = getattr(amble, name)
+    for folder in ("cli", "core", "devices", "inputs", "jobs", "levers", "runtimes", "services", "stages"):
+        importlib.import_module(f"amble.{folder}")
+    assert getattr(amble, name) is first
+    assert not isinstance(first, ModuleType)
 
 
 @pytest.mark.parametrize("extra", ["plotly", "pynvml", "grpc", "uvicorn", "uvloop", "tritonclient", "opentelemetry"])

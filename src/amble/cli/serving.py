@@ -17,7 +17,6 @@ import amble
 from amble.cli.options import max_loss_option, shapes_of
 from amble.cli.terminal import Terminal
 from amble.core.quantity import parse_time_s
-from amble.core.variants import Allowance
 
 if TYPE_CHECKING:
     from amble.services.serve.front import Addresses
@@ -88,6 +87,8 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def run(terminal: Terminal, *, models: tuple[str, ...], **options: Any) -> None:
+        from amble.core.variants import Allowance
+
         ports = tuple(options.pop(f"{door}_port") for door in ("http", "grpc", "metrics"))
         menu = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
         menu["max_loss"] = Allowance.parse(options.pop("max_loss"))
