@@ -69,19 +69,19 @@ acceptance: .venv/.all
 	.venv/bin/python tests/acceptance/run.py
 
 bench: .venv/.all
-	.venv/bin/python bench/all.py
+	.venv/bin/python -m bench $(NAME)
 
 numbers: .venv/.all
-	.venv/bin/python bench/write_numbers.py
+	.venv/bin/python -m bench.kit.write_numbers
 
 stale: .venv/.all
-	.venv/bin/python bench/ages.py
+	.venv/bin/python -m bench.kit.ages
 
 models: .venv/.all
-	.venv/bin/python bench/models.py
+	.venv/bin/python -m bench.models
 
 train: .venv/.all
-	.venv/bin/python train/train.py
+	.venv/bin/python -m tools.bundled.train
 
 clean:
 	rm -rf .venv .venv-3.* build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,11 @@ from types import ModuleType
 import pytest
 
 import amble
+from tests import mirrors
 
-SOURCE = Path(__file__).parents[1] / "src" / "amble"
+ROOT = Path(__file__).parents[1]
+ROOMS = ("src/amble", "tests", "bench")
+SOURCE = ROOT / "src" / "amble"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -28,7 +32,7 @@ def test_the_command_line_starts_without_the_heavy_packages(heavy: str) -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("name", amble.__all__)
+@pytest.mark.parametrize("name", dir(amble))
 def test_a_public_name_stays_what_it_is_whatever_is_imported(name: str) -> None:
     first = getattr(amble, name)
     for folder in ("cli", "core", "devices", "inputs", "jobs", "levers", "runtimes", "services", "stages"):
@@ -66,6 +70,38 @@ def test_no_function_is_too_long(path: Path) -> None:
     assert not long
 
 
+@pytest.mark.parametrize("module", list(mirrors.modules()))
+def test_every_module_has_its_tests(module: str) -> None:
+    """In the test module of its name; or in another one that really reaches it, which `mirrors.toml` names."""
+    own, other = mirrors.own_test(module), mirrors.tested_elsewhere().get(module)
+    if other is None:
+        assert own.is_file(), (
+            f"write tests/{own.relative_to(mirrors.HERE)}, or name what tests it in tests/mirrors.toml"
+        )
+        return
+    assert not own.is_file(), "it has a test module of its name: take it out of tests/mirrors.toml"
+    test = mirrors.HERE / other
+    assert test.is_file(), f"tests/{other} is gone: put right tests/mirrors.toml"
+    assert mirrors.reaches(test, module), f"tests/{other} imports nothing that leads to it"
+
+
+def test_no_module_is_listed_that_is_gone() -> None:
+    assert set(mirrors.tested_elsewhere()) - set(mirrors.modules()) == set()
+
+
+def test_the_page_is_one_page_and_names_files_that_are_there() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    assert text.count("\n") <= 80
+    names = re.findall(r"[\w/-]+\.(?:py|toml|md)\b", text)
+    places = [
+        *ROOT.glob("*.*"),
+        *ROOT.glob("docs/**/*.md"),
+        *(path for room in ROOMS for path in (ROOT / room).rglob("*.*")),
+    ]
+    known = {str(path) for path in places}
+    assert [name for name in names if not any(path.endswith(f"/{name}") for path in known)] == []
+
+
 def _imports(path: Path) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -80,3 +116,8 @@ def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Count a function's lines without its docstring."""
     docstring = ast.get_docstring(node, clean=False) or ""
     return (node.end_lineno or node.lineno) - node.lineno + 1 - docstring.count("\n") - bool(docstring)
+
+
+def test_the_verb_devices_can_be_called_before_and_after_its_folder_was_imported() -> None:
+    code = "import amble; one = len(amble.devices()); import amble.devices.host; assert len(amble.devices()) == one > 1"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -22,7 +22,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_that_is_named_exists(page: Path) -> None:
-    named = re.findall(r"`((?:src|bench|docs|examples|train)/[\w./-]+)`", page.read_text())
+    named = re.findall(r"`((?:src|bench|docs|examples|tools)/[\w./-]+)`", page.read_text())
     missing = [each for each in named if not (ROOT / each).exists()]
     assert not missing
 

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 
 from amble import bundled
+from bench.kit import code
 
 ROOT = Path(__file__).parents[2]
 DIGESTS = {
@@ -21,7 +22,7 @@ DIGESTS = {
 
 
 def log() -> list[dict[str, float | str]]:
-    lines = (ROOT / "train" / "fashion-resnet.jsonl").read_text().splitlines()
+    lines = (ROOT / "tools" / "bundled" / "fashion-resnet.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -110,7 +111,7 @@ def test_network_is_as_accurate_on_the_bundled_test_images_as_logged() -> None:
     parts = np.array_split(bundled.model_input(images), 20)
     answers = np.concatenate([model.run(["logits"], {"image": part})[0].argmax(1) for part in parts])
     assert np.mean(answers == labels) == pytest.approx(log()[-1]["onnx_bundled_test_accuracy"], abs=0.002)
-    assert log()[-1]["test_accuracy"] >= 0.925
+    assert float(log()[-1]["test_accuracy"]) >= 0.925
 
 
 def test_answer_for_an_image_does_not_depend_on_its_batch() -> None:
@@ -128,8 +129,8 @@ def test_network_has_no_batch_normalisation_left_and_the_size_that_was_promised(
 
 
 def test_log_was_made_by_the_code_that_is_here() -> None:
-    files = [ROOT / "train" / name for name in ("architecture.py", "data.py", "train.py")]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    files = (ROOT / f"{name}.py" for name in ("bench/bases/architecture", "bench/bases/data", "tools/bundled/train"))
+    digest = code.whole(*files)
     assert {line["code_sha256"] for line in log()} == {digest}
 
 

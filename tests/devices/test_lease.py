@@ -31,7 +31,7 @@ print("held", flush=True)
 if sys.argv[3] == "sleep":
     time.sleep(60)
 elif sys.argv[3] == "give back":
-    device.actuator.close()
+    device.actuator.close()  # type: ignore[attr-defined]
     print("given back", flush=True)
     time.sleep(60)
 elif sys.argv[3] == "exit":
@@ -51,7 +51,7 @@ def policy(tmp_path):
 def device(tmp_path, policy, runner):
     device = lease.guarded(host.open(runner, sysfs_root=tmp_path), tmp_path / "state")
     yield device
-    device.actuator.close()
+    device.actuator.close()  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ def test_changes_while_holding_keep_the_first_finding(tmp_path, policy, device):
     before = lease.leases(tmp_path / "state")
     device.actuator.apply(SLOWER)
     assert lease.leases(tmp_path / "state") == before
-    device.actuator.close()
+    device.actuator.close()  # type: ignore[attr-defined]
     assert fake_sys.bounds(policy) == FOUND
 
 

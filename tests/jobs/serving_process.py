@@ -27,7 +27,8 @@ from onnx import TensorProto, helper, numpy_helper
 from amble.devices import host, lease
 from amble.runtimes.onnx.batched import BatchedRunner
 from amble.services.serve import front
-from amble.services.serve.serving import Kitchen, Options
+from amble.services.serve.loading import ModelLoader
+from amble.services.serve.options import Options
 
 __all__ = ["WIDTH", "Process", "free_port", "script", "slow_network", "started"]
 
@@ -130,10 +131,10 @@ def main() -> None:
     root, model, port = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     runner = BatchedRunner()
     device = lease.guarded(host.open(runner, sysfs_root=root))
-    kitchen = Kitchen(device, runner, Options(max_batch=1))
+    loader = ModelLoader(device, runner, Options(max_batch=1))
     front.serve(
         device,
-        kitchen.load,
+        loader.load,
         front.Doors(http_port=port, grpc_port=None, metrics_port=None),
         named={"slow": model},
         on_ready=_tell,

@@ -14,13 +14,16 @@ import amble
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.schedule import Deadline
+from amble.inputs import open_for_serving
 from amble.levers.widths.pruning import Wanted
 from amble.runtimes.onnx import example_inputs
 from amble.services.serve import front
 from amble.services.serve.front import Doors
+from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found, Loaded
+from amble.services.serve.options import Options
 from amble.services.serve.pulse import Do
-from amble.services.serve.serving import Kitchen, Options, named, open_for_serving
+from amble.services.serve.serving import named
 from amble.stages.measure.accuracy import read_labelled
 from tests.runtimes.odd import REFUSED, RUNNING, Odd
 
@@ -68,8 +71,8 @@ def quantized(each: Odd, path: Path, folder: Path) -> None:
 
 def served(each: Odd, path: Path, folder: Path) -> None:
     device, runner, by_size = open_for_serving("host")
-    kitchen = Kitchen(device, runner, Options(max_batch=2, shapes=each.shapes), None, by_size)
-    loaded = kitchen.load(Found("net", "1", path), at_once)
+    loader = ModelLoader(device, runner, Options(max_batch=2, shapes=each.shapes), None, by_size)
+    loaded = loader.load(Found("net", "1", path), at_once)
     assert loaded.ladder.rungs[0].latency_s[0] > 0
 
 

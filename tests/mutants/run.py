@@ -95,7 +95,7 @@ def _prepare(files: list[str], tests: list[str]) -> None:
     """Make a folder with the project's settings and mutmut's."""
     shutil.rmtree(WORK, ignore_errors=True)
     (WORK / "mutants/src").mkdir(parents=True)  # a path that does not exist yet is none to import from
-    for name in ("src", "tests", "bench", "examples"):
+    for name in ("src", "tests", "bench", "tools", "examples"):
         (WORK / name).symlink_to(ROOT / name)
     settings = {
         "source_paths": ["src"],

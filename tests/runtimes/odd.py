@@ -254,6 +254,12 @@ def kept_outside(folder: Path, location: str = "weights.bin") -> Path:
     return path
 
 
+def beside(folder: Path, name: str) -> Path:
+    """A folder with another one in it."""
+    (folder / name).mkdir()
+    return folder
+
+
 def moved(path: Path, location: str) -> Path:
     """Say in the file that its weights are elsewhere."""
     content = onnx.load(str(path), load_external_data=False)
@@ -267,7 +273,8 @@ def moved(path: Path, location: str) -> Path:
 
 def cache_of_links(folder: Path, *, beside_link: bool = True) -> Path:
     """A cache that keeps files by their checksum, and a snapshot of links to them."""
-    path = kept_outside(folder / "blobs") if (folder / "blobs").mkdir() is None else folder
+    (folder / "blobs").mkdir()
+    path = kept_outside(folder / "blobs")
     snapshot = folder / "snapshots" / "onnx"
     snapshot.mkdir(parents=True)
     if beside_link:
@@ -395,9 +402,7 @@ RUNNING = (
     Odd("weights in a folder below", lambda folder: kept_outside(folder, "data/weights.bin")),
     Odd(
         "weights by another path",
-        lambda folder: (
-            moved(kept_outside(folder), "./data/../weights.bin") if (folder / "data").mkdir() is None else folder
-        ),
+        lambda folder: moved(kept_outside(beside(folder, "data")), "./data/../weights.bin"),
     ),
     Odd("hard links", _hard_linked),
     Odd("cache of links", cache_of_links),

@@ -16,7 +16,8 @@ from amble.core.variants import Variants
 from amble.levers.precision.quantizing import FILE, graphs, quantize
 from amble.runtimes import processors
 from amble.runtimes.saturation import saturates
-from amble.services.serve import serving
+from amble.services.serve.candidates import candidates
+from amble.services.serve.options import Options
 from tests.core.test_variants import result, variant
 from tests.runtimes import models
 
@@ -121,7 +122,7 @@ def test_the_server_does_not_open_them_in_silence_either(tmp_path: Path, caplog:
     files.save(made(other, SOME), path, jobs.VARIANTS)
     if here.saturates:
         with pytest.raises(Refused, match="make it anew"):
-            serving._menu(path, serving.Options())
+            candidates(path, Options())
     else:
-        serving._menu(path, serving.Options())
+        candidates(path, Options())
         assert "judged on a CPU that cuts INT8 sums" in caplog.text

@@ -1,7 +1,7 @@
 """Name of a split -> labelled images of Fashion-MNIST; path of the residual network that was trained on them.
 
 The images are the last 10,000 of the training set and the first 5,000 of the test set of Fashion-MNIST (Xiao, Rasul and
-Vollgraf, 2017; MIT licence, `LICENSE-fashion-mnist.txt`). `train/` in the project's repository made all the files here.
+Vollgraf, 2017; MIT licence, `LICENSE-fashion-mnist.txt`). `tools/bundled` of the repository made all files here.
 
 Letters: N images.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -58,19 +59,10 @@ def dram(
     terminal: Terminal,
     *,
     model: str,
-    data: str,
     chips: str,
     module: str,
-    system: str,
-    max_loss: str,
-    factor: float,
-    spreads: float,
-    examples: int,
-    fine: bool,
-    retrain: int,
-    seed: int,
-    hardened: Path | None,
     output: Path | None,
+    **wishes: Any,
 ) -> None:
     """Find which tensors of MODEL may live in approximate DRAM, and what energy that would save.
 
@@ -78,28 +70,15 @@ def dram(
     made with, or refused. Energy and time are predicted: nothing changes this machine's memory. The rates that an
     interrupted search has found are used again when it is called with the same -o.
     """
+    from amble.levers.memory.approximating import Dram, mapped
+
+    keep = output.with_name(f"{output.name}.part") if output else None
+    wanted = Dram(model, dram=chips, module=module, keep=keep, **wishes)
     if terminal.dry_run:
         terminal.would(f"inject errors into {model} and map it to {chips} with errors of {module}")
         return
-    keep = output.with_name(f"{output.name}.part") if output else None
     with terminal.progress(f"mapping {model}", kept=kept_in(keep)) as on_progress:
-        plan = amble.dram(
-            model,
-            data=data,
-            dram=chips,
-            module=module,
-            system=system,
-            max_loss=max_loss,
-            factor=factor,
-            spreads=spreads,
-            examples=examples,
-            fine=fine,
-            retrain=retrain,
-            seed=seed,
-            keep=keep,
-            hardened=hardened,
-            on_progress=lambda what, done, total: on_progress(done, total, what),
-        )
+        plan = mapped(wanted, lambda what, done, total: on_progress(done, total, what))
     if output is not None:
         amble.save(plan, output)
         terminal.note(f"wrote {output}")

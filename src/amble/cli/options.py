@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -13,9 +13,10 @@ import click
 
 import amble
 from amble.cli.progress import OnProgress
-from amble.cli.settings import configure, named_by_variables
+from amble.cli.settings import configure, long_name, named_by_variables
 from amble.cli.terminal import Terminal, reporting
 from amble.core.delimited import is_delimited
+from amble.core.names import nearest
 from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = [
     "FOLDER",
     "PLACE",
+    "Named",
     "Network",
-    "Wish",
     "device_if_any",
     "device_option",
     "device_to_run_on",
@@ -73,9 +74,29 @@ class Loss(click.ParamType):  # type: ignore[type-arg]
         return str(value)
 
 
+class Named(click.ParamType):  # type: ignore[type-arg]
+    """One of several names, which are looked up when they are needed: nothing is imported to show other help."""
+
+    name = "NAME"
+
+    def __init__(self, names: Callable[[], Sequence[str]]) -> None:
+        """Take what looks the names up."""
+        self._names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take a name that is known."""
+        if value not in (known := self._names()):
+            near = nearest(str(value), known)
+            self.fail(f"{value!r} is none of {', '.join(known)}; did you mean {near!r}?", param, ctx)
+        return value
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """List the names in the help."""
+        return f"[{'|'.join(self._names())}]"
+
+
 PLACE = Place(dir_okay=False, path_type=Path)
 FOLDER = Place(file_okay=False, path_type=Path)
-PLANNERS = ("trellis", "punctual", "greedy", "single", "max")
 
 
 def verb(group: click.Group, *, name: str | None = None) -> Callable[[Function], click.Command]:
@@ -85,6 +106,7 @@ def verb(group: click.Group, *, name: str | None = None) -> Callable[[Function],
         @wraps(function)
         def run(*, as_json: bool, dry_run: bool, **options: Any) -> None:
             terminal = Terminal(as_json, dry_run)
+            _refuse_overwriting(click.get_current_context(), options)
             with reporting(terminal):
                 function(terminal, **options)
 
@@ -96,6 +118,22 @@ def verb(group: click.Group, *, name: str | None = None) -> Callable[[Function],
         return command
 
     return decorate
+
+
+def _refuse_overwriting(context: click.Context, options: Mapping[str, Any]) -> None:
+    """Let nothing be written over a file that is read, or over another that is written."""
+    taken: dict[Path, str] = {}
+    places = [each for each in context.command.params if isinstance(each.type, Place)]
+    for option in sorted(context.command.params, key=places.__contains__):
+        given = options.get(option.name or "")
+        if not isinstance(given, str | Path) or (not os.path.isfile(given) and option not in places):
+            continue
+        named = f"--{long_name(option)}" if isinstance(option, click.Option) else str(option.human_readable_name)
+        real = Path(given).resolve()
+        regular = not real.exists() or real.is_file()
+        if option in places and regular and taken.setdefault(real, named) != named:
+            raise click.UsageError(f"{named} would overwrite {given}, which is {taken[real]} too; name another file")
+        taken.setdefault(real, named)
 
 
 _EVERYWHERE = (
@@ -133,16 +171,6 @@ class Network:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a plan is to keep, and how it is to be found."""
-
-    deadline: Deadline
-    period_s: float | None
-    planner: str
-    exact: bool
-
-
 def network_options(function: Function) -> Function:
     """Give a function the network that MODEL and its options name, as ``network``."""
 
@@ -164,6 +192,12 @@ def network_options(function: Function) -> Function:
     return run
 
 
+def _planners() -> tuple[str, ...]:
+    from amble.stages.plan.planners import PLANNERS
+
+    return tuple(PLANNERS)
+
+
 def wish_options(function: Function) -> Function:
     """Give a function what the user wishes of a plan, as ``wish``."""
 
@@ -171,13 +205,15 @@ def wish_options(function: Function) -> Function:
     def run(
         terminal: Terminal, *, deadline: str, period: str | None, planner: str, exact: bool, **options: Any
     ) -> None:
+        from amble.jobs.checking import Plan
+
         period_s = None if period is None else parse_time_s(period)
-        function(terminal, wish=Wish(amble.Deadline.parse(deadline), period_s, planner, exact), **options)
+        function(terminal, wish=Plan(amble.Deadline.parse(deadline), period_s, planner, exact), **options)
 
     for option in (
         click.option("--deadline", required=True, metavar="TIME[@pNN]", help="30ms or 30ms@p99.9; p99 unless given."),
         click.option("--period", metavar="TIME", help="Time from one request to the next (default: the deadline)."),
-        click.option("--planner", type=click.Choice(PLANNERS), default="trellis", show_default=True, help="How."),
+        click.option("--planner", type=Named(_planners), default="trellis", show_default=True, help="How."),
         click.option("--exact", is_flag=True, help="Close the gap to the lower bound, however long it takes."),
     ):
         run = option(run)

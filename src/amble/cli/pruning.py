@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypedDict
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -15,26 +15,13 @@ from amble.cli.verbs import main
 
 if TYPE_CHECKING:
     from amble.levers.widths.network import Network
-    from amble.levers.widths.pruning import Wanted
+    from amble.levers.widths.pruning import Prune, Wanted
     from amble.levers.widths.results import Pruning
     from amble.levers.widths.staircase import StaircaseTable
     from amble.levers.widths.staircases import Worth
     from amble.runtimes.onnx.layers import Precision
 
 __all__ = ["prune"]
-
-
-class _Asked(TypedDict):
-    """What a pruning and its rehearsal are asked alike."""
-
-    data: str
-    device: str
-    output: Path
-    batch: int
-    labels: bool
-    importance: Worth
-    precision: Precision
-    may_lose: float | None
 
 
 @verb(main)
@@ -101,28 +88,20 @@ def prune(
     them is timed before it is tuned. What was measured and trained in the same folder is used again. The exit code is
     1 when the result is refused: not faster, or less accurate than allowed.
     """
+    from amble.levers.widths.pruning import Prune, pruned
+    from amble.levers.widths.staircases import Given
+
     _alone(may_lose, energy, widths)
     wanted = _wanted(latency, energy, max_loss=max_loss, widths=widths, epochs=epochs, rounds=repeats)
-    asked: _Asked = {
-        "data": data,
-        "device": device,
-        "output": output,
-        "batch": batch,
-        "labels": labels == "given",
-        "importance": importance,
-        "precision": precision,
-        "may_lose": may_lose,
-    }
+    given = Given(model, data, device, output, batch, labels == "given", importance, precision)
+    request = Prune(given, wanted, may_lose, design_space)
     if terminal.dry_run:
-        _rehearsed(terminal, model, wanted, asked)
+        _rehearsed(terminal, request)
         return
     left = kept_below(output, "the stairs that were measured and the epochs that were trained")
     with terminal.progress(f"pruning {model}", kept=left) as on_progress:
-        made = amble.prune(
-            model,
-            wanted,
-            **asked,
-            design_space=design_space,
+        made = pruned(
+            request,
             on_stairs=lambda table, network: _told(terminal, table, network),
             on_progress=lambda what, done, total: on_progress(done, total, what),
         )
@@ -142,11 +121,11 @@ def _alone(may_lose: float | None, energy: str | None, widths: tuple[str, ...]) 
         raise click.UsageError("--least-energy chooses widths within a --latency; leave --energy and --width out")
 
 
-def _rehearsed(terminal: Terminal, model: str, wanted: Wanted, asked: _Asked) -> None:
+def _rehearsed(terminal: Terminal, request: Prune) -> None:
     """Tell what would be done."""
     from amble.levers.widths.rehearsing import rehearse
 
-    for line in rehearse(model, wanted, **asked).lines:
+    for line in rehearse(request).lines:
         terminal.note(line)
 
 

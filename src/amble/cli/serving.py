@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +15,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import amble
-from amble.cli.options import max_loss_option, shapes_of
+from amble.cli.options import PLACE, Named, max_loss_option, shapes_of
 from amble.cli.terminal import Terminal
 from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
+    from amble.services.serve.access import Keys
     from amble.services.serve.front import Addresses
 
 __all__ = ["Serving", "serving_options"]
 
-_GOVERNORS = ("amble", "pit", "dvfs", "int8-max", "max")
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _governors() -> tuple[str, ...]:
+    from amble.stages.control.governors.named import known
+
+    return known()
+
+
 _PORT = click.IntRange(-1, 65535)
 
 
@@ -36,17 +46,21 @@ class Serving:
     repository: Path | None
     host: str
     ports: tuple[int, int, int]
-    menu: dict[str, Any]
+    options: dict[str, Any]
     drain_s: float
-    log: str
+    model_control: str
+    api_keys: Path | None
+    allow_host: tuple[str, ...]
+    log_format: str
+    log: Path | None = None
     explain: bool = False
 
     def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
         from amble.services.serve.front import Doors
-        from amble.services.serve.serving import Options
+        from amble.services.serve.options import Options
 
-        _configure(self.log)
+        _configure(self.log_format)
         if self.explain:
             self._explain(models, terminal)
             return
@@ -57,6 +71,9 @@ class Serving:
             grpc_port=None if grpc < 0 else grpc,
             metrics_port=None if metrics < 0 else metrics,
             drain_s=self.drain_s,
+            keys=self._keys(),
+            control=self.model_control == "explicit",
+            hosts=self.allow_host,
         )
         totals = amble.serve(
             models,
@@ -64,20 +81,28 @@ class Serving:
             objective=self.slo,
             repository=self.repository,
             doors=doors,
-            menu=Options(**self.menu),
+            options=Options(**self.options),
+            log=self.log,
             on_ready=lambda addresses, stop: _tell(addresses, terminal),
         )
         terminal.result(totals, lambda: ())
         refused = sum(totals.refused.values())
         terminal.note(f"amble: {totals.answered} answered, {totals.late} of them late, {refused} refused")
 
+    def _keys(self) -> Keys | None:
+        """Read the keys of the file, else those in the environment; None where there are neither."""
+        from amble.services.serve.access import Keys
+
+        given = os.environ.get("AMBLE_API_KEYS", "")
+        return Keys(self.api_keys, given) if self.api_keys is not None or given else None
+
     def _explain(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Say which models are batched, and why others are not."""
         from amble.services.serve.explaining import explain
-        from amble.services.serve.serving import Options
+        from amble.services.serve.options import Options
         from amble.stages.check.tables import Table
 
-        told = explain(models, device=self.device, repository=self.repository, menu=Options(**self.menu))
+        told = explain(models, device=self.device, repository=self.repository, options=Options(**self.options))
         rows = [(each.model, each.version, "yes" if each.batched else "no", each.reason) for each in told]
         terminal.result(told, lambda: (Table("", ("model", "version", "batched", "because"), tuple(rows)),))
 
@@ -90,11 +115,11 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
         from amble.core.variants import Allowance
 
         ports = tuple(options.pop(f"{door}_port") for door in ("http", "grpc", "metrics"))
-        menu = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
-        menu["max_loss"] = Allowance.parse(options.pop("max_loss"))
-        menu["shapes"] = shapes_of(options.pop("shape"))
+        chosen = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
+        chosen["max_loss"] = Allowance.parse(options.pop("max_loss"))
+        chosen["shapes"] = shapes_of(options.pop("shape"))
         options["drain_s"] = parse_time_s(options.pop("drain"))
-        function(terminal, models=models, serving=Serving(ports=ports, menu=menu, **options))
+        function(terminal, models=models, serving=Serving(ports=ports, options=chosen, **options))
 
     decorated: Callable[..., None] = run
     for option in _OPTIONS:
@@ -107,10 +132,19 @@ _OPTIONS = (
     click.option("--slo", metavar="TIME[@pNN]", help="Deadline of requests that bring none, as in 50ms@p99."),
     click.option("--repository", type=click.Path(file_okay=False, path_type=Path), help="MODEL/VERSION/model.onnx …"),
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all."),
+    click.option("--allow-host", multiple=True, metavar="NAME", help="Another name of this server, behind a proxy."),
+    click.option("--api-keys", type=_FILE, help="Ask for a key of this file, one a line, read again when it changes."),
+    click.option(
+        "--model-control",
+        type=click.Choice(("none", "explicit")),
+        default="none",
+        show_default=True,
+        help="Whether clients may load and unload models.",
+    ),
     click.option("--http-port", type=_PORT, default=8000, show_default=True, help="0 takes a free one."),
     click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="-1 leaves it out."),
     click.option("--metrics-port", type=_PORT, default=8002, show_default=True, help="-1 leaves it out."),
-    click.option("--governor", type=click.Choice(_GOVERNORS), default="amble", show_default=True, help="Who decides."),
+    click.option("--governor", type=Named(_governors), default="amble", show_default=True, help="Who decides."),
     click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True, help="Largest batch."),
     max_loss_option("0.5%"),
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the runtime."),
@@ -120,7 +154,10 @@ _OPTIONS = (
     click.option("--drain", default="30s", show_default=True, metavar="TIME", help="Time to answer what was accepted."),
     click.option("--explain", is_flag=True, help="Say which models are batched and why others are not; serve nothing."),
     click.option("--trace", is_flag=True, help="Send spans by OTLP (OTEL_* variables say where to)."),
-    click.option("--log", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."),
+    click.option("--log", type=PLACE, help="Keep what happened in this file: amble check and amble fit read it."),
+    click.option(
+        "--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."
+    ),
 )
 
 
@@ -139,10 +176,12 @@ def _tell(addresses: Addresses, terminal: Terminal) -> None:
         terminal.note(f"  look at  {addresses.dashboard}")
 
 
-def _configure(log: str) -> None:
+def _configure(log_format: str) -> None:
     """Send amble's own log, and uvicorn's complaints, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines() if log == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(
+        _Lines() if log_format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
     for name, level in (("amble", logging.INFO), ("uvicorn.error", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

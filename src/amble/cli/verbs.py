@@ -8,8 +8,9 @@ Results go to stdout (one JSON document with ``--json``), progress and errors to
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +20,6 @@ from amble.cli.options import (
     FOLDER,
     PLACE,
     Network,
-    Wish,
     device_if_any,
     device_option,
     device_to_run_on,
@@ -35,6 +35,7 @@ from amble.core.quantity import parse_hz
 
 if TYPE_CHECKING:
     from amble.jobs import Artefact
+    from amble.jobs.checking import Plan
 
 __all__ = ["main"]
 
@@ -101,6 +102,8 @@ def measure(
 def fit(terminal: Terminal, *, source: Path, output: Path | None, model: str, trtexec: str | None) -> None:
     """Fit the latency and power laws to SOURCE: a profile, or a table measured elsewhere (.csv, .tsv, .txt, .gz).
 
+    SOURCE may also be the log of a server (amble serve --log): it tells what the settings cost that ran in it.
+
     Prints the error on points that were held out. TensorRT's layer profiles (trtexec --exportProfile=FILE) can be read
     too; they tell times at one clock only: --trtexec 1410MHz.
     """
@@ -135,7 +138,7 @@ def plan(
     *,
     network: Network,
     device: str | None,
-    wish: Wish,
+    wish: Plan,
     output: Path | None,
     workload: str | None,
     at: Path | None,
@@ -148,21 +151,15 @@ def plan(
     MODEL may also be a profile, a costs file or a fitted table. A network is measured and fitted first, once (kept by
     content); that takes a --device.
     """
+    from amble.jobs.checking import planned
+
     if workload or at:
         graph, costs = amble.costs_of(network.model, workload=workload, at=at, device=device or "")
     else:
         left = f"what was measured is kept; the same call goes on from there{_clocks_of(device or '')}"
         with terminal.progress(f"measuring {network.model}", kept=lambda: left) as on_progress:
             graph, costs = network.costs(device, wish.deadline, on_progress)
-    schedule = amble.plan(
-        graph,
-        costs,
-        deadline=wish.deadline,
-        period_s=wish.period_s,
-        planner=wish.planner,
-        exact=wish.exact,
-        dram=dram,
-    )
+    schedule = planned(graph, costs, replace(wish, dram=dram))
     if not terminal.dry_run:
         amble.export_files(schedule, output=output, script=script, csv=csv)
         _wrote(terminal, output)
@@ -190,13 +187,8 @@ def quantize(
     *,
     network: Network,
     device: str,
-    data: str | None,
-    max_loss: str,
-    examples: int,
-    mixed: bool,
-    alike: float,
-    rounds: int,
     output: Path,
+    **wishes: Any,
 ) -> None:
     """Make MODEL cheaper by INT8, FP16 and BF16, and keep what is worth having on this device.
 
@@ -204,30 +196,20 @@ def quantize(
     loses more accuracy than allowed (without labels: agreement with the network as given), is refused with its
     numbers.
     """
+    from amble.levers.precision.quantizing import Quantize, quantized
+
+    asked = Quantize(network.model, batch=network.batch, shapes=network.shapes, device=device, output=output, **wishes)
     if terminal.dry_run:
         terminal.would(f"try the variants of {network.model} on {device} and keep the good ones in {output}")
         return
     with terminal.progress(f"quantizing {network.model}", kept=kept_below(output, _UNFINISHED)) as on_progress:
-        found = amble.quantize(
-            network.model,
-            data=data,
-            device=device,
-            output=output,
-            max_loss=max_loss,
-            batch=network.batch,
-            shapes=network.shapes,
-            examples=examples,
-            mixed=mixed,
-            alike=alike,
-            rounds=rounds,
-            on_progress=lambda what, done, total: on_progress(done, total, what),
-        )
+        found = quantized(asked, lambda what, done, total: on_progress(done, total, what))
     terminal.note(f"wrote {output}")
     terminal.result(found, lambda: amble.show(found))
 
 
 @verb(main)
-@click.argument("schedule", metavar="SCHEDULE|URL")
+@click.argument("schedule", metavar="SCHEDULE|LOG|URL")
 @device_to_run_on
 @click.option("--load", "arrivals", metavar="LOAD", help="Such as poisson:20/s:60s (default: 1000 periodic requests).")
 @click.option("--deadline", "--slo", "deadline", metavar="TIME[@pNN]", help="What a server is held to, as in 50ms@p99.")
@@ -252,15 +234,21 @@ def check(
     The baselines are the maximum clocks, the best single setting and, on simulated devices, the operating system's
     governor. Too few requests for a verdict is INCONCLUSIVE, which is not a PASS. A URL names a server of the Open
     Inference Protocol, amble's or another one, and its model: http://127.0.0.1:8000/v2/models/NAME, the name left out
-    where it serves one. It needs --load and --deadline; a request that it refuses counts as late.
+    where it serves one. It needs --load and --deadline; a request that it refuses counts as late. A LOG is what amble
+    serve --log kept: it is judged as it is, by its own objective or --deadline.
     """
-    device = _device_of(schedule, device, arrivals, deadline)
+    from amble.jobs.checking import Check, checked
+    from amble.jobs.logs import is_log
+
+    log = not device and is_log(schedule)
+    if not log:
+        device = _device_of(schedule, device, arrivals, deadline)
     if terminal.dry_run:
         what = f"run {schedule} and its baselines on {device}" if device else f"send requests to {schedule}"
-        terminal.would(f"{what} under {arrivals or 'periodic requests'}")
+        terminal.would(f"judge {schedule}" if log else f"{what} under {arrivals or 'periodic requests'}")
         return
     with terminal.progress("serving", kept=lambda: f"nothing of it is kept{_clocks_of(device or '')}") as on_progress:
-        found = amble.check(schedule, device, deadline=deadline, arrivals=arrivals, data=data, on_progress=on_progress)
+        found = checked(Check(schedule, device, deadline, arrivals, data), on_progress)
     amble.export_files(found, output=output, html=html, trace=trace)
     terminal.result(found.report, lambda: amble.show(found.report)[:2])
     sys.exit(0 if found.report.verdict == "PASS" else 1)
@@ -331,4 +319,6 @@ def _device_of(schedule: str, device: str | None, arrivals: str | None, deadline
 
 def _clocks_of(device: str) -> str:
     """Say that clocks were put back, where a device has real ones."""
-    return "" if not device or device.startswith(("sim:", "recorded:")) else "; clocks are as they were found"
+    from amble.inputs import back_end
+
+    return "" if not device or back_end(device).simulated else "; clocks are as they were found"

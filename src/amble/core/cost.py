@@ -1,4 +1,4 @@
-"""What an operator, a switch or a run costs: time, energy, accuracy."""
+"""What an operator, a switch or a run costs: time and energy."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ __all__ = ["Cost", "Reading"]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Time [s], energy [J] and accuracy loss [points of 100]; costs add. Energy None means unknown, never zero."""
+    """Time [s] and energy [J]; costs add. Energy None means unknown, never zero."""
 
     latency_s: float = 0.0
     energy_j: float | None = 0.0
-    accuracy_loss: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
         """Add two costs; a sum with an unknown energy has an unknown energy."""
         known = self.energy_j is not None and other.energy_j is not None
         energy_j = self.energy_j + other.energy_j if known else None  # type: ignore[operator]
-        return Cost(self.latency_s + other.latency_s, energy_j, self.accuracy_loss + other.accuracy_loss)
+        return Cost(self.latency_s + other.latency_s, energy_j)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from amble.core.cost import Cost, Reading
-from amble.core.graph import Graph, Operator
+from amble.core.cost import Reading
+from amble.core.graph import Graph
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.processor import Processor
 from amble.core.profile import SwitchCost
-from amble.core.schedule import Step
 from amble.core.subject import Where
 
 __all__ = [
@@ -150,13 +149,12 @@ class Device:
 class CostTable:
     """Costs of every operator of a graph at every candidate point.
 
-    latency_s, energy_j, accuracy_loss: [operator, point]; energy is NaN where unknown.
+    latency_s, energy_j: [operator, point]; energy is NaN where unknown.
     """
 
     points: tuple[OperatingPoint, ...]
     latency_s: FloatArray
     energy_j: FloatArray
-    accuracy_loss: FloatArray
 
 
 class CostModel(Protocol):
@@ -174,14 +172,6 @@ class CostModel(Protocol):
 
     def table(self, graph: Graph) -> CostTable:
         """Return the costs of all operators at all candidate points."""
-        ...
-
-    def cost(self, operator: Operator, point: OperatingPoint) -> Cost:
-        """Return the cost of one operator at one point."""
-        ...
-
-    def switch(self, before: Step, after: Step) -> Cost:
-        """Return the cost of going from one step to the next."""
         ...
 
     def idle_w(self, clocks: Clocks) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from amble.core.address import Address
+
 __all__ = ["caution", "measure_of"]
 
 _CAUTION = (
@@ -26,4 +28,4 @@ def caution(device: str) -> tuple[str, ...]:
 
 
 def _is_host(device: str) -> bool:
-    return device.partition(":")[0] == "host"
+    return Address.parse(device).scheme == "host"

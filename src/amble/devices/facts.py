@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from amble.core.backend import Description
 from amble.core.point import Clocks
 
 __all__ = ["Description", "Found", "Readings"]
@@ -13,27 +13,14 @@ _KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
-    """One device that can be opened here, for people: every field is a text, ``missing`` one line a right.
-
-    ``clocks`` says which knobs there are and how many levels they have; ``meter`` what counts energy.
-    """
-
-    name: str
-    calibration: str
-    clocks: str
-    meter: str
-    missing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """The settings that were in force before amble changed them, in a form that outlives the process.
 
+    ``backend`` is ``sysfs``, ``nvml``, or the scheme that another package registered (`core.backend`).
     ``values`` are (where, what) pairs: path and text for sysfs, knob and value for NVML, in the order to put them back.
     """
 
-    backend: Literal["sysfs", "nvml"]
+    backend: str
     values: tuple[tuple[str, str], ...]
 
 

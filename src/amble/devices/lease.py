@@ -27,14 +27,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from amble.core.backend import BackEnd, is_back_end
 from amble.core.errors import Refused
 from amble.core.files import Format, load, save
 from amble.core.point import Clocks
 from amble.core.ports import Actuator, Device
+from amble.core.registered import DEVICES, registered
 from amble.devices import knobs, nvml
 from amble.devices.facts import Found
 
-__all__ = ["Lease", "LeasedActuator", "Ownable", "Restored", "guarded", "leases", "restore", "state_dir"]
+__all__ = ["Lease", "LeasedActuator", "Ownable", "Restored", "guarded", "leases", "put_back", "restore", "state_dir"]
 
 _LOG = logging.getLogger(__name__)
 _STARTED_S = 20.0
@@ -84,6 +86,7 @@ class Restored:
 
 
 LEASE = Format("lease", 1, Lease)
+_PUT_BACK = {"sysfs": knobs.put_back, "nvml": nvml.put_back}
 
 
 class LeasedActuator:
@@ -218,9 +221,21 @@ def _clear(path: Path) -> None:
 def _settle(path: Path, lease: Lease) -> None:
     """Put back what a lease names, unless a reboot did, and remove it."""
     if lease.owner.boot == _boot():
-        back_ends = {"sysfs": knobs.put_back, "nvml": nvml.put_back}
-        back_ends[lease.found.backend](lease.found.values)
+        put_back(lease.found)
     path.unlink()
+
+
+def put_back(found: Found) -> None:
+    """Let the kind of device put back what it found; Refused, with the values kept, where nobody knows how."""
+    if found.backend in _PUT_BACK:
+        _PUT_BACK[found.backend](found.values)
+        return
+    kind: BackEnd | None = registered(DEVICES, found.backend, {}, is_back_end)
+    if kind is None or kind.put_back is None:
+        raise Refused(
+            f"nothing that is installed can put back what {found.backend!r} found; install the package that brought it"
+        )
+    kind.put_back(found.values)
 
 
 def _paths(folder: Path) -> list[Path]:

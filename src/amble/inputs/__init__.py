@@ -1,5 +1,33 @@
 """Names → things: URI → Device, MODEL → Graph, DATA → Examples for a purpose. Here names are read."""
 
-from amble.inputs.opening import BUNDLED, devices, labelled, load, open, restore  # noqa: A004
+from amble.inputs.backends import back_end
+from amble.inputs.opening import (
+    BUNDLED,
+    devices,
+    governed,
+    labelled,
+    load,
+    open,  # noqa: A004
+    open_for_serving,
+    probe,
+    refuse_layers,
+    restore,
+    timer,
+    twin,
+)
 
-__all__ = ["BUNDLED", "devices", "labelled", "load", "open", "restore"]
+__all__ = [
+    "BUNDLED",
+    "back_end",
+    "devices",
+    "governed",
+    "labelled",
+    "load",
+    "open",
+    "open_for_serving",
+    "probe",
+    "refuse_layers",
+    "restore",
+    "timer",
+    "twin",
+]

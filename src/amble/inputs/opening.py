@@ -2,63 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from amble import bundled
+from amble.core.address import Address
+from amble.core.backend import BackEnd, Description, Layers, Opening, is_back_end
 from amble.core.errors import Refused
 from amble.core.examples import Examples
 from amble.core.graph import Graph
+from amble.core.layers import Probe
 from amble.core.ports import Device
-from amble.devices import host, lease, nvml, recorded, simulated, sysfs
-from amble.devices.facts import Description
+from amble.core.registered import DEVICES, registered
+from amble.devices import lease
 from amble.devices.lease import Restored
+from amble.inputs.backends import BACK_ENDS, back_end, back_ends
 from amble.inputs.examples import images
-from amble.runtimes import onnx, processors, synthetic
+from amble.runtimes import onnx, synthetic
+from amble.runtimes.onnx.batched import BatchedRunner
 from amble.runtimes.onnx.refusals import door
 from amble.stages.measure import accuracy
 
-__all__ = ["BUNDLED", "devices", "labelled", "load", "open", "restore"]
+__all__ = [
+    "BUNDLED",
+    "devices",
+    "governed",
+    "labelled",
+    "load",
+    "open",
+    "open_for_serving",
+    "probe",
+    "refuse_layers",
+    "restore",
+    "timer",
+    "twin",
+]
 
 BUNDLED = "fashion-resnet"
 
 
 def devices() -> tuple[Description, ...]:
     """Describe what can be opened here, its clocks and meters, and which right is missing."""
-    simulations = tuple(simulated.describe(chip) for chip in simulated.chips())
-    tapes = tuple(recorded.describe(path) for path in recorded.tables().values())
-    return (host.describe(), *nvml.describe(), *sysfs.describe(), *simulations, *tapes)
+    return tuple(found for each in back_ends() for found in each.describe())
 
 
 @door
 def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: A001
-    """Open a device by its URI: ``sim:CHIP``, ``recorded:TABLE`` (for one ``workload``), ``host``.
+    """Open a device by its URI: ``sim:CHIP``, ``recorded:TABLE`` (for one ``workload``), ``host``, others' own.
 
     Options follow a question mark: ``sim:jetson-tx2?governor=schedutil&seed=3``. Real clocks are put back even after
     the process is killed.
     """
-    address, _, query = uri.partition("?")
-    options = dict(parse_qsl(query, strict_parsing=True)) if query else {}
-    scheme, _, name = address.partition(":")
-    match scheme, sorted(options.keys() - {"seed"}):
-        case "sim", [] | ["governor"]:
-            number = int(options.get("seed", seed))
-            return simulated.open(
-                name, compute=onnx.OnnxRunner().run, seed=number, governor=options.get("governor", "performance")
-            )
-        case "recorded", []:
-            return recorded.open(name, workload=workload, compute=onnx.OnnxRunner())
-        case "host", []:
-            found = host.open(onnx.OnnxRunner())
-            runner = onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current)
-            return lease.guarded(replace(found, runner=runner, machine=processors.here()))
-        case (("nvml" | "sysfs"), _):
-            raise Refused(
-                f"{address} cannot run networks yet: plan on a simulated chip and use --script for the clocks"
-            )
-    raise Refused(f"unknown device {uri!r}; write sim:CHIP, recorded:TABLE or host (amble devices lists them)")
+    kind, address = back_end(uri), Address.parse(uri)
+    _refuse_others(kind, address)
+    return kind.open(Opening(address, onnx.OnnxRunner(), seed, workload))
+
+
+@door
+def open_for_serving(uri: str, *, threads: int = 1) -> tuple[Device, BatchedRunner, bool]:
+    """Open a device for real clients, in this machine's time, with a runtime that takes any batch size.
+
+    The third tells whether the device wants the operators of every batch size.
+    """
+    kind, address, runner = back_end(uri), Address.parse(uri), BatchedRunner(threads)
+    if kind.serve is None:
+        able = ", or ".join(each.example for each in back_ends() if each.serve is not None)
+        raise Refused(f"{uri!r} cannot serve clients; use {able} for a simulated chip in real time")
+    _refuse_others(kind, address, serving=True)
+    return kind.serve(address, runner), runner, kind.by_size
+
+
+def twin(uri: str) -> Device | None:
+    """Open another chip like a simulated one, in a time of its own; of a real machine there is no other."""
+    return open(uri) if back_end(uri).by_size else None
+
+
+def _refuse_others(kind: BackEnd, address: Address, *, serving: bool = False) -> None:
+    """Refuse options that a device does not know; those of opening have no meaning for a server's device."""
+    known = () if serving else kind.options
+    if others := [name for name in address.options if name not in known]:
+        rest = f"; it knows {', '.join(known)}" if known else ""
+        raise Refused(f"{address} has no option {others[0]!r}{' when it serves' if serving else ''}{rest}")
+
+
+def probe(uri: str, device: Device, wanted: Layers) -> Probe:
+    """Return what times single layers on an opened device. Refused where none can be timed, or not so."""
+    refuse_layers(uri, wanted.precision)
+    found = back_end(uri).layers
+    assert found is not None
+    return found(device, wanted)
+
+
+def refuse_layers(uri: str, precision: str = "fp32") -> None:
+    """Refuse a device on which no layers can be timed, or none in this precision."""
+    kind = back_end(uri)
+    able = [each for each in back_ends() if each.layers is not None]
+    if kind.layers is None:
+        examples = " or ".join(each.example for each in able)
+        raise Refused(f"layers cannot be timed on {uri}; prune on {examples} (amble devices lists them)")
+    if precision not in kind.layer_precisions:
+        examples = " or ".join(each.example for each in able if precision in each.layer_precisions)
+        raise Refused(f"layers in {precision.upper()} are timed on {examples} only; leave --precision out for {uri}")
+
+
+def timer(uri: str, device: Device) -> Callable[[], float]:
+    """Return the clock that runs on a device are timed by: on this machine the thread's own, whatever else runs."""
+    return time.thread_time if back_end(uri).here else device.clock.now_s
+
+
+def governed(uri: str) -> tuple[tuple[str, str], ...]:
+    """Return the governors of the operating system to compare a plan with on a device, and the URI that has each."""
+    address = Address.parse(uri)
+    return tuple((name, str(address.having(governor=name))) for name in back_end(uri).governors(address))
 
 
 @door
@@ -74,8 +131,9 @@ def load(
     On a ``recorded:`` device the name is one of its workloads, or ``all``.
     """
     name = str(model)
-    if device is not None and device.startswith("recorded:"):
-        return _as_it_is(recorded.graph(device.partition(":")[2], name), batch, shapes)
+    kept = _back_end_of(device)
+    if kept is not None and kept.graph is not None and device is not None:
+        return _as_it_is(kept.graph(Address.parse(device), name), batch, shapes)
     if name == BUNDLED:
         return onnx.load(bundled.model_path(), batch=batch, shapes=shapes)
     if name.startswith("synthetic:"):
@@ -84,6 +142,13 @@ def load(
             raise Refused(f"{name!r} is not like synthetic:20, a made-up network of 20 operators")
         return _as_it_is(replace(synthetic.chain(int(number), seed=0, batch=batch), source=name), batch, shapes)
     return onnx.load(Path(model).absolute(), batch=batch, shapes=shapes)
+
+
+def _back_end_of(device: str | None) -> BackEnd | None:
+    """Return the kind of a device; None for a name that nobody opens, as of a profile that was read from elsewhere."""
+    if device is None:
+        return None
+    return registered(DEVICES, Address.parse(device).scheme, BACK_ENDS, is_back_end)
 
 
 def _as_it_is(graph: Graph, batch: int, shapes: Mapping[str, tuple[int, ...]] | None) -> Graph:

@@ -22,12 +22,13 @@ from amble.core.ports import Device
 from amble.core.profile import IdlePower, Profile
 from amble.core.schedule import Deadline, Schedule
 from amble.core.table import read_table
-from amble.jobs.artefacts import PROFILE, read
+from amble.jobs.artefacts import LOG, PROFILE, read
 from amble.runtimes import trtexec
 from amble.runtimes.onnx.refusals import door
 from amble.stages.fit import profiles
 from amble.stages.fit.costs import COSTS, Costs, read_off
 from amble.stages.fit.costs import costs as profile_costs
+from amble.stages.fit.logs import as_measured, profile_of
 from amble.stages.fit.models import Prediction
 from amble.stages.fit.settings import costs_of_table
 from amble.stages.fit.tables import FITTED, FittedTable, fit_table, predict_table, write_predictions
@@ -127,9 +128,14 @@ def fit(source: Profile, *, model: str = "amble") -> Costs: ...
 def fit(source: Path | str, *, model: str = "amble") -> Costs | FittedTable: ...
 @door
 def fit(source: Profile | Path | str, *, model: str = "amble") -> Costs | FittedTable:
-    """Fit a profile (what every operator costs at every point the device allows) or a table measured elsewhere."""
+    """Fit a profile (what every operator costs at every point the device allows) or a table measured elsewhere.
+
+    The log of a run is also a profile: of the settings that ran in it (`stages.fit.logs`).
+    """
     if isinstance(source, Path | str) and is_delimited(source):
         return fit_table(read_table(source), model=model)
+    if not isinstance(source, Profile) and files.kind_of(source) == LOG.kind:
+        return profile_costs(profile_of(files.load(source, LOG)), as_measured)
     profile = source if isinstance(source, Profile) else files.load(source, PROFILE)
     return profile_costs(profile, partial(profiles.surfaces, model=model))
 
@@ -203,7 +209,8 @@ def costs_for(
         path = Path(model)
         if files.kind_of(path) == FITTED.kind:
             return costs_of(path, device=device)
-        costs = files.load(path, COSTS) if files.kind_of(path) == "costs" else fit(files.load(path, PROFILE))
+        costs = files.load(path, COSTS) if files.kind_of(path) == "costs" else fit(path)
+        assert isinstance(costs, Costs), "a JSON file holds no table"
         return again(costs), costs
     network, opened = graph(), opening.open(device, workload=model)
     content = repr((network.digest, opened.name, opened.calibration, deadline, version("amble")))

@@ -18,9 +18,12 @@ from amble.core.bits import masks_of, masks_of_many
 from amble.core.dram import DramErrors, Span, WeakCells
 from amble.core.draws import key_of
 
-__all__ = ["Bounds", "Changed", "Flips", "Home", "Injector", "Wanted", "bounds_of"]
+__all__ = ["MARGIN", "Bounds", "Changed", "Flips", "Home", "Injector", "Wanted", "bounds_of"]
 
 Array = npt.NDArray[Any]
+
+MARGIN = 0.25
+"""Of the range of clean values, on either side: what a load finds plausible, in use and in training alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,7 @@ class Injector:
         self._prepared = None
 
 
-def bounds_of(values: Array, *, margin: float, mode: Literal["zero", "saturate"]) -> Bounds:
+def bounds_of(values: Array, *, mode: Literal["zero", "saturate"], margin: float = MARGIN) -> Bounds:
     """Return bounds that clean values [...] lie within, widened by ``margin`` times their range on either side."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all() or margin < 0.0:

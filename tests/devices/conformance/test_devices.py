@@ -106,4 +106,4 @@ class TestEveryBackEnd(DeviceConformance):
         device = BACK_ENDS[request.param](tmp_path, runner)
         yield device
         with contextlib.suppress(AttributeError):
-            device.actuator.close()
+            device.actuator.close()  # type: ignore[attr-defined]

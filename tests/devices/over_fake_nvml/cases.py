@@ -109,7 +109,8 @@ def test_boards_before_ampere_have_the_core_clock_alone(gpu, runner):
 def test_boards_before_volta_have_application_clocks_put_back_as_they_were_found(gpu, runner):
     gpu.reset(**PASCAL)
     device = nvml.open(0, runner)
-    assert dict(device.actuator.found().values)["application"] == "2619000000,1560000000"
+    found = device.actuator.found()  # type: ignore[attr-defined]
+    assert dict(found.values)["application"] == "2619000000,1560000000"
     with device.held(LOW) as got:
         assert got == LOW
         assert (gpu.get("app_core"), gpu.get("app_memory")) == (510, 1593)

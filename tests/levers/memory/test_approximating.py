@@ -141,12 +141,13 @@ def test_the_tensor_that_a_proof_fails_by_is_found(model: Path, found: tuple[Dra
         rates = {"w": 1e-7, "x": 1e-7, guilty: 0.4}
         wrong = replace(found[0], placed=tuple(replace(each, ber=rates[each.tensor]) for each in found[0].placed))
         proving = Proving(unseen(model), memory.profile("vendorB"), 0.05, 0)
-        passed, said = proving(wrong)
-        assert (passed, said[:7]) == (False, "0 of 1 ")
-        assert proving.blame(wrong) == guilty
+        shown = proving(wrong, 0)
+        assert (shown.kept, shown.said[:7]) == (False, "0 of 1 ")
+        assert proving.blame(wrong, shown) == guilty
     clean = replace(found[0], placed=tuple(replace(each, ber=0.0) for each in found[0].placed))
-    assert proving(clean)[0]
-    assert proving.blame(clean) is None
+    shown = proving(clean, 1)
+    assert shown.kept
+    assert proving.blame(clean, shown) is None
 
 
 def test_a_mapping_is_read_back_from_its_file_and_shown(tmp_path: Path, found: tuple[DramPlan, list[str]]) -> None:

@@ -27,7 +27,7 @@ def lines(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).beta(0.2, 2.0, count)
 
 
-MODELS = {
+MODELS: dict[str, ErrorModel] = {
     "uniform": Uniform(0.05, 0.4),
     "bitline": Bitline(lines(512, 1), np.full(512, 0.5)),
     "wordline": Wordline(lines(64, 2), np.full(64, 0.5)),

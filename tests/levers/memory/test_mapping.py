@@ -11,7 +11,7 @@ import pytest
 
 from amble.core.errors import Refused
 from amble.levers.memory.mapping import algorithm_1, assign, greedy, verified
-from amble.levers.memory.partitions import DramPlan, Partition, Setting, Stored
+from amble.levers.memory.partitions import DramPlan, Partition, Proof, Setting, Shown, Stored
 from amble.levers.memory.profiles import MemoryPoint
 
 
@@ -174,24 +174,26 @@ def test_a_mapping_that_fails_on_data_is_tightened_and_then_refused() -> None:
     tensors = [Stored("t", 4, 2e-4, 10.0)]
     seen: list[float] = []
 
-    def verify(plan: DramPlan) -> tuple[bool, str]:
+    def verify(plan: DramPlan, failed: int) -> Shown:
         seen.append(plan.placed[0].ber)
-        return plan.placed[0].ber < 1e-5, f"tried {len(seen)}"
+        assert failed == len(seen) - 1
+        return Shown(plan.placed[0].ber < 1e-5, f"tried {len(seen)}", Proof(1.0, 10, 0.1, (0.0,) * len(seen)))
 
     plan = verified(lambda each: assign(each, [only]), tensors, verify, shrink=0.1)
     assert seen == [1e-4, 1e-6]
     assert plan.verified == "tried 2"
+    assert plan.proof == Proof(1.0, 10, 0.1, (0.0, 0.0)), "of the mapping that is delivered"
     with pytest.raises(Refused, match="no mapping kept its accuracy"):
-        verified(lambda each: assign(each, [only]), tensors, lambda plan: (False, "lost 5 points"))
+        verified(lambda each: assign(each, [only]), tensors, lambda plan, failed: Shown(False, "lost 5 points"))
 
 
 def test_a_mapping_far_within_its_limits_is_tightened_below_the_rates_that_it_had() -> None:
     only = Partition("only", 10, (setting(0.0, 1.0), setting(0.0, 0.9), setting(1e-7, 0.8), setting(1e-6, 0.5)))
     seen: list[float] = []
 
-    def verify(plan: DramPlan) -> tuple[bool, str]:
+    def verify(plan: DramPlan, failed: int) -> Shown:
         seen.append(plan.placed[0].ber)
-        return plan.placed[0].ber == 0.0, ""
+        return Shown(plan.placed[0].ber == 0.0, "")
 
     plan = verified(lambda each: assign(each, [only]), [Stored("t", 4, 1e-2, 10.0)], verify)
     assert seen == [1e-6, 1e-7, 0.0]
@@ -221,20 +223,20 @@ def test_the_tensor_to_blame_is_held_to_less_first_and_then_all() -> None:
     tensors = [Stored("guilty", 4, 1e-3, 10.0), Stored("good", 4, 1e-3, 10.0)]
     seen: list[dict[str, float]] = []
 
-    def verify(plan: DramPlan) -> tuple[bool, str]:
+    def verify(plan: DramPlan, failed: int) -> Shown:
         seen.append({each.tensor: each.ber for each in plan.placed})
-        return seen[-1]["guilty"] == 0.0, ""
+        return Shown(seen[-1]["guilty"] == 0.0, "")
 
-    plan = verified(lambda each: assign(each, banks), tensors, verify, blame=lambda plan: "guilty")
+    plan = verified(lambda each: assign(each, banks), tensors, verify, blame=lambda plan, shown: "guilty")
     assert [each["guilty"] for each in seen] == [1e-4, 1e-6, 0.0]
     assert {each["good"] for each in seen} == {1e-4}
     assert plan.limits["good"] == 1e-3
     seen.clear()
-    verified(lambda each: assign(each, banks), tensors, verify, blame=lambda plan: "good", rounds=4)
+    verified(lambda each: assign(each, banks), tensors, verify, blame=lambda plan, shown: "good", rounds=4)
     assert [each["guilty"] for each in seen] == [1e-4, 1e-4, 1e-4, 0.0]  # where "good" lives by then
 
 
 def test_a_mapping_that_saves_nothing_is_not_delivered() -> None:
     only = Partition("only", 10, (setting(0.0, 1.0), setting(1e-6, 0.8)))
     with pytest.raises(Refused, match="no mapping saves energy"):
-        verified(lambda each: assign(each, [only]), [Stored("t", 4, 1e-9, 10.0)], lambda plan: (True, ""))
+        verified(lambda each: assign(each, [only]), [Stored("t", 4, 1e-9, 10.0)], lambda plan, failed: Shown(True, ""))

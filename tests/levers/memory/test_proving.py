@@ -49,7 +49,7 @@ def test_a_mapping_that_passes_on_every_module_but_not_on_other_examples_is_not_
     network = Network(
         lambda module: losing(7)
     )  # one in a hundred is allowed; other hundreds hold two like it, or three
-    passed, said = proving(network)(PLAN)
+    passed, said, *_ = proving(network)(PLAN, 0)
     assert len(network.modules) == 72, "all modules were tried, and all of them keep the target"
     assert "72 of 72 fresh modules" in said
     assert not passed
@@ -58,7 +58,7 @@ def test_a_mapping_that_passes_on_every_module_but_not_on_other_examples_is_not_
 
 
 def test_a_mapping_that_loses_nothing_is_proven() -> None:
-    passed, said = proving(Network(lambda module: losing()))(PLAN)
+    passed, said, *_ = proving(Network(lambda module: losing()))(PLAN, 0)
     assert passed
     assert "on as many examples drawn again 100.0% do" in said
 
@@ -66,27 +66,32 @@ def test_a_mapping_that_loses_nothing_is_proven() -> None:
 def test_a_proof_keeps_what_every_module_lost_tells_how_far_it_is_and_says_the_same_again() -> None:
     told: list[tuple[str, int, int]] = []
     prove = proving(Network(lambda module: losing(7)), on_progress=lambda *step: told.append(step))
-    said = prove(PLAN)[1]
-    assert prove.proofs == [Proof(0.9, NUM, 0.01, (0.01,) * 72)]
+    shown = prove(PLAN, 0)
+    assert shown.proof == Proof(0.9, NUM, 0.01, (0.01,) * 72)
     assert told == [("verifying", number, 72) for number in range(1, 73)]
-    assert proving(Network(lambda module: losing(7)))(PLAN)[1] == said
+    assert proving(Network(lambda module: losing(7)))(PLAN, 0) == shown
 
 
 def test_a_mapping_that_fails_on_modules_alone_is_not_proven_and_stops_there() -> None:
     network = Network(lambda module: losing(*range(5)) if module % 10 == 3 else losing())
-    passed, said = proving(network)(PLAN)
+    passed, said, *_ = proving(network)(PLAN, 0)
     assert not passed
     assert said.startswith("3 of 4 fresh modules")
     assert len(network.modules) == 4
+
+
+def test_the_module_that_lost_most_is_told() -> None:
+    shown = proving(Network(lambda module: losing(*range(5)) if module % 10 == 3 else losing()))(PLAN, 2)
+    assert shown.worst_module % 10 == 3
 
 
 def test_every_round_of_a_proof_has_modules_that_no_other_round_saw() -> None:
     network = Network(lambda module: losing())
     prove = proving(network)
     rounds = []
-    for _ in range(3):
+    for attempt in range(3):
         network.modules.clear()
-        prove(PLAN)
+        prove(PLAN, attempt)
         rounds.append(set(network.modules))
     assert [len(each) for each in rounds] == sorted(len(each) for each in rounds)
     assert len(rounds[1]) > len(rounds[0]), "a second attempt has to be surer than the first"
@@ -98,7 +103,7 @@ def test_every_round_of_a_proof_has_modules_that_no_other_round_saw() -> None:
 
 def test_trials_have_modules_that_no_proof_saw() -> None:
     network: Any = Network(lambda module: losing())
-    proving(network)(PLAN)
+    proving(network)(PLAN, 0)
     proven = set(network.modules)
     network.modules.clear()
     trials(PLAN, network=network, profile=memory.profile("vendorB"), num=50, seed=0)
@@ -110,7 +115,7 @@ def test_attempts_that_failed_before_make_a_proof_longer() -> None:
     lengths = []
     for before in (0, 1, 5):
         network = Network(lambda module: losing())
-        proving(network, failed_before=before)(PLAN)
+        proving(network, failed_before=before)(PLAN, 0)
         lengths.append(len(network.modules))
     assert lengths[0] < lengths[1] < lengths[2]
 

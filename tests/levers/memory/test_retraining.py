@@ -115,12 +115,15 @@ def test_what_retraining_costs_is_lost(tmp_path: Path) -> None:
     path = network(tmp_path)
     before = Faulty.of(FaultyOnnx(path), examples(400, seed=9))
     better = replace(before, clean=before.clean + 0.004)
-    after, left = _after(better, lambda to: shutil.copy(path, to), 0.01, examples(400, seed=9))
+    after, left = _after(better, lambda to: Path(shutil.copy(path, to)), 0.01, examples(400, seed=9))
     assert after.clean == before.clean
     assert left == pytest.approx(0.006)
     with pytest.raises(Refused, match="by itself"):
         _after(
-            replace(before, clean=before.clean + 0.02), lambda to: shutil.copy(path, to), 0.01, examples(400, seed=9)
+            replace(before, clean=before.clean + 0.02),
+            lambda to: Path(shutil.copy(path, to)),
+            0.01,
+            examples(400, seed=9),
         )
 
 

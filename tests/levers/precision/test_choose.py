@@ -49,7 +49,10 @@ class FakeBench:
 
 
 def candidate(name: str) -> Candidate:
-    return Candidate(name, "int8", "made up", lambda path: path.write_text("weights"))
+    def write(path: Path) -> None:
+        path.write_text("weights")
+
+    return Candidate(name, "int8", "made up", write)
 
 
 def verdict(name: str, folder: Path, bench: FakeBench | None = None) -> Variant:

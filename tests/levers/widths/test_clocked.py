@@ -12,7 +12,7 @@ from amble.cli import main
 from amble.core.errors import Infeasible, Refused
 from amble.levers.widths.clocked import least_energy
 from amble.levers.widths.pruning import Wanted
-from amble.levers.widths.staircases import Work, opened, priced, table_of
+from amble.levers.widths.staircases import Given, Work, opened, priced, table_of
 from tests.levers.widths.test_pruning import DEVICE, Bench, FakeNarrower, network
 from tests.runtimes import models
 
@@ -21,10 +21,7 @@ ROUNDS = 3
 
 def work(folder: Path, device: str = DEVICE) -> Work:
     return opened(
-        models.saved(folder, network(), "net.onnx"),
-        data=Bench(folder).data(),
-        device=device,
-        output=folder / "out",
+        Given(models.saved(folder, network(), "net.onnx"), Bench(folder).data(), device, folder / "out"),
         narrow=lambda path, inputs, labels, worth: FakeNarrower(),
     )
 

@@ -12,7 +12,7 @@ from amble.core.errors import Refused
 from amble.core.processor import Processor
 from amble.levers.precision.integer import saturations
 from amble.levers.widths.forms import Form
-from amble.levers.widths.staircases import Work, opened, probe_of, table_so_far
+from amble.levers.widths.staircases import Given, Work, opened, probe_of, table_so_far
 from amble.runtimes.onnx.layers import OnnxLayers, Precision
 from amble.stages.measure.accuracy import Examples
 from tests.levers.widths.test_pruning import Bench, FakeNarrower, network
@@ -23,12 +23,9 @@ EXAMPLES = Examples({"x": RNG.standard_normal((6, 3, 32, 32)).astype(np.float32)
 
 
 def work(folder: Path, precision: Precision, device: str = "host") -> Work:
+    model, data = models.saved(folder, network(16, 16), "net.onnx"), Bench(folder).data()
     return opened(
-        models.saved(folder, network(16, 16), "net.onnx"),
-        data=Bench(folder).data(),
-        device=device,
-        output=folder / "out",
-        precision=precision,
+        Given(model, data, device, folder / "out", precision=precision),
         scratch=folder,
         narrow=lambda path, inputs, labels, worth: FakeNarrower(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,22 +13,22 @@ from click.testing import CliRunner
 
 from amble.cli import main
 from amble.core.errors import Refused
-from amble.levers.widths.pruning import Wanted
+from amble.levers.widths.pruning import Prune, Wanted
 from amble.levers.widths.rehearsing import Rehearsal, rehearse
+from amble.levers.widths.staircases import Given
 from tests.levers.widths.test_pruning import DEVICE, Bench, FakeNarrower, network
 from tests.runtimes import models
 
 
 def rehearsed(folder: Path, wanted: Wanted, fake: FakeNarrower | None = None, **options: object) -> Rehearsal:
     bench = Bench(folder)
+    model = models.saved(folder, network(), "net.onnx")
+    may_lose, now_s = options.pop("may_lose", None), options.pop("now_s", time.perf_counter)
+    given = Given(model, **{"data": bench.data(), "device": DEVICE, "output": folder / "out", **options})  # type: ignore[arg-type]
     return rehearse(
-        models.saved(folder, network(), "net.onnx"),
-        wanted,
-        data=bench.data(),
-        device=DEVICE,
-        output=folder / "out",
+        Prune(given, wanted, may_lose),  # type: ignore[arg-type]
         narrow=lambda path, inputs, labels, worth: fake or FakeNarrower(),
-        **options,  # type: ignore[arg-type]
+        now_s=now_s,  # type: ignore[arg-type]
     )
 
 

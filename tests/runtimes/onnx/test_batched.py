@@ -11,8 +11,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from amble import bundled
+from amble.core.cost import Reading
 from amble.core.errors import Refused
-from amble.core.point import OperatingPoint
+from amble.core.graph import Operator
+from amble.core.point import Clocks, OperatingPoint
 from amble.runtimes import onnx as networks
 from amble.runtimes.onnx.batched import BatchedRunner
 
@@ -81,3 +83,27 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
     graph = networks.load(bundled.model_path())
     with pytest.raises(Refused, match="run on these inputs"):
         BatchedRunner().run(graph, POINT, {"image": np.zeros((1, 1, 2, 28), np.float32)})
+
+
+def test_a_network_taken_as_one_operator_is_timed_as_it_is_served_and_its_energy_is_the_meters() -> None:
+    class Ticks:
+        """A meter that counts its readings."""
+
+        joules = 0.0
+
+        def read(self) -> Reading:
+            self.joules += 5.0
+            return Reading(0.0, self.joules)
+
+    runner, whole = BatchedRunner(), networks.load(bundled.model_path(), batch=1)
+    one = replace(whole, operators=(Operator("net", "Network", 1.0, 1.0, 1.0),), batch=2)
+    unknown = runner.profile(one, OperatingPoint(), 15)
+    assert unknown.whole.energy_j is None
+    assert 5 <= unknown.repeats <= 15
+    assert unknown.whole.latency_s > 0
+    assert len(unknown.operators) == 1
+    runner.watch(Ticks(), lambda: Clocks(cpu_hz=1e9))
+    metered = runner.profile(one, OperatingPoint(), 15)
+    assert metered.whole.energy_j == pytest.approx(5.0 / metered.repeats)
+    assert metered.ran_at == Clocks(cpu_hz=1e9)
+    assert len(runner.profile(whole, OperatingPoint(), 5).operators) == len(whole.operators)

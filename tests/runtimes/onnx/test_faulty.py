@@ -161,7 +161,7 @@ def test_packed_four_bit_weights_lose_single_bits(tmp_path: Path) -> None:
     faulty.inject_weights(0)
     read = faulty.run({"x": np.eye(4, dtype=np.float32)}, 0)["y"]
     flipped = Injector().inject(faulty.weights, {"q": persistent}, 0)["q"]
-    num_flips = int(np.unpackbits(flipped ^ faulty.weights["q"]).sum())
+    num_flips = int(np.unpackbits((flipped ^ faulty.weights["q"]).view(np.uint8)).sum())
     assert 0 < (read != codes).sum() <= num_flips
     with pytest.raises(ValueError, match="two values in a byte"):
         faulty.place({"q": home(0.1, bounds=Bounds(-8, 7, "zero"))})
@@ -238,11 +238,10 @@ def saved(path: Path, nodes: list[onnx.NodeProto], shape: list[object], weights:
     return path
 
 
-def test_extremes_are_those_of_all_examples_also_one_at_a_time(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extremes_are_those_of_all_examples_also_one_at_a_time(network: Path) -> None:
     seen = FaultyOnnx(network).observe({"image": IMAGES})
     for most_bytes in (2**30, 1):
-        monkeypatch.setattr("amble.runtimes.onnx.faulty._MEMORY_BYTES", most_bytes)
-        faulty = FaultyOnnx(network)
+        faulty = FaultyOnnx(network, memory_bytes=most_bytes)
         assert faulty.examples_at_once({"image": IMAGES}) == max(1, most_bytes // (4 * (2 * 64 + 2 * 256)))
         for name, ends in faulty.extremes({"image": IMAGES}).items():
             assert ends.tolist() == [seen[name].min(), seen[name].max()]

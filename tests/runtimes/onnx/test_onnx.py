@@ -324,7 +324,7 @@ def test_a_branch_that_never_runs_may_contradict_the_shapes(tmp_path: Path) -> N
     graph = load(models.saved(tmp_path, content), shapes={"x": (1, 5)})
     assert graph.inputs[0].shape == (1, 5)
     given = example_inputs(graph, seed=0)
-    runner, tensors = OnnxRunner(), given
+    runner, tensors = OnnxRunner(), dict(given)
     for index in range(len(graph.operators)):
-        tensors = runner.run(graph.segment(index, index + 1), OperatingPoint(), tensors)
+        tensors = dict(runner.run(graph.segment(index, index + 1), OperatingPoint(), tensors))
     np.testing.assert_allclose(tensors["y"], np.exp(np.tanh(given["x"])), rtol=1e-5)

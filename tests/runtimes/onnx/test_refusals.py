@@ -13,6 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from amble.core.errors import AmbleError, Infeasible, Refused
 from amble.core.graph import Graph
+from amble.levers.precision.quantizing import Quantize
 from amble.runtimes.onnx.refusals import door, refusing
 
 LONG = "The first sentence tells what went wrong. " + "The others tell where it was, at length. " * 20
@@ -79,3 +80,12 @@ def test_where_in_the_library_it_was_is_left_out() -> None:
     text = "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/onnxruntime/core/x.cc:25 int f(a, b) Type Error: no type"
     with pytest.raises(Refused, match="cannot be run: Type Error: no type"), refusing("net.onnx", "run"):
         raise Fail(text)
+
+
+def test_a_door_names_what_a_request_is_about() -> None:
+    @door
+    def verb(request: Quantize) -> None:
+        raise Fail("broken")
+
+    with pytest.raises(Refused, match=r"^net\.onnx cannot be used: broken"):
+        verb(Quantize("net.onnx", "data.npz", "host", Path("out")))

@@ -85,7 +85,7 @@ def test_all_open_axes_are_asked_for_at_once_and_the_shapes_to_copy_close_them(i
     try:
         shapes = bound(content)
     except Refused:
-        shapes = bound(network(**inputs), **asked_for(network(**inputs)))
+        shapes = bound(network(**inputs), **asked_for(network(**inputs)))  # type: ignore[arg-type]
     assert all(size > 0 for shape in shapes.values() for size in shape)
 
 

@@ -100,10 +100,10 @@ def test_patience_ends_training_with_the_best_weights() -> None:
     class Worsening:
         """Right labels in the first epoch, wrong ones from then on."""
 
-        def __call__(self, module: nn.Module, inputs: Tensor, labels: Tensor | None, *, progress: float) -> Tensor:
+        def __call__(self, network: nn.Module, inputs: Tensor, labels: Tensor | None, *, progress: float) -> Tensor:
             assert labels is not None
             wanted = labels if progress < 1 / 8 else 1 - labels
-            return nn.functional.cross_entropy(module(inputs), wanted)
+            return nn.functional.cross_entropy(network(inputs), wanted)
 
     made, held_out = network(), points(1)
     recipe = replace(RECIPE, epochs=8, patience=2, top_rate=0.3)

@@ -22,7 +22,7 @@ from amble.core.graph import Graph, Operator, Port
 from amble.core.ladder import Ladder, Level, Rung
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Tensors, Timings
-from amble.services.serve.desk import Listener
+from amble.services.serve.admission import Listener
 from amble.services.serve.front import Addresses, Doors, serve
 from amble.services.serve.model import Found, Loaded
 from amble.services.serve.pulse import Do
@@ -182,9 +182,9 @@ def house(
 ) -> Iterator[House]:
     """Serve these models."""
     device = doubler or Doubler()
-    wanted = doors or Doors(http_port=0, grpc_port=None, metrics_port=0, drain_s=5.0)
+    wanted = doors or Doors(http_port=0, grpc_port=None, metrics_port=0, drain_s=5.0, control=True)
     ready: list[tuple[Addresses, Any]] = []
-    opened, totals = threading.Event(), []
+    opened, totals = threading.Event(), list[Totals | BaseException]()
 
     def on_ready(addresses: Addresses, stop: Any) -> None:
         ready.append((addresses, stop))

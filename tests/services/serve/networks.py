@@ -197,7 +197,7 @@ MIXING: dict[str, Step] = {
 
 def chain(steps: Sequence[Step], symbol: str = "N") -> onnx.ModelProto:
     """Make a network of steps one after the other."""
-    nodes, constants, name = [], {}, "x"
+    nodes, constants, name = [], dict[str, Any](), "x"
     for index, step in enumerate(steps):
         made, given = step(name, f"h{index}")
         nodes += made

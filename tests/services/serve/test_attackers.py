@@ -26,11 +26,11 @@ import pytest
 from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import descriptors
-from amble.services.serve.desk import Listener
+from amble.services.serve.admission import Listener
 from amble.services.serve.front import Doors
 from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Model
-from amble.services.serve.room import Hold, Room
+from amble.services.serve.quota import Quota, Reservation
 from amble.services.serve.web import Crowd
 from tests.jobs.serving_process import started
 from tests.services.serve.house import House, house
@@ -214,7 +214,7 @@ def test_headers_without_end_are_refused_after_some(open_house: House) -> None:
 
 
 def test_bodies_that_are_announced_and_do_not_come_shut_nobody_out(open_house: House) -> None:
-    head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n1" % (INFER.encode(), 64 << 20)
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n1" % (INFER.encode(), 64 << 20)
     with ExitStack() as stack:
         slow = [stack.enter_context(opened(open_house)) for _ in range(12)]
         for each in slow:
@@ -227,7 +227,7 @@ def test_bodies_that_are_announced_and_do_not_come_shut_nobody_out(open_house: H
 
 def test_bodies_that_do_come_are_given_room_until_one_client_has_its_share() -> None:
     doors = Doors(http_port=0, grpc_port=None, metrics_port=0, room_bytes=6 << 20, body_s=3.0)
-    head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (INFER.encode(), 4 << 20)
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (INFER.encode(), 4 << 20)
     with house("plain", doors=doors) as found, ExitStack() as stack:
         greedy = [stack.enter_context(opened(found, OTHER)) for _ in range(4)]
         for each in greedy:
@@ -273,7 +273,7 @@ def test_a_client_that_does_not_read_its_answers_is_given_up() -> None:
     doors = Doors(http_port=0, grpc_port=None, metrics_port=0, body_s=0.5)
     rows = 1_000_000
     body = with_data(b"[" + b",".join([b"1.5"] * 2 * rows) + b"]", f"[{rows},2]")
-    head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (WIDE.encode(), len(body))
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (WIDE.encode(), len(body))
     with house("wide", doors=doors) as found, opened(found) as client:
         client.sendall(head + body)
         first = received(client, 10.0)
@@ -292,8 +292,8 @@ def rest(client: socket.socket) -> Iterator[bytes]:
 
 
 def test_a_share_grows_with_what_is_free_and_is_given_back() -> None:
-    room = Room(100)
-    with Hold(room, "a") as first, Hold(room, "a") as second, Hold(room, "b") as other:
+    room = Quota(100)
+    with Reservation(room, "a") as first, Reservation(room, "a") as second, Reservation(room, "b") as other:
         first.grow(80)  # its only request
         with pytest.raises(Fault, match="too much in flight"):
             second.grow(11)

@@ -11,11 +11,13 @@ import onnx
 import pytest
 
 from amble.core.errors import Refused
+from amble.inputs import open_for_serving
 from amble.services.serve.configuration import Config
 from amble.services.serve.explaining import explain
 from amble.services.serve.joining import TOLERANCES, Unlike, compared
+from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
-from amble.services.serve.serving import Kitchen, Options, open_for_serving
+from amble.services.serve.options import Options
 from tests.services.serve.networks import APART, MIXING, chain
 
 Tensors = Mapping[str, Any]
@@ -27,9 +29,9 @@ def saved(folder: Path, *steps: Any, name: str = "net", symbol: str = "N") -> Pa
     return path
 
 
-def kitchen(**options: Any) -> Kitchen:
+def loader(**options: Any) -> ModelLoader:
     device, runner, by_size = open_for_serving("host")
-    return Kitchen(device, runner, Options(max_batch=2, **options), None, by_size)
+    return ModelLoader(device, runner, Options(max_batch=2, **options), None, by_size)
 
 
 def at_once(work: Any) -> Any:
@@ -41,7 +43,7 @@ def drawn(seed: int) -> Tensors:
 
 
 def test_what_is_proved_and_tried_is_batched_and_says_so(tmp_path: Path) -> None:
-    found = kitchen().load(Found("net", "1", saved(tmp_path, APART["dense"], APART["softmax"])), at_once)
+    found = loader().load(Found("net", "1", saved(tmp_path, APART["dense"], APART["softmax"])), at_once)
     assert found.batched
     assert found.ladder.max_batch == 2
     assert "mixes rows" in found.batching
@@ -49,7 +51,7 @@ def test_what_is_proved_and_tried_is_batched_and_says_so(tmp_path: Path) -> None
 
 
 def test_what_mixes_rows_runs_alone_and_says_why(tmp_path: Path) -> None:
-    found = kitchen().load(Found("net", "1", saved(tmp_path, MIXING["centred"])), at_once)
+    found = loader().load(Found("net", "1", saved(tmp_path, MIXING["centred"])), at_once)
     assert not found.batched
     assert found.ladder.max_batch == 1
     assert "ReduceMean" in found.batching
@@ -58,12 +60,12 @@ def test_what_mixes_rows_runs_alone_and_says_why(tmp_path: Path) -> None:
 def test_a_batch_size_that_the_proof_refutes_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, MIXING["cumulated"])
     with pytest.raises(Refused, match=r"max_batch_size 8 cannot be kept.*CumSum.*set it to 0"):
-        kitchen().load(Found("net", "1", path, Config("net", max_batch_size=8)), at_once)
-    assert not kitchen().load(Found("net", "1", path, Config("net", max_batch_size=0)), at_once).batched
+        loader().load(Found("net", "1", path, Config("net", max_batch_size=8)), at_once)
+    assert not loader().load(Found("net", "1", path, Config("net", max_batch_size=0)), at_once).batched
 
 
 def test_a_shape_that_fixes_the_first_axis_makes_it_no_batch(tmp_path: Path) -> None:
-    found = kitchen(shapes={"x": (4, 4)}).load(
+    found = loader(shapes={"x": (4, 4)}).load(
         Found("net", "1", saved(tmp_path, APART["relu"], symbol="seq_len")), at_once
     )
     assert not found.batched

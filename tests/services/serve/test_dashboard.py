@@ -20,9 +20,10 @@ import pytest
 from amble.core.cost import Reading
 from amble.core.ladder import Level
 from amble.core.point import Clocks
+from amble.services.serve.configuration import Config
 from amble.services.serve.history import History, Second
 from amble.services.serve.ledger import Outcome
-from amble.services.serve.model import Config, Found, Model
+from amble.services.serve.model import Found, Model
 from amble.services.serve.pulse import Sample
 from amble.stages.control.engine import Batch
 from tests.services.serve.house import HIGH, KINDS, Doubler, House, house, loaded

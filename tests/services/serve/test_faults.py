@@ -22,7 +22,7 @@ service_pb2 = triton.service_pb2
 DOORS = Doors(http_port=0, grpc_port=0, metrics_port=0, max_bytes=100_000, headers_s=0.4, body_s=0.4)
 INFER = "/v2/models/plain/infer"
 X = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
-ROW = np.float32([[1, 2]]).tobytes()
+ROW = np.array([[1, 2]], np.float32).tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +126,13 @@ def test_huge_requests_are_refused_by_both_doors(open_house: House, infer: Any) 
     [
         (b"", b"no request within"),
         (b"POST /v2/models/plain/in", b"no request within"),
-        (b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: x\r\n", b"no request within"),
-        (b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{", b"the body did not come"),
+        (b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: localhost\r\n", b"no request within"),
         (
-            b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{",
+            b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: 500\r\n\r\n{",
+            b"the body did not come",
+        ),
+        (
+            b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{",
             b"the body did",
         ),
     ],
@@ -149,7 +152,7 @@ def test_who_stops_in_the_middle_is_told_so_in_json_and_does_not_keep_a_place(
 
 def test_a_slow_client_does_not_hold_up_the_others(open_house: House) -> None:
     with socket.create_connection(("127.0.0.1", open_house.port), timeout=20) as slow:
-        slow.sendall(b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n")
+        slow.sendall(b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: 500\r\n\r\n")
         for byte in b'{"inp':
             slow.sendall(bytes([byte]))
             assert still_serves(open_house)
@@ -157,8 +160,8 @@ def test_a_slow_client_does_not_hold_up_the_others(open_house: House) -> None:
 
 def test_a_client_that_goes_while_it_is_being_answered_harms_nobody() -> None:
     doubler = Doubler()
-    body, length = binary({"x": ("FP32", np.float32([[1, 2]]))})
-    head = f"POST {INFER} HTTP/1.1\r\nhost: x\r\ninference-header-content-length: {length}\r\n"
+    body, length = binary({"x": ("FP32", np.array([[1, 2]], np.float32))})
+    head = f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\ninference-header-content-length: {length}\r\n"
     with house("plain", doubler=doubler, doors=DOORS) as found:
         doubler.gate.clear()
         with socket.create_connection(("127.0.0.1", found.port)) as gone:
@@ -179,7 +182,7 @@ def test_among_many_at_once_each_right_request_gets_its_answer_and_each_wrong_on
         return bool(open_house.infer([number, 1])[1]["outputs"][0]["data"] == [2 * number, 2])
 
     def over_grpc(number: int) -> bool:
-        raw = np.float32([[number, 1]]).tobytes()
+        raw = np.array([[number, 1]], np.float32).tobytes()
         made = service_pb2.ModelInferRequest(model_name="plain", inputs=[X], raw_input_contents=[raw])
         if number % 3 == 0:
             made.raw_input_contents[0] = raw[1:]
@@ -197,6 +200,6 @@ def test_among_many_at_once_each_right_request_gets_its_answer_and_each_wrong_on
 
 def test_an_odd_length_of_the_json_part_does_not_matter(open_house: House) -> None:
     for padding in range(9):
-        body, length = binary({"x": ("FP32", np.float32([[1, 2]]))}, id="i" * padding)
+        body, length = binary({"x": ("FP32", np.array([[1, 2]], np.float32))}, id="i" * padding)
         headers = {"Inference-Header-Content-Length": str(length)}
         assert open_house.call("POST", INFER, body, headers)[1]["outputs"][0]["data"] == [2.0, 4.0]

@@ -92,7 +92,7 @@ def test_a_model_that_was_named_must_load() -> None:
 
 @pytest.mark.parametrize("insist", [1, 2])
 def test_sigterm_ends_the_command_in_order_whenever_it_comes(tmp_path: Path, insist: int) -> None:
-    command = [Path(sys.executable).parent / "amble", "serve", "fashion-resnet", "--log", "json"]
+    command = [str(Path(sys.executable).parent / "amble"), "serve", "fashion-resnet", "--log-format", "json"]
     ports = [f"--{door}-port=0" for door in ("http", "grpc", "metrics")]
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
     running = subprocess.Popen([*command, *ports, "--json"], stdout=-1, stderr=-1, text=True, env=environment)

@@ -19,7 +19,7 @@ from tests.services.serve.house import Doubler, House, house
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")
 service_pb2 = triton.service_pb2
-DOORS = Doors(http_port=0, grpc_port=0, metrics_port=0)
+DOORS = Doors(http_port=0, grpc_port=0, metrics_port=0, control=True)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def request(model: str = "plain", **changes: Any) -> Any:
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2]} | changes.pop("tensor", {})
     made = service_pb2.ModelInferRequest(model_name=model, inputs=[tensor], **changes)
     if not made.raw_input_contents and not made.inputs[0].HasField("contents"):
-        made.raw_input_contents.append(np.float32([1, 2]).tobytes())
+        made.raw_input_contents.append(np.array([1, 2], np.float32).tobytes())
     return made
 
 
@@ -69,7 +69,9 @@ def test_everything_that_a_client_asks_before_it_begins(client: Any) -> None:
 
 
 def test_an_answer_carries_its_cost_as_numbers_that_every_client_can_read(client: Any) -> None:
-    found = client.infer("plain", [asked(np.float32([[1, 2]]))], request_id="a-2", priority=1, timeout=1_000_000)
+    found = client.infer(
+        "plain", [asked(np.array([[1, 2]], np.float32))], request_id="a-2", priority=1, timeout=1_000_000
+    )
     assert found.as_numpy("x_out").tolist() == [[2.0, 4.0]]
     response = found.get_response()
     assert response.id == "a-2"
@@ -82,8 +84,8 @@ def test_an_answer_carries_its_cost_as_numbers_that_every_client_can_read(client
 
 def test_texts_and_typed_contents_are_understood(client: Any, stub: Any) -> None:
     sent = [
-        asked(np.float32([[0.5, 1]]), "FP32", "f"),
-        asked(np.int64([[1, 2**61]]), "INT64", "i"),
+        asked(np.array([[0.5, 1]], np.float32), "FP32", "f"),
+        asked(np.array([[1, 2**61]], np.int64), "INT64", "i"),
         asked(np.array([[True, False]]), "BOOL", "b"),
         asked(np.array([["a", "ü"]], object), "BYTES", "s"),
     ]
@@ -94,7 +96,7 @@ def test_texts_and_typed_contents_are_understood(client: Any, stub: Any) -> None
 
 def test_statistics_advance(client: Any) -> None:
     before = client.get_inference_statistics("plain").model_stats[0]
-    client.infer("plain", [asked(np.float32([[1, 2]] * 3))])
+    client.infer("plain", [asked(np.array([[1, 2]] * 3, np.float32))])
     after = client.get_inference_statistics("plain").model_stats[0]
     assert after.inference_count - before.inference_count == 3
     assert after.inference_stats.queue.count - before.inference_stats.queue.count == 1

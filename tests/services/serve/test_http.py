@@ -20,11 +20,15 @@ from amble.services.serve.front import Doors
 from tests.services.serve.house import Doubler, House, binary, house
 
 BFLOAT16 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
+CHUNKED = (
+    b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
 
 
 @pytest.fixture(scope="module")
 def open_house() -> Iterator[House]:
-    doors = Doors(http_port=0, grpc_port=None, metrics_port=None, max_bytes=100_000)
+    doors = Doors(http_port=0, grpc_port=None, metrics_port=None, max_bytes=100_000, control=True)
     with house("plain", "many", "half", "single", doors=doors) as found:
         yield found
 
@@ -82,7 +86,7 @@ def test_json_is_answered_with_json_and_what_it_cost(open_house: House) -> None:
 
 
 def test_binary_is_answered_as_it_is_asked_for(open_house: House) -> None:
-    array = np.float32([[1, 2], [3, 4]])
+    array = np.array([[1, 2], [3, 4]], np.float32)
     body, length = binary({"x": ("FP32", array)}, parameters={"binary_data_output": True})
     status, found, headers = open_house.raw(
         "POST", "/v2/models/plain/infer", body, {"Inference-Header-Content-Length": str(length)}
@@ -108,7 +112,7 @@ def test_all_sorts_of_tensors_go_through(open_house: House) -> None:
 
 
 def test_half_precision_goes_through_as_binary_only(open_house: House) -> None:
-    arrays = {"h": ("FP16", np.float16([[0.5, 1]])), "e": ("BF16", np.array([[1.5, 2]], BFLOAT16))}
+    arrays = {"h": ("FP16", np.array([[0.5, 1]], np.float16)), "e": ("BF16", np.array([[1.5, 2]], BFLOAT16))}
     body, length = binary(arrays, parameters={"binary_data_output": True})
     headers = {"Inference-Header-Content-Length": str(length)}
     status, found, answered = open_house.raw("POST", "/v2/models/half/infer", body, headers)
@@ -239,20 +243,20 @@ def test_what_is_no_http_is_refused_in_json(open_house: House) -> None:
 
 
 def test_a_body_that_never_ends_harms_nobody(open_house: House) -> None:
-    head = b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+    head = b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n"
     assert b" 200 " not in spoken(open_house, head, b'{"inputs"')
     assert open_house.infer([1.0, 1.0])[0] == 200
 
 
 def test_a_body_in_many_small_parts_is_a_body(open_house: House) -> None:
     body = json.dumps({"inputs": [GOOD]}).encode()
-    head = b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = CHUNKED
     chunks = [b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:7], body[7:30], body[30:])]
     assert b"x_out" in spoken(open_house, head, *chunks, b"0\r\n\r\n", pause_s=0.01)
 
 
 def test_chunks_without_end_are_cut_off_at_the_limit(open_house: House) -> None:
-    head = b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = CHUNKED
     chunk = b"%x\r\n%s\r\n" % (60_000, b" " * 60_000)
     assert b"413" in spoken(open_house, head, chunk, chunk).split(b"\r\n")[0]
 
@@ -298,7 +302,8 @@ def test_a_client_that_goes_takes_its_request_with_it() -> None:
         body = json.dumps({"inputs": [GOOD]}).encode()
         with socket.create_connection(("127.0.0.1", found.port)) as gone:
             gone.sendall(
-                b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+                b"POST /v2/models/plain/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%s"
+                % (len(body), body)
             )
             found.wait_for_pending(2)
         found.wait_for_pending(1)
@@ -355,7 +360,7 @@ def test_a_client_that_offers_another_protocol_has_its_body_read(
     length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
     sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
     head = (
-        f"POST /v2/models/plain/infer HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        f"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
         f"Upgrade: {offer}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n{length}\r\n\r\n"
     ).encode()
     with socket.create_connection(("127.0.0.1", open_house.port), timeout=10) as client:

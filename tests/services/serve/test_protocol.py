@@ -30,7 +30,7 @@ def test_json_may_be_flat_or_nested(data: list[Any]) -> None:
 
 
 def test_binary_tensors_follow_the_json_in_the_order_of_the_inputs() -> None:
-    first, second = np.float32([[1, 2]]), np.int64([7])
+    first, second = np.array([[1, 2]], np.float32), np.array([7], np.int64)
     inputs = [
         {"name": "a", "datatype": "FP32", "shape": [1, 2], "parameters": {"binary_data_size": 8}},
         {"name": "b", "datatype": "INT8", "shape": [1], "data": [3]},
@@ -164,7 +164,9 @@ def test_a_timeout_of_zero_is_the_models_own() -> None:
     assert policy({"timeout": 1500, "priority": 2}).timeout_s == pytest.approx(1.5e-3)
 
 
-ANSWER = Answer("m", "3", "", {"y": np.float32([[1, 2]]), "s": np.array([["a", "b"]], object)}, {"late": False})
+ANSWER = Answer(
+    "m", "3", "", {"y": np.array([[1, 2]], np.float32), "s": np.array([["a", "b"]], object)}, {"late": False}
+)
 
 
 def test_outputs_are_json_unless_binary_is_asked_for() -> None:
@@ -190,12 +192,12 @@ def test_an_outputs_own_wish_beats_that_of_the_request() -> None:
 
 
 def test_what_json_has_no_number_for_is_a_text_that_says_which() -> None:
-    answer = Answer("m", "1", "", {"y": np.float32([np.nan, np.inf, -np.inf, 1.0])}, {})
+    answer = Answer("m", "1", "", {"y": np.array([np.nan, np.inf, -np.inf, 1.0], np.float32)}, {})
     assert json.loads(encode(answer, decode(body()))[0])["outputs"][0]["data"] == ["NaN", "Infinity", "-Infinity", 1.0]
 
 
 def test_json_that_was_seen_before_is_read_with_its_own_tensors() -> None:
     head = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[2],"parameters":{"binary_data_size":8}}]}'
     for first in (1.0, 2.0):
-        asked = decode(head + np.float32([first, 3.0]).tobytes(), len(head))
+        asked = decode(head + np.array([first, 3.0], np.float32).tobytes(), len(head))
         assert asked.inputs[0].value.tolist() == [first, 3.0]

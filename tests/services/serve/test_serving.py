@@ -24,11 +24,15 @@ from amble.core.report import Estimate, Share
 from amble.core.schedule import Deadline
 from amble.core.subject import Subject, Where
 from amble.core.variants import Allowance, Variant, Variants
+from amble.inputs import open_for_serving
 from amble.jobs import VARIANTS
 from amble.services.serve.configuration import Config
 from amble.services.serve.front import Addresses, Doors
+from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
-from amble.services.serve.serving import GOVERNORS, Kitchen, Options, named, open_for_serving
+from amble.services.serve.options import Options
+from amble.services.serve.serving import named
+from amble.stages.control.governors.named import GOVERNORS
 from tests.jobs.serving_process import WIDTH, slow_network
 
 T = TypeVar("T")
@@ -40,9 +44,9 @@ def at_once(work: Callable[[], T]) -> T:
     return work()
 
 
-def kitchen(uri: str = "host", objective: Deadline | None = None, **options: Any) -> Kitchen:
+def loader(uri: str = "host", objective: Deadline | None = None, **options: Any) -> ModelLoader:
     device, runner, by_size = open_for_serving(uri)
-    return Kitchen(device, runner, Options(max_batch=2, **options), objective, by_size)
+    return ModelLoader(device, runner, Options(max_batch=2, **options), objective, by_size)
 
 
 @contextmanager
@@ -78,7 +82,7 @@ def infer(at: Addresses, model: str) -> dict[str, Any]:
 
 
 def test_a_model_is_measured_at_every_batch_size_on_the_machine_that_serves_it() -> None:
-    found = kitchen().load(FOUND, at_once)
+    found = loader().load(FOUND, at_once)
     (rung,) = found.ladder.rungs
     assert (rung.variant, len(rung.latency_s)) == ("fp32", 2)
     assert rung.latency_s[1] >= rung.latency_s[0] > 0
@@ -87,7 +91,7 @@ def test_a_model_is_measured_at_every_batch_size_on_the_machine_that_serves_it()
 
 
 def test_a_simulated_device_gives_a_ladder_of_clocks_with_joules() -> None:
-    found = kitchen("sim:jetson-orin-nano", Deadline(0.05)).load(FOUND, at_once)
+    found = loader("sim:jetson-orin-nano", Deadline(0.05)).load(FOUND, at_once)
     assert len(found.ladder.rungs) > 1
     assert all(rung.energy_j[0] > 0 and rung.idle_w > 0 for rung in found.ladder.rungs)
     assert found.timeout_s == 0.05
@@ -95,11 +99,11 @@ def test_a_simulated_device_gives_a_ladder_of_clocks_with_joules() -> None:
 
 @pytest.mark.parametrize("governor", GOVERNORS)
 def test_every_governor_can_be_asked_for(governor: str) -> None:
-    assert kitchen(governor=governor).load(FOUND, at_once).governor.name == governor
+    assert loader(governor=governor).load(FOUND, at_once).governor.name == governor
 
 
 def test_a_configuration_without_batching_serves_single_requests() -> None:
-    found = kitchen().load(Found("net", "1", bundled.model_path(), Config("net", max_batch_size=0)), at_once)
+    found = loader().load(Found("net", "1", bundled.model_path(), Config("net", max_batch_size=0)), at_once)
     assert not found.batched
     assert found.ladder.max_batch == 1
 
@@ -132,7 +136,7 @@ def described(folder: Path, digest: str, shapes: dict[str, tuple[int, ...]]) -> 
 def test_variants_that_were_kept_are_rungs_with_their_accuracy(tmp_path: Path) -> None:
     path = variants(tmp_path, amble.load(bundled.model_path()).digest)
     for each in (path, tmp_path / "variants.json"):
-        found = kitchen(governor="int8-max").load(Found("net", "1", each), at_once)
+        found = loader(governor="int8-max").load(Found("net", "1", each), at_once)
         accuracies = {rung.variant: rung.accuracy for rung in found.ladder.rungs}
         assert accuracies.keys() <= {"fp32", "int8"}
         assert accuracies.get("int8", 0.99) == pytest.approx(0.99)
@@ -149,7 +153,7 @@ def test_on_this_machine_the_quicker_variant_answers_where_its_accuracy_is_enoug
     slow_network(tmp_path / "int8.onnx", layers=50)
     path = described(tmp_path, amble.load(slow).digest, {"x": (1, WIDTH)})
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, WIDTH], "data": [0.5] * WIDTH}
-    with serving(f"slow={path}", menu=Options(max_batch=1, max_loss=Allowance.parse(max_loss))) as at:
+    with serving(f"slow={path}", options=Options(max_batch=1, max_loss=Allowance.parse(max_loss))) as at:
         body = json.dumps({"inputs": [tensor]}).encode()
         with urllib.request.urlopen(f"{at.http}/v2/models/slow/infer", body, timeout=30) as answer:  # noqa: S310
             assert json.load(answer)["parameters"]["precision"] == precision
@@ -172,7 +176,7 @@ class Forbidden:
 def test_without_the_right_to_set_clocks_it_serves_at_those_there_are_and_says_which_right_is_missing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    ready = kitchen()
+    ready = loader()
     ready = replace(ready, device=replace(ready.device, actuator=Forbidden()))
     assert [rung.clocks for rung in ready.load(FOUND, at_once).ladder.rungs] == [Clocks()]
     assert "serving at the clocks as they are" in caplog.text
@@ -182,7 +186,7 @@ def test_without_the_right_to_set_clocks_it_serves_at_those_there_are_and_says_w
 def test_variants_of_another_network_are_not_used_and_the_log_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = kitchen().load(Found("net", "1", variants(tmp_path, "another")), at_once)
+    found = loader().load(Found("net", "1", variants(tmp_path, "another")), at_once)
     assert [rung.variant for rung in found.ladder.rungs] == ["fp32"]
     assert "is of another network" in caplog.text
 
@@ -216,7 +220,7 @@ def test_a_schedule_is_served_as_it_was_planned(tmp_path: Path, monkeypatch: pyt
         ((), {}, "nothing to serve"),
         (("none.onnx",), {}, "no model none"),
         (("fashion-resnet",), {"device": "nvml:0"}, "cannot serve"),
-        (("fashion-resnet",), {"menu": Options(governor="best")}, "unknown governor"),
+        (("fashion-resnet",), {"options": Options(governor="best")}, "unknown governor"),
         (("fashion-resnet",), {"repository": Path("/nowhere/at/all")}, "is no folder"),
         (("fashion-resnet",), {"objective": "50"}, "has no unit"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.services.serve.house import house
@@ -17,7 +19,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 def test_a_request_leaves_spans_inside_the_clients_trace() -> None:
     exporter = InMemorySpanExporter()
-    body = {"id": "r1", "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}]}
+    body: dict[str, Any] = {"id": "r1", "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}]}
     body["parameters"] = {"timeout": 5_000_000}
     with house("plain", listeners=(spans(exporter),)) as found:
         sent = {"traceparent": f"00-{TRACE}-{PARENT}-01"}

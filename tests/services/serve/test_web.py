@@ -33,7 +33,7 @@ def message(number: float, *, num_bytes: int = 300_000, more: str = "") -> bytes
     array = np.array([[number, 1]], np.float32)
     length = binary({"x": ("FP32", array)}, id="")[1]
     body, length = binary({"x": ("FP32", array)}, id="i" * (num_bytes - length + 1))
-    head = f"POST {INFER} HTTP/1.1\r\nhost: x\r\ninference-header-content-length: {length}\r\n{more}"
+    head = f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\ninference-header-content-length: {length}\r\n{more}"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -114,7 +114,7 @@ def test_who_closes_after_each_request_is_told_that_it_was_the_last(open_house: 
 def test_what_is_sent_in_chunks_is_put_together(open_house: House) -> None:
     body = message(7.0).partition(b"\r\n\r\n")[2]
     length = len(body) - 8
-    head = f"POST {INFER} HTTP/1.1\r\nhost: x\r\ninference-header-content-length: {length}\r\n"
+    head = f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\ninference-header-content-length: {length}\r\n"
     pieces = [body[start : start + 70_000] for start in range(0, len(body), 70_000)]
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
     with socket.create_connection(("127.0.0.1", open_house.port), timeout=20) as connection:

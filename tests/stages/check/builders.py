@@ -164,9 +164,7 @@ def costs() -> Costs:
     work = np.arange(1, len(NAMES) + 1)[:, None]
     latency_s = 4e4 * work / core_hz + 2e4 * (len(NAMES) + 1 - work) / memory_hz
     power_w = 2 + 3e-27 * core_hz**3 + 1e-9 * memory_hz
-    return Costs(
-        NAMES, CostTable(grid, latency_s, latency_s * power_w, np.zeros_like(latency_s)), "Costs of resnet-small"
-    )
+    return Costs(NAMES, CostTable(grid, latency_s, latency_s * power_w), "Costs of resnet-small")
 
 
 def _sample(name: str, point: OperatingPoint, work_s: float) -> Sample:

@@ -44,7 +44,7 @@ class Recorder:
 @pytest.mark.parametrize("name", ["max", "int8-max", "static", "dvfs", "pit", "amble"])
 def test_replaying_a_log_gives_the_same_decisions(name: str) -> None:
     steps = ladder(stall_s=0.0002, settle_s=0.01)
-    governor = {
+    governor: Any = {
         "max": lambda: max_clocks(steps),
         "int8-max": lambda: int8_max(steps),
         "static": lambda: best_fixed(steps, 50.0),
@@ -197,5 +197,5 @@ def test_observations_are_frozen() -> None:
 def test_one_clock_and_one_precision_are_enough_for_every_governor() -> None:
     only = ladder((menu(int8=False)[0],))
     for governor in (max_clocks(only), int8_max(only), Dvfs(only), Pit(only), Amble(only, Deadline(0.2), tuning=QUICK)):
-        notes, _ = serve(open_device((menu(int8=False)[0],)), governor, np.arange(20) * 0.05, 0.2)
+        notes, _ = serve(open_device((menu(int8=False)[0],)), governor, np.arange(20.0) * 0.05, 0.2)
         assert notes.num_answered == 20

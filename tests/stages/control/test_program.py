@@ -1,4 +1,4 @@
-"""A schedule is one program: a server's engine asks for the same clocks at the same times as the loop of a check."""
+"""A schedule is one program: a server asks for the same clocks at the same times as the loop of a check."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def punctual_on_chip() -> tuple[Schedule, float]:
     steps = tuple(Step(each.name, OperatingPoint(slow), Cost(each_s[slow])) for each in HEAVY.operators)
     whole_s = 3 * each_s[slow]
     plan = Schedule(
-        "heavy", "", HEAVY.digest, device.name, device.calibration, 1, Deadline(1.3 * whole_s), 2 * whole_s, "period",
+        HEAVY.subject, device.where, Deadline(1.3 * whole_s), 2 * whole_s, "period",
         1.0, steps, slow, Cost(whole_s), None, rest=Rest((slow, fast), choices),
     )  # fmt: skip
     return plan, whole_s

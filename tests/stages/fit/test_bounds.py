@@ -91,7 +91,7 @@ HARDLY = {"bound": [18.0, 6.2, 3.6], "other": [4.4, 2.6, 1.9]}
 
 def test_what_is_hardly_too_slow_is_left_out_but_held_in_the_intervals_of_all_workloads(tmp_path):
     fitted = fit_table(table(tmp_path, HARDLY), hold_out=0)
-    assert fitted.maybe == (Maybe(("", "bound", "", "", ""), (4e8,), pytest.approx(18.0), None),)
+    assert fitted.maybe == (Maybe(("", "bound", "", "", ""), (4e8,), pytest.approx(18.0), None),)  # type: ignore[arg-type]
     asked = table(tmp_path, HARDLY)
     found, alone = (predict_table(each, asked)[0] for each in (fitted, replace(fitted, maybe=())))
     assert found.latency_s == pytest.approx(alone.latency_s)
@@ -119,7 +119,8 @@ def test_leaving_out_never_costs_much_of_walks_that_follow_no_law():
     points = clocks(25)
     held = np.arange(1, 25, 3)
     rest = np.setdiff1d(np.arange(25), held)
-    kept_all, kept_some = [], []
+    kept_all: list[float] = []
+    kept_some: list[float] = []
     for seed in range(20):
         walk = np.cumsum(np.random.default_rng(seed).normal(0, 0.25, 25))
         out = breaking(walk[None, rest], points[rest], CORE, TIME)[0]

@@ -71,7 +71,7 @@ def test_power_of_core_bound_work_never_falls_with_the_core_clock():
 def test_a_lower_power_limit_is_never_faster_and_is_kept_down_to_the_floor():
     limits = np.linspace(80.0, 250.0, 10)
     _, geometry = grid(LIMIT, limits)
-    time, power = respond(*parameters(LIMIT, 200, seed=3), geometry)
+    time, power = respond(*parameters(LIMIT, 200, seed=3), geometry)  # type: ignore[call-arg]
     assert (np.diff(time, axis=1) <= 1e-6).all()
     assert (np.diff(power, axis=1) >= -1e-6).all()
     kept = np.exp(power) <= limits / limits.max() * 1.06

@@ -33,7 +33,7 @@ def errors(given, rest, model):
 
 
 def test_five_points_of_two_clocks_predict_the_grid(tmp_path):
-    time_error, power_error, _ = errors(*split(tmp_path, synthetic.rows(8)), "amble")
+    time_error, power_error, _ = errors(*split(tmp_path, synthetic.rows(8)), "amble")  # type: ignore[call-arg]
     assert np.median(time_error) < 0.02
     assert np.percentile(time_error, 95) < 0.08
     assert np.median(power_error) < 0.03

@@ -54,4 +54,4 @@ def solve_as_programme(trellis: Trellis, budget_s: float) -> float:
             *((trellis.into(i)[1] + trellis.energy_j[i]).ravel() for i in range(1, len(trellis.energy_j))),
         ]
     ).mean()
-    return float(made["c"][steps].sum() * scale_j)
+    return float(np.asarray(made["c"])[steps].sum() * scale_j)

@@ -34,10 +34,7 @@ class MadeUp:
 
     def table(self, graph: Graph) -> CostTable:
         energy = self.latency_s * self.power_w
-        return CostTable(self.points, self.latency_s, energy, np.zeros_like(energy))
-
-    def cost(self, operator: Operator, point: OperatingPoint) -> Cost:
-        raise NotImplementedError
+        return CostTable(self.points, self.latency_s, energy)
 
     def switch(self, before: Step, after: Step) -> Cost:
         changed = [s.cost for s in self.switches if before.point.clocks.of(s.domain) != after.point.clocks.of(s.domain)]

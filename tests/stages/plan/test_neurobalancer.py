@@ -19,7 +19,7 @@ from tests.stages.plan.test_clocks import POINTS, MadeUp, energy_of, made_up
 
 CORE, MEMORY = np.array([1, 1, 2, 2]), np.array([1, 2, 1, 2])
 TIMES = np.array([1 / CORE, 1 / MEMORY, 0.5 / CORE + 0.5 / MEMORY, np.ones(4), 1 / CORE, 1 / CORE])
-TABLE = CostTable(POINTS, TIMES, TIMES, np.zeros_like(TIMES))
+TABLE = CostTable(POINTS, TIMES, TIMES)
 
 
 def test_operators_are_classed_by_the_clock_they_answer_to() -> None:
@@ -31,7 +31,7 @@ def test_neighbours_of_one_class_are_one_group() -> None:
 
 
 def test_one_memory_clock_makes_no_operator_memory_bound() -> None:
-    alone = CostTable(POINTS[::2], TIMES[:, ::2], TIMES[:, ::2], np.zeros((6, 2)))
+    alone = CostTable(POINTS[::2], TIMES[:, ::2], TIMES[:, ::2])
     assert set(classes(alone)) == {"compute", "neither"}
 
 

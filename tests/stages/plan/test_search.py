@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -219,6 +220,6 @@ def test_many_equal_operators_are_no_trap() -> None:
         ({"budget_s": 1.0, "wait": Wait(np.ones(3), 1.0)}, "one value per node: 2, not 3"),
     ],
 )
-def test_wrong_arguments_are_named(arguments: dict[str, float], message: str) -> None:
+def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         solve(Trellis(np.ones((1, 2)), np.ones((1, 2))), **arguments)

@@ -76,7 +76,7 @@ def _switches(draw: st.DrawFn, rng: np.random.Generator, shape: tuple[int, int])
         domains = draw(st.integers(1, 3))
         free = draw(st.booleans())  # energy that does not even cover idle power
         costs = rng.uniform(0, dearest, (2, domains)) * [[1], [0 if free else 1]]
-        return DomainSwitch(rng.integers(0, 3, (shape[1], domains)), *costs, rng.random(domains) < 0.7)
+        return DomainSwitch(rng.integers(0, 3, (shape[1], domains)), *costs, rng.random(domains) < 0.7)  # type: ignore[call-arg]
     nodes = (shape[1], shape[1])
     tables = rng.uniform(0, dearest, (2, *nodes) if kind == "dense" else (2, shape[0] + 1, *nodes))
     if draw(st.booleans()):

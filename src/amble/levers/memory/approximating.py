@@ -1,6 +1,6 @@
 """The verb ``dram``: a network, examples and a memory → which tensors may live in approximate DRAM, shown on data.
 
-A door like `jobs`, in a file of its own. What it finds are predictions of energy and time, and measured accuracies: the
+The verb of this lever. What it finds are predictions of energy and time, and measured accuracies: the
 errors are injected for real, nothing changes a memory's settings.
 """
 
@@ -39,6 +39,7 @@ from amble.stages.measure.accuracy import Examples
 __all__ = [
     "FACTORS",
     "SEEDS_APART",
+    "Dram",
     "Faulty",
     "Memories",
     "Proving",
@@ -46,6 +47,7 @@ __all__ = [
     "by_layer",
     "dram",
     "halves",
+    "mapped",
     "on_module",
     "stored",
     "trials",
@@ -71,7 +73,48 @@ class _Judgement:
 _KEPT = Format("tolerance", 1, list[_Judgement])
 
 
-@door
+@dataclass(frozen=True, slots=True)
+class Dram:
+    """A network, its examples and a memory; what may be lost, and how errors are looked for.
+
+    ``dram`` names the chips whose currents count, ``module`` the modules whose errors do, ``system`` what is around
+    them. ``factor``: bit errors over the lower bound that voltage data give (1, 10 or 100); ``spreads``: standard
+    deviations by which a module is worse than the vendor's typical one. ``fine`` finds a rate for each tensor, and
+    takes long. ``keep`` is a file for the rates that a stopped search has found; ``hardened`` one for the network that
+    checks the bounds of its feature maps itself. ``retrain``: so many epochs on examples of which neither half makes
+    use (needs ``hardened`` and the extra ``torch``); what that costs of the accuracy counts as lost.
+    """
+
+    model: str | Path
+    data: str | Path
+    dram: str
+    module: str
+    system: str = "cpu"
+    max_loss: str = "1pt"
+    factor: float = 10.0
+    spreads: float = 0.0
+    examples: int = 200
+    fine: bool = False
+    retrain: int = 0
+    seed: int = 0
+    keep: Path | None = None
+    hardened: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no search can begin with."""
+        if not 1.0 <= self.factor < math.inf:
+            raise ValueError(f"--factor is 1 or more, usually 1, 10 or 100, not {self.factor}")
+        if not 0.0 <= self.spreads < math.inf:
+            raise ValueError(f"--spreads is 0 or more standard deviations, not {self.spreads}")
+        if self.retrain and self.hardened is None:
+            raise Refused("a retrained network needs a file to be written to: name one with --hardened")
+
+    @property
+    def about(self) -> str:
+        """Return how the user knows the network."""
+        return str(self.model)
+
+
 def dram(
     model: str | Path,
     *,
@@ -92,49 +135,46 @@ def dram(
 ) -> DramPlan:
     """Find the error rates a network bears, map its tensors to partitions, and show the mapping on other data.
 
-    ``dram`` names the chips whose currents count, ``module`` the modules whose errors do, ``system`` what is around
-    them. ``factor``: bit errors over the lower bound that voltage data give (1, 10 or 100); ``spreads``: standard
-    deviations by which a module is worse than the vendor's typical one. ``fine`` finds a rate for each tensor, and
-    takes long. One half of the examples (at most so many) finds the rates, the other (at most three times as many)
-    verifies: 72 modules or more, their errors clustered on bitlines, must all keep the target. ``keep`` is a file for
-    the rates that a stopped search has found; ``hardened`` one for the network that checks the bounds of its feature
-    maps itself. ``retrain``: so many epochs on examples of which neither half makes use (needs ``hardened`` and the
-    extra ``torch``); what that costs of the accuracy counts as lost. Refused where no mapping can be shown to keep the
-    target, and for data without labels.
+    The arguments are those of `Dram`. One half of the examples (at most so many) finds the rates, the other (at most
+    three times as many) verifies: 72 modules or more, their errors clustered on bitlines, must all keep the target.
+    Refused where no mapping can be shown to keep the target, and for data without labels.
     """
-    if not 1.0 <= factor < math.inf:
-        raise ValueError(f"--factor is 1 or more, usually 1, 10 or 100, not {factor}")
-    if not 0.0 <= spreads < math.inf:
-        raise ValueError(f"--spreads is 0 or more standard deviations, not {spreads}")
-    if retrain and hardened is None:
-        raise Refused("a retrained network needs a file to be written to: name one with --hardened")
-    keep = None if keep is None else Path(keep)
-    for place in (keep, hardened):
+    searched = (factor, spreads, examples, fine, retrain, seed)
+    places = tuple(None if each is None else Path(each) for each in (keep, hardened))
+    return mapped(Dram(model, data, dram, module, system, max_loss, *searched, *places), on_progress)
+
+
+@door
+def mapped(wanted: Dram, on_progress: OnProgress = lambda what, done, total: None) -> DramPlan:
+    """Do what `dram` does, as one request asks for it."""
+    keep, seed = wanted.keep, wanted.seed
+    for place in (keep, wanted.hardened):
         if place is not None:
             files.try_writing(place)
-    made, profile, allowed = memory.module(dram, system), memory.profile(module), Allowance.parse(max_loss)
-    graph = inputs.load(model)
+    made, profile = memory.module(wanted.dram, wanted.system), memory.profile(wanted.module)
+    allowed, graph = Allowance.parse(wanted.max_loss), inputs.load(wanted.model)
     if not graph.inputs:
         raise Refused(f"{graph.name} takes no inputs, so that no examples can be given to it; export it with one")
-    found, judged = halves(data, graph.inputs[0].name, examples, lambda: inputs.labelled(str(data), graph))
+    data, name = wanted.data, graph.inputs[0].name
+    found, judged = halves(data, name, wanted.examples, lambda: inputs.labelled(str(data), graph))
     network = Faulty.of(FaultyOnnx(Path(graph.source)), found)
     most = allowed.points(network.clean) / 100.0
-    if retrain:
-        given = lesson(data, graph.inputs[0].name, len(found), lambda: inputs.labelled(str(data), graph))
-        learn = partial(retrained, Path(graph.source), given, epochs=retrain, seed=seed, on_progress=on_progress)
+    if wanted.retrain:
+        given = lesson(data, name, len(found), lambda: inputs.labelled(str(data), graph))
+        learn = partial(retrained, Path(graph.source), given, epochs=wanted.retrain, seed=seed, on_progress=on_progress)
         network, most = _after(network, learn, most, judged)
-        keep = None if keep is None else keep.with_name(f"{keep.name}.{retrain}")
+        keep = None if keep is None else keep.with_name(f"{keep.name}.{wanted.retrain}")
     if most <= 0.0:
         raise Refused(
-            f"a loss of {max_loss} allows nothing, which no number of examples shows; allow a little, as 0.1pt"
+            f"a loss of {wanted.max_loss} allows nothing, which no number of examples shows; allow a little, as 0.1pt"
         )
     rule = Rule(max_loss=most, resolution=1.0 / len(found))
-    bears = borne(network, rule, fine=fine, seed=seed, keep=keep, on_progress=on_progress)
+    bears = borne(network, rule, fine=wanted.fine, seed=seed, keep=keep, on_progress=on_progress)
     proving = Proving(network.on(judged), profile, most, seed, on_progress)
-    memories = Memories(made, profile, factor, spreads)
+    memories = Memories(made, profile, wanted.factor, wanted.spreads)
     plan = _mapped(network, bears.rates, memories, proving, flops=sum(each.flops for each in graph.operators))
-    if hardened is not None:
-        files.write_bytes(hardened, network.hardened().SerializeToString())
+    if wanted.hardened is not None:
+        files.write_bytes(wanted.hardened, network.hardened().SerializeToString())
     return replace(plan, precision=graph.precision)
 
 
@@ -161,7 +201,6 @@ def _mapped(
     limited = [replace(each, most_ber=plan.limits[each.name]) for each in tensors]
     return replace(
         by_layer(plan, network, memories.made, duration_s),
-        proof=proving.proofs[-1],
         band=memories.band(limited, duration_s),
         labels=memories.labels(duration_s),
         bounds={name: (each.low, each.high) for name, each in network.bounds.items()},

@@ -15,11 +15,11 @@ import numpy as np
 from amble.core.cost import Cost
 from amble.core.errors import Refused
 from amble.core.graph import Graph, Operator
-from amble.core.point import Clocks, OperatingPoint
+from amble.core.point import Clocks
 from amble.core.ports import CostModel, CostTable
 from amble.core.profile import SwitchCost
 from amble.core.quantity import format_energy, format_time
-from amble.core.schedule import Baseline, Schedule, Step
+from amble.core.schedule import Baseline, Schedule
 from amble.core.subject import Where
 from amble.levers.memory.partitions import DramPlan, LayerMemory
 
@@ -50,16 +50,6 @@ class WithMemory:
         table = self.costs.table(graph)
         moved_j = np.array([self.moved_j.get(operator.name, 0.0) for operator in graph.operators])
         return replace(table, energy_j=table.energy_j + moved_j[:, None])
-
-    def cost(self, operator: Operator, point: OperatingPoint) -> Cost:
-        """Return the cost of one operator at one point."""
-        found = self.costs.cost(operator, point)
-        energy_j = None if found.energy_j is None else found.energy_j + self.moved_j.get(operator.name, 0.0)
-        return replace(found, energy_j=energy_j)
-
-    def switch(self, before: Step, after: Step) -> Cost:
-        """Return the cost of going from one step to the next."""
-        return self.costs.switch(before, after)
 
     def idle_w(self, clocks: Clocks) -> float | None:
         """Return the power [W] of doing nothing at these clocks, without the memory's."""

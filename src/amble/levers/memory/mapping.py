@@ -23,7 +23,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
 from amble.core.errors import Refused
-from amble.levers.memory.partitions import DramPlan, Partition, Placed, Setting, Stored
+from amble.levers.memory.partitions import DramPlan, Partition, Placed, Setting, Shown, Stored
 
 __all__ = ["algorithm_1", "assign", "greedy", "verified"]
 
@@ -81,28 +81,30 @@ def assign(
 def verified(
     plan: Callable[[Sequence[Stored]], DramPlan],
     tensors: Sequence[Stored],
-    verify: Callable[[DramPlan], tuple[bool, str]],
+    verify: Callable[[DramPlan, int], Shown],
     *,
-    blame: Callable[[DramPlan], str | None] = lambda plan: None,
+    blame: Callable[[DramPlan, Shown], str | None] = lambda plan, shown: None,
     shrink: float = 0.3,
     rounds: int = 8,
 ) -> DramPlan:
     """Plan, and show the mapping on data; where that fails, plan again within ``shrink`` of the rates it had.
 
-    ``verify`` tells whether the mapping keeps its accuracy, and how that was seen. In the first half of the rounds only
-    the tensor to ``blame`` for a failure is held to less, then (or where none is) all of them. Refused when no round
-    passes, or what is left saves nothing: what cannot be shown is not delivered.
+    ``verify`` tells of a mapping, and how many failed before it, whether it keeps its accuracy. In the first half of
+    the rounds only the tensor to ``blame`` for a failure is held to less, then (or where none is) all of them. Refused
+    when no round passes, or what is left saves nothing: what cannot be shown is not delivered.
     """
     said, tighter = "", list(tensors)
     for turn in range(rounds):
         made = plan(tighter)
         if made.saving <= _ROUNDING:
             break  # all at its ratings, which needs no proof and is no mapping to deliver
-        passed, said = verify(made)
-        if passed:
-            return replace(made, verified=said, limits={each.name: each.most_ber for each in tighter})
+        shown = verify(made, turn)
+        said = shown.said
+        if shown.kept:
+            limits = {each.name: each.most_ber for each in tighter}
+            return replace(made, verified=said, proof=shown.proof, limits=limits)
         had = {each.tensor: each.ber for each in made.placed}
-        guilty = blame(made) if turn < rounds // 2 else None
+        guilty = blame(made, shown) if turn < rounds // 2 else None
         tighter = [
             replace(each, most_ber=shrink * min(each.most_ber, had[each.name])) if guilty in (None, each.name) else each
             for each in tighter

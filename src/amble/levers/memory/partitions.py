@@ -6,11 +6,23 @@ Bit error rates are per partition and setting, limits per tensor. Letters: T ten
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from amble.core.files import Format
 from amble.levers.memory.profiles import MemoryPoint
 
-__all__ = ["FORMAT", "BandEnergy", "DramPlan", "LayerMemory", "Partition", "Placed", "Proof", "Setting", "Stored"]
+__all__ = [
+    "FORMAT",
+    "BandEnergy",
+    "DramPlan",
+    "LayerMemory",
+    "Partition",
+    "Placed",
+    "Proof",
+    "Setting",
+    "Shown",
+    "Stored",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,15 @@ class Proof:
     num_examples: int
     max_loss: float
     losses: tuple[float, ...]
+
+
+class Shown(NamedTuple):
+    """Whether a mapping keeps its accuracy, how that was seen, the proof, and the module that lost most."""
+
+    kept: bool
+    said: str
+    proof: Proof | None = None
+    worst_module: int = 0
 
 
 @dataclass(frozen=True, slots=True)

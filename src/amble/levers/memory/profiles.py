@@ -1,6 +1,6 @@
 """What is known of a kind of memory module: bit error rates at timings, voltages and temperatures, bank by bank.
 
-A profile is fitted to measurements of several modules of one vendor (`bench/fit_dram.py`) and ships as JSON. It
+A profile is fitted to measurements of several modules of one vendor (`tools/memories.py`) and ships as JSON. It
 answers for one module: the rate of a bank at a point, how sure that is, and the `DramErrors` that make such errors.
 What was not measured is refused: lower voltages or shorter timings than tested, and both together.
 

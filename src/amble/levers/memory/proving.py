@@ -14,7 +14,7 @@ from amble.core.dram import Bitline, DramErrors, ErrorModel, Uniform
 from amble.core.draws import key_of
 from amble.core.examples import Examples
 from amble.levers.memory import tolerance
-from amble.levers.memory.partitions import DramPlan, Proof
+from amble.levers.memory.partitions import DramPlan, Proof, Shown
 from amble.levers.memory.profiles import MemoryProfile, line_rates
 from amble.levers.memory.tolerance import CONFIDENCE, KEPT_ON_OTHERS, KEPT_SHARE
 from amble.runtimes.faults import Bounds, Home, bounds_of
@@ -24,7 +24,6 @@ from amble.runtimes.onnx.stored import cut_to
 
 __all__ = ["SEEDS_APART", "Faulty", "Proving", "on_module", "trials"]
 
-_MARGIN = 0.25  # of the range of clean values, on either side
 SEEDS_APART = 1_000
 """Between the seeds of two mappings that are proven, so that each is shown on modules of its own."""
 _PROVING, _TRYING = 1_000_000, 2_000_000  # first modules of proofs and of trials, above a seed
@@ -52,7 +51,7 @@ class Faulty:
         """Watch the clean network: floating-point tensors get bounds from what it does, or are cut to by itself."""
         limits = cut_to(network.model)
         bounds = {
-            name: Bounds(*limits[name], "zero") if name in limits else bounds_of(each, margin=_MARGIN, mode="zero")
+            name: Bounds(*limits[name], "zero") if name in limits else bounds_of(each, mode="zero")
             for name, each in {**network.extremes(examples.inputs), **network.weights}.items()
             if _floating(each.dtype)
         }
@@ -121,7 +120,8 @@ class Proving:
     ``max_loss`` is what may be lost, 0.01 being a point. Beside the modules, the examples are a sample: the share of
     modules that keep the target on as many others is estimated from the same trials, and must be a little higher.
     Each mapping has modules of its own, of the typical error rates of their vendor, and more of them the more mappings
-    failed before: one that passes by chance is as rare as if there had been one attempt. ``proofs`` are kept in order.
+    failed before: one that passes by chance is as rare as if there had been one attempt. ``failed_before`` counts
+    attempts on other modules than these.
     """
 
     network: Faulty
@@ -130,10 +130,9 @@ class Proving:
     first_seed: int
     on_progress: OnProgress = lambda what, done, total: None
     failed_before: int = 0
-    proofs: list[Proof] = field(default_factory=list)
 
-    def __call__(self, plan: DramPlan) -> tuple[bool, str]:
-        """Tell whether a mapping keeps its accuracy, and how that was seen."""
+    def __call__(self, plan: DramPlan, attempt: int) -> Shown:
+        """Show on the modules of this attempt, before which as many failed, whether a mapping keeps its accuracy."""
         answers: list[Answers] = []
 
         def trial(_: Mapping[str, float], module: int) -> float:
@@ -141,38 +140,35 @@ class Proving:
             self.on_progress("verifying", len(answers), needed)
             return float(answers[-1].sum()) / len(self.network.examples)
 
-        seed = self._first_module(len(self.proofs))
-        confidence = tolerance.confidence_of(self.failed_before + len(self.proofs))
+        seed = self.first_seed + _PROVING + SEEDS_APART * attempt
+        confidence = tolerance.confidence_of(self.failed_before + attempt)
         needed = tolerance.num_needed(KEPT_SHARE, confidence)
         found = tolerance.verify(trial, {}, max_loss=self.max_loss, share=KEPT_SHARE, confidence=confidence, seed=seed)
         others = tolerance.on_others(np.array(answers), max_loss=self.max_loss, seed=self.first_seed)
-        self.proofs.append(Proof(self.network.clean, len(self.network.examples), self.max_loss, found.losses))
+        proof = Proof(self.network.clean, len(self.network.examples), self.max_loss, found.losses)
         said = (
             f"{found.num_kept} of {found.num_trials} fresh modules of typical error rates keep "
             f"{self.max_loss * 100:.3g} points on {len(self.network.examples)} other examples, "
             f"worst loss {found.worst_loss * 100:.3g} points: at least {found.share_low:.1%} do, "
             f"with {CONFIDENCE:.0%} confidence; on as many examples drawn again {others:.1%} do"
         )
-        return found.share_low >= KEPT_SHARE - 1e-9 and others >= KEPT_ON_OTHERS, said
+        kept = found.share_low >= KEPT_SHARE - 1e-9 and others >= KEPT_ON_OTHERS
+        return Shown(kept, said, proof, seed + int(np.argmax(found.losses)))
 
-    def blame(self, plan: DramPlan) -> str | None:
-        """Return the tensor whose errors cost the last plan most, on the module that lost most; None if none did.
+    def blame(self, plan: DramPlan, shown: Shown) -> str | None:
+        """Return the tensor whose errors cost a plan most, on the module that lost most; None if none did.
 
         It is found by halving: the half of the tensors goes on whose errors alone lose more.
         """
-        module = self._first_module(len(self.proofs) - 1) + int(np.argmax(self.proofs[-1].losses))
         left = [each for each in plan.placed if each.ber > 0.0]
         while len(left) > 1:
             parts = left[: len(left) // 2], left[len(left) // 2 :]
             plans = [replace(plan, placed=tuple(part)) for part in parts]
-            lost = [int(_on_module(each, self.network, self.profile, module).sum()) for each in plans]
+            lost = [int(_on_module(each, self.network, self.profile, shown.worst_module).sum()) for each in plans]
             if max(lost) <= 0:
                 return None
             left = parts[int(np.argmax(lost))]
         return left[0].tensor if left else None
-
-    def _first_module(self, number: int) -> int:
-        return self.first_seed + _PROVING + SEEDS_APART * number
 
 
 def trials(plan: DramPlan, *, network: Faulty, profile: MemoryProfile, num: int, seed: int) -> list[float]:

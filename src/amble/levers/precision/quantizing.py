@@ -1,6 +1,6 @@
 """The verb ``quantize``: a network and examples → its cheaper variants, chosen by measurement on a device.
 
-A door like `jobs`, in a file of its own. Nothing is printed here.
+The verb of this lever. Nothing is printed here.
 """
 
 from __future__ import annotations
@@ -81,7 +81,37 @@ class _Trial:
     points: float
 
 
-@door
+@dataclass(frozen=True, slots=True)
+class Quantize:
+    """A network, a device and a folder; what its variants may lose, and how they are judged.
+
+    ``data`` is an ``.npz`` file (an array for each input, and ``labels`` if there are any) or ``bundled``. At most
+    ``examples`` of it are answered by each variant; others calibrate. ``max_loss`` is in points (``1pt``) or relative
+    (``0.5%``). With ``mixed`` single operators may stay in floating point where the planner finds that worth it.
+    ``alike`` is the least cosine to the network's own answer that counts as agreement where answers are no scores.
+    Times are compared in so many ``rounds``. ``processor`` is the CPU to make them for, unless told the one of this
+    machine: where it cuts INT8 sums at 16 bits, variants that cannot lose any are tried beside the others.
+    """
+
+    model: str | Path
+    data: str | Path | None
+    device: str
+    output: Path
+    max_loss: str = "1pt"
+    batch: int = 1
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    examples: int = 2000
+    mixed: bool = False
+    alike: float = accuracy.ALIKE
+    rounds: int = 15
+    processor: Processor | None = None
+
+    @property
+    def about(self) -> str:
+        """Return how the user knows the network."""
+        return str(self.model)
+
+
 def quantize(
     model: str | Path,
     *,
@@ -100,34 +130,42 @@ def quantize(
 ) -> Variants:
     """Try every cheaper variant of a network on a device; keep, in the folder ``output``, those worth having.
 
-    ``data`` is an ``.npz`` file (an array for each input, and ``labels`` if there are any) or ``bundled``. At most
-    ``examples`` of it are answered by each variant; others calibrate. ``max_loss`` is in points (``1pt``) or relative
-    (``0.5%``). With ``mixed`` single operators may stay in floating point where the planner finds that worth it.
-    ``alike`` is the least cosine to the network's own answer that counts as agreement where answers are no scores.
-    Times are compared in so many ``rounds``. ``processor`` is the CPU to make them for, unless told the one of this
-    machine: where it cuts INT8 sums at 16 bits, variants that cannot lose any are tried beside the others.
-    Refused without data, and whenever the network itself cannot be read.
+    The arguments are those of `Quantize`. Refused without data, and whenever the network itself cannot be read.
     """
-    allowed, output = Allowance.parse(max_loss), Path(output)
+    wanted = Quantize(
+        model, data, device, Path(output), max_loss, batch, shapes, examples, mixed, alike, rounds, processor
+    )
+    return quantized(wanted, on_progress)
+
+
+@door
+def quantized(wanted: Quantize, on_progress: OnProgress = lambda what, done, total: None) -> Variants:
+    """Do what `quantize` does, as one request asks for it."""
+    allowed, output = Allowance.parse(wanted.max_loss), wanted.output
     files.try_writing(output, folder=True)
-    found = _read(model, data, examples, batch, shapes)
-    graph = inputs.load(model, batch=batch, shapes=shapes or accuracy.shapes_of(found.judged, batch))
+    found = _read(wanted)
+    shapes = wanted.shapes or accuracy.shapes_of(found.judged, wanted.batch)
+    graph = inputs.load(wanted.model, batch=wanted.batch, shapes=shapes)
     fit = _fitting(found, graph)
-    opened = inputs.open(device)
-    bench = replace(_bench(opened, device, graph, fit.judged), alike=alike, num_rounds=rounds, on_progress=on_progress)
+    opened = inputs.open(wanted.device)
+    bench = replace(
+        _bench(opened, wanted.device, graph, fit.judged),
+        alike=wanted.alike,
+        num_rounds=wanted.rounds,
+        on_progress=on_progress,
+    )
     with _kept(output), tempfile.TemporaryDirectory(prefix="amble-") as folder:
-        cpu = processor or processors.here()
+        cpu = wanted.processor or processors.here()
         source, feeds = plain(Path(graph.source), Path(folder) / "plain"), _feeds(fit.calibration, graph)
         workshop = Workshop(source, Path(folder), feeds, cpu.saturates)
         points = allowed.points(bench.quality(graph).share.ratio.value)
         trial = _Trial(graph, bench, Path(folder), output, points)
         attempts = [tried(each, trial.folder, bench) for each in workshop.candidates()]
-        if mixed:
+        if wanted.mixed:
             attempts += _mixed(trial, workshop, attempts, fit.judged)
         made = _verdicts(trial, attempts)
-        described = _described(_counted(made, cpu), graph, opened, allowed, fit, bench)
-        where = replace(described.where, machine=cpu)
-        variants = _with_final(replace(described, where=where), fit, bench, trial.folder)
+        described = _described(_counted(made, cpu), graph, replace(opened, machine=cpu), allowed, fit, bench)
+        variants = _with_final(described, fit, bench, trial.folder)
         _keep(variants, trial)
     return variants
 
@@ -170,11 +208,9 @@ def graphs(path: Path, *, batch: int | None = None, processor: Processor | None 
     return found
 
 
-def _read(
-    model: str | Path, data: str | Path | None, examples: int, batch: int, shapes: Mapping[str, tuple[int, ...]] | None
-) -> _Data:
-    if data is None:
-        graph = inputs.load(model, batch=batch, shapes=shapes)
+def _read(wanted: Quantize) -> _Data:
+    if wanted.data is None:
+        graph = inputs.load(wanted.model, batch=wanted.batch, shapes=wanted.shapes)
         needed = ", ".join(
             f"{port.name} [examples{''.join(f', {n}' for n in port.shape[1:])}]" for port in graph.inputs
         )
@@ -182,7 +218,7 @@ def _read(
             f"INT8 needs examples to set its ranges, and every variant some to be judged by: give --data FILE.npz with "
             f"the arrays {needed}, and labels [examples] if there are any"
         )
-    return _Data(str(data), *to_calibrate(str(data), examples))
+    return _Data(str(wanted.data), *to_calibrate(str(wanted.data), wanted.examples))
 
 
 def _fitting(found: _Data, graph: Graph) -> _Data:
@@ -198,8 +234,7 @@ def _feeds(calibration: Examples, graph: Graph) -> list[Mapping[str, np.ndarray]
 def _bench(opened: Device, uri: str, graph: Graph, judged: Examples) -> Comparison:
     """On this machine the thread's own CPU time counts, which other load does not lengthen."""
     read = partial(inputs.load, batch=graph.batch, shapes=graph.shapes)
-    now_s = time.thread_time if uri.partition(":")[0] == "host" else opened.clock.now_s
-    return Comparison(opened, graph, judged, _STATISTICS, read, now_s)
+    return Comparison(opened, graph, judged, _STATISTICS, read, inputs.timer(uri, opened))
 
 
 def _verdicts(trial: _Trial, attempts: list[Tried | Variant]) -> list[Variant]:

@@ -17,7 +17,7 @@ from amble.core.errors import Infeasible
 from amble.core.graph import Graph
 from amble.core.quantity import format_energy, format_time
 from amble.core.report import Estimate
-from amble.levers.widths import choosing as width
+from amble.levers.widths import choosing
 from amble.levers.widths.choosing import Chosen, Problem, Resource
 from amble.levers.widths.judging import with_ends
 from amble.levers.widths.staircases import STATISTICS, Work
@@ -66,7 +66,7 @@ class Cutter:
         for number in range(_TRIES):
             self.work.on_progress("cutting and measuring", number, _TRIES)
             try:
-                chosen = width.choose(problem, target, resource=self.resource)
+                chosen = choosing.choose(problem, target, resource=self.resource)
             except Infeasible:
                 if not tried:
                     raise

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from amble.core.report import Estimate
-from amble.levers.widths import adjusting as width_adjust
+from amble.levers.widths import adjusting
 from amble.levers.widths.choosing import Pricing
 from amble.levers.widths.network import Layer, Widths
 from amble.levers.widths.results import Narrowed, Rival
@@ -97,16 +97,12 @@ def rivals(pricing: Pricing, budget_s: float) -> Iterator[Rival]:
     """Choose widths in other ways that the staircases predict to take as long."""
     network = pricing.network
     ways: dict[str, Callable[[float], dict[str, int]]] = {
-        "by importance alone": lambda share: width_adjust.blind(network, share),
-        "the same, in multiples of 8": lambda share: width_adjust.rounded(
-            network, width_adjust.blind(network, share), 8
-        ),
-        "the same, in multiples of 16": lambda share: width_adjust.rounded(
-            network, width_adjust.blind(network, share), 16
-        ),
-        "every layer by one factor": lambda share: width_adjust.scaled(network, share),
+        "by importance alone": lambda share: adjusting.blind(network, share),
+        "the same, in multiples of 8": lambda share: adjusting.rounded(network, adjusting.blind(network, share), 8),
+        "the same, in multiples of 16": lambda share: adjusting.rounded(network, adjusting.blind(network, share), 16),
+        "every layer by one factor": lambda share: adjusting.scaled(network, share),
     }
     for name, at in ways.items():
-        widths = width_adjust.fit(at, lambda found: pricing.total(found) <= budget_s)
+        widths = adjusting.fit(at, lambda found: pricing.total(found) <= budget_s)
         lost = network.lost(widths) / max(network.lost(dict.fromkeys(network.today, 0)), 1e-30)
         yield Rival(name, widths, pricing.total(widths), lost, network.flops(widths))

@@ -1,6 +1,6 @@
 """An ONNX file and examples → its coupled channels with their worth; widths → a narrower ONNX file, tuned or not.
 
-The one door to pruning for code that has no torch: arrays and paths go in and out. Torch ranks channels and trains;
+The one way to pruning for code that has no torch: arrays and paths go in and out. Torch ranks channels and trains;
 the file itself is cut, and trained weights go back to where they lay in it, so that it keeps the operators it had.
 """
 

@@ -1,6 +1,6 @@
 """The verb ``prune``: a network, examples and a budget → a narrower network whose widths fit the device.
 
-A door like `jobs`, in a file of its own. Nothing is printed here. Staircases come first; what they promise is measured
+The verb of this lever. Nothing is printed here. Staircases come first; what they promise is measured
 with networks that were really cut, before anything is trained.
 """
 
@@ -17,19 +17,41 @@ from amble.core.draws import key_of
 from amble.core.errors import Refused
 from amble.core.quantity import format_energy, format_time, parse_time_s
 from amble.core.variants import Allowance, Quality
-from amble.levers.widths import choosing as width
-from amble.levers.widths import judging
+from amble.levers.widths import choosing, judging
 from amble.levers.widths.choosing import Pricing, Resource
 from amble.levers.widths.clocked import least_energy, settled
 from amble.levers.widths.cuts import OVER, Cut, Cutter
 from amble.levers.widths.network import Network, Widths
 from amble.levers.widths.results import FORMAT, SPACE, Pruning
 from amble.levers.widths.staircase import StaircaseTable
-from amble.levers.widths.staircases import Narrower, OnProgress, Opened, Work, Worth, opened, priced, space_of, table_of
+from amble.levers.widths.staircases import (
+    Given,
+    Narrower,
+    OnProgress,
+    Opened,
+    Work,
+    Worth,
+    opened,
+    priced,
+    space_of,
+    table_of,
+)
 from amble.runtimes.onnx.layers import Precision
 from amble.runtimes.onnx.refusals import door
 
-__all__ = ["FILE", "NETWORK", "NETWORK_INT8", "Narrower", "Wanted", "asked", "known", "prune", "unpaid"]
+__all__ = [
+    "FILE",
+    "NETWORK",
+    "NETWORK_INT8",
+    "Narrower",
+    "Prune",
+    "Wanted",
+    "asked",
+    "known",
+    "prune",
+    "pruned",
+    "unpaid",
+]
 
 FILE = "pruning.json"
 NETWORK = "pruned.onnx"
@@ -74,7 +96,25 @@ class Wanted:
             raise ValueError(f"--latency: {error}, or a share of today's, as in 0.7x") from None
 
 
-@door
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """What is given, what is wanted of it, and where the widths worth searching go.
+
+    With ``may_lose``, a share of all importance, clocks are chosen together with widths, for the least energy within
+    the latency.
+    """
+
+    given: Given
+    wanted: Wanted
+    may_lose: float | None = None
+    design_space: Path | None = None
+
+    @property
+    def about(self) -> str:
+        """Return how the user knows the network."""
+        return str(self.given.model)
+
+
 def prune(
     model: str | Path,
     wanted: Wanted,
@@ -94,38 +134,38 @@ def prune(
 ) -> Pruning:
     """Prune a network to widths that the device runs fast; keep it, in the folder ``output``, if it is good enough.
 
-    ``data`` is an ``.npz`` file (an array for the input, and ``labels`` if there are any) or ``bundled``. Without
-    labels, or with ``labels`` false, the network as it was is the teacher and the judge. What was measured and trained
-    before in the same folder is used again. In ``int8`` staircases, times and accuracy are those of the network in
-    INT8, which is kept beside the other. With ``may_lose``, a share of all importance, clocks are chosen together with
-    widths, for the least energy within the latency. Infeasible with the least that is possible where the budget is
-    below that; Refused for a network that cannot be read or cut, and for widths that pay nothing.
+    The arguments are those of `Given`, `Wanted` and `Prune`. What was measured and trained before in the same folder is
+    used again. In ``int8`` the network in INT8 is kept beside the other. Infeasible with the least that is possible
+    where the budget is below that; Refused for a network that cannot be read or cut, and for widths that pay nothing.
     """
+    given = Given(model, data, device, output, batch, labels, importance, precision)
+    request = Prune(given, wanted, may_lose, design_space)
+    return pruned(request, narrow=narrow, on_stairs=on_stairs, on_progress=on_progress)
+
+
+@door
+def pruned(
+    request: Prune,
+    *,
+    narrow: Opened | None = None,
+    on_stairs: OnStairs = lambda table, network: None,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> Pruning:
+    """Do what `prune` does, as one request asks for it."""
+    given, wanted = request.given, request.wanted
     allowed = Allowance.parse(wanted.max_loss)
-    files.try_writing(output, folder=True)
-    if design_space is not None:
-        files.try_writing(design_space)
+    files.try_writing(given.output, folder=True)
+    if request.design_space is not None:
+        files.try_writing(request.design_space)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
-        work = opened(
-            model,
-            data=data,
-            device=device,
-            output=output,
-            batch=batch,
-            labels=labels,
-            worth=importance,
-            precision=precision,
-            scratch=Path(folder),
-            narrow=narrow,
-            on_progress=on_progress,
-        )
+        work = opened(given, scratch=Path(folder), narrow=narrow, on_progress=on_progress)
         known(work.network, wanted.widths)
-        told = _Told(on_stairs, design_space)
-        if may_lose is None:
+        told = _Told(on_stairs, request.design_space)
+        if request.may_lose is None:
             asked(work, wanted)
             made = _narrowed(work, wanted, allowed, told)
         else:
-            made = _clocked(work, wanted, allowed, told, may_lose)
+            made = _clocked(work, wanted, allowed, told, request.may_lose)
         _keep(work, made)
     return made
 
@@ -155,7 +195,7 @@ def _narrowed(work: Work, wanted: Wanted, allowed: Allowance, told: _Told, fixed
     table = table_of(work, wanted.rounds)
     told.on_stairs(table, work.network)
     pricing = priced(work, table, wanted.resource)
-    edges = width.candidates(pricing, least_share=wanted.least_share)
+    edges = choosing.candidates(pricing, least_share=wanted.least_share)
     if told.design_space is not None:
         files.save(space_of(pricing, edges, work.source), told.design_space, SPACE)
     if fixed is not None:
@@ -228,7 +268,7 @@ class _Pruner:
         """Choose, cut and measure; tune what is faster and keeps the budget, and judge."""
         unpaid(self.pricing, self.edges, self.wanted.widths)
         edges = {**self.edges, **{name: (each,) for name, each in self.wanted.widths.items()}}
-        plan = self.cutter.plan(width.problem(self.pricing, edges), self.work.form.folder)
+        plan = self.cutter.plan(choosing.problem(self.pricing, edges), self.work.form.folder)
         hopeless = self.cutter.hopeless(plan)
         if not hopeless:
             self._tune(plan)

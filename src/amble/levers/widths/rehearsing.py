@@ -17,10 +17,9 @@ from amble.core.layers import Shape
 from amble.core.quantity import format_time
 from amble.core.variants import Allowance
 from amble.levers.widths import judging
-from amble.levers.widths.pruning import Wanted, asked, known
+from amble.levers.widths.pruning import Prune, Wanted, asked, known
 from amble.levers.widths.staircase import shape_of
-from amble.levers.widths.staircases import Opened, Work, Worth, opened, probe_of, table_so_far
-from amble.runtimes.onnx.layers import Precision
+from amble.levers.widths.staircases import Opened, Work, opened, probe_of, table_so_far
 from amble.runtimes.onnx.refusals import door
 
 __all__ = ["Rehearsal", "rehearse"]
@@ -70,37 +69,15 @@ class Rehearsal:
 
 @door
 def rehearse(
-    model: str | Path,
-    wanted: Wanted,
-    *,
-    data: str | Path,
-    device: str,
-    output: Path,
-    batch: int = 1,
-    labels: bool = True,
-    importance: Worth = "taylor",
-    precision: Precision = "fp32",
-    may_lose: float | None = None,
-    narrow: Opened | None = None,
-    now_s: Callable[[], float] = time.perf_counter,
+    request: Prune, *, narrow: Opened | None = None, now_s: Callable[[], float] = time.perf_counter
 ) -> Rehearsal:
     """Try all that needs no staircase; Refused and ValueError for what `prune` would refuse."""
+    wanted = request.wanted
     Allowance.parse(wanted.max_loss)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
-        work = opened(
-            model,
-            data=data,
-            device=device,
-            output=output,
-            batch=batch,
-            labels=labels,
-            worth=importance,
-            precision=precision,
-            scratch=Path(folder),
-            narrow=narrow,
-        )
+        work = opened(request.given, scratch=Path(folder), narrow=narrow)
         known(work.network, wanted.widths)
-        if may_lose is None:
+        if request.may_lose is None:
             asked(work, wanted)
         return _rehearsed(work, wanted, now_s)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from amble import inputs
 from amble.core import files
+from amble.core.backend import Layers
 from amble.core.errors import Refused, how_to_install
 from amble.core.examples import Examples
 from amble.core.graph import Graph
@@ -27,10 +27,9 @@ from amble.levers.widths.measuring import Effort, empty, staircases
 from amble.levers.widths.network import Network, Widths
 from amble.levers.widths.results import DesignSpace, Searched
 from amble.levers.widths.staircase import FORMAT, StaircaseTable, shape_of
-from amble.runtimes.onnx.layers import OnnxLayers, Precision
+from amble.runtimes.onnx.layers import Precision
 from amble.runtimes.onnx.overhead import overhead
 from amble.runtimes.onnx.reading import plainly
-from amble.runtimes.probing import DeviceLayers
 from amble.stages.check.intervals import quantile, wilson
 from amble.stages.measure import accuracy
 from amble.stages.measure.comparison import Comparison, Statistics
@@ -39,6 +38,7 @@ from amble.stages.measure.rounds import rounds
 __all__ = [
     "STATISTICS",
     "TABLE",
+    "Given",
     "Narrower",
     "OnProgress",
     "Opened",
@@ -158,51 +158,63 @@ class Work:
     @property
     def on_host(self) -> bool:
         """Tell whether this machine runs the networks: its thread's own time counts, not that of other load."""
-        return self.uri.partition(":")[0] == "host"
+        return inputs.back_end(self.uri).here
 
     def _now_s(self) -> float:
-        return time.thread_time() if self.on_host else self.device.clock.now_s()
+        return inputs.timer(self.uri, self.device)()
 
     def _run(self, graph: Graph) -> None:
         self.device.runner.run(graph, OperatingPoint(self.device.actuator.current(), graph.precision), {})
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A network and the examples that it is pruned with, on which device, and the folder for what comes of it.
+
+    ``data`` is an ``.npz`` file (an array for the input, and ``labels`` if there are any) or ``bundled``. Without
+    labels, or with ``labels`` false, the network as it was is the teacher and the judge. In ``int8`` staircases, times
+    and accuracy are those of the network in INT8.
+    """
+
+    model: str | Path
+    data: str | Path
+    device: str
+    output: Path
+    batch: int = 1
+    labels: bool = True
+    importance: Worth = "taylor"
+    precision: Precision = "fp32"
+
+
 def opened(
-    model: str | Path,
+    given: Given,
     *,
-    data: str | Path,
-    device: str,
-    output: Path,
-    batch: int = 1,
-    labels: bool = True,
-    worth: Worth = "taylor",
-    precision: Precision = "fp32",
     scratch: Path | None = None,
     narrow: Opened | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Work:
     """Read a network and its examples, and find out which channels go together.
 
-    Networks in INT8 are kept in ``scratch``, or in ``output`` where none is given. Refused without the extra ``torch``,
-    for a network that cannot be read with the operator's name, and on devices where no layers can be timed.
+    Networks in INT8 are kept in ``scratch``, or in the output folder where none is given. Refused without the extra
+    ``torch``, for a network that cannot be read with the operator's name, and on devices where no layers can be timed.
     """
-    graph = inputs.load(model, batch=batch)
-    learning, final = (accuracy.fitting(each, graph, str(data)) for each in to_learn(data, labels=labels))
-    target = inputs.open(device)
-    kind = device.partition(":")[0]
-    if kind not in ("host", "sim"):
-        raise Refused(f"layers cannot be timed on {device}; prune on host or sim:CHIP (amble devices lists them)")
-    if precision == "int8" and kind != "host":
-        raise Refused(f"layers in INT8 are timed on host only; leave --precision out for {device}")
+    graph = inputs.load(given.model, batch=given.batch)
+    parts = to_learn(given.data, labels=given.labels)
+    learning, final = (accuracy.fitting(each, graph, str(given.data)) for each in parts)
+    target = inputs.open(given.device)
+    inputs.refuse_layers(given.device, given.precision)
     (images,) = learning.inputs.values() if len(learning.inputs) == 1 else (None,)
     if images is None:
         raise Refused(f"{graph.name} has {len(learning.inputs)} inputs; only networks with one can be pruned")
     on_progress("ranking channels", 0, 1)
     with plainly(Path(graph.source)) as file:
-        narrower = (narrow or _narrowing)(file, images, learning.labels, worth)
-    form = Form(precision, scratch or output, learning, graph.batch)
-    runs = graph if precision == "fp32" else inputs.load(form.of(Path(graph.source)), batch=batch, shapes=graph.shapes)
-    return Work(graph, runs, target, device, narrower, final, form, output, on_progress, f"{data} {labels} {worth}")
+        narrower = (narrow or _narrowing)(file, images, learning.labels, given.importance)
+    form = Form(given.precision, scratch or given.output, learning, graph.batch)
+    runs = graph
+    if given.precision != "fp32":
+        runs = inputs.load(form.of(Path(graph.source)), batch=given.batch, shapes=graph.shapes)
+    taught = f"{given.data} {given.labels} {given.importance}"
+    return Work(graph, runs, target, given.device, narrower, final, form, given.output, on_progress, taught)
 
 
 def table_so_far(work: Work) -> StaircaseTable:
@@ -301,6 +313,4 @@ def _narrowing(
 
 def probe_of(work: Work) -> Probe:
     """Return what times single layers on the device."""
-    if work.on_host:
-        return OnnxLayers(work.graph.batch, _between_bytes(work), work.form.precision)
-    return DeviceLayers(work.device, work.device.actuator.current(), work.graph.batch)
+    return inputs.probe(work.uri, work.device, Layers(work.graph.batch, _between_bytes(work), work.form.precision))

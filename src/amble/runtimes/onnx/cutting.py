@@ -6,16 +6,15 @@ network that are ready early.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
 
 from amble.core.errors import Refused
 from amble.core.graph import Port
-from amble.runtimes.onnx.preparing import inner_nodes
 
-__all__ = ["Cut", "cut", "extract"]
+__all__ = ["Cut", "cut", "extract", "reads"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,8 @@ def cut(graph: onnx.GraphProto, start: int, stop: int) -> Cut:
     before = {each.name for each in graph.input} - weights
     before |= {name for node in graph.node[:start] for name in node.output if name}
     needed = {each.name for each in graph.output}
-    needed |= {name for node in graph.node[stop:] for name in _used(node)}
-    used = {name for node in graph.node[start:stop] for name in _used(node)}
+    needed |= {name for node in graph.node[stop:] for name in reads(node)}
+    used = {name for node in graph.node[start:stop] for name in reads(node)}
     made = [name for node in graph.node[start:stop] for name in node.output if name]
     return Cut(
         inputs=tuple(sorted(before & used)),
@@ -52,7 +51,7 @@ def extract(model: onnx.ModelProto, tensors: Mapping[str, Port], start: int, sto
     for name in crossing.inputs:
         if name not in tensors:
             raise Refused(f"the network cannot be cut before operator {start}: {name!r} is not a tensor; cut elsewhere")
-    used = {name for node in model.graph.node[start:stop] for name in _used(node)}
+    used = {name for node in model.graph.node[start:stop] for name in reads(node)}
     part = onnx.ModelProto()
     part.CopyFrom(onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import))
     part.graph.name = f"{model.graph.name}_{start}_{stop}"
@@ -63,9 +62,15 @@ def extract(model: onnx.ModelProto, tensors: Mapping[str, Port], start: int, sto
     return part
 
 
-def _used(node: onnx.NodeProto) -> Set[str]:
-    """Return the names that a node reads, also those that its branches and bodies read from outside."""
-    return {name for each in (node, *inner_nodes(node)) for name in each.input if name}
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Return the names that a node reads, also inside its branches and loop bodies, where these do not make them."""
+    read = list(node.input)
+    for graph in [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]:
+        own = {value.name for value in [*graph.input, *graph.initializer]}
+        own |= {name for each in graph.node for name in each.output}
+        read += [name for each in graph.node for name in reads(each) if name not in own]
+        read += [value.name for value in graph.output if value.name not in own]
+    return read
 
 
 def _value(port: Port) -> onnx.ValueInfoProto:

@@ -2,7 +2,7 @@
 
 Weights are flipped in the initialisers, which costs a new session when they change. Feature maps are flipped between
 segments: the network is cut behind each tensor that has a home, so ONNX Runtime cannot fuse across it. Both costs are
-reported by `bench/injection.py`. A tensor with two consumers is read once for both.
+reported by `bench/injection`. A tensor with two consumers is read once for both.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from onnx import numpy_helper
 
 from amble.core.errors import Refused
 from amble.runtimes.faults import Home, Injector
+from amble.runtimes.onnx import cutting
 from amble.runtimes.onnx.preparing import options
 from amble.runtimes.onnx.reading import read
 from amble.runtimes.onnx.refusals import refusing
@@ -30,7 +31,7 @@ __all__ = ["FaultyOnnx"]
 
 Array = npt.NDArray[Any]
 
-_MEMORY_BYTES = 2**30  # of feature maps, that examples answered together may take
+_MEMORY_BYTES = 2**30
 _PACKED = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
 
@@ -55,8 +56,15 @@ class FaultyOnnx:
     are clean until ``inject_weights`` reads them, and then stay as read until its next call.
     """
 
-    def __init__(self, path: Path, homes: Mapping[str, Home] | None = None, *, threads: int = 1) -> None:
-        self._name, self._threads = str(path), threads
+    def __init__(
+        self,
+        path: Path,
+        homes: Mapping[str, Home] | None = None,
+        *,
+        threads: int = 1,
+        memory_bytes: int = _MEMORY_BYTES,
+    ) -> None:
+        self._name, self._threads, self._memory_bytes = str(path), threads, memory_bytes
         self.model, _ = read(path)
         self.layers: tuple[Layer, ...] = layers(self.model)
         self.injector = Injector()
@@ -140,7 +148,7 @@ class FaultyOnnx:
             else:
                 one = self.observe({name: value[:1] for name, value in inputs.items()})
                 num_bytes = sum(value.size * max(value.itemsize, 4) for value in one.values())  # computed in FP32
-                self._at_once = max(1, _MEMORY_BYTES // max(num_bytes, 1))
+                self._at_once = max(1, self._memory_bytes // max(num_bytes, 1))
         return self._at_once
 
     def extremes(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -225,23 +233,19 @@ def _segments(model: onnx.ModelProto, cuts: Sequence[str]) -> tuple[_Segment, ..
 def _segment(
     model: onnx.ModelProto, start: int, stop: int, types: Mapping[str, onnx.ValueInfoProto], cut: tuple[str, ...]
 ) -> _Segment:
-    nodes, later = model.graph.node[start:stop], model.graph.node[stop:]
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    made = {name for node in nodes for name in node.output}
-    used = dict.fromkeys(name for node in nodes for name in _reads(node) if name and name not in made)
-    needed = {name for node in later for name in _reads(node)} | {value.name for value in model.graph.output}
-    inputs = tuple(name for name in used if name not in stored)
-    outputs = tuple(name for node in nodes for name in node.output if name in needed)
+    nodes, crossing = model.graph.node[start:stop], cutting.cut(model.graph, start, stop)
+    used = {name for node in nodes for name in cutting.reads(node)}
     graph = onnx.helper.make_graph(
         nodes,
         f"{model.graph.name}_{start}",
-        [_typed(name, types) for name in inputs],
-        [types.get(name, onnx.ValueInfoProto(name=name)) for name in outputs],
-        [stored[name] for name in used if name in stored],
+        [_typed(name, types) for name in crossing.inputs],
+        [types.get(name, onnx.ValueInfoProto(name=name)) for name in crossing.outputs],
+        [tensor for tensor in model.graph.initializer if tensor.name in used],
     )
     part = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     part.functions.extend(model.functions)
-    return _Segment(part, inputs, outputs, cut, frozenset(needed | set(cut)))
+    later = frozenset((*crossing.outputs, *crossing.carried, *cut))
+    return _Segment(part, crossing.inputs, crossing.outputs, cut, later)
 
 
 def _typed(name: str, types: Mapping[str, onnx.ValueInfoProto]) -> onnx.ValueInfoProto:
@@ -251,17 +255,6 @@ def _typed(name: str, types: Mapping[str, onnx.ValueInfoProto]) -> onnx.ValueInf
             "export the network with operators of ONNX alone"
         )
     return types[name]
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    """Return the names that a node reads, also inside its branches and loop bodies, where these do not make them."""
-    read = list(node.input)
-    for graph in [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]:
-        own = {value.name for value in [*graph.input, *graph.initializer]}
-        own |= {name for each in graph.node for name in each.output}
-        read += [name for each in graph.node for name in _reads(each) if name not in own]
-        read += [value.name for value in graph.output if value.name not in own]
-    return read
 
 
 def _types(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 import onnxruntime
@@ -38,7 +38,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKern
 from amble.core.errors import Refused
 from amble.core.graph import Graph
 
-__all__ = ["LIBRARY_ERRORS", "RUNTIME_ERRORS", "door", "refusing"]
+__all__ = ["LIBRARY_ERRORS", "RUNTIME_ERRORS", "Request", "door", "refusing"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,6 +108,16 @@ def refusing(name: str, doing: str) -> Iterator[None]:
         raise Refused(_told(error, name, doing)) from error
 
 
+@runtime_checkable
+class Request(Protocol):
+    """What a verb is asked, as one object."""
+
+    @property
+    def about(self) -> str:
+        """Return how the user knows what it is about: a file, a network's name, or nothing."""
+        ...
+
+
 def door(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function one that users call: errors of libraries leave it as Refused, with what it was called on."""
 
@@ -126,6 +136,8 @@ def _named(value: object) -> str:
         return value.source or value.name
     if isinstance(value, str | Path):
         return str(value)
+    if isinstance(value, Request):
+        return value.about
     if isinstance(value, list | tuple) and value and all(isinstance(each, str | Path) for each in value):
         return ", ".join(map(str, value))
     return ""

@@ -17,8 +17,10 @@ from typing import Any
 
 import msgspec
 
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve import metrics
-from amble.services.serve.desk import Desk
+from amble.services.serve.access import Access
+from amble.services.serve.admission import Admission
 from amble.services.serve.history import History
 from amble.services.serve.http import Receive, Response, Scope, Send, respond
 from amble.services.serve.model import Model
@@ -42,11 +44,12 @@ _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 class Panel:
     """The application, and the second hand that keeps its history."""
 
-    def __init__(self, desk: Desk, version: str) -> None:
+    def __init__(self, admission: Admission, version: str, access: Access) -> None:
+        self._access = access
         self.history = History()
         self.models: Callable[[], tuple[Model, ...]] = tuple
-        self._desk = desk
-        device = desk.device
+        self._admission = admission
+        device = admission.device
         self._seen = metrics.Seen(device.name, version, device.calibration)
         self._ticks: tuple[int, int] | None = None
         self._before: tuple[Sample | None, float] = (None, 0.0)
@@ -54,6 +57,11 @@ class Panel:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path = scope["path"].rstrip("/") or "/"
+        try:
+            self._access.check_page(dict(scope["headers"]))
+        except Fault as fault:
+            await respond(send, Response(fault.status, msgspec.json.encode({"error": fault.text})))
+            return
         if path in ("/v2/health/live", "/v2/health/ready"):
             await respond(send, self._health(path))
         elif path == "/metrics":
@@ -75,17 +83,17 @@ class Panel:
     def _health(self, path: str) -> Response:
         """Answer for the whole server; whatever holds its own loop up does not hold this up."""
         kind = path.rpartition("/")[2]
-        well = kind == "live" or self._desk.open_for_all
+        well = kind == "live" or self._admission.open_for_all
         return Response(200 if well else 503, msgspec.json.encode({kind: well}))
 
     async def _settled(self) -> None:
         """Have the server's loop count what it knows; a loop that is busy is not waited for."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(self._desk.settle()), _SETTLE_S)
+            await asyncio.wait_for(asyncio.wrap_future(self._admission.settle()), _SETTLE_S)
 
     def text(self) -> str:
         """Return the metrics as text."""
-        return metrics.text(self._desk.counted, self._desk.engine.totals, self._seen)
+        return metrics.text(self._admission.counted, self._admission.engine.totals, self._seen)
 
     def start(self, closing: AsyncExitStack) -> None:
         """Begin to count seconds, until the stack closes."""
@@ -94,8 +102,8 @@ class Panel:
 
     def tick(self) -> None:
         """Close a second."""
-        sample = self._desk.pulse.last
-        self.history.tick(time.time(), sample, self._desk.pending, self.models())
+        sample = self._admission.pulse.last
+        self.history.tick(time.time(), sample, self._admission.pending, self.models())
         host, self._ticks = metrics.host(self._ticks)
         self._seen = replace(self._seen, host=host, **self._device(sample))
 
@@ -110,28 +118,28 @@ class Panel:
     def _device(self, sample: Sample | None) -> dict[str, Any]:
         """Return what is known of the device from its newest sample and the one before."""
         before, busy_s = self._before
-        self._before = (sample, self._desk.counted.busy_s)
+        self._before = (sample, self._admission.counted.busy_s)
         if sample is None:
             return {}
         known: dict[str, Any] = {"ran_at": sample.ran_at, "energy_j": None}
-        first = self._desk.pulse.first
+        first = self._admission.pulse.first
         if first is not None:
             known["energy_j"] = (sample.reading - first.reading).energy_j
         if before is not None and sample is not before:
             passed = sample.reading - before.reading
-            known["utilization"] = min(1.0, (self._desk.counted.busy_s - busy_s) / passed.latency_s)
+            known["utilization"] = min(1.0, (self._admission.counted.busy_s - busy_s) / passed.latency_s)
             known["power_w"] = None if passed.energy_j is None else passed.energy_j / passed.latency_s
         return known
 
     def _data(self) -> dict[str, Any]:
         """Return what the page draws."""
-        totals, history, desk = self._desk.engine.totals, self.history, self._desk
+        totals, history, admission = self._admission.engine.totals, self.history, self._admission
         return {
-            "device": desk.device.name,
-            "calibration": desk.device.calibration,
+            "device": admission.device.name,
+            "calibration": admission.device.calibration,
             "version": self._seen.version,
             "metered": history.energy_j is not None,
-            "draining": desk.draining,
+            "draining": admission.draining,
             "models": [self._model(model) for model in self.models()],
             "series": list(history.series),
             "energy_j": history.energy_j,
@@ -141,7 +149,7 @@ class Panel:
         }
 
     def _model(self, model: Model) -> dict[str, Any]:
-        book, ladder = self._desk.counted.book(model.name, model.version), model.loaded.ladder
+        book, ladder = self._admission.counted.book(model.name, model.version), model.loaded.ladder
         return {
             "name": model.name,
             "version": model.version,

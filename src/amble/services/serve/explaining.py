@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from amble.inputs import open_for_serving
+from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
+from amble.services.serve.options import Options
 from amble.services.serve.repository import find
-from amble.services.serve.serving import Kitchen, Options, named, open_for_serving
+from amble.services.serve.serving import named
 
 __all__ = ["Explained", "explain"]
 
@@ -25,18 +28,18 @@ class Explained:
 
 
 def explain(
-    models: Sequence[str], *, device: str = "host", repository: Path | str | None = None, menu: Options | None = None
+    models: Sequence[str], *, device: str = "host", repository: Path | str | None = None, options: Options | None = None
 ) -> tuple[Explained, ...]:
     """Say of every model whether its requests may share a batch, and why (not), without serving anything."""
-    chosen = menu or Options()
+    chosen = options or Options()
     opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
-    kitchen = Kitchen(opened, runner, chosen, None, by_size)
+    loader = ModelLoader(opened, runner, chosen, None, by_size)
     found = [Found(name, "1", path) for name, path in map(named, models)]
     if repository is not None:
         read_text = import_module("amble.services.serve.grpc").read_text
         folders = sorted(each for each in Path(repository).iterdir() if each.is_dir())
         found += [version for each in folders for version in find(each, read_text=read_text)]
-    verdicts = [kitchen.explain(each) for each in found]
+    verdicts = [loader.explain(each) for each in found]
     return tuple(
         Explained(each.name, each.version, verdict.proved, verdict.reason)
         for each, verdict in zip(found, verdicts, strict=True)

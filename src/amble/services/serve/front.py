@@ -21,15 +21,16 @@ from typing import Any
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device
 from amble.runtimes.remote.fault import Fault
+from amble.services.serve.access import Access, Keys
+from amble.services.serve.admission import Admission, Listener
 from amble.services.serve.dashboard import Panel
 from amble.services.serve.descriptors import watched
-from amble.services.serve.desk import Desk, Listener
 from amble.services.serve.http import Http
 from amble.services.serve.model import Loader
 from amble.services.serve.process import most_connections, set_niceness, tuned
+from amble.services.serve.quota import Quota
 from amble.services.serve.reading import Readers
 from amble.services.serve.repository import Repository
-from amble.services.serve.room import Room
 from amble.stages.control.engine import Totals
 
 __all__ = ["Addresses", "Doors", "OnReady", "serve"]
@@ -44,6 +45,8 @@ class Doors:
     """Where to listen, and how much to let in. Port 0 takes a free one, None leaves the door out.
 
     ``headers_s`` and ``body_s`` are the times [s] a client may take to send its headers and its body over HTTP.
+    ``keys`` are asked of clients if given, ``control`` lets them load and unload models, ``hosts`` are names that the
+    server has beside those of the loopback, where it listens only there.
     """
 
     host: str = "127.0.0.1"
@@ -55,6 +58,14 @@ class Doors:
     drain_s: float = 30.0
     headers_s: float = 10.0
     body_s: float = 30.0
+    keys: Keys | None = None
+    control: bool = False
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def access(self) -> Access:
+        """Return who may do what here."""
+        return Access(self.keys, self.control, self.host, self.hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +138,12 @@ class _Front:
     ) -> None:
         self._doors = doors
         self._version = version("amble")
-        self._desk = Desk(device, room=Room(doors.room_bytes))
-        self._panel = Panel(self._desk, self._version)
-        self._desk.listeners = (self._panel.history, *listeners)
+        self._admission = Admission(device, quota=Quota(doors.room_bytes), listeners=listeners)
+        self._panel = Panel(self._admission, self._version, doors.access)
+        self._admission.listeners = (self._panel.history, *listeners)
         grpc = _extra("amble.services.serve.grpc") if doors.grpc_port is not None else None
         read_text = grpc.read_text if grpc else None
-        self._repository = Repository(self._desk, load, folder, named, read_text)
+        self._repository = Repository(self._admission, load, folder, named, read_text)
         self._panel.models = lambda: self._repository.models
         self._readers = Readers(niceness)
         self._grpc = grpc
@@ -142,22 +153,22 @@ class _Front:
         stop, loop = _Stop(), asyncio.get_running_loop()
         async with AsyncExitStack() as closing:
             closing.enter_context(_signals(loop, stop))
-            self._desk.post.open()
-            closing.callback(self._desk.post.close)
+            self._admission.mailbox.open()
+            closing.callback(self._admission.mailbox.close)
             closing.callback(self._readers.close)
             addresses = await self._open(closing)
-            working = loop.run_in_executor(None, self._desk.engine.run, self._desk.pulse)
+            working = loop.run_in_executor(None, self._admission.engine.run, self._admission.pulse)
             try:
                 asked = asyncio.create_task(stop.asked.wait())
                 await _first(asked, working, beside=self._load())
                 if not asked.done():
-                    self._desk.starting = False
+                    self._admission.starting = False
                     on_ready(addresses(), lambda: loop.call_soon_threadsafe(stop))
                     await _first(asked, working)
                     await self._drain(stop, working)
             finally:
                 await self._end(working)
-        return self._desk.engine.totals
+        return self._admission.engine.totals
 
     async def _open(self, closing: AsyncExitStack) -> Callable[[], Addresses]:
         """Open every door that is wanted; nothing is opened when one cannot be."""
@@ -171,15 +182,18 @@ class _Front:
         grpc_port = None
         if self._grpc is not None and doors.grpc_port is not None:
             grpc = self._grpc.Grpc(
-                self._desk,
+                self._admission,
                 self._repository,
+                access=doors.access,
                 version=self._version,
                 readers=self._readers,
                 max_bytes=doors.max_bytes,
             )
             grpc_port = await grpc.start(doors.host, doors.grpc_port)
             closing.push_async_callback(grpc.stop)
-        http = Http(self._desk, self._repository, self._version, doors.max_bytes, doors.body_s, self._readers)
+        http = Http(
+            self._admission, self._repository, self._version, doors.max_bytes, doors.body_s, self._readers, doors.access
+        )
         patience = web.Patience(doors.headers_s, doors.body_s)
         await _run(closing, web.Web(http, http_socket, patience, most_connections()))
         if metrics_socket is not None:
@@ -212,27 +226,27 @@ class _Front:
 
     async def _drain(self, stop: _Stop, working: asyncio.Future[Totals]) -> None:
         """Take nothing more, answer what was accepted, for some time at most."""
-        self._desk.draining = True
-        _LOG.info("draining %d requests", self._desk.pending)
+        self._admission.draining = True
+        _LOG.info("draining %d requests", self._admission.pending)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._doors.drain_s):
-                while self._desk.pending and not stop.insisted.is_set() and not working.done():
+                while self._admission.pending and not stop.insisted.is_set() and not working.done():
                     await asyncio.sleep(0.01)
 
     async def _end(self, working: asyncio.Future[Totals]) -> None:
         """Stop the engine, which puts the clocks back; what it could not answer is refused."""
-        self._desk.draining = True
-        if self._desk.pending:
-            self._desk.engine.stop()
-        self._desk.pulse.close()
+        self._admission.draining = True
+        if self._admission.pending:
+            self._admission.engine.stop()
+        self._admission.pulse.close()
         try:
             await working
         finally:
-            self._desk.pulse.abandon()
-            self._desk.post.deliver()
-            self._desk.lost()
-            assert self._desk.ledger, "all is counted"
-            for listener in self._desk.listeners:
+            self._admission.pulse.abandon()
+            self._admission.mailbox.deliver()
+            self._admission.lost()
+            assert self._admission.ledger, "all is counted"
+            for listener in self._admission.listeners:
                 listener.close()
             await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over gRPC, on the same desk and repository as HTTP.
+"""The Open Inference Protocol over gRPC, on the same admission and repository as HTTP.
 
 The one module that knows grpcio and the protocol's stubs, which are tritonclient's (extra ``serve``).
 """
@@ -25,7 +25,8 @@ from amble.runtimes.remote import limits
 from amble.runtimes.remote.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import health
-from amble.services.serve.desk import Desk
+from amble.services.serve.access import Access
+from amble.services.serve.admission import Admission
 from amble.services.serve.http import EXTENSIONS, statistics
 from amble.services.serve.model import Model
 from amble.services.serve.protocol import Answer, Asked, Tensor, checked_shape, refuse_unfit, refuse_unoffered
@@ -45,6 +46,8 @@ _PIECE = 1 << 15  # elements that are converted in one go
 _NO_ARRAY: Array = np.empty(0)
 _STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     499: grpc.StatusCode.CANCELLED,
     503: grpc.StatusCode.UNAVAILABLE,
@@ -61,6 +64,7 @@ _CONTENTS = {
 }
 
 _SERVICE = "inference.GRPCInferenceService"
+_OPEN = (f"/{health.SERVICE}/", f"/{_SERVICE}/ServerLive", f"/{_SERVICE}/ServerReady")
 _RESPONSE = service_pb2.ModelInferResponse
 
 Context = Any  # grpcio has no types
@@ -71,10 +75,18 @@ class Grpc:
     """The service on an address of its own."""
 
     def __init__(
-        self, desk: Desk, repository: Repository, *, version: str, readers: Readers, max_bytes: int = 64 << 20
+        self,
+        admission: Admission,
+        repository: Repository,
+        *,
+        access: Access,
+        version: str,
+        readers: Readers,
+        max_bytes: int,
     ) -> None:
-        self._servicer = _Servicer(desk, repository, version, readers)
-        self._health = health.Health(desk, repository)
+        self._access = access
+        self._servicer = _Servicer(admission, repository, access, version, readers)
+        self._health = health.Health(admission, repository)
         self._options = [
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", -1),
@@ -87,7 +99,8 @@ class Grpc:
 
     async def start(self, host: str, port: int, *, most_calls: int = 4096) -> int:
         """Begin to serve → the port; 0 takes a free one. Refused when it is taken or not allowed."""
-        self._server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=most_calls)
+        gates = () if self._access.keys is None else (_Gate(self._access),)
+        self._server = grpc.aio.server(interceptors=gates, options=self._options, maximum_concurrent_rpcs=most_calls)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
         lean = grpc.unary_unary_rpc_method_handler(
             self._servicer.infer, response_serializer=_RESPONSE.SerializeToString
@@ -135,11 +148,38 @@ def read_text(text: str) -> dict[str, Any]:
     return dict(json_format.MessageToDict(read, preserving_proto_field_name=True))
 
 
-class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Calls → the desk and the repository, and what they say back."""
+class _Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Lets calls pass that bring a key; those for the health of the server need none."""
 
-    def __init__(self, desk: Desk, repository: Repository, version: str, readers: Readers) -> None:
-        self._desk = desk
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        """Pass a call on, or have it answered by what says why not."""
+        told = {name: value for name, value in details.invocation_metadata or () if isinstance(value, str)}
+        if not details.method.startswith(_OPEN):
+            try:
+                self._access.check_key(told.get("authorization", ""), told.get("x-api-key", ""))
+            except Fault as fault:
+                return _answering(fault.status, fault.text)
+        return await continuation(details)
+
+
+def _answering(status: int, text: str) -> Any:
+    async def refuse(message: bytes, context: Context) -> None:
+        await context.abort(_STATUS[status], text)
+
+    return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """Calls → the admission and the repository, and what they say back."""
+
+    def __init__(
+        self, admission: Admission, repository: Repository, access: Access, version: str, readers: Readers
+    ) -> None:
+        self._access = access
+        self._admission = admission
         self._readers = readers
         self._repository = repository
         self._version = version
@@ -150,7 +190,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Tell whether requests are taken."""
-        return service_pb2.ServerReadyResponse(ready=self._desk.open_for_all)
+        return service_pb2.ServerReadyResponse(ready=self._admission.open_for_all)
 
     async def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Tell whether a model is served."""
@@ -180,7 +220,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
             models = [await _or_abort(context, lambda: self._repository.model(request.name, request.version))]
         else:
             models = list(self._repository.models)
-        return json_format.ParseDict(statistics(self._desk, models), service_pb2.ModelStatisticsResponse())
+        return json_format.ParseDict(statistics(self._admission, models), service_pb2.ModelStatisticsResponse())
 
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: N802
         """List what can be served."""
@@ -189,6 +229,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def RepositoryModelLoad(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Load a model."""
+        await _or_abort(context, self._access.check_control)
         await _or_abort(context, lambda: refuse_unknown(request.parameters))
         config = request.parameters["config"].string_param if "config" in request.parameters else None
         await _or_abort_after(context, self._repository.start(request.model_name, config))
@@ -196,23 +237,24 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def RepositoryModelUnload(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Unload a model."""
+        await _or_abort(context, self._access.check_control)
         await _or_abort_after(context, self._repository.stop(request.model_name))
         return service_pb2.RepositoryModelUnloadResponse()
 
     async def infer(self, message: bytes, context: Context) -> Any:
         """Answer a request, given as it came over the wire: this is ModelInfer."""
-        answering = self._inferred(message, context, self._desk.now_s())
+        answering = self._inferred(message, context, self._admission.now_s())
         del message  # grpcio keeps this frame until garbage is collected when the call is aborted
         return await _or_abort_after(context, answering)
 
     async def _inferred(self, message: bytes, context: Context, arrival_s: float) -> Any:
         client = _client(context)
-        with self._desk.holding(client) as hold:
+        with self._admission.holding(client) as hold:
             hold.grow(len(message))
             model, asked = await self._asked(message, client)
             left_s = context.time_remaining()
             limit_s = math.inf if left_s is None or left_s > _FOREVER_S else left_s
-            reply = await self._desk.infer(
+            reply = await self._admission.infer(
                 model, asked, arrival_s=arrival_s, limit_s=limit_s, context=_described(context, asked.id)
             )
             return _response(reply.answer, asked, model)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from amble.runtimes.remote.fault import Fault
-from amble.services.serve.desk import Desk
+from amble.services.serve.admission import Admission
 from amble.services.serve.repository import Repository
 
 __all__ = ["SERVICE", "Health", "read", "write"]
@@ -25,8 +25,8 @@ _LOOK_S = 0.2
 class Health:
     """Answers ``Check`` at once, and ``Watch`` whenever something changes."""
 
-    def __init__(self, desk: Desk, repository: Repository) -> None:
-        self._desk = desk
+    def __init__(self, admission: Admission, repository: Repository) -> None:
+        self._admission = admission
         self._repository = repository
         self._closed = False
 
@@ -37,7 +37,7 @@ class Health:
                 self._repository.model(service)
             except Fault:
                 return _NOT_SERVING if service in self._repository.names() else _NO_SERVICE
-        return _SERVING if self._desk.open_for_all else _NOT_SERVING
+        return _SERVING if self._admission.open_for_all else _NOT_SERVING
 
     def close(self) -> None:
         """Let those go who watch."""

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from amble.services.serve.desk import Listener
+from amble.services.serve.admission import Listener
 from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Model
 from amble.services.serve.pulse import Sample
+from amble.stages.control.batcher import Request
 from amble.stages.control.engine import Batch
 
 __all__ = ["History", "Second"]
@@ -79,7 +80,7 @@ class History(Listener):
         now.baseline_j = None if joules is None or now.baseline_j is None else now.baseline_j + joules[batch.rows - 1]
         now.baseline_s += top.latency_s[batch.rows - 1]
 
-    def refused(self, model: Model, cause: str) -> None:
+    def refused(self, model: Model, request: Request, cause: str) -> None:
         """Count a refusal."""
         self._now.refused += 1
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over HTTP: an ASGI application over a desk and a repository.
+"""The Open Inference Protocol over HTTP: an ASGI application over a admission and a repository.
 
 Every body that goes out is JSON, or JSON with binary tensors behind it; every error is ``{"error": "text"}``.
 """
@@ -9,23 +9,23 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, cast
 
 import msgspec
 
-from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import codings, openapi
-from amble.services.serve.desk import Desk, Reply
+from amble.services.serve.access import Access
+from amble.services.serve.admission import Admission, Reply
 from amble.services.serve.ledger import Book
 from amble.services.serve.model import Model
 from amble.services.serve.protocol import Asked, decode, encode
-from amble.services.serve.reading import Readers
+from amble.services.serve.quota import Reservation
+from amble.services.serve.reading import Readers, is_small
 from amble.services.serve.repository import Repository, refuse_unknown
-from amble.services.serve.room import Hold
 
 __all__ = [
     "ALIGNED_BYTES",
@@ -88,20 +88,22 @@ class Response:
 class Http:
     """The application. ``max_bytes`` bounds a body, as sent and unpacked; ``body_s`` is the time [s] it may take."""
 
-    desk: Desk
+    admission: Admission
     repository: Repository
     version: str
     max_bytes: int = 64 << 20
     body_s: float = 30.0
     readers: Readers = field(default_factory=Readers)
+    access: Access = field(default_factory=Access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        arrival_s = self.desk.now_s()
+        arrival_s = self.admission.now_s()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
+            self.access.check(scope["path"], headers)
             response = await self._routed(scope, receive, headers, arrival_s)
         except Fault as fault:
             response = _error(fault.status, fault.text)
@@ -124,7 +126,7 @@ class Http:
             case "POST", ("v2", "models", name, "versions", version, "infer"):
                 return await self._infer(scope, receive, headers, self.repository.model(name, version), arrival_s)
             case "POST", ("v2", "repository", *rest):
-                with self.desk.holding(_client(scope)) as hold:
+                with self.admission.holding(_client(scope)) as hold:
                     body, coding = await self._body(scope, receive, headers, hold)
                     if coding != b"identity":
                         body = await self.readers.read(hold.client, partial(self._plain, body, coding, hold))
@@ -145,10 +147,10 @@ class Http:
             case ("health", "live"):
                 return _json({"live": True})
             case ("health", "ready"):
-                ready = self.desk.open_for_all
+                ready = self.admission.open_for_all
                 return _json({"ready": ready}, 200 if ready else 503)
             case ("models", "stats"):
-                return _json(statistics(self.desk, self.repository.models))
+                return _json(statistics(self.admission, self.repository.models))
             case ("models", name, *rest):
                 version = ""
                 match rest:
@@ -172,33 +174,33 @@ class Http:
             case ("config",):
                 return _json(model.config())
             case ("stats",):
-                return _json(statistics(self.desk, [model]))
+                return _json(statistics(self.admission, [model]))
         raise Fault(404, f"/v2/models/{name}/{'/'.join(rest)}: no such path")
 
     async def _infer(
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], model: Model, arrival_s: float
     ) -> Response:
         header_length = _length(headers, LENGTH)
-        with self.desk.holding(_client(scope)) as hold:
+        with self.admission.holding(_client(scope)) as hold:
             body, coding = await self._body(scope, receive, headers, hold)
             read = partial(self._asked, body, coding, header_length, model, hold)
-            small = coding == b"identity" and _is_small(body, header_length)
+            small = coding == b"identity" and is_small(body, header_length)
             asked = read() if small else await self.readers.read(hold.client, read)
             context = described(headers, asked.id)
-            reply = await _unless_gone(scope, self.desk.infer(model, asked, arrival_s=arrival_s, context=context))
-        began_s = self.desk.now_s()
+            reply = await _unless_gone(scope, self.admission.infer(model, asked, arrival_s=arrival_s, context=context))
+        began_s = self.admission.now_s()
         text, json_length = encode(reply.answer, asked)
-        self.desk.wrote(model, self.desk.now_s() - began_s)
+        self.admission.wrote(model, self.admission.now_s() - began_s)
         extra = tuple((name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers)
         if json_length is None:
             return Response(200, text, headers=extra)
         return Response(200, text, b"application/octet-stream", (*extra, (LENGTH, b"%d" % json_length)))
 
-    def _asked(self, body: Body, coding: bytes, header_length: int | None, model: Model, hold: Hold) -> Asked:
+    def _asked(self, body: Body, coding: bytes, header_length: int | None, model: Model, hold: Reservation) -> Asked:
         """Read a request, in any thread."""
         return decode(self._plain(body, coding, hold), header_length, model.loaded.inputs)
 
-    def _plain(self, body: Body, coding: bytes, hold: Hold) -> Body:
+    def _plain(self, body: Body, coding: bytes, hold: Reservation) -> Body:
         """Unpack a body, in any thread."""
         return body if coding == b"identity" else codings.unpacked(body, coding, self.max_bytes, hold.grow)
 
@@ -210,6 +212,7 @@ class Http:
                 listed = self.repository.index()
                 return _json([each for each in listed if not ready or each["state"] == "READY"])
             case ("models", name, "load"):
+                self.access.check_control()
                 parameters = _object(body).get("parameters", {})
                 if not isinstance(parameters, dict):
                     raise Fault(400, "parameters: an object is expected")
@@ -220,13 +223,14 @@ class Http:
                 await self.repository.start(name, config)
                 return _json({})
             case ("models", name, "unload"):
+                self.access.check_control()
                 _object(body)
                 await self.repository.stop(name)
                 return _json({})
         raise Fault(404, f"/v2/repository/{'/'.join(path)}: no such path")
 
     async def _body(
-        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], hold: Hold
+        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], hold: Reservation
     ) -> tuple[Body, bytes]:
         """Read a body → it and its coding; Fault when it is too large or does not come in time."""
         coding = codings.named(headers.get(b"content-encoding", b""))
@@ -240,7 +244,7 @@ class Http:
         hold.grow(max(0, len(body) - hold.num_bytes))
         return body, coding
 
-    async def _awaited(self, scope: Scope, receive: Receive, hold: Hold) -> Body:
+    async def _awaited(self, scope: Scope, receive: Receive, hold: Reservation) -> Body:
         try:
             async with asyncio.timeout(self.body_s):
                 return await self._received(scope, receive, hold)
@@ -249,7 +253,7 @@ class Http:
         finally:
             scope.pop(CAME, None)
 
-    async def _received(self, scope: Scope, receive: Receive, hold: Hold) -> Body:
+    async def _received(self, scope: Scope, receive: Receive, hold: Reservation) -> Body:
         chunks: list[memoryview] = []
         size = 0
         while True:
@@ -300,9 +304,9 @@ async def _unless_gone(scope: Scope, answering: Coroutine[Any, Any, Reply]) -> R
         scope[GONE] = None
 
 
-def statistics(desk: Desk, models: tuple[Model, ...] | list[Model]) -> dict[str, Any]:
+def statistics(admission: Admission, models: tuple[Model, ...] | list[Model]) -> dict[str, Any]:
     """Return models' counters in the form of the statistics extension."""
-    return {"model_stats": [_stats(model, desk.ledger.book(model.name, model.version)) for model in models]}
+    return {"model_stats": [_stats(model, admission.ledger.book(model.name, model.version)) for model in models]}
 
 
 def described(headers: Mapping[bytes, bytes], identity: str) -> dict[str, str]:
@@ -351,7 +355,8 @@ def _json(document: object, status: int = 200) -> Response:
 
 
 def _error(status: int, text: str) -> Response:
-    return _json({"error": text}, status)
+    said = _json({"error": text}, status)
+    return replace(said, headers=((b"www-authenticate", b"Bearer"),)) if status == 401 else said
 
 
 def _object(body: Body) -> dict[str, Any]:
@@ -369,15 +374,6 @@ def _length(headers: Mapping[bytes, bytes], name: bytes) -> int | None:
     if not text.isdigit():
         raise Fault(400, f"{name.decode()}: {text.decode('latin-1')!r} is not a number of bytes")
     return int(text)
-
-
-def _is_small(body: Body, header_length: int | None) -> bool:
-    """Tell whether a body is read in no time: little JSON, and no long texts behind it."""
-    if len(body) <= limits.INLINE_BYTES:
-        return True
-    if header_length is None or header_length > limits.INLINE_BYTES:
-        return False
-    return b"BYTES" not in bytes(body[:header_length])
 
 
 def _client(scope: Scope) -> str:

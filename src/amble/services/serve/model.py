@@ -12,6 +12,7 @@ from typing import Any
 
 from amble.core.graph import Graph, Port
 from amble.core.ladder import Ladder
+from amble.core.log import Known
 from amble.runtimes.remote.datatypes import datatype
 from amble.services.serve.configuration import Config
 from amble.services.serve.pulse import Do
@@ -39,7 +40,8 @@ class Loaded:
 
     ``batched``: it is proved that the first axis of all of them is the batch, and ``batching`` says how, or why it is
     not. ``graph`` gives the network of a variant at a batch size.
-    ``timeout_s`` is the time of requests that bring none, unless the configuration has one.
+    ``timeout_s`` is the time of requests that bring none, unless the configuration has one; ``known`` is what a log of
+    it can be read by.
     """
 
     inputs: tuple[Port, ...]
@@ -50,6 +52,7 @@ class Loaded:
     graph: Callable[[str, int], Graph]
     timeout_s: float | None = None
     batching: str = ""
+    known: Known | None = None
 
 
 Loader = Callable[[Found, Do], Loaded]

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve.process import set_niceness
 
-__all__ = ["Readers"]
+__all__ = ["Readers", "is_small"]
 
 T = TypeVar("T")
 
@@ -43,3 +44,12 @@ class Readers:
     def close(self) -> None:
         """Finish what is being read, and read no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def is_small(body: bytes | bytearray | memoryview, header_length: int | None) -> bool:
+    """Tell whether a body is read in no time: little JSON, and no long texts behind it."""
+    if len(body) <= limits.INLINE_BYTES:
+        return True
+    if header_length is None or header_length > limits.INLINE_BYTES:
+        return False
+    return b"BYTES" not in bytes(body[:header_length])

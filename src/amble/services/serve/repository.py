@@ -18,8 +18,8 @@ import msgspec
 
 from amble.core.errors import AmbleError, Refused
 from amble.runtimes.remote.fault import Fault
+from amble.services.serve.admission import Admission
 from amble.services.serve.configuration import Config, parse_config
-from amble.services.serve.desk import Desk
 from amble.services.serve.model import Found, Loaded, Loader, Model
 
 __all__ = ["ReadText", "Repository", "find", "refuse_unknown"]
@@ -38,7 +38,7 @@ class Repository:
     ``load`` makes a model ready; it runs in a thread of its own, since it measures.
     """
 
-    desk: Desk
+    admission: Admission
     load: Loader
     folder: Path | None = None
     named: Mapping[str, Path] = field(default_factory=dict)
@@ -111,16 +111,16 @@ class Repository:
         for version, old in before.items():
             new = after.get(version)
             if new is None or not new.answers_alike(old):
-                self.desk.close(old)
+                self.admission.close(old)
         for model in made:
-            await asyncio.to_thread(self.desk.open, model)
+            await asyncio.to_thread(self.admission.open, model)
             _LOG.info("%s, version %s: %s", name, model.version, model.batching)
         self._served[name] = after
 
     def _loaded(self, found: Found) -> Loaded:
         """Load in a thread of its own. StopIteration cannot leave it: no future takes one, and all would wait."""
         try:
-            return self.load(found, self.desk.pulse.do)
+            return self.load(found, self.admission.pulse.do)
         except StopIteration as error:
             raise RuntimeError(f"loading {found.name} stopped half-way") from error
 
@@ -134,7 +134,7 @@ class Repository:
 
     def _stop(self, name: str) -> None:
         for model in self._served.pop(name, {}).values():
-            self.desk.close(model)
+            self.admission.close(model)
 
     def _found(self, name: str, config: str | None) -> list[Found]:
         """Look where a model is; the highest version first."""

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from amble.services.serve.desk import Listener
+from amble.services.serve.admission import Listener
 from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Model
 from amble.stages.control.engine import Batch

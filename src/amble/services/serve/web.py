@@ -66,7 +66,7 @@ class Patience:
 
 @dataclass(slots=True)
 class Crowd:
-    """Connections by client. One client may have as many as would stay free for others (see `room`)."""
+    """Connections by client. One client may have as many as would stay free for others (see `quota`)."""
 
     most: int
     total: int = 0

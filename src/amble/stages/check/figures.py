@@ -126,7 +126,7 @@ def prediction_figure(pairs: Sequence[Pair]) -> str:
     return draw(drawn)
 
 
-def latency_figure(logs: Sequence[Log], *, deadline_s: float, percentile: float) -> str:
+def latency_figure(logs: Sequence[Log], *, deadline_s: float | None, percentile: float) -> str:
     """Draw the share of answers given within a time, for each policy, with the deadline and its percentile."""
     drawn = figure(axis("latency", "s"), axis("share of answers within"))
     for index, log in enumerate(logs):
@@ -136,7 +136,8 @@ def latency_figure(logs: Sequence[Log], *, deadline_s: float, percentile: float)
         hover = "%{y:.2%} within %{x:.4s}s"
         share = (chosen + 1) / latency_s.size
         _steps(drawn, log.policy, latency_s[chosen].tolist(), share.tolist(), line=style, hovertemplate=hover)
-    limit(drawn, deadline_s, "deadline")
+    if deadline_s is not None:
+        limit(drawn, deadline_s, "deadline")
     level = {"color": "var(--muted)", "width": 1, "dash": "dot"}
     name = f"p{percentile * 100:g}"
     drawn.add_hline(y=percentile, line=level, annotation_text=name, annotation_position="bottom left")

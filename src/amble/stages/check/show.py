@@ -74,10 +74,10 @@ def _variants(variants: Variants) -> str:
 @show_html.register
 def _log(log: Log) -> str:
     (facts,) = tables(log)
-    first = log.served[0] if log.served else None
     plots = []
-    if first is not None:
-        drawn = latency_figure([log], deadline_s=first.deadline_s - first.arrival_s, percentile=0.99)
+    if log.served:
+        percentile = 0.99 if log.deadline is None else log.deadline.percentile
+        drawn = latency_figure([log], deadline_s=_deadline_s(log), percentile=percentile)
         plots.append(Plot("Latency", f"{log.load}.", drawn))
     if log.slices:
         plots.append(Plot("Clocks that ran", "The first requests in detail; gaps are waiting.", ran_at_figure(log)))
@@ -114,3 +114,11 @@ def _costs(costs: Costs) -> str:
     lead = f"{len(costs.operators)} operators at {len(costs.table.points)} points."
     sections = [Section("Costs", plots=tuple(plots)), Section("Numbers", tables(costs))]
     return document(costs.title, lead, (), sections)
+
+
+def _deadline_s(log: Log) -> float | None:
+    """Return what answers were held to [s]; None where they were held to nothing."""
+    if log.deadline is not None:
+        return log.deadline.latency_s
+    first = log.served[0]
+    return None if first.deadline_s is None else first.deadline_s - first.arrival_s

@@ -159,7 +159,6 @@ def _promises(schedule: Schedule) -> tuple[tuple[str, str], ...]:
         (f"predicted energy, {schedule.accounting}", format_energy(schedule.predicted.energy_j)),
         ("no schedule needs less than", format_energy(schedule.lower_bound_j)),
         ("distance from the optimum", UNKNOWN if gap is None else f"at most {percent(gap, 3)}"),
-        ("accuracy loss, estimated", f"{schedule.predicted.accuracy_loss:.3g} points"),
         ("one request every", format_time(schedule.period_s)),
         ("predicted times are", measure_of(schedule.where.device)),
     )

@@ -18,13 +18,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from amble.core.cost import Reading
-from amble.core.errors import AmbleError, Refused
+from amble.core.errors import AmbleError
 from amble.core.graph import Graph
 from amble.core.ladder import Rung
-from amble.core.point import Clocks, OperatingPoint
+from amble.core.log import Slice
+from amble.core.point import Clocks
 from amble.core.ports import Device, Tensors
 from amble.stages.control.batcher import Cause, Pace, Queue, Refusal, Request
+from amble.stages.control.failures import FAILURES, failure, run
 from amble.stages.control.governor import NEVER_S, Decision, Done, Governor, Observation
+from amble.stages.control.noting import Notes
 from amble.stages.control.program import Part, Program, at_rung
 from amble.stages.control.source import Source
 from amble.stages.control.tensors import join, split
@@ -32,7 +35,6 @@ from amble.stages.control.tensors import join, split
 __all__ = ["Batch", "Engine", "Lane", "Sink", "Totals"]
 
 _LOG = logging.getLogger(__name__)
-FAILURES = (AmbleError, ValueError, RuntimeError, OSError)
 _UNLOADED = Refusal("unloaded", "no such model is loaded: load it first")
 _STOPPING = Refusal("stopping", "the server is shutting down: ask another one")
 _EXPIRED = Refusal("deadline", "cannot be answered in time any more: what went first took longer than predicted")
@@ -42,7 +44,8 @@ class Batch(NamedTuple):
     """Requests that were answered together. Times [s] on the device's clock, one output for each request.
 
     ``energy_j`` is the batch's own (None without a meter), ``idle_j`` what waiting for it took since the last one.
-    ``asked`` and ``ran_at`` are clocks; a batch after a change may have begun at other ones.
+    ``ran_at`` are clocks; a batch after a change may have begun at other ones. ``slices`` tell of each segment where
+    the engine notes them; their ``request`` is 0.
     """
 
     model: str
@@ -55,6 +58,7 @@ class Batch(NamedTuple):
     energy_j: float | None
     idle_j: float | None
     ran_at: Clocks
+    slices: Sequence[Slice] = ()
 
     def share_j(self, request: Request) -> float | None:
         """Return one request's share of the batch's energy."""
@@ -136,12 +140,13 @@ class Lane:
 class Engine:
     """Owns a device and serves its lanes: earliest deadline first, across all models."""
 
-    def __init__(self, device: Device, lanes: Sequence[Lane], sink: Sink) -> None:
-        """Take the device over; nothing is set before ``run``."""
+    def __init__(self, device: Device, lanes: Sequence[Lane], sink: Sink, *, noting: bool = False) -> None:
+        """Take the device over; nothing is set before ``run``. ``noting``: tell of every segment that ran."""
         self.totals = Totals()
         self._device = device
         self._lanes: dict[str, Lane] = {}
         self._sink = sink
+        self._noting = noting
         self._lock = threading.RLock()
         self._stopped = False
         self._busy_until_s = 0.0
@@ -277,7 +282,7 @@ class Engine:
             outputs, batch = self._executed(lane, rung, requests)
         except FAILURES as error:
             if len(requests) == 1:
-                self._refuse(requests[0], _failure(error))
+                self._refuse(requests[0], failure(error))
                 self._leave(rung)
                 return
             for request in requests:
@@ -294,6 +299,7 @@ class Engine:
         tensors = join([request.inputs for request in requests])
         first_s, due_s = start_s, min([request.due_s for request in requests])
         program, parts = lane.program_of(rung, rows)
+        notes = Notes(self._noting)
         if (entry := program.enter(self._asked)) is not None:
             self._ask(entry)
         for graph, point in parts:
@@ -301,14 +307,16 @@ class Engine:
             if clocks is not None and clocks is not self._asked:
                 self._ask(clocks)
                 first_s = clock.now_s() if graph.offset == 0 else first_s
-            tensors = _run(device, graph, point, tensors)
+            tensors = notes.run(run, device, graph, point, tensors, rows)
         finish_s = clock.now_s()
         outputs = self._split(lane, tensors, requests)
         settled = changes == self.totals.changes or rung.schedule is not None
         lane.done = Done(rung, rows, finish_s, finish_s - first_s, settled)
         energy_j = self._active(requests, finish_s)
         ran_at = device.actuator.current()
-        return outputs, Batch(lane.model, requests, (), rung, rows, start_s, finish_s, energy_j, None, ran_at)
+        return outputs, Batch(
+            lane.model, requests, (), rung, rows, start_s, finish_s, energy_j, None, ran_at, notes.slices
+        )
 
     def _leave(self, rung: Rung) -> None:
         """Go where the schedule waits, once the answer is on its way."""
@@ -364,24 +372,6 @@ class Engine:
             waiting = [request for lane in self._lanes.values() for request in lane.queue.clear()]
         for request in waiting:
             self._refuse(request, _STOPPING)
-
-
-class _Unfit(AmbleError):
-    """The runtime does not run a network on these inputs: an index out of range, sizes that do not go together."""
-
-
-def _run(device: Device, graph: Graph, point: OperatingPoint, inputs: Tensors) -> Tensors:
-    try:
-        return device.runner.run(graph, point, inputs)
-    except Refused as error:
-        raise _Unfit(str(error)) from error
-
-
-def _failure(error: BaseException) -> Refusal:
-    """Say what became of a request that could not be run: what the runtime refuses is in its inputs."""
-    if isinstance(error, _Unfit):
-        return Refusal("inputs", str(error))
-    return Refusal("failed", f"{type(error).__name__}: {error}")
 
 
 def _rows(requests: Sequence[Request]) -> int:

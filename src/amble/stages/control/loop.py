@@ -8,11 +8,11 @@ operating system's governors are measured.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from amble.core.cost import Reading
 from amble.core.graph import Graph
-from amble.core.log import ClockChange, Log, PowerSample, Served, Slice
+from amble.core.log import ClockChange, Known, Log, PowerSample, Served, Slice
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, FloatArray, Tensors
 from amble.core.schedule import Schedule
@@ -63,11 +63,11 @@ def serve(
     With a schedule the clocks it found are put back at the end, also after an error or an interrupt.
     """
     if schedule is None:
-        run = _Run(device, graph, requests, hands_off(graph), traced)
-        return run.log(policy)
+        return _Run(device, graph, requests, hands_off(graph), traced).log(policy)
     program = along(schedule)
     with device.held(schedule.wait):
-        return _Run(device, graph, requests, program, traced).log(policy)
+        log = _Run(device, graph, requests, program, traced).log(policy)
+    return replace(log, deadline=schedule.deadline, schedule=schedule, known=Known.of(schedule))
 
 
 @dataclass(slots=True)
@@ -149,8 +149,8 @@ class _Run:
         outputs = self.device.runner.run(segment, point, tensors)
         stop = segment.offset + len(segment.operators)
         energy_j = self._note_power(before, index)
-        finish_s = self.device.clock.now_s()
-        self.slices.append(Slice(index, segment.offset, stop, start_s, finish_s, ran_at, energy_j))
+        finish_s, steady = self.device.clock.now_s(), self.device.actuator.current() == ran_at
+        self.slices.append(Slice(index, segment.offset, stop, start_s, finish_s, ran_at, energy_j, steady=steady))
         return outputs
 
     def _ask(self, clocks: Clocks, index: int) -> None:

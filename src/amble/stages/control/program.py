@@ -2,8 +2,8 @@
 
 What follows a schedule, the loop of a check and the engine of a server alike, walks its program and knows nothing else
 of it. Clocks are asked for ahead, where the plan says so, since what is asked for runs only after its settling time;
-with run-time punctuality (`Schedule.rest`) they are looked up by the time that is left. Between two requests the device
-waits where the plan says.
+with run-time punctuality (`Schedule.rest`) they are looked up by the time that is left. Between two requests the
+device waits where the plan says.
 """
 
 from __future__ import annotations

@@ -13,14 +13,12 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import bdtr
 
-from amble.core.cost import Cost
 from amble.core.errors import Refused
 from amble.core.files import Format
-from amble.core.graph import Graph, Operator
+from amble.core.graph import Graph
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import Profile, SwitchCost
-from amble.core.schedule import Step
 from amble.core.subject import Subject, Where, gathered
 from amble.core.table import KNOBS, Table
 from amble.stages.fit.models import Prediction
@@ -87,27 +85,13 @@ class Costs:
             )
         rows = slice(graph.offset, graph.offset + len(graph.operators))
         whole = self.arrays()
-        return CostTable(self.points, whole.latency_s[rows], whole.energy_j[rows], whole.accuracy_loss[rows])
+        return CostTable(self.points, whole.latency_s[rows], whole.energy_j[rows])
 
     def arrays(self) -> CostTable:
         """Return the costs of all operators at all points."""
         latency_s = np.array(self.latency_s)
         energy_j = np.array(self.energy_j) if self.energy_j else np.full_like(latency_s, np.nan)
-        return CostTable(self.points, latency_s, energy_j, np.zeros_like(latency_s))
-
-    def cost(self, operator: Operator, point: OperatingPoint) -> Cost:
-        """Return the cost of one operator at one point."""
-        row, column = self.operators.index(operator.name), self.points.index(point)
-        return Cost(self.latency_s[row][column], self.energy_j[row][column] if self.energy_j else None)
-
-    def switch(self, before: Step, after: Step) -> Cost:
-        """Return the sum over the domains whose clock changes."""
-        changed = [
-            switch.cost
-            for switch in self.switches
-            if before.point.clocks.of(switch.domain) != after.point.clocks.of(switch.domain)
-        ]
-        return sum(changed, Cost())
+        return CostTable(self.points, latency_s, energy_j)
 
     def idle_w(self, clocks: Clocks) -> float | None:
         """Return the idle power [W] at a setting of the table."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from amble.stages.fit.drawing import evenly, mirrored
 from amble.stages.fit.parameters import DEVICE, WORKLOAD, active, rows_of, start
-from amble.stages.fit.posterior import Posterior, Problem, Settings
+from amble.stages.fit.posterior import Posterior, Problem, Settings, trusted
 from amble.stages.fit.response import respond, respond_time, sloped
 
 __all__ = ["covariance", "predicted", "sampled"]
@@ -35,7 +35,6 @@ _STEP = 1e-3
 _SETTLED = 1e-3  # relative change of what is minimised, from which on it is taken for settled
 _UNKNOWN = 1e6  # variance of what was not measured
 _SMOOTH = 0.7  # share of the variance that is smooth misfit
-_TAIL = 4.0  # degrees of freedom of the noise
 _STARTS: tuple[dict[str, float], ...] = (
     {"overlap": -3.0},
     {"overlap": -3.0, "knee": 1.5},
@@ -357,7 +356,7 @@ def _doubted(problem: Problem, state: _State, settings: Settings, *, least: floa
         return state
     residual = _residual(problem, state.device, state.workload)
     scale = np.repeat(np.maximum(state.sigma, least), problem.likeness.shape[-1], axis=1)[:, None, :]
-    trust = ((_TAIL + 1) / (_TAIL + (residual / scale) ** 2)).clip(0.02, 1.0)
+    trust = trusted((residual / scale) ** 2)
     plenty = problem.known.sum(axis=1) >= settings.robust_points
     return replace(state, trust=np.where(plenty[:, None], trust, 1.0))
 

@@ -1,7 +1,7 @@
 """Parameters of the family of default forms with their priors, and measured points as ratios that the family takes.
 
 The priors are physics (voltages fall by at most about a half, overlap is usually nearly perfect, clocks act with
-power one) plus what half of the recorded devices show; see `bench/prediction.py` for how the other half was kept out.
+power one) plus what half of the recorded devices show; see `bench/prediction` for how the other half was kept out.
 """
 
 from __future__ import annotations

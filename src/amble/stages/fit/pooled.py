@@ -21,7 +21,7 @@ from amble.stages.fit.ceiling import implied_limit
 from amble.stages.fit.hierarchy import sampled, smooth_share
 from amble.stages.fit.laws import Law, interpolation, knee_power, linear_power, overlap, power_law
 from amble.stages.fit.parameters import DEVICE, Geometry, flags_of, geometry_of
-from amble.stages.fit.posterior import Posterior, Problem, Settings
+from amble.stages.fit.posterior import Posterior, Problem, Settings, trusted
 from amble.stages.fit.response import respond, respond_time
 from amble.stages.fit.sweep import farthest_points, outside
 
@@ -35,7 +35,6 @@ _MOST_POINTS = (4, 8, 12, 16, 16)  # of one workload, by number of knobs, that e
 _CHUNK = 4_000_000  # numbers evaluated at once
 _ROBUST_POINTS = 8
 _LOAN_SAMPLES, _LOAN_WORKLOADS = 16, 12  # what is behind a correction may be rough: what it misses is corrected
-_TAIL = 4.0
 _PLAIN: dict[tuple[int, str], tuple[tuple[Law, ...], float]] = {  # output, sweep -> laws averaged, their share
     (TIME, "one clock"): ((overlap, interpolation), 0.5),
     (TIME, "clocks"): ((overlap,), 0.6),
@@ -362,9 +361,9 @@ def _carried(model: Pooled, half: _Half, points: Floats, values: Floats, curve: 
     variance = half.sigma**2
     known = ~np.isnan(values)
     left = values[known] - curve[known]
-    trust = np.ones(len(left))
+    trust: Floats = np.ones(len(left))
     if len(left) >= _ROBUST_POINTS:
-        trust = ((_TAIL + 1) / (_TAIL + left**2 / variance)).clip(0.02, 1.0)
+        trust = trusted(left**2 / variance)
     own = smooth_share() * _like(model, model.points[known], known) + np.diag(1 / trust - smooth_share())
     across = smooth_share() * _like(model, points, known)
     return left, np.linalg.solve(own, across.T).T

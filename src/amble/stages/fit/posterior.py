@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from amble.stages.fit.parameters import Geometry
 
-__all__ = ["Posterior", "Problem", "Settings"]
+__all__ = ["Posterior", "Problem", "Settings", "trusted"]
 
 Floats = NDArray[np.floating[Any]]
+
+_FREEDOM = 4.0  # degrees of freedom of the noise: its tails are heavier than the normal's
+_LEAST_TRUST = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +61,13 @@ class Posterior:
     weight: Floats  # [s, w]
     sigma: Floats  # [s, outputs]
     trust: Floats  # [s, w, m]
+
+
+def trusted(squares: Floats) -> Floats:
+    """Return the weight of values by the squares of their errors over the noise: Student's t, 1 or less if doubted.
+
+    >>> trusted(np.array([1.0, 16.0])).tolist()
+    [1.0, 0.25]
+    """
+    found: Floats = ((_FREEDOM + 1) / (_FREEDOM + squares)).clip(_LEAST_TRUST, 1.0)
+    return found

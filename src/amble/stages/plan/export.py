@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from amble.core.address import Address
 from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.quantity import format_energy, format_time
@@ -66,7 +67,7 @@ def _mhz(segment: Segment) -> int:
 
 
 def _tool(device: str) -> Tool:
-    if device == "host" or device.startswith("sysfs:") or any(board in device for board in _BOARDS):
+    if Address.parse(device).scheme in ("host", "sysfs") or any(board in device for board in _BOARDS):
         return "sysfs"
     return "nvidia-smi"
 
@@ -98,8 +99,8 @@ def _nvidia_smi(schedule: Schedule, settings: Sequence[Clocks]) -> Iterator[str]
     """Yield functions that set and restore through nvidia-smi."""
     if any(clocks.cpu_hz is not None for clocks in settings):
         raise Refused("nvidia-smi cannot set the CPU's clock, which this plan does; export it for sysfs")
-    scheme, _, name = schedule.where.device.partition(":")
-    yield f"gpu=${{AMBLE_GPU:-{shlex.quote(name) if scheme == 'nvml' else '0'}}}"
+    address = Address.parse(schedule.where.device)
+    yield f"gpu=${{AMBLE_GPU:-{shlex.quote(address.name) if address.scheme == 'nvml' else '0'}}}"
     yield 'smi() { nvidia-smi -i "$gpu" "$@"; }'
     yield "limit=$(smi --query-gpu=power.limit --format=csv,noheader,nounits)"
     yield 'core() { smi -lgc "$1,$1" >/dev/null; }'
@@ -120,8 +121,9 @@ def _sysfs(schedule: Schedule, settings: Sequence[Clocks]) -> Iterator[str]:
     yield from _SYSFS
     cores_hz = [clocks.core_hz for clocks in settings if clocks.core_hz is not None]
     if cores_hz:
-        scheme, _, name = schedule.where.device.partition(":")
-        node = f"$root/sys/class/devfreq/{shlex.quote(name)}" if scheme == "sysfs" and name != "gpu" else ""
+        address = Address.parse(schedule.where.device)
+        named = address.scheme == "sysfs" and address.name != "gpu"
+        node = f"$root/sys/class/devfreq/{shlex.quote(address.name)}" if named else ""
         yield f"gpu=${{AMBLE_GPU:-{node}}}"
         yield f'[ -n "$gpu" ] || find_gpu {max(cores_hz):.0f}'
         yield 'keep "$gpu/max_freq"; keep "$gpu/min_freq"'

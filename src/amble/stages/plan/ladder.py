@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Protocol
 
 import numpy as np
 
@@ -17,11 +18,23 @@ from amble.core.errors import Infeasible
 from amble.core.graph import Graph
 from amble.core.ladder import Ladder, Level, Rung
 from amble.core.point import Clocks
-from amble.core.ports import CostModel, FloatArray
+from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import SwitchCost
 from amble.core.schedule import Accounting
 
-__all__ = ["Variant", "build", "floor", "menu", "objective", "pareto"]
+__all__ = ["Tables", "Variant", "build", "floor", "menu", "objective", "pareto"]
+
+
+class Tables(Protocol):
+    """What a rung is made of; every `CostModel` is one."""
+
+    def table(self, graph: Graph) -> CostTable:
+        """Return the costs of all operators at all candidate points."""
+        ...
+
+    def idle_w(self, clocks: Clocks) -> float | None:
+        """Return the power [W] of doing nothing at these clocks; None where unknown."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +46,14 @@ class Variant:
 
     name: str
     graphs: Mapping[int, Graph]
-    costs: CostModel
+    costs: Tables
     accuracy: float = 1.0
 
 
 def menu(variants: Iterable[Variant], *, max_batch: int) -> tuple[Rung, ...]:
     """Return every single-clock rung of these variants, batch sizes that were not measured filled in between.
 
-    Raises ValueError for a variant without a graph of batch size 1, or a table without its energies.
+    Raises ValueError for a variant without a graph of batch size 1. Energies that some table lacks are unknown.
     """
     return tuple(rung for variant in variants for rung in _rungs(variant, max_batch))
 
@@ -121,17 +134,15 @@ def _rungs(variant: Variant, max_batch: int) -> list[Rung]:
         latency_s = np.interp(wanted, known, [by_size[size][clocks][0] for size in known])
         energy_j = np.interp(wanted, known, [by_size[size][clocks][1] for size in known])
         idle_w = variant.costs.idle_w(clocks) or 0.0
-        times, joules = tuple(latency_s.tolist()), tuple(energy_j.tolist())
+        times, joules = tuple(latency_s.tolist()), None if np.isnan(energy_j).any() else tuple(energy_j.tolist())
         found.append(Rung(variant.name, clocks, times, joules, variant.accuracy, idle_w))
     return found
 
 
 def _totals(variant: Variant, size: int) -> dict[Clocks, tuple[float, float]]:
-    """Sum the operators at each clock setting → (time [s], energy [J])."""
+    """Sum the operators at each clock setting → (time [s], energy [J], NaN where unknown)."""
     table = variant.costs.table(variant.graphs[size])
     latency_s, energy_j = table.latency_s.sum(axis=0), table.energy_j.sum(axis=0)
-    if np.isnan(energy_j).any():
-        raise ValueError(f"{variant.name}: the table at batch size {size} has no energies; measure with a meter")
     precision = variant.graphs[size].precision
     return {
         point.clocks: (float(latency_s[column]), float(energy_j[column]))

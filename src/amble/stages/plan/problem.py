@@ -141,7 +141,7 @@ def to_schedule(problem: Problem, solution: Solution, planner: str) -> Schedule:
         margin=task.margin,
         steps=_steps(problem, path),
         wait=problem.table.points[node].clocks,
-        predicted=Cost(solution.latency_s - problem.ahead_s, solution.energy_j if known else None, solution.loss),
+        predicted=Cost(solution.latency_s - problem.ahead_s, solution.energy_j if known else None),
         lower_bound_j=solution.lower_bound_j if known and np.isfinite(solution.lower_bound_j) else None,
         planner=planner,
         switches=problem.switches,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from amble.levers.memory.learning.retrain import (
     settle,
     weight_limits,
 )
-from amble.levers.memory.learning.unreliable import FreshErrors, Unreliable, ranges, stores
+from amble.levers.memory.learning.unreliable import FreshErrors, Precision, Unreliable, ranges, stores
 from amble.runtimes.torch.training import CrossEntropy, Distillation, Labelled, Recipe, accuracy, train
 
 RECIPE = Recipe(1, top_rate=0.02, batch=32, seed=1, bfloat16=False)
@@ -40,7 +41,7 @@ def network(seed: int = 0) -> nn.Module:
 
 
 def unreliable(inner: nn.Module, precision: str = "int8", rate: float = 0.0) -> Unreliable:
-    kind = "int8" if precision == "int8" else "fp32"
+    kind: Precision = "int8" if precision == "int8" else "fp32"
     seen = ranges(inner, [blobs(1).inputs])
     return Unreliable(inner, stores(inner, seen, kind), FreshErrors(), rate=rate)
 
@@ -65,7 +66,7 @@ def weights(inner: nn.Module) -> list[float]:
         {"least_ratio": 1.0},
     ],
 )
-def test_a_climb_that_leads_nowhere_is_refused(wrong: dict[str, float]) -> None:
+def test_a_climb_that_leads_nowhere_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="climb"):
         replace(CLIMB, **wrong)
 

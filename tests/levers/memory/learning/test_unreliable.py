@@ -12,6 +12,7 @@ from amble.levers.memory.learning.unreliable import (
     Floats,
     FreshErrors,
     ModuleErrors,
+    Precision,
     Symmetric,
     Unreliable,
     flipped,
@@ -32,7 +33,7 @@ def small() -> nn.Module:
 def unreliable(precision: str = "fp32", **how: bool) -> Unreliable:
     network = small()
     seen = ranges(network, [torch.rand(16, 1, 8, 8)])
-    kind = "int8" if precision == "int8" else "fp32"
+    kind: Precision = "int8" if precision == "int8" else "fp32"
     return Unreliable(network, stores(network, seen, kind, **how), FreshErrors())
 
 

@@ -1,6 +1,6 @@
 """A network and labelled inputs → the network as one to deploy in approximate memory: retrained, its inputs cut.
 
-The better recipe of `retrain`, with the numbers of `train/retrain.py`. Cutting every layer's input to what it usually
+The better recipe of `retrain`, with the numbers of `bench/eden/retrain.py`. Cutting a layer's input to what it usually
 is makes the loads that a memory controller finds plausible few, and small. Tight limits pay where there are steps
 enough to learn to live with them; where there are not, the limits are wide, and the network as it was is the teacher.
 """

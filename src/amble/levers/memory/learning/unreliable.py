@@ -21,6 +21,7 @@ from torch.nn.functional import hardtanh
 
 from amble.core.dram import DramErrors, Span
 from amble.levers.memory.learning.reads import layers, placed, places
+from amble.runtimes.faults import MARGIN
 
 __all__ = [
     "Asymmetric",
@@ -40,8 +41,6 @@ __all__ = [
 ]
 
 Precision = Literal["fp32", "int8"]
-
-_MARGIN = 0.25  # of the range of clean values, on either side: what a load finds plausible
 
 
 class Errors(Protocol):
@@ -302,7 +301,7 @@ def stores(
             how: Format = Asymmetric(low, high)
             weights: Format = Asymmetric() if asymmetric else Symmetric()
         else:
-            margin = 0.0 if cut else _MARGIN * (high - low)  # what is cut lies within
+            margin = 0.0 if cut else MARGIN * (high - low)  # what is cut lies within
             how, weights = Floats(low - margin, high + margin), Floats()
         made[name] = Store(weights, how, (low, high) if cut else None)
     return made
@@ -331,4 +330,4 @@ def _range(values: Tensor) -> tuple[float, float]:
 
 def _widened(values: Tensor) -> tuple[float, float]:
     low, high = _range(values)
-    return low - _MARGIN * (high - low), high + _MARGIN * (high - low)
+    return low - MARGIN * (high - low), high + MARGIN * (high - low)

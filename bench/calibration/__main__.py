@@ -1,0 +1,5 @@
+"""Run it: `python -m bench.calibration [--json] [--quick] [--out FILE]`."""
+
+from bench.calibration.study import main
+
+main()

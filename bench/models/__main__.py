@@ -1,0 +1,5 @@
+"""Build the networks: `python -m bench.models`."""
+
+from bench.models.building import main
+
+main()

@@ -1,0 +1,5 @@
+"""Run it: `python -m bench.pit [--json] [--quick] [--out FILE]`."""
+
+from bench.pit.study import main
+
+main()

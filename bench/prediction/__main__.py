@@ -1,0 +1,5 @@
+"""Run it: `python -m bench.prediction [--json] [--quick] [--out FILE]`."""
+
+from bench.prediction.study import main
+
+main()

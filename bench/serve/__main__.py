@@ -1,0 +1,5 @@
+"""Run it: `python -m bench.serve [--json] [--quick] [--out FILE]`."""
+
+from bench.serve.study import main
+
+main()

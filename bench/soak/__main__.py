@@ -1,0 +1,5 @@
+"""Run it: `python -m bench.soak [--json] [--quick] [--out FILE]`."""
+
+from bench.soak.study import main
+
+main()

@@ -1,0 +1,206 @@
+"""A model's file, a device → the model ready to be served: proved batches, measured rungs, a governor.
+
+A model is measured on the device that serves it, between two batches at a time, at each batch size and clock setting
+that a governor may choose. Where the device has no meter nothing is known of energy, and governors rank by time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from amble import bundled
+from amble.core import files
+from amble.core.errors import Refused
+from amble.core.ladder import Ladder, Rung
+from amble.core.log import Known
+from amble.core.point import Clocks
+from amble.core.ports import Device
+from amble.core.schedule import FORMAT as SCHEDULE
+from amble.core.schedule import Deadline
+from amble.inputs import BUNDLED
+from amble.runtimes import onnx
+from amble.runtimes.onnx.batched import BatchedRunner, Signature
+from amble.runtimes.onnx.refusals import refusing
+from amble.runtimes.remote.datatypes import datatype
+from amble.services.serve import batching
+from amble.services.serve.candidates import Candidates, candidates
+from amble.services.serve.model import Found, Loaded
+from amble.services.serve.options import Options
+from amble.services.serve.profiling import BySize, Profiler, as_one, known
+from amble.services.serve.pulse import Do
+from amble.services.serve.rows import Verdict
+from amble.stages.control.governors import Budget, Planned
+from amble.stages.control.governors.named import governor as governor_named
+from amble.stages.plan.ladder import Variant, build
+from amble.stages.plan.ladder import menu as ladder_menu
+
+__all__ = ["ModelLoader"]
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_MOST_CLOCKS = 8
+_PLANNED = "a schedule is served as it was planned, one request at a time"
+_NO_SLO_S = 0.1  # what a governor aims at when no objective is given, or ten times the model's own time
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoader:
+    """Makes models ready to be served on a device.
+
+    ``objective`` is what every answer should keep; None: requests have no deadline unless they bring one.
+    ``by_size``: the device reckons from operators, so it wants those of each batch size. ``twin`` is a device like it
+    that serves nobody, to measure on.
+    """
+
+    device: Device
+    runner: BatchedRunner
+    options: Options = field(default_factory=Options)
+    objective: Deadline | None = None
+    by_size: bool = False
+    twin: Device | None = None
+    profiler: Profiler = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Measure on the twin if there is one, else on the device itself, and have it read its own meter."""
+        object.__setattr__(self, "profiler", Profiler(self.twin or self.device))
+        self.runner.watch(self.device.meter, self.device.actuator.current)
+
+    def load(self, found: Found, do: Do) -> Loaded:
+        """Open a model, measure it with ``do``, build its ladder and governor. Refused when it cannot be served."""
+        with refusing(str(found.path), "served"):
+            if found.path.suffix == ".json" and files.kind_of(found.path) == "schedule":
+                return self._scheduled(found)
+            return self._measured(found, do)
+
+    def _measured(self, found: Found, do: Do) -> Loaded:
+        offered = candidates(found.path, self.options)
+        signature = self._opened(offered.path)
+        wish = self.wish(found)
+        joined = batching.read(offered.files, offered.shapes, wish)
+        singles = {variant: offered.graph(variant, 1, by_size=self.by_size) for variant in offered.accuracies}
+        joined = batching.kept(batching.tried(joined, singles, self.runner.compute, wish, do), wish)
+        sizes = [*(size for size in _SIZES if size < wish.most), wish.most] if joined.proved else [1]
+        ladder, expected = self._ladder(found.name, offered, sizes, do)
+        aim = self.objective or Deadline(max(_NO_SLO_S, 10 * ladder.rungs[0].latency_s[0]))
+        governor = governor_named(self.options.governor)(ladder, aim, Budget(offered.may_lose))
+        graph = partial(offered.graph, by_size=self.by_size)
+        default_s = None if self.objective is None else self.objective.latency_s
+        return Loaded(
+            signature.inputs,
+            signature.outputs,
+            joined.proved,
+            ladder,
+            governor,
+            graph,
+            default_s,
+            joined.reason,
+            expected,
+        )
+
+    def wish(self, found: Found) -> batching.Wish:
+        """Return the largest batch that is wanted of a model."""
+        claimed = found.config.max_batch_size
+        return batching.Wish(self.options.max_batch if claimed is None else claimed, claimed is not None)
+
+    def explain(self, found: Found) -> Verdict:
+        """Say whether a model's requests may share a batch, without measuring it."""
+        if found.path.suffix == ".json" and files.kind_of(found.path) == "schedule":
+            return Verdict(False, _PLANNED)
+        offered, wish = candidates(found.path, self.options), self.wish(found)
+        self._opened(offered.path)
+        singles = {variant: offered.graph(variant, 1, by_size=self.by_size) for variant in offered.accuracies}
+        read = batching.read(offered.files, offered.shapes, wish)
+        return batching.tried(read, singles, self.runner.compute, wish, lambda work: work())
+
+    def _opened(self, path: Path) -> Signature:
+        """Open a network; Refused where clients cannot ask it anything, or its tensors cannot be sent."""
+        signature = self.runner.open(path)
+        if not signature.inputs:
+            raise Refused(f"{path} takes no inputs, so that there is nothing to ask it; export it with one")
+        for port in (*signature.inputs, *signature.outputs):
+            try:
+                datatype(port)
+            except ValueError as error:
+                raise Refused(
+                    f"{path} cannot be served: the protocol has no way to send {port.name!r}, which is {port.dtype}; "
+                    f"export it with plain numbers or texts in its place (scikit-learn: zipmap=False)"
+                ) from error
+        return signature
+
+    def _scheduled(self, found: Found) -> Loaded:
+        """Serve a schedule as it was planned, one request at a time."""
+        schedule = files.load(found.path, SCHEDULE)
+        source = bundled.model_path() if schedule.subject.source == BUNDLED else Path(schedule.subject.source)
+        graph = onnx.load(source, batch=schedule.subject.batch, shapes=schedule.subject.shapes)
+        if graph.digest != schedule.subject.digest:
+            raise Refused(f"{source} is no longer the network that {found.path} was planned for; plan it anew")
+        self._opened(source)
+        latency_s, energy_j = (schedule.predicted.latency_s,), schedule.predicted.energy_j
+        joules = None if energy_j is None else (energy_j,)
+        rung = Rung(graph.precision, schedule.steps[0].point.clocks, latency_s, joules, schedule=schedule)
+        ladder = build([rung], graph=found.name, device=self.device.name)
+        aim = self.objective or schedule.deadline
+        governor = Planned(ladder.rungs[0])
+        return Loaded(
+            graph.inputs,
+            graph.outputs,
+            False,
+            ladder,
+            governor,
+            lambda _, __: graph,
+            aim.latency_s,
+            _PLANNED,
+            Known.of(schedule),
+        )
+
+    def _ladder(self, name: str, offered: Candidates, sizes: Sequence[int], do: Do) -> tuple[Ladder, Known]:
+        """Measure and fit every variant at every clock setting and batch size; say what was known of the first."""
+        settings = do(partial(_settings, self.device))
+        measuring: Do = do if self.twin is None else _at_once  # a twin serves nobody: no need to wait for a turn
+        variants, seen = [], []
+        for variant, accuracy in offered.accuracies.items():
+            whole = {size: offered.graph(variant, size, by_size=self.by_size) for size in sizes}
+            graphs = whole if self.by_size else {size: as_one(graph) for size, graph in whole.items()}
+            found = {size: self.profiler.measured(graph, settings, measuring) for size, graph in graphs.items()}
+            seen += [profile for profile, _ in found.values()]
+            by_size = BySize({size: costs for size, (_, costs) in found.items()})
+            variants.append(Variant(variant, graphs, by_size, accuracy))
+        rungs = [_rising(rung) for rung in ladder_menu(variants, max_batch=sizes[-1])]
+        margin = float(np.clip(np.quantile([ratio for each in seen for ratio in each.ratios], 0.9), 1.0, 1.5))
+        first = offered.graph(next(iter(offered.accuracies)), 1, by_size=self.by_size)
+        return build(rungs, graph=name, device=self.device.name, margin=margin), known(seen[0], first)
+
+
+def _settings(device: Device) -> tuple[Clocks, ...]:
+    """Return the clock settings worth measuring: every few of the core's levels, at the highest memory clock.
+
+    Where the right to set them is missing, the clocks as they are, and the log says so.
+    """
+    available = device.actuator.available()
+    top = max((each.memory_hz or 0.0) for each in available)
+    levels = [each for each in available if (each.memory_hz or 0.0) == top]
+    try:
+        with device.held(levels[-1]):
+            pass
+    except Refused as reason:
+        _LOG.warning("serving at the clocks as they are: %s", reason)
+        return (device.actuator.current(),)
+    places = np.linspace(0, len(levels) - 1, min(_MOST_CLOCKS, len(levels))).round().astype(int)
+    return tuple(levels[place] for place in dict.fromkeys(places.tolist()))
+
+
+def _at_once(work: Callable[[], T]) -> T:
+    return work()
+
+
+def _rising(rung: Rung) -> Rung:
+    """Let no larger batch be quicker than a smaller one: that it was measured so is chance."""
+    return replace(rung, latency_s=tuple(np.maximum.accumulate(rung.latency_s).tolist()))

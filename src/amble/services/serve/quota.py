@@ -1,0 +1,75 @@
+"""Bytes in flight, by client: nobody can take all the room, and what is only announced takes none.
+
+The rule is the dynamic threshold of shared-memory switches (Choudhury and Hahne 1998): a client may hold as much as
+would stay free. One alone gets half of the room, two a third each; there is always some left for the next to come.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from amble.runtimes.remote.fault import Fault
+
+__all__ = ["Quota", "Reservation"]
+
+
+@dataclass(slots=True)
+class Quota:
+    """What all requests in flight may hold together, and what each client's do."""
+
+    limit_bytes: int = 256 << 20
+    taken_bytes: int = 0
+    by_client: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, client: str, num_bytes: int, *, held_bytes: int = 0) -> None:
+        """Give a client so many bytes more for a request that has ``held_bytes``; Fault when they are not free for it.
+
+        A client's only request may take whatever there is: its size has a limit of its own.
+        """
+        with self._lock:
+            before = self.by_client.get(client, 0)
+            own, taken = before + num_bytes, self.taken_bytes + num_bytes
+            free = self.limit_bytes - taken
+            if free < 0 or (own > free and before > held_bytes):
+                raise Fault(
+                    503,
+                    f"too much in flight: all requests together may hold {self.limit_bytes} bytes, "
+                    "and one client no more than stays free; wait for answers, or send less at a time",
+                )
+            self.by_client[client] = own
+            self.taken_bytes = taken
+
+    def give_back(self, client: str, num_bytes: int) -> None:
+        """Take back what a client had."""
+        with self._lock:
+            self.taken_bytes -= num_bytes
+            left = self.by_client.get(client, 0) - num_bytes
+            if left > 0:
+                self.by_client[client] = left
+            else:
+                self.by_client.pop(client, None)
+
+
+@dataclass(slots=True)
+class Reservation:
+    """One request's share of the room."""
+
+    quota: Quota
+    client: str = ""
+    num_bytes: int = 0
+
+    def __enter__(self) -> Reservation:
+        """Begin with nothing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it all back."""
+        self.quota.give_back(self.client, self.num_bytes)
+        self.num_bytes = 0
+
+    def grow(self, num_bytes: int) -> None:
+        """Take more room; Fault when there is none left for this client."""
+        self.quota.take(self.client, num_bytes, held_bytes=self.num_bytes)
+        self.num_bytes += num_bytes

@@ -1,0 +1,1 @@
+"""What makes the data that amble ships: chips, memories, and the bundled network."""
