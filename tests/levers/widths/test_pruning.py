@@ -247,6 +247,15 @@ def test_a_budget_out_of_reach_names_the_least_there_is(tmp_path: Path) -> None:
     assert caught.value.fastest_s > 1e-6
 
 
+@pytest.mark.parametrize("name", [NETWORK, NETWORK_INT8])
+def test_a_network_is_not_replaced_by_what_is_made_of_it(tmp_path: Path, name: str) -> None:
+    source = models.saved(tmp_path, network(), name)
+    before = source.read_bytes()
+    with pytest.raises(Refused, match=f"{name} would be overwritten .* name another folder"):
+        prune(source, Wanted("0.6x"), data=Bench(tmp_path).data(), device=DEVICE, output=tmp_path)
+    assert source.read_bytes() == before
+
+
 @pytest.mark.parametrize(("budget", "resource"), [("0x", "latency"), ("0ms", "latency"), ("0.0x", "energy")])
 def test_a_budget_of_nothing_is_no_budget(budget: str, resource: Resource) -> None:
     with pytest.raises(ValueError, match=f"--{resource} {budget} leaves nothing; write a share"):

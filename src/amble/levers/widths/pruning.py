@@ -155,6 +155,8 @@ def pruned(
     given, wanted = request.given, request.wanted
     allowed = Allowance.parse(wanted.max_loss)
     files.try_writing(given.output, folder=True)
+    if Path(given.model).resolve() in {(given.output / name).resolve() for name in (NETWORK, NETWORK_INT8)}:
+        raise Refused(f"{given.model} would be overwritten by what is made of it; name another folder")
     if request.design_space is not None:
         files.try_writing(request.design_space)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
