@@ -13,11 +13,11 @@ setup: .venv/.all
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
 
 .venv/.core: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) install -q -c constraints.txt -e '.[plots]'
+	$(PIP) install -q -c constraints.txt -e '.[cpu,plots]'
 	@touch $@
 
 .venv/.all: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) install -q -c constraints.txt -e '.[plots,nvidia,serve,trace,torch,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[cpu,plots,nvidia,serve,trace,torch,dev]'
 	@touch $@ .venv/.core
 
 setup-system:
@@ -53,7 +53,7 @@ test-python-%: .venv-%/.all
 
 .venv-%/.all: pyproject.toml constraints.txt
 	$(call interpreter,$*) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install -q -c constraints.txt -e '.[plots,nvidia,serve,trace,dev]'
+	.venv-$*/bin/python -m pip install -q -c constraints.txt -e '.[cpu,plots,nvidia,serve,trace,dev]'
 	@touch $@
 
 .PRECIOUS: .venv-%/.all

@@ -77,17 +77,17 @@ def mixbench(chip: Chip, precision: str, intensities: Sequence[int]) -> Launches
     per_byte = {"fp32": 0.25 + 0.5 * steps, "fp16": 0.5 + steps, "fp64": 0.125 + 0.25 * steps}[precision]
     fma, compute = per_byte * BUFFER_BYTES / 2, chip.compute
     if precision == "fp64":
-        return _launches("fp32", fma / _FP64_LANES, 0.0 * fma)  # an active cycle takes issue_pj: fitted so
+        return launched("fp32", fma / _FP64_LANES, 0.0 * fma)  # an active cycle takes issue_pj: fitted so
     stretch = np.where(steps >= _LONG_LOOP, _LONG_LOOP_STRETCH, 1.0)
     work = fma / (compute.fma_per_clock[precision] * compute.issue_efficiency[precision]) * stretch
-    return _launches(precision, work + _OTHER_SLOTS * BUFFER_BYTES / 4 / compute.fma_per_clock["fp32"], fma)
+    return launched(precision, work + _OTHER_SLOTS * BUFFER_BYTES / 4 / compute.fma_per_clock["fp32"], fma)
 
 
 def saturated(chip: Chip) -> Launches:
     """Return one kernel of FP32 multiply-adds and next to nothing else."""
     fma = np.array([1e12])
     rate = chip.compute.fma_per_clock["fp32"] * chip.compute.issue_efficiency["fp32"]
-    return _launches("fp32", fma / rate, fma, moved_bytes=np.array([1e6]))
+    return launched("fp32", fma / rate, fma, moved_bytes=np.array([1e6]))
 
 
 def heavy_network() -> Graph:
@@ -111,7 +111,7 @@ def counted(chip: Chip, found: Counters, cycles: FloatArray) -> Launches:
     dram_bytes = found.dram * chip.memory.dram_bytes_per_cycle * chip.memory_mhz[-1] * 1e6 * time_s
     fma = found.fp32 * chip.compute.fma_per_clock["fp32"] * chip.compute.units * clock_hz * time_s
     warps = np.maximum(1.0, _WARPS * found.occupancy)
-    return _launches("fp32", cycles, fma, moved_bytes=np.maximum(dram_bytes, 1e4), warps=warps)
+    return launched("fp32", cycles, fma, moved_bytes=np.maximum(dram_bytes, 1e4), warps=warps)
 
 
 def mixbench_s(data: Path, precision: str) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -162,7 +162,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _launches(
+def launched(
     precision: str,
     cycles: FloatArray,
     fma: FloatArray,

@@ -19,6 +19,7 @@ from amble.devices.simulated import chip as catalogue
 from amble.devices.simulated.chip import Chip
 from amble.devices.simulated.physics import Physics, Points
 from bench.calibration import microbenchmarks as micro
+from bench.calibration import orin
 from bench.kit import document
 
 FITTED_INTENSITIES = (0, 2, 8, 16, 32, 128, 256)
@@ -150,6 +151,7 @@ def a100(data: Path) -> dict[str, FloatArray]:
 
 
 COMPARED: dict[str, tuple[str, Path, tuple[Callable[[Path], dict[str, FloatArray]], ...]]] = {
+    orin.NAME: ("proxies of an Orin Nano Super", orin.CELLS, (orin.time, orin.power)),
     "jetson-tx2": ("osldvfs mixbench", micro.TX2_MIXBENCH, (tx2_time, tx2_power)),
     "v100": ("hkbu programs", micro.V100_COUNTERS, (v100,)),
     "tesla-p40": ("BatchDVFS logs", Path(), (p40,)),

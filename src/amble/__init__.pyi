@@ -1,7 +1,7 @@
 from .core.errors import AmbleError as AmbleError, Infeasible as Infeasible, Refused as Refused
 from .core.point import Clocks as Clocks, OperatingPoint as OperatingPoint
 from .core.schedule import Deadline as Deadline, Schedule as Schedule
-from .inputs import devices as devices, load as load, open as open, restore as restore
+from .inputs import devices as devices, load as load, open as open, quickest as quickest, restore as restore
 from .jobs.artefacts import export_files as export_files, read as read, save as save, show as show
 from .jobs.checking import check as check, plan as plan
 from .jobs.costing import (
@@ -11,6 +11,7 @@ from .jobs.costing import (
     import_layers as import_layers,
     measure as measure,
     predict as predict,
+    tabulate as tabulate,
 )
 from .levers.memory.approximating import dram as dram
 from .levers.precision.quantizing import quantize as quantize

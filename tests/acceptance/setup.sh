@@ -1,12 +1,13 @@
 #!/bin/bash
 # Usage: setup.sh [NAME ...]      Make the environments of other people's programs: .venv-peer-NAME beside .venv.
 # Clients of the server: triton locust kserve analyzer perf_analyzer schemathesis. Servers to compare with: litserve ray mlserver bentoml.
-# Without names: the clients and the servers that every bench of serving needs (litserve, ray).
+# openvino: amble itself with another ONNX Runtime, whose files would overwrite the CPU's.
+# Without names: the clients, the servers that every bench of serving needs (litserve, ray), and openvino.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 root=$(realpath "$here/../..")
 run=("onnxruntime==1.31.1" "numpy==2.4.6")      # what the compared servers answer with: the same as ours
-for name in ${@:-triton locust kserve analyzer perf_analyzer schemathesis litserve ray}; do
+for name in ${@:-triton locust kserve analyzer perf_analyzer schemathesis litserve ray openvino}; do
     case $name in
         triton)   wanted=("tritonclient[http,grpc]==2.73.0" mlcommons-loadgen==6.0.17) ;;
         locust)   wanted=(locust==2.47.0) ;;
@@ -17,6 +18,7 @@ for name in ${@:-triton locust kserve analyzer perf_analyzer schemathesis litser
         ray)      wanted=("ray[serve]==2.60.0" "${run[@]}") ;;
         mlserver) wanted=(mlserver==1.7.1 onnxruntime numpy) ;;
         bentoml)  wanted=(bentoml==1.4.40 "${run[@]}") ;;
+        openvino) wanted=(-c "$root/constraints.txt" pytest -e "$root[openvino]") ;;
         perf_analyzer) "$here/get_perf_analyzer.sh" "$root/.venv-peer-perf_analyzer"; continue ;;
         *) echo "unknown: $name (see the head of $0)" >&2; exit 2 ;;
     esac

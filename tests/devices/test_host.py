@@ -194,3 +194,17 @@ def test_the_monotonic_clock_sleeps_at_least_as_long_as_asked():
 def test_the_description_names_levels_and_policies(tmp_path):
     fake_sys.cpufreq(tmp_path)
     assert host.describe(tmp_path).clocks == "cpu 4 levels, 800 to 2000 MHz, on 2 policies"
+
+
+def test_named_cpus_have_the_clock_of_their_own_cluster(tmp_path, runner):
+    """On boards with large and small cores the fastest cluster's clock would be that of cores that do not work."""
+    fake_sys.write(fake_sys.cpufreq(tmp_path, 1, (600_000, 1_400_000))[0] / "related_cpus", "0 1 2 3")
+    fake_sys.write(fake_sys.cpufreq(tmp_path, 1, (800_000, 2_200_000), first=4)[0] / "related_cpus", "4 5")
+
+    def levels(cpus):
+        return [each.cpu_hz for each in host.open(runner, sysfs_root=tmp_path, cpus=cpus).actuator.available()]
+
+    assert levels(()) == levels((4, 5)) == [8e8, 2.2e9]
+    assert levels((0, 2)) == [6e8, 1.4e9]
+    with pytest.raises(Refused, match=r"clusters with different clocks \(0,1,2,3; 4,5\)"):
+        levels((3, 4))

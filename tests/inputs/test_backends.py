@@ -116,7 +116,7 @@ def test_a_scheme_stands_in_the_table_under_its_own_name() -> None:
 
 
 def test_an_unknown_device_is_refused_with_what_can_be_written() -> None:
-    with pytest.raises(Refused, match="unknown device 'fpga:0'; write sim:CHIP, recorded:TABLE or host"):
+    with pytest.raises(Refused, match="unknown device 'fpga:0'; write sim:CHIP, recorded:TABLE, host, nvml:0"):
         amble.open("fpga:0")
 
 
@@ -127,7 +127,7 @@ def test_an_unknown_device_is_refused_with_what_can_be_written() -> None:
         ("host?governor=schedutil", "no option 'governor'"),
         ("sim:jetson-tx2?seed=many", "'many' is no seed"),
         ("sim:jetson-tx2?seed", "not like seed=3"),
-        ("nvml:0", "cannot run networks yet"),
+        ("nvml:0?colour=red", "no option 'colour'; it knows provider"),
     ],
 )
 def test_what_a_device_does_not_know_is_refused(uri: str, told: str) -> None:
@@ -179,7 +179,7 @@ def test_what_a_device_of_another_package_cannot_do_is_refused_in_words() -> Non
         inputs.open_for_serving("toy:mine")
     with pytest.raises(Refused, match="no option 'speed'; it knows seed"):
         amble.open("toy:mine?speed=2")
-    with pytest.raises(Refused, match="recorded:TABLE, host or toy:NAME"):
+    with pytest.raises(Refused, match="ssh:user@board/host or toy:NAME"):
         amble.open("fpga:0")
 
 

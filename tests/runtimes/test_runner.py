@@ -14,7 +14,7 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Tensors
-from amble.runtimes.onnx import OnnxRunner, example_inputs, load
+from amble.runtimes.onnx import Execution, OnnxRunner, example_inputs, load
 from amble.runtimes.synthetic import chain
 from tests.runtimes import models
 
@@ -175,7 +175,7 @@ def test_the_clocks_that_ran_are_read_back(tmp_path: Path) -> None:
 def test_two_threads_compute_the_same(tmp_path: Path) -> None:
     graph = load(models.saved(tmp_path, models.cnn()))
     inputs = example_inputs(graph, seed=2)
-    two = OnnxRunner(2)
+    two = OnnxRunner(Execution(threads=2))
     np.testing.assert_allclose(
         two.run(graph, POINT, inputs)["y"], OnnxRunner().run(graph, POINT, inputs)["y"], rtol=1e-5
     )
@@ -189,7 +189,7 @@ def test_wrong_arguments_are_errors_and_wrong_graphs_are_refused(tmp_path: Path)
     with pytest.raises(ValueError, match="profile the whole network"):
         runner.profile(graph.segment(0, 1), POINT, 1)
     with pytest.raises(ValueError, match="at least one thread"):
-        OnnxRunner(0)
+        OnnxRunner(Execution(threads=0))
     with pytest.raises(Refused, match="cannot run at fp16"):
         runner.run(graph, OperatingPoint(precision="fp16"), {})
     with pytest.raises(Refused, match="has no weights to run"):

@@ -158,6 +158,10 @@ class Network:
     batch: int
     shapes: dict[str, tuple[int, ...]]
 
+    def on(self, device: str) -> str:
+        """Return the device with its provider=auto made definite for this network; other devices as they are."""
+        return amble.quickest(self.model, device, batch=self.batch, shapes=self.shapes)
+
     def load(self, device: str | None = None) -> Graph:
         """Read it; on a recorded device the name is one of its workloads."""
         return amble.load(self.model, batch=self.batch, shapes=self.shapes, device=device)
@@ -166,8 +170,9 @@ class Network:
         """Read it with its costs on a device, which are measured and fitted unless they are known."""
         if device is None and not self.model.endswith(".json") and not is_delimited(self.model):
             raise click.UsageError(f"Missing option '--device' / '-d': where is {self.model} to run?")
+        chosen = self.on(device) if device else ""
         return amble.costs_for(
-            self.model, device or "", graph=lambda: self.load(device), deadline=deadline, on_progress=on_progress
+            self.model, chosen, graph=lambda: self.load(chosen or None), deadline=deadline, on_progress=on_progress
         )
 
 

@@ -76,13 +76,25 @@ def devices(terminal: Terminal) -> None:
 @output_option
 @click.option("--points", type=click.IntRange(min=1), help="Clock settings to measure (default: what a fit needs).")
 @click.option("--repeats", type=click.IntRange(min=3), default=20, show_default=True, help="Runs at each setting.")
+@click.option("--all-clocks", is_flag=True, help="Run MODEL at every setting instead, and write a table (-o FILE.csv).")
 def measure(
-    terminal: Terminal, *, network: Network, device: str, output: Path | None, points: int | None, repeats: int
+    terminal: Terminal,
+    *,
+    network: Network,
+    device: str,
+    output: Path | None,
+    points: int | None,
+    repeats: int,
+    all_clocks: bool,
 ) -> None:
     """Measure every operator of MODEL at the few clock settings that tell most.
 
-    An interrupted measurement goes on where it stopped when it is called again with the same -o.
+    An interrupted measurement goes on where it stopped when it is called again with the same -o. A table of all clocks
+    has the time and power of whole runs, and of the idle device, in the schema that amble fit and recorded:FILE read.
     """
+    if all_clocks and (points is not None or output is None or not output.name.endswith((".csv", ".csv.gz"))):
+        raise click.UsageError("--all-clocks measures every setting into a table: give -o FILE.csv, and no --points")
+    device = network.on(device)
     graph, opened = network.load(device), amble.open(device)
     if terminal.dry_run:
         terminal.would(f"measure {len(graph.operators)} operators of {graph.name} on {opened.name}")
@@ -90,8 +102,15 @@ def measure(
     keep = output.with_name(f"{output.name}.part") if output else None
     left = kept_in(keep)
     with terminal.progress(f"measuring {graph.name}", kept=lambda: left() + _clocks_of(device)) as on_progress:
-        profile = amble.measure(graph, opened, points=points, repeats=repeats, keep=keep, on_progress=on_progress)
-    _give(terminal, profile, output)
+        if all_clocks:
+            table = amble.tabulate(graph, opened, output=output, repeats=repeats, keep=keep, on_progress=on_progress)
+        else:
+            profile = amble.measure(graph, opened, points=points, repeats=repeats, keep=keep, on_progress=on_progress)
+    if all_clocks and output is not None:
+        terminal.note(f"wrote {output}")
+        terminal.result(table, lambda: amble.show(table))
+    else:
+        _give(terminal, profile, output)
 
 
 @verb(main)

@@ -27,6 +27,7 @@ from amble.core.errors import Refused
 
 __all__ = [
     "Format",
+    "cache_folder",
     "kind_of",
     "load",
     "plain",
@@ -95,6 +96,20 @@ def load(path: Path | str, form: Format[T]) -> T:
         return msgspec.convert(_upgraded(document, form), form.type, strict=False)
     except (KeyError, msgspec.ValidationError, ValueError) as error:
         raise Refused(f"{path} is not a whole {form.kind}: {error}") from error
+
+
+def cache_folder() -> Path:
+    """Return where amble keeps what it can make again: ``AMBLE_CACHE``, else in the user's cache folder."""
+    base = os.environ.get("AMBLE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "amble"
+    try:
+        try_writing(folder, folder=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, Refused) as error:
+        raise Refused(
+            f"cannot keep costs in {folder}: {error}; let AMBLE_CACHE name a folder that can be written"
+        ) from error
+    return folder
 
 
 def _upgraded(document: Mapping[str, Any], form: Format[Any]) -> object:
@@ -237,7 +252,7 @@ def plain(value: object) -> object:
 
 
 def _provenance() -> dict[str, str]:
-    packages = {name: _version(name) for name in ("amble", "numpy", "onnxruntime")}
+    packages = {name: _version(name) for name in ("amble", "numpy")} | _runtime()
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -245,6 +260,12 @@ def _provenance() -> dict[str, str]:
         "command": " ".join(Path(sys.argv[0]).name if i == 0 else word for i, word in enumerate(sys.argv[:20])),
         **packages,
     }
+
+
+def _runtime() -> dict[str, str]:
+    """Return which wheel of ONNX Runtime is installed, with its version."""
+    found = {name: _version(name) for name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")}
+    return {name: number for name, number in found.items() if number != "unknown"} or {"onnxruntime": "unknown"}
 
 
 def _version(package: str) -> str:

@@ -86,6 +86,7 @@ class Timings:
 
     ``operators`` are corrected for what observing them costs; ``overhead_ratio`` is how much longer the observed run
     took than the unobserved ``whole``, and ``ratios`` are latencies of single whole runs over their median.
+    ``notes`` say what a reader must know of how they were taken: whose time, what ran elsewhere, how far sums are off.
     """
 
     operators: tuple[Timing, ...]
@@ -96,6 +97,7 @@ class Timings:
     ratios: tuple[float, ...] = ()
     temperature_c: float | None = None
     throttled: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Runner(Protocol):

@@ -59,7 +59,7 @@ class Profile:
 
     ``totals`` are samples of the whole graph run as one (operator name empty); the operators' sum agrees with them
     after the profiler's own overhead (at most ``overhead_ratio``) was taken out. ``ratios`` are latencies of single
-    runs over their median, ``points`` every point that the device allows.
+    runs over their median, ``points`` every point that the device allows. ``notes`` say how it was measured.
     """
 
     subject: Subject
@@ -72,6 +72,7 @@ class Profile:
     points: tuple[OperatingPoint, ...] = ()
     ratios: tuple[float, ...] = ()
     overhead_ratio: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 FORMAT = Format("profile", 2, Profile, {1: gathered})

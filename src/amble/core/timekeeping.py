@@ -18,14 +18,24 @@ def measure_of(device: str) -> str:
 
     >>> measure_of("host")
     'CPU time of the thread'
+    >>> measure_of("host?threads=4")
+    'the clock on the wall, other load included'
     """
-    return "CPU time of the thread" if _is_host(device) else "the device's own time"
+    if _is_thread(device):
+        return "CPU time of the thread"
+    if Address.parse(device).scheme == "host":
+        return "the clock on the wall, other load included"
+    return "the device's own time"
 
 
 def caution(device: str) -> tuple[str, ...]:
     """Return what whoever plans with a device's times must know; nothing where they are those of its answers."""
-    return (_CAUTION,) if _is_host(device) else ()
+    return (_CAUTION,) if _is_thread(device) else ()
 
 
-def _is_host(device: str) -> bool:
-    return Address.parse(device).scheme == "host"
+def _is_thread(device: str) -> bool:
+    """Tell whether a device is this machine's CPU and does all its work in the thread that asks for it."""
+    address = Address.parse(device)
+    given = address.options
+    one = given.get("threads", "1") == "1" and ("threads" in given or given.get("cpus", "0").isdecimal())
+    return address.scheme == "host" and one

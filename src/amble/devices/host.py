@@ -83,13 +83,22 @@ class RaplMeter:
 
 
 def open(  # noqa: A001
-    runner: Runner, *, sysfs_root: Path = Path("/"), precisions: tuple[str, ...] = ("fp32",)
+    runner: Runner,
+    *,
+    sysfs_root: Path = Path("/"),
+    precisions: tuple[str, ...] = ("fp32",),
+    cpus: tuple[int, ...] = (),
+    name: str = "host",
 ) -> Device:
-    """Open this machine's CPU; ``runner`` runs the graphs. Nothing is changed until a clock is applied."""
+    """Open this machine's CPU; ``runner`` runs the graphs. Nothing is changed until a clock is applied.
+
+    ``cpus`` are those that the work runs on: the clock is then that of their cluster, and clusters differ on boards
+    with large and small cores.
+    """
     clock = MonotonicClock()
-    knob = _cpu_knob(sysfs_root)
+    knob = _cpu_knob(sysfs_root, cpus)
     actuator = FileActuator([knob] if knob else [], refusal=_NO_CLOCK)
-    return Device("host", clock, _meter(sysfs_root, clock), actuator, runner, "real", precisions)
+    return Device(name, clock, _meter(sysfs_root, clock), actuator, runner, "real", precisions)
 
 
 def rights(sysfs_root: Path = Path("/")) -> tuple[str, ...]:
@@ -169,10 +178,18 @@ def _missing_clocks(root: Path) -> tuple[str, ...]:
     return missing_writes(path for node in knob.nodes for path in (node.low, node.high))
 
 
-def _cpu_knob(root: Path) -> BoundedKnob | None:
-    """Return the clock of the fastest CPUs; slower clusters with other levels stay as they are."""
+def _cpu_knob(root: Path, cpus: tuple[int, ...] = ()) -> BoundedKnob | None:
+    """Return the clock of these CPUs, or of the fastest ones; other clusters with other levels stay as they are.
+
+    Refused where the CPUs are of clusters with different levels: no one clock would be theirs.
+    """
     policies = sorted((root / _CPUFREQ).glob("policy*"), key=lambda each: (len(each.name), each.name))
     usable = [each for each in policies if all((each / name).exists() for name in _FILES)]
+    if cpus:
+        usable = [each for each in usable if _cpus_of(each) & set(cpus)]
+        if len({_levels_hz(each) for each in usable}) > 1:
+            clusters = "; ".join(",".join(map(str, sorted(_cpus_of(each)))) for each in usable)
+            raise Refused(f"cpus= names CPUs of clusters with different clocks ({clusters}): name those of one cluster")
     if not usable:
         return None
     levels = {each: _levels_hz(each) for each in usable}
@@ -183,6 +200,13 @@ def _cpu_knob(root: Path) -> BoundedKnob | None:
         if levels[each] == fastest
     )
     return BoundedKnob("cpu", fastest, nodes, 1e3)
+
+
+def _cpus_of(policy: Path) -> set[int]:
+    """Return the CPUs that share a clock: those a policy lists, else the one in its name."""
+    related = policy / "related_cpus"
+    words = read_text(related).split() if related.is_file() else [policy.name.removeprefix("policy")]
+    return {int(word) for word in words if word.isdecimal()}
 
 
 def _levels_hz(policy: Path) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from amble.inputs.opening import (
     open,  # noqa: A004
     open_for_serving,
     probe,
+    quickest,
     refuse_layers,
     restore,
     timer,
@@ -26,6 +27,7 @@ __all__ = [
     "open",
     "open_for_serving",
     "probe",
+    "quickest",
     "refuse_layers",
     "restore",
     "timer",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from amble.core.address import Address
 from amble.core.backend import BackEnd, Computing, Description, Layers, Opening, is_back_end
@@ -15,7 +14,8 @@ from amble.core.registered import DEVICES, names, registered
 from amble.devices import host, knobs, lease, nvml, recorded, simulated, sysfs
 from amble.devices.simulated import chip
 from amble.devices.simulated.paced import paced
-from amble.runtimes import onnx, processors
+from amble.inputs import hardware
+from amble.runtimes import onnx
 from amble.runtimes.onnx.layers import OnnxLayers
 from amble.runtimes.probing import DeviceLayers
 
@@ -69,10 +69,17 @@ def _workload(address: Address, name: str) -> Graph:
     return recorded.graph(address.name, name)
 
 
-def _host(wanted: Opening) -> Device:
-    found = host.open(wanted.runner)
-    runner = onnx.OnnxRunner(meter=found.meter, clocks=found.actuator.current)
-    return lease.guarded(replace(found, runner=runner, machine=processors.here()))
+def _real(wanted: Opening) -> Device:
+    """Open this machine's CPU or GPU, or the emulated card that this process was told to see."""
+    address = wanted.address
+    execution = hardware.execution(str(address))
+    if execution is None:
+        return lease.guarded(hardware.emulated_card(hardware.which(address.name)))
+    return lease.guarded(hardware.real(address, execution))
+
+
+def _board(wanted: Opening) -> Device:
+    return hardware.board_over_ssh(str(wanted.address), wanted.address.name, dict(wanted.address.options))
 
 
 def _host_for_clients(address: Address, runner: Computing) -> Device:
@@ -83,17 +90,14 @@ def _host_layers(device: Device, wanted: Layers) -> Probe:
     return OnnxLayers(wanted.batch, wanted.between_bytes, "int8" if wanted.precision == "int8" else "fp32")
 
 
-def _runs_no_networks(wanted: Opening) -> Device:
-    raise Refused(f"{wanted.address} cannot run networks yet: plan on a simulated chip and use --script for the clocks")
-
-
 BACK_ENDS: Mapping[str, BackEnd] = {
     each.scheme: each
     for each in (
         BackEnd(
             "host",
             "host",
-            _host,
+            _real,
+            options=onnx.OPTIONS,
             describe=lambda: (host.describe(),),
             serve=_host_for_clients,
             put_back=knobs.put_back,
@@ -101,8 +105,9 @@ BACK_ENDS: Mapping[str, BackEnd] = {
             layer_precisions=("fp32", "int8"),
             here=True,
         ),
-        BackEnd("nvml", "nvml:0", _runs_no_networks, describe=nvml.describe, put_back=nvml.put_back),
-        BackEnd("sysfs", "sysfs:NODE", _runs_no_networks, describe=sysfs.describe, put_back=knobs.put_back),
+        BackEnd("nvml", "nvml:0", _real, onnx.OPTIONS, describe=nvml.describe, put_back=nvml.put_back),
+        BackEnd("sysfs", "sysfs:NODE", _real, onnx.OPTIONS, describe=sysfs.describe, put_back=knobs.put_back),
+        BackEnd("ssh", "ssh:user@board/host", _board, ("provider", "precision", "threads", "python")),
         BackEnd(
             "sim",
             "sim:CHIP",
@@ -126,7 +131,8 @@ def back_end(uri: str) -> BackEnd:
     address = Address.parse(uri)
     found = registered(DEVICES, address.scheme, BACK_ENDS, is_back_end)
     if found is None:
-        known = ("sim:CHIP", "recorded:TABLE", "host", *(each.example for each in back_ends()[len(BACK_ENDS) :]))
+        ours = ("sim:CHIP", "recorded:TABLE", "host", "nvml:0", "sysfs:gpu", "ssh:user@board/host")
+        known = (*ours, *(each.example for each in back_ends()[len(BACK_ENDS) :]))
         raise Refused(
             f"unknown device {uri!r}; write {', '.join(known[:-1])} or {known[-1]} (amble devices lists them)"
         )

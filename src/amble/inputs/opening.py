@@ -18,6 +18,7 @@ from amble.core.ports import Device
 from amble.core.registered import DEVICES, registered
 from amble.devices import lease
 from amble.devices.lease import Restored
+from amble.inputs import hardware
 from amble.inputs.backends import BACK_ENDS, back_end, back_ends
 from amble.inputs.examples import images
 from amble.runtimes import onnx, synthetic
@@ -34,6 +35,7 @@ __all__ = [
     "open",
     "open_for_serving",
     "probe",
+    "quickest",
     "refuse_layers",
     "restore",
     "timer",
@@ -50,10 +52,11 @@ def devices() -> tuple[Description, ...]:
 
 @door
 def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: A001
-    """Open a device by its URI: ``sim:CHIP``, ``recorded:TABLE`` (for one ``workload``), ``host``, others' own.
+    """Open a device by its URI: ``sim:CHIP``, ``recorded:TABLE`` (for one ``workload``), ``host``, ``nvml:0``,
+    ``sysfs:gpu``, ``ssh:user@board/host``, others' own.
 
-    Options follow a question mark: ``sim:jetson-tx2?governor=schedutil&seed=3``. Real clocks are put back even after
-    the process is killed.
+    Options follow a question mark: ``sim:jetson-tx2?governor=schedutil&seed=3``, ``nvml:0?provider=tensorrt``,
+    ``host?threads=4&cpus=0-3``. Real clocks are put back even after the process is killed.
     """
     kind, address = back_end(uri), Address.parse(uri)
     _refuse_others(kind, address)
@@ -119,6 +122,15 @@ def governed(uri: str) -> tuple[tuple[str, str], ...]:
 
 
 @door
+def quickest(
+    model: str | Path, device: str, *, batch: int = 1, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> str:
+    """Return the device with ``provider=auto`` made definite: the provider that runs this network quickest here."""
+    path = bundled.model_path() if str(model) == BUNDLED else Path(model).absolute()
+    return hardware.quickest(device, path, batch=batch, shapes=shapes)
+
+
+@door
 def load(
     model: str | Path,
     *,
@@ -128,20 +140,21 @@ def load(
 ) -> Graph:
     """Read a network: an ONNX file, the bundled ``fashion-resnet``, ``synthetic:NUM_OPERATORS``.
 
-    On a ``recorded:`` device the name is one of its workloads, or ``all``.
+    On a ``recorded:`` device the name is one of its workloads, or ``all``. Devices that fuse operators themselves are
+    given those of the standard: name the ``device`` that it is loaded for, unless ONNX Runtime's CPU kernels run it.
     """
     name = str(model)
     kept = _back_end_of(device)
     if kept is not None and kept.graph is not None and device is not None:
         return _as_it_is(kept.graph(Address.parse(device), name), batch, shapes)
     if name == BUNDLED:
-        return onnx.load(bundled.model_path(), batch=batch, shapes=shapes)
+        return onnx.load(bundled.model_path(), batch=batch, shapes=shapes, execution=hardware.execution(device or ""))
     if name.startswith("synthetic:"):
         number = name.partition(":")[2]
         if not number.isdecimal() or int(number) < 1:
             raise Refused(f"{name!r} is not like synthetic:20, a made-up network of 20 operators")
         return _as_it_is(replace(synthetic.chain(int(number), seed=0, batch=batch), source=name), batch, shapes)
-    return onnx.load(Path(model).absolute(), batch=batch, shapes=shapes)
+    return onnx.load(Path(model).absolute(), batch=batch, shapes=shapes, execution=hardware.execution(device or ""))
 
 
 def _back_end_of(device: str | None) -> BackEnd | None:

@@ -20,6 +20,8 @@ from amble.core.report import FORMAT as REPORT
 from amble.core.report import Report
 from amble.core.schedule import FORMAT as SCHEDULE
 from amble.core.schedule import Schedule
+from amble.core.table import NUMBERS, TEXTS
+from amble.core.table import Table as Measured
 from amble.core.timekeeping import caution
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Variants
@@ -100,12 +102,14 @@ def _written(artefact: object) -> str:
     return files.written(artefact, next(each for each in FORMATS.values() if isinstance(artefact, each.type)))
 
 
-def show(artefact: Artefact | Prediction | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
+def show(artefact: Artefact | Measured | Prediction | Sequence[Description] | Sequence[Restored]) -> tuple[Table, ...]:
     """Return an artefact as tables of text."""
     if isinstance(artefact, Sequence):
         return (_listed(artefact),)
     if isinstance(artefact, Prediction):
         return (_predicted(artefact),)
+    if isinstance(artefact, Measured):
+        return (_measured(artefact),)
     if isinstance(artefact, FittedTable):
         return (Table(f"Fit of {artefact.source}", ("what", ""), artefact.summary(), artefact.notes),)
     return tables.tables(_shown(artefact))
@@ -119,6 +123,15 @@ def _predicted(found: Prediction) -> Table:
     left = len(found.latency_s) - len(rows)
     more = (f"and {left} more rows",) if left else ()
     return Table("Predictions", ("row", *columns), rows, (*more, *found.notes))
+
+
+def _measured(found: Measured) -> Table:
+    """Return a measured table's rows, without the columns that say nothing."""
+    columns = [name for name in TEXTS if any(getattr(found, name))]
+    numbers = [name for name in NUMBERS if not found.lacks(name)]
+    texts = [getattr(found, name).tolist() for name in columns]
+    values = [["" if np.isnan(each) else f"{each:.5g}" for each in found.number(name).tolist()] for name in numbers]
+    return Table(f"Measured: {found.source}", (*columns, *numbers), tuple(zip(*texts, *values, strict=True)))
 
 
 def _predicted_value(value: float) -> str:

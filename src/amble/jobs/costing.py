@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +20,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device
 from amble.core.profile import IdlePower, Profile
 from amble.core.schedule import Deadline, Schedule
-from amble.core.table import read_table
+from amble.core.table import Table, read_table, write_table
 from amble.jobs.artefacts import LOG, PROFILE, read
 from amble.runtimes import trtexec
 from amble.runtimes.onnx.refusals import door
@@ -33,9 +32,10 @@ from amble.stages.fit.models import Prediction
 from amble.stages.fit.settings import costs_of_table
 from amble.stages.fit.tables import FITTED, FittedTable, fit_table, predict_table, write_predictions
 from amble.stages.measure import design, operators, platform
+from amble.stages.measure.tabulating import tabulated
 from amble.stages.plan import clocks
 
-__all__ = ["OnProgress", "again", "costs_for", "costs_of", "fit", "import_layers", "measure", "predict"]
+__all__ = ["OnProgress", "again", "costs_for", "costs_of", "fit", "import_layers", "measure", "predict", "tabulate"]
 
 OnProgress = Callable[[int, int], None]
 _QUICK = "p-norm"  # the model that chooses what to measure next
@@ -83,6 +83,27 @@ def measure(
     if keep:
         keep.unlink(missing_ok=True)
     return whole
+
+
+def tabulate(
+    graph: Graph,
+    device: Device,
+    *,
+    output: Path | str | None = None,
+    repeats: int = 20,
+    keep: Path | str | None = None,
+    on_progress: OnProgress = lambda done, total: None,
+) -> Table:
+    """Run a network at every setting of the clocks → a table in the recorded schema, with the idle power at each.
+
+    Such a table can be fitted (``amble fit``) and replayed (``recorded:FILE``); it is written to ``output`` if given.
+    ``keep`` is as for ``measure``.
+    """
+    every = len(device.actuator.available())
+    table = tabulated(measure(graph, device, points=every, repeats=repeats, keep=keep, on_progress=on_progress))
+    if output is not None:
+        write_table(table, output)
+    return table
 
 
 def _idle(profile: Profile, device: Device) -> tuple[IdlePower, ...]:
@@ -214,24 +235,10 @@ def costs_for(
         return again(costs), costs
     network, opened = graph(), opening.open(device, workload=model)
     content = repr((network.digest, opened.name, opened.calibration, deadline, version("amble")))
-    kept = _cache() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
+    kept = files.cache_folder() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
     if kept.exists():
         return network, files.load(kept, COSTS)
     part = kept.with_suffix(".part")
     costs = fit(measure(network, opened, deadline=deadline, keep=part, on_progress=on_progress))
     files.save(costs, kept, COSTS)
     return network, costs
-
-
-def _cache() -> Path:
-    """Return where costs are kept: ``AMBLE_CACHE``, else in the user's cache folder."""
-    base = os.environ.get("AMBLE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "amble"
-    try:
-        files.try_writing(folder, folder=True)
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, Refused) as error:
-        raise Refused(
-            f"cannot keep costs in {folder}: {error}; let AMBLE_CACHE name a folder that can be written"
-        ) from error
-    return folder

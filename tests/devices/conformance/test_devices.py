@@ -68,7 +68,7 @@ def a_table_without_power(root: Path, runner) -> Device:
 
 
 def a_gpu(root: Path, runner) -> Device:
-    FakeGpu(Path(os.environ["FAKE_NVML_STATE"])).reset(**HOPPER)
+    FakeGpu(Path(os.environ["AMBLE_EMULATED_CARD"])).reset(**HOPPER)
     return nvml.open(0, runner)
 
 
@@ -96,7 +96,9 @@ BACK_ENDS: dict[str, Callable[..., Device]] = {
     "paced": a_paced_chip,
     "tabled": a_menu,
 }
-if "FAKE_NVML_STATE" in os.environ:  # set by test_nvml.py, which compiles the fake library and runs this suite over it
+if (
+    "AMBLE_EMULATED_CARD" in os.environ
+):  # set by test_nvml.py, which compiles the fake library and runs this suite over it
     BACK_ENDS["nvml"] = a_gpu
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from amble.devices.emulated.state import build
 from tests.devices.over_fake_nvml.fake_gpu import HOPPER, FakeGpu
 
 HERE = Path(__file__).parents[1]
@@ -24,11 +25,9 @@ pytestmark = [
 def environment(tmp_path_factory):
     """The environment of a process that sees one fake GPU."""
     folder = tmp_path_factory.mktemp("nvml")
-    source = HERE / "over_fake_nvml/fake_nvml.c"
-    flags = ["-O2", "-Wall", "-Werror", "-fPIC", "-shared", "-Wl,-soname,libnvidia-ml.so.1"]
-    subprocess.run(["gcc", *flags, "-o", folder / "libnvidia-ml.so.1", source], check=True)
-    FakeGpu(folder / "state").reset(**HOPPER)
-    return {**os.environ, "LD_LIBRARY_PATH": str(folder), "FAKE_NVML_STATE": str(folder / "state")}
+    build(folder)
+    FakeGpu(folder).reset(**HOPPER)
+    return {**os.environ, "AMBLE_EMULATED_CARD": str(folder)}
 
 
 def run(environment, *arguments):
@@ -51,7 +50,7 @@ def test_conformance_holds_over_the_fake_library(environment):
 
 def test_a_machine_without_a_driver_says_so(environment):
     code = "from amble.devices import nvml; print(nvml.describe()[0].missing[0])"
-    nowhere = {**environment, "FAKE_NVML_STATE": "/nowhere"}
+    nowhere = {name: value for name, value in environment.items() if name != "AMBLE_EMULATED_CARD"}
     done = subprocess.run([sys.executable, "-c", code], env=nowhere, capture_output=True, text=True, check=True)
     assert "NVML does not start" in done.stdout
     assert "driver" in done.stdout

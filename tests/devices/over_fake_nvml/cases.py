@@ -24,7 +24,7 @@ NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND = 3, 4, 13
 
 @pytest.fixture
 def gpu():
-    gpu = FakeGpu(Path(os.environ["FAKE_NVML_STATE"]))
+    gpu = FakeGpu(Path(os.environ["AMBLE_EMULATED_CARD"]))
     gpu.reset(**HOPPER)
     return gpu
 

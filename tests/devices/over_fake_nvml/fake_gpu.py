@@ -1,24 +1,14 @@
-"""The struct of fake_nvml.c from the side of the tests: a board's state that tests set and look at."""
+"""An emulated card without a chip's physics, from the side of the tests: plain power, clocks that act at once."""
 
-import os
-import struct
+import ctypes
+import mmap
+import time
 from pathlib import Path
 
-_INTS = (
-    "core_lock",
-    "memory_lock",
-    "app_memory",
-    "app_core",
-    "limit_mw",
-    "architecture",
-    "mig",
-    "memory_levels",
-    "reasons",
-    "keeps",
-    "temperature",
-    "num_sets",
-)
-_FORMAT = f"{len(_INTS)}I2d1024s"
+from amble.devices.emulated.state import State
+
+_CORES = tuple(1980 - 210 * level for level in reversed(range(8)))
+_MEMORIES = (1593, 2619)
 HOPPER = {"app_memory": 2619, "app_core": 1980, "limit_mw": 700_000, "architecture": 9, "memory_levels": 2}
 PASCAL = HOPPER | {"architecture": 4, "app_core": 1560}
 
@@ -26,27 +16,45 @@ PASCAL = HOPPER | {"architecture": 4, "app_core": 1560}
 class FakeGpu:
     """``gpu.get("core_lock")``, ``gpu.set(mig=1)``, ``gpu.refuse(nvmlDeviceGetPowerUsage=4)``."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "state"
 
     def reset(self, **values: int) -> None:
-        values = {"temperature": 41, **values}
-        numbers = [values.pop(name, 0) for name in _INTS]
-        assert not values, values
-        self._write(0, struct.pack(_FORMAT, *numbers, 0.0, 0.0, b""))
+        """Start anew: power is 80 W and a quarter of a watt a MHz, the counter always moves."""
+        if not self._path.exists():
+            self._path.write_bytes(bytes(ctypes.sizeof(State)))
+        state = self._state()
+        ctypes.memset(ctypes.byref(state), 0, ctypes.sizeof(State))
+        state.name, state.uuid, state.idle_mhz, state.temperature = b"Fake H200", b"GPU-fake-0", 345, 41
+        state.num_cores, state.factor, state.origin_s = len(_CORES), 1.0, time.clock_gettime(time.CLOCK_MONOTONIC)
+        state.core_mhz[: len(_CORES)] = _CORES
+        for busy in (0, 1):
+            for row, mhz in enumerate(_CORES):
+                state.fixed_w[busy][row][:2] = [80 + 0.25 * mhz] * 2
+        state.resume_c, state.throttle_c, state.worked_s = -1e3, 1e3, -1e3
+        state.limit_low_mw, state.limit_high_mw, state.limit_default_mw = 200_000, 700_000, 700_000
+        self.set(memory_levels=2)
+        self.set(**values)
+        state.management_mw = state.limit_mw + 1000
+        for ramp, mhz in zip(state.ramp, (345, 2619), strict=True):
+            ramp.from_mhz = ramp.to_mhz = mhz
 
-    def get(self, name: str) -> int:
-        return struct.unpack_from("I", self._path.read_bytes(), 4 * _INTS.index(name))[0]
+    def get(self, name: str) -> float:
+        return getattr(self._state(), name)
 
-    def set(self, **values: int) -> None:
+    def set(self, **values: float) -> None:
+        state = self._state()
         for name, value in values.items():
-            self._write(4 * _INTS.index(name), struct.pack("I", value))
+            if name == "memory_levels":
+                levels = _MEMORIES[-int(value) :]
+                state.num_memories = len(levels)
+                state.memory_mhz[: len(levels)] = levels
+            else:
+                setattr(state, name, value)
 
     def refuse(self, **codes: int) -> None:
-        text = ";".join(f"{name}={code}" for name, code in codes.items())
-        self._write(struct.calcsize(f"{len(_INTS)}I2d"), text.encode().ljust(1024, b"\0"))
+        self._state().refused = ";".join(f"{name}={code}" for name, code in codes.items()).encode()
 
-    def _write(self, offset: int, data: bytes) -> None:
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT)
-        os.pwrite(handle, data, offset)
-        os.close(handle)
+    def _state(self) -> State:
+        with self._path.open("r+b") as file:
+            return State.from_buffer(mmap.mmap(file.fileno(), ctypes.sizeof(State)))

@@ -1,5 +1,6 @@
 """An NVIDIA GPU → Device: clocks locked through NVML, energy from its counter."""
 
+from amble.devices.nvml.board import Board
 from amble.devices.nvml.device import (
     NvmlActuator,
     NvmlMeter,
@@ -9,4 +10,4 @@ from amble.devices.nvml.device import (
     put_back,
 )
 
-__all__ = ["NvmlActuator", "NvmlMeter", "PowerMeter", "describe", "open", "put_back"]
+__all__ = ["Board", "NvmlActuator", "NvmlMeter", "PowerMeter", "describe", "open", "put_back"]

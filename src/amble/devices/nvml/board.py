@@ -9,6 +9,7 @@ import contextlib
 from typing import Any
 
 from amble.core.errors import Refused, how_to_install
+from amble.devices import emulated
 
 __all__ = ["Board", "Unsupported", "num_boards"]
 
@@ -171,6 +172,8 @@ def _library() -> Any:
         import pynvml
     except ImportError as error:
         raise Refused(f"NVIDIA GPUs need nvidia-ml-py: {how_to_install('nvidia')}") from error
+    if (card := emulated.folder()) is not None:
+        emulated.library(card)
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:

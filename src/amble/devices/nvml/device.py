@@ -25,16 +25,22 @@ _MIG = "the board is divided (MIG): its clocks and its energy belong to all its 
 
 
 def open(  # noqa: A001
-    which: int | str, runner: Runner, *, power_period_s: float | None = None, precisions: tuple[str, ...] = ("fp32",)
+    which: int | str,
+    runner: Runner,
+    *,
+    clock: Clock | None = None,
+    power_period_s: float | None = None,
+    precisions: tuple[str, ...] = ("fp32",),
+    calibration: str = "real",
 ) -> Device:
     """Open a GPU by its index or UUID. Nothing is changed until clocks are applied.
 
     Energy is the board's counter. Without a counter it is unknown, unless ``power_period_s`` [s] asks for the sum of
     power readings that far apart instead.
     """
-    board, clock = Board(which), MonotonicClock()
+    board, clock = Board(which), clock or MonotonicClock()
     meter = _meter(board, clock, power_period_s)
-    return Device(f"nvml:{which}", clock, meter, NvmlActuator(board), runner, "real", precisions)
+    return Device(f"nvml:{which}", clock, meter, NvmlActuator(board), runner, calibration, precisions)
 
 
 def describe() -> tuple[Description, ...]:

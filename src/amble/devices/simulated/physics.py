@@ -183,12 +183,12 @@ class Physics:
     def _static_w(self, clocks: Clocks, temperature_c: float, *, busy: bool) -> float:
         parts = self._parts.get((clocks, busy))
         if parts is None:
-            parts = self._split_w(clocks, busy=busy)
+            parts = self.static_parts_w(clocks, busy=busy)
             self._parts[(clocks, busy)] = parts
         fixed_w, leak_w = parts
         return fixed_w + leak_w * math.exp(self._chip.power.leak_per_c * (temperature_c - _REFERENCE_C))
 
-    def _split_w(self, clocks: Clocks, *, busy: bool) -> tuple[float, float]:
+    def static_parts_w(self, clocks: Clocks, *, busy: bool) -> tuple[float, float]:
         """Static power: what temperature leaves alone, and the leakage at the reference temperature [W]."""
         power = self._chip.power
         tree, leak = (1.0, 1.0) if busy else (power.idle_share, power.idle_leak_share)

@@ -22,6 +22,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Meter, Tensors, Timing, Timings
 from amble.runtimes import values
 from amble.runtimes.onnx import OnnxRunner, example_inputs
+from amble.runtimes.onnx.execution import Execution
 from amble.runtimes.onnx.network import element_of
 from amble.runtimes.onnx.preparing import options, session
 from amble.runtimes.onnx.reading import plain
@@ -49,7 +50,7 @@ class BatchedRunner:
     def __init__(self, threads: int = 1) -> None:
         self._threads = threads
         self._opened: dict[str, _Opened] = {}
-        self._bound = OnnxRunner(threads)
+        self._bound = OnnxRunner(Execution(threads=threads))
         self._meter: Meter | None = None
         self._clocks: Callable[[], Clocks] = Clocks
 

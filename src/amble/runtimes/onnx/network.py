@@ -26,6 +26,7 @@ from amble.runtimes.external import graph_tensors
 from amble.runtimes.modernising import MIN_OPSET, is_random, modern, opset
 from amble.runtimes.onnx import reading
 from amble.runtimes.onnx.counting import Traffic, traffic, work
+from amble.runtimes.onnx.execution import Execution
 from amble.runtimes.onnx.feeds import made_up, vocabularies
 from amble.runtimes.onnx.preparing import inner_nodes, optimise, options, session
 from amble.runtimes.onnx.products import Attribute, Call, Shape
@@ -57,10 +58,10 @@ class Network:
     feed: Mapping[str, Any]
 
     @classmethod
-    def open(cls, path: Path, batch: int, shapes: Mapping[str, Shape]) -> Network:
-        """Prepare a file; Refused when it cannot be read, bound, optimised or run."""
+    def open(cls, path: Path, batch: int, shapes: Mapping[str, Shape], execution: Execution | None = None) -> Network:
+        """Prepare a file as it is to be executed; Refused when it cannot be read, bound, optimised or run."""
         try:
-            return _open(path, batch, shapes)
+            return _open(path, batch, shapes, execution or Execution())
         except OSError as error:
             where = tempfile.gettempdir()
             raise Refused(
@@ -73,10 +74,10 @@ class Network:
         return self.folder / "network.onnx"
 
 
-def _open(path: Path, batch: int, shapes: Mapping[str, Shape]) -> Network:
+def _open(path: Path, batch: int, shapes: Mapping[str, Shape], execution: Execution) -> Network:
     folder = Path(tempfile.mkdtemp(prefix="amble-"))
     try:
-        network = _prepare(path, batch, shapes, folder)
+        network = _prepare(path, batch, shapes, folder=folder, execution=execution)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -84,12 +85,12 @@ def _open(path: Path, batch: int, shapes: Mapping[str, Shape]) -> Network:
     return network
 
 
-def _prepare(path: Path, batch: int, shapes: Mapping[str, Shape], folder: Path) -> Network:
+def _prepare(path: Path, batch: int, shapes: Mapping[str, Shape], *, folder: Path, execution: Execution) -> Network:
     written, content = reading.as_written(path)
     model = modern(written, str(path))
     inputs = bind(model, str(path), batch, shapes)
     feed = made_up(inputs, vocabularies(model.graph), seed=0, of=str(path))
-    optimised = optimise(model, str(path), folder)
+    optimised = optimise(model, str(path), folder, fused=execution.fused)
     found, results = _run_observed(optimised, str(path), folder, feed)
     outputs = tuple(port for port, _ in results)
     if opset(written) < MIN_OPSET:
@@ -103,15 +104,16 @@ def _prepare(path: Path, batch: int, shapes: Mapping[str, Shape], folder: Path) 
             f"give a network that computes"
         )
     onnx.save(optimised, str(folder / "network.onnx"))
+    precision = _precision(optimised.graph)
     graph = Graph(
         name=path.stem,
         operators=_operators(optimised.graph, pairs),
         batch=batch,
-        digest=reading.digest(content, batch, {port.name: port.shape for port in inputs}),
+        digest=reading.digest(content + execution.form, batch, {port.name: port.shape for port in inputs}),
         inputs=inputs,
         outputs=outputs,
         source=str(path),
-        precision=_precision(optimised.graph),
+        precision=execution.precision if precision == "fp32" else precision,
     )
     tensors = {port.name: port for port in inputs}
     for node, (kernel, _) in zip(optimised.graph.node, pairs, strict=True):

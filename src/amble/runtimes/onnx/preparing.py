@@ -39,20 +39,21 @@ def session(path: Path, chosen: onnxruntime.SessionOptions) -> onnxruntime.Infer
     return onnxruntime.InferenceSession(str(path), chosen, providers=["CPUExecutionProvider"])
 
 
-def optimise(model: onnx.ModelProto, name: str, folder: Path) -> onnx.ModelProto:
+def optimise(model: onnx.ModelProto, name: str, folder: Path, *, fused: bool = True) -> onnx.ModelProto:
     """Let ONNX Runtime optimise a model for this CPU → the graph that it executes, its weights in files of ``folder``.
 
+    Unless ``fused``, only constants are folded: the operators stay those of the standard, which any provider takes.
     Empties the model of its weights. A model that contradicts itself at these shapes is tried with open ones. Refused
     when an operator has no kernel here, or the model is not valid.
     """
     _spill(model, folder / _WEIGHTS)
     _name_nodes(model.graph)
     try:
-        _save_optimised(model, folder)
+        _save_optimised(model, folder, fused)
     except RUNTIME_ERRORS:
         _open_axes(model.graph)
         with refusing(name, "loaded"):
-            _save_optimised(model, folder)
+            _save_optimised(model, folder, fused)
     result = onnx.load(str(folder / _OPTIMISED), load_external_data=False)
     _name_nodes(result.graph)
     for made in (_WEIGHTS, _LEAN, _OPTIMISED):
@@ -60,10 +61,12 @@ def optimise(model: onnx.ModelProto, name: str, folder: Path) -> onnx.ModelProto
     return result
 
 
-def _save_optimised(model: onnx.ModelProto, folder: Path) -> None:
+def _save_optimised(model: onnx.ModelProto, folder: Path, fused: bool) -> None:
     lean = folder / _LEAN
     lean.write_bytes(model.SerializeToString())
     chosen = options(1, optimised=False)
+    if not fused:
+        chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     chosen.optimized_model_filepath = str(folder / _OPTIMISED)
     chosen.add_session_config_entry("session.disable_prepacking", "1")
     chosen.add_session_config_entry("session.optimized_model_external_initializers_file_name", "optimised.bin")

@@ -1,10 +1,9 @@
-"""An ONNX file → a Graph; a Graph and inputs → outputs, computed and timed by ONNX Runtime on this machine's CPU."""
+"""An ONNX file → a Graph; a Graph and inputs → outputs, computed and timed by ONNX Runtime."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,9 +13,11 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import FloatArray, Meter, Tensors, Timing, Timings
+from amble.runtimes.onnx.dissecting import dissected
+from amble.runtimes.onnx.execution import Execution, now_s_of, pinned, whose_time
 from amble.runtimes.onnx.feeds import made_up, vocabularies
 from amble.runtimes.onnx.network import Network
-from amble.runtimes.onnx.preparing import options, session
+from amble.runtimes.onnx.providers import CPU
 from amble.runtimes.onnx.reading import read
 from amble.runtimes.onnx.sessions import Sessions
 from amble.runtimes.onnx.timing import Runs, corrected, interleave, typical
@@ -30,14 +31,20 @@ _MOST_KERNELS = 40_000
 """Kernels in one profile; ONNX Runtime writes about a kilobyte for each."""
 
 
-def load(path: Path | str, *, batch: int = 1, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
-    """Read an ONNX file → its operators as ONNX Runtime executes them here.
+def load(
+    path: Path | str,
+    *,
+    batch: int = 1,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    execution: Execution | None = None,
+) -> Graph:
+    """Read an ONNX file → its operators as ONNX Runtime executes them here, or gives them to another provider.
 
     ``batch`` binds the open batch axes; every other open axis of an input must be in ``shapes`` (input name → shape,
     which may also replace fixed axes). Runs the network once. Refused when the file is missing or no ONNX model, is
     older than opset 7, leaves an axis open, or holds an operator that ONNX Runtime cannot run.
     """
-    return Network.open(Path(path), batch, dict(shapes or {})).graph
+    return Network.open(Path(path), batch, dict(shapes or {}), execution).graph
 
 
 def example_inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
@@ -61,14 +68,16 @@ def compute(graph: Graph, point: OperatingPoint, inputs: Tensors, sessions: Sess
 
 
 class OnnxRunner:
-    """Runs and times graphs on this machine's CPU.
+    """Runs and times graphs by one execution provider, on one thread of this machine's CPU unless told otherwise.
 
     ``meter`` counts energy where there is one; ``clocks`` reads back the clocks that run. With one thread, times are
     the thread's own CPU time, which other load on the machine does not lengthen; ``ratios`` are wall time over it.
     """
 
-    def __init__(self, threads: int = 1, *, meter: Meter | None = None, clocks: Callable[[], Clocks] = Clocks) -> None:
-        self.sessions = Sessions(threads)
+    def __init__(
+        self, execution: Execution | None = None, *, meter: Meter | None = None, clocks: Callable[[], Clocks] = Clocks
+    ) -> None:
+        self.sessions = Sessions(execution)
         self._meter = meter
         self._clocks = clocks
 
@@ -80,35 +89,40 @@ class OnnxRunner:
         return results if inputs else {}
 
     def profile(self, graph: Graph, point: OperatingPoint, repeats: int) -> Timings:
-        """Time each operator of a whole graph, in ``repeats`` unobserved runs and as many observed ones."""
+        """Time each operator of a whole graph, in ``repeats`` unobserved runs and as many observed ones.
+
+        Only ONNX Runtime's own CPU kernels are told by its profiler; other providers' times come from segments.
+        """
         if graph.offset or not graph.ends:
             raise ValueError(f"operators from {graph.offset} of {graph.name} are a segment; profile the whole network")
         if repeats < 1:
             raise ValueError(f"at least one repeat, not {repeats}")
         _check_precision(graph, point)
+        if self.sessions.execution.provider is not CPU:
+            return dissected(self.sessions, graph, repeats, meter=self._meter, clocks=self._clocks)
         num_observed = min(repeats, max(2 * _WARM_UP, _MOST_KERNELS // len(graph.operators)))
         runs, seen = self._observe(graph, repeats, num_observed)
-        return _timings(runs, seen, self._clocks())
+        return replace(_timings(runs, seen, self._clocks()), notes=(whose_time(self.sessions.execution),))
 
     def _observe(self, graph: Graph, repeats: int, num_observed: int) -> tuple[Runs, _Observed]:
         """Run with and without ONNX Runtime's profiler."""
         network = self.sessions.network(graph)
         feed = dict(network.feed)
-        chosen = options(self.sessions.threads)
-        chosen.enable_profiling = True
-        chosen.profile_file_prefix = str(network.folder / "profile")
-        observed, plain = session(network.path, chosen), self.sessions.part(graph).session
+        execution = self.sessions.execution
+        observed = execution.open(network.path, fused=True, profile=network.folder / "profile")
+        plain = self.sessions.part(graph).session
         run_plain, run_observed = call(plain, feed), call(observed, feed)
-        for run in (run_plain, run_observed) * _WARM_UP:
-            run()
-        runs = interleave(
-            run_plain,
-            run_observed,
-            repeats=repeats,
-            num_observed=num_observed,
-            now_s=time.thread_time if self.sessions.threads == 1 else time.perf_counter,
-            meter=self._meter,
-        )
+        with pinned(execution.cpus):
+            for run in (run_plain, run_observed) * _WARM_UP:
+                run()
+            runs = interleave(
+                run_plain,
+                run_observed,
+                repeats=repeats,
+                num_observed=num_observed,
+                now_s=now_s_of(execution),
+                meter=self._meter,
+            )
         return runs, _observed(Path(observed.end_profiling()), graph)
 
 

@@ -16,8 +16,8 @@ from amble.core.graph import Graph
 from amble.core.ports import Tensors
 from amble.runtimes import values
 from amble.runtimes.onnx.cutting import cut, extract
+from amble.runtimes.onnx.execution import Execution, pinned
 from amble.runtimes.onnx.network import Network
-from amble.runtimes.onnx.preparing import options, session
 from amble.runtimes.onnx.refusals import refusing
 
 __all__ = ["Part", "Sessions"]
@@ -32,6 +32,7 @@ class Part:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     carried: tuple[str, ...]
+    cpus: tuple[int, ...] = ()
     plain: bool = True
 
     def run(self, inputs: Tensors) -> dict[str, npt.NDArray[Any]]:
@@ -42,7 +43,7 @@ class Part:
                 f"{self.name} needs the tensors {', '.join(missing)}; given were {', '.join(inputs) or 'none'}"
             )
         given = {name: np.asarray(inputs[name]) for name in self.inputs}
-        with refusing(self.name, "run on these inputs"):
+        with refusing(self.name, "run on these inputs"), pinned(self.cpus):
             if self.plain:
                 results = self.session.run(list(self.outputs), given)
             else:
@@ -53,10 +54,8 @@ class Part:
 class Sessions:
     """What is open, by content: every network is prepared once, every whole network and segment opened once."""
 
-    def __init__(self, threads: int = 1) -> None:
-        if threads < 1:
-            raise ValueError(f"at least one thread, not {threads}")
-        self.threads = threads
+    def __init__(self, execution: Execution | None = None) -> None:
+        self.execution = execution or Execution()
         self._networks: dict[str, Network] = {}
         self._parts: dict[tuple[str, int, int], Part] = {}
         self._feeds: dict[tuple[str, int, int], Tensors] = {}
@@ -67,9 +66,12 @@ class Sessions:
             if not graph.source:
                 raise Refused(f"{graph.name} has no weights to run, only operators; load an ONNX file instead")
             shapes = {port.name: port.shape for port in graph.inputs}
-            network = Network.open(Path(graph.source), graph.batch, shapes)
+            network = Network.open(Path(graph.source), graph.batch, shapes, self.execution)
             if network.graph.digest != graph.digest:
-                raise Refused(f"{graph.source} has changed since it was loaded; load it again")
+                raise Refused(
+                    f"{graph.source} has changed since it was loaded, or was loaded for another device; load it again "
+                    f"for this one: amble.load(..., device=URI)"
+                )
             self._networks[graph.digest] = network
         return self._networks[graph.digest]
 
@@ -99,9 +101,10 @@ class Sessions:
             path = network.folder / f"segment_{start}_{stop}.onnx"
             onnx.save(extract(network.model, network.tensors, start, stop), str(path))
         with refusing(f"{network.graph.name}, operators {start} to {stop - 1},", "opened"):
-            opened = session(path, options(self.threads))
+            opened = self.execution.open(path, fused=self.execution.fused)
         inputs = tuple(value.name for value in opened.get_inputs())
         outputs = tuple(value.name for value in opened.get_outputs())
         wanted = results if last else set(crossing.carried)
         carried = tuple(name for name in crossing.carried if name in wanted and name not in outputs)
-        return Part(network.graph.name, opened, inputs, outputs, carried, values.is_plain(opened))
+        plain = values.is_plain(opened)
+        return Part(network.graph.name, opened, inputs, outputs, carried, self.execution.cpus, plain)

@@ -21,6 +21,7 @@ class Details(msgspec.Struct, frozen=True):
     """What a kernel worked on; sizes in bytes, as decimal text; one ``{type: shape}`` for each tensor that is there."""
 
     op_name: str = ""
+    provider: str = ""
     activation_size: str = "0"
     parameter_size: str = "0"
     output_size: str = "0"

@@ -6,6 +6,7 @@ with the channels they belong to. The first dimension of inputs is the batch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -16,7 +17,20 @@ from amble.core.errors import Refused
 from amble.runtimes.torch.counterparts import SUPPORTED
 from amble.runtimes.torch.reading import Call, Origin, Reader, plain
 
-__all__ = ["read", "to_torch"]
+__all__ = ["Imported", "imported", "read", "to_torch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A network in torch with what became of its parts: ``parts`` of every ONNX node, in order, and named tensors.
+
+    ``origins`` tells for parameters that can be trained which constants they are.
+    """
+
+    module: fx.GraphModule
+    parts: tuple[tuple[fx.Node, ...], ...]
+    tensors: dict[str, fx.Node]
+    origins: dict[str, Origin]
 
 
 def to_torch(path: Path) -> fx.GraphModule:
@@ -24,21 +38,35 @@ def to_torch(path: Path) -> fx.GraphModule:
 
     Raises Refused for a file that is no ONNX network, and for an operator that has no counterpart, with its node.
     """
-    return read(_loaded(path), path.name)[0]
+    return imported(path).module
+
+
+def imported(path: Path) -> Imported:
+    """Read the network with its parts; Refused as ``to_torch``."""
+    return _imported(_loaded(path), path.name)
 
 
 def read(model: onnx.ModelProto, name: str) -> tuple[fx.GraphModule, dict[str, Origin]]:
     """Read a network, in evaluation mode → it, and for parameters that can be trained which constants they are."""
+    found = _imported(model, name)
+    return found.module, found.origins
+
+
+def _imported(model: onnx.ModelProto, name: str) -> Imported:
     reader = Reader(name, _sizes(model), _opset(model))
     reader.constants(model.graph)
     for port in model.graph.input:
         if port.name not in reader.values:
             reader.values[port.name] = reader.graph.placeholder(plain(port.name))
+    parts = []
     for node in model.graph.node:
+        before = len(reader.graph.nodes)
         _append(reader, node)
+        parts.append(tuple(list(reader.graph.nodes)[before:]))
     answers = [reader.tensor(port.name) for port in model.graph.output]
     reader.graph.output(answers[0] if len(answers) == 1 else tuple(answers))
-    return fx.GraphModule(reader.root, reader.graph).eval(), reader.origins
+    tensors = {name: value for name, value in reader.values.items() if isinstance(value, fx.Node)}
+    return Imported(fx.GraphModule(reader.root, reader.graph).eval(), tuple(parts), tensors, reader.origins)
 
 
 def _loaded(path: Path) -> onnx.ModelProto:

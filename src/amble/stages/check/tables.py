@@ -52,7 +52,8 @@ def _profile(profile: Profile) -> tuple[Table, ...]:
         ("throttled", str(sum(sample.throttled for sample in profile.samples))),
         ("profiler's overhead", percent(profile.overhead_ratio)),
     )
-    found = [Table(f"Profile of {profile.subject.network}, batch {profile.subject.batch}", ("what", ""), facts)]
+    title = f"Profile of {profile.subject.network}, batch {profile.subject.batch}"
+    found = [Table(title, ("what", ""), facts, profile.notes)]
     if profile.totals:
         found.append(_totals(profile.totals))
     found.append(_operators_of(profile))

@@ -90,6 +90,7 @@ def _with(profile: Profile, point: OperatingPoint, timings: Timings) -> Profile:
         totals=(*profile.totals, at.sample("", timings.whole)),
         ratios=profile.ratios + timings.ratios,
         overhead_ratio=max(profile.overhead_ratio, timings.overhead_ratio),
+        notes=tuple(dict.fromkeys((*profile.notes, *timings.notes))),
     )
 
 
