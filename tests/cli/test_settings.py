@@ -52,6 +52,13 @@ def test_a_variable_that_is_far_from_ours_is_a_warning() -> None:
     assert "AMBLE_PLANNING_TOOL_HOME is none of amble's and is not used; the nearest is AMBLE_" in found.stderr
 
 
+def test_a_variable_that_lacks_its_verb_is_a_warning_that_names_those_with_one() -> None:
+    found = run(DRY, AMBLE_DEADLIN="30ms", AMBLE_BATCH="2")
+    assert would(found)
+    assert "AMBLE_DEADLIN is none of amble's and is not used; the nearest is AMBLE_CHECK_DEADLINE or" in found.stderr
+    assert "or AMBLE_PLAN_BATCH or" in found.stderr
+
+
 def test_variables_that_something_of_amble_reads_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     read = {
         name

@@ -36,6 +36,10 @@ from amble.core.table import SCHEMA
         ("power cap (W)", "power_limit_w", 1),
         ("energy_mJ", ENERGY, 1e-3),
         ("mJ/inference", ENERGY, 1e-3),
+        ("P [mW]", "power_w", 1e-3),
+        ("f_core GHz", "core_hz", 1e9),
+        ("f_mem (MHz)", "memory_hz", 1e6),
+        ("E_mJ", ENERGY, 1e-3),
         ("batch_size", "batch", 1),
         ("Model", "workload", 1),
         ("dtype", "precision", 1),
@@ -67,7 +71,9 @@ def test_a_doubtful_name_comes_with_its_likely_meaning_and_a_remedy(name, likely
     assert remedy in found.advice
 
 
-@pytest.mark.parametrize("name", ["temp", "temperature_c", "colour", "memory_gb", "images/s", "p99_latency_ms", "seed"])
+@pytest.mark.parametrize(
+    "name", ["temp", "temperature_c", "colour", "memory_gb", "images/s", "p99_latency_ms", "seed", "f", "P", "e"]
+)
 def test_what_is_truly_extra_claims_nothing(name):
     assert (claim(name, SCHEMA).column, claim(name, SCHEMA).advice) == ("", "")
 

@@ -188,3 +188,21 @@ def test_a_unit_that_is_written_again_in_every_cell_is_read_and_another_is_refus
     assert (read.core_hz.tolist(), read.power_w.tolist()) == ([1.41e9], [62.1])
     with pytest.raises(Refused, match=r"'62.10 mW' is not a number"):
         read_table(table("core_mhz,power.draw [W]\n1410,62.10 mW\n"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "remedy"),
+    [
+        ('"300,000,000"', "separators of thousands"),
+        ("300'000'000", "separators of thousands"),
+        ("300\u202f000\u202f000", "separators of thousands"),
+        ("300 MHz", "name the column core_mhz, not core_hz"),
+        ("MHz", "name the column core_mhz, not core_hz"),
+        ("core_hz", "leave out headers that are repeated"),
+        ("300 ms", "leave unknowns empty"),
+        ("N/A", "leave unknowns empty"),
+    ],
+)
+def test_a_cell_that_is_no_number_comes_with_what_to_do(table, cell, remedy):
+    with pytest.raises(Refused, match=f"line 2, column core_hz: .* is not a number; .*{remedy}"):
+        read_table(table(f"core_hz,latency_s\n{cell},0.1\n"))

@@ -60,6 +60,12 @@ def test_what_is_no_allowance_is_refused_with_an_example(text: str) -> None:
         Allowance.parse(text)
 
 
+@pytest.mark.parametrize("text", ["101%", "100.5pt"])
+def test_no_more_may_be_lost_than_there_is(text: str) -> None:
+    with pytest.raises(ValueError, match="more accuracy than there is; write at most 100pt or 100%"):
+        Allowance.parse(text)
+
+
 @pytest.mark.parametrize("text", ["1pt", "0.5%"])
 def test_an_allowance_is_written_as_it_is_read(text: str) -> None:
     assert str(Allowance.parse(text)) == text

@@ -138,6 +138,11 @@ def old(opset: int) -> onnx.ModelProto:
     return _net(nodes, [value("x", ["N", 3, 4])], opset=opset)
 
 
+def _plain(opset: int) -> onnx.ModelProto:
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Dropout", ["h"], ["d"]), node("Relu", ["d"], ["y"])]
+    return _net(nodes, _X, weight("w", 4, 3), opset=opset)
+
+
 def _upsampled(mode: str) -> onnx.ModelProto:
     return _net(
         [node("Upsample", ["x", "by"], ["y"], mode=mode)], _PICTURE, constant("by", [1, 1, 2, 1.5], np.float32), opset=9
@@ -282,6 +287,11 @@ def cache_of_links(folder: Path, *, beside_link: bool = True) -> Path:
     return snapshot / "model.onnx"
 
 
+def _link_of_link(folder: Path) -> Path:
+    (folder / "short.onnx").symlink_to(cache_of_links(folder))
+    return folder / "short.onnx"
+
+
 def _hard_linked(folder: Path) -> Path:
     path = kept_outside(folder)
     os.link(folder / "weights.bin", folder / "same.bin")
@@ -366,6 +376,10 @@ _TENSOR = helper.make_tensor_type_proto(FLOAT, [2])
 RUNNING = (
     *(Odd(f"input of {name}", _of(_typed(dtype))) for name, dtype in DTYPES.items()),
     *(Odd(f"opset {opset}", _of(old(opset))) for opset in range(7, 13)),
+    *(
+        Odd(f"opset {opset} of format 3, weights no inputs", _of(_with(_plain(opset), ir_version=3)))
+        for opset in (7, 9)
+    ),
     Odd("scalar input", _of(_net([node("Mul", ["x", "k"], ["y"])], [*_X, value("k", [])]))),
     Odd("only a scalar", _of(_net([node("Exp", ["x"], ["y"])], [value("x", [])]))),
     Odd("texts", _of(_words())),
@@ -392,6 +406,7 @@ RUNNING = (
     ),
     Odd("hard links", _hard_linked),
     Odd("cache of links", cache_of_links),
+    Odd("link to a cache of links", _link_of_link),
     Odd("weights beside the real file", lambda folder: cache_of_links(folder, beside_link=False)),
     Odd("no inputs", _of(_random())),
     Odd("branches", _of(branching())),

@@ -29,7 +29,8 @@ def by_runtime(path: Path, inputs: dict[str, Any]) -> list[Any]:
     for tensor in content.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             entry = {each.key: each.value for each in tensor.external_data}
-            beside = [folder / entry["location"] for folder in (path.parent, path.resolve().parent)]
+            linked = (path.parent / path.readlink()).parent if path.is_symlink() else path.parent
+            beside = [folder / entry["location"] for folder in (path.parent, linked, path.resolve().parent)]
             whole = next(each for each in beside if each.is_file()).read_bytes()
             start = int(entry.get("offset", 0))
             tensor.raw_data = whole[start : start + int(entry["length"])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -13,7 +13,7 @@ import click
 
 import amble
 from amble.cli.progress import OnProgress
-from amble.cli.settings import configure, named_by_variables
+from amble.cli.settings import configure, long_name, named_by_variables
 from amble.cli.terminal import Terminal, reporting
 from amble.core.delimited import is_delimited
 from amble.core.names import nearest
@@ -106,6 +106,7 @@ def verb(group: click.Group, *, name: str | None = None) -> Callable[[Function],
         @wraps(function)
         def run(*, as_json: bool, dry_run: bool, **options: Any) -> None:
             terminal = Terminal(as_json, dry_run)
+            _refuse_overwriting(click.get_current_context(), options)
             with reporting(terminal):
                 function(terminal, **options)
 
@@ -117,6 +118,22 @@ def verb(group: click.Group, *, name: str | None = None) -> Callable[[Function],
         return command
 
     return decorate
+
+
+def _refuse_overwriting(context: click.Context, options: Mapping[str, Any]) -> None:
+    """Let nothing be written over a file that is read, or over another that is written."""
+    taken: dict[Path, str] = {}
+    places = [each for each in context.command.params if isinstance(each.type, Place)]
+    for option in sorted(context.command.params, key=places.__contains__):
+        given = options.get(option.name or "")
+        if not isinstance(given, str | Path) or (not os.path.isfile(given) and option not in places):
+            continue
+        named = f"--{long_name(option)}" if isinstance(option, click.Option) else str(option.human_readable_name)
+        real = Path(given).resolve()
+        regular = not real.exists() or real.is_file()
+        if option in places and regular and taken.setdefault(real, named) != named:
+            raise click.UsageError(f"{named} would overwrite {given}, which is {taken[real]} too; name another file")
+        taken.setdefault(real, named)
 
 
 _EVERYWHERE = (

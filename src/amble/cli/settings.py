@@ -7,7 +7,7 @@ Both name an option as the command line does: ``amble check --load L`` is ``AMBL
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ __all__ = ["configure", "long_name", "named_by_variables", "refuse_unknown_varia
 
 _USER_FILE = Path.home() / ".config" / "amble" / "config.yaml"
 _PREFIX = "AMBLE_"
-_OTHERS = ("CACHE", "CLOCKS", "DATA", "DEVICE", "GPU", "SYSFS_ROOT")  # that are no option of one verb
+_OTHERS = ("API_KEYS", "CACHE", "CLOCKS", "DATA", "DEVICE", "GPU", "SYSFS_ROOT")  # that are no option of one verb
 _MISTYPED = 2  # letters away from a name that amble knows
 
 
@@ -50,7 +50,14 @@ def refuse_unknown_variables(group: click.Group) -> Iterator[str]:
             likely = nearest(name, known)
             if distance(name, likely) <= _MISTYPED:
                 raise click.UsageError(f"the variable {name} is none of amble's; {likely} is meant, or unset it")
-            yield f"amble: the variable {name} is none of amble's and is not used; the nearest is {likely}"
+            of_verbs = _with_verb(name, known) or likely
+            yield f"amble: the variable {name} is none of amble's and is not used; the nearest is {of_verbs}"
+
+
+def _with_verb(name: str, known: Iterable[str]) -> str:
+    """Return the variables that a name nearly is but for the verb, AMBLE_PLAN_DEADLINE for AMBLE_DEADLINE."""
+    without = {each: _PREFIX + each.removeprefix(_PREFIX).partition("_")[2] for each in known}
+    return " or ".join(sorted(each for each, bare in without.items() if distance(name, bare) <= _MISTYPED))
 
 
 def configure(context: click.Context, _: click.Parameter, path: Path | None) -> None:

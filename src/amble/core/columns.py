@@ -15,7 +15,7 @@ from difflib import get_close_matches
 
 from amble.core.errors import Refused
 
-__all__ = ["ENERGY", "Claim", "assigned", "claim", "notes_of"]
+__all__ = ["ENERGY", "Claim", "assigned", "claim", "is_unit", "notes_of"]
 
 ENERGY = "energy_j"  # no column of the schema: power is it over the time
 
@@ -50,6 +50,7 @@ _MEMORY = {"memory", "mem", "emc", "dram", "ddr", "vram", "mclk"}
 _CPU = {"cpu"}
 _ASKED = {"requested", "request", "asked", "target", "set", "locked", "desired"}
 _ENERGY = {"energy"}
+_SYMBOLS = {"power": ("p", "power"), "clock": ("f", "freq"), "energy": ("e", "energy")}  # beside their units only
 _MIDDLE = {"mean", "avg", "average", "median", "med", "p50"}
 _NEUTRAL = {
     *_MIDDLE,
@@ -128,6 +129,8 @@ def claim(name: str, schema: Sequence[str]) -> Claim:
         return Claim(name)
     if len({_UNITS[unit] for unit in units}) > 1:
         return _two_units(name, words, units)
+    symbol, meaning = _SYMBOLS.get(_UNITS[units[0]][0], ("", "")) if units else ("", "")
+    words = [meaning if word == symbol else word for word in words]
     unknown = [word for word in words if word not in _KNOWN]
     unknown += ["total"] if "total" in words and not set(words) & _POWER else []  # of how many runs?
     if not units:
@@ -140,6 +143,12 @@ def claim(name: str, schema: Sequence[str]) -> Claim:
     close = get_close_matches(name.lower(), schema, 1, 0.8)
     likely = close[0] if close else likely
     return Claim(name, likely, factor, f"if it is {likely}{_times(factor)}, name it {_named(likely, units[0])}")
+
+
+def is_unit(text: str, column: str) -> bool:
+    """Tell whether a text is a unit of what is in a column of the schema."""
+    small, its = text.lower().replace("µ", "μ"), column.rpartition("_")[2]
+    return small in _UNITS and its in _UNITS and _UNITS[small][0] == _UNITS[its][0]
 
 
 def _rate(name: str, words: Sequence[str], units: Sequence[str]) -> Claim | None:

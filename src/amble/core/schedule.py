@@ -54,8 +54,8 @@ class Deadline:
         >>> Deadline.parse("30ms@p99.9")
         Deadline(latency_s=0.03, percentile=0.999)
         """
-        time, _, rank = text.strip().partition("@")
-        if not rank:
+        time, at, rank = text.strip().partition("@")
+        if not at:
             return cls(parse_time_s(time))
         if not (match := re.fullmatch(r"p(\d{1,2}(?:\.\d+)?)", rank.strip())):
             raise ValueError(f"percentile {rank!r} is not like p99 or p99.9 (as in 30ms@p99)")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amble.core.columns import ENERGY, Claim, assigned, claim, notes_of
+from amble.core.columns import ENERGY, Claim, assigned, claim, is_unit, notes_of
 from amble.core.delimited import Delimited, read_delimited
 from amble.core.errors import Refused
 from amble.core.files import write_bytes, write_text
@@ -222,7 +222,21 @@ def _number(cell: str, line: int, path: Path, said: Claim) -> float:
         return float(cell) if cell.strip() else math.nan
     except ValueError as error:
         named = said.name if said.name == said.column else f"{said.name} (read as {said.column})"
-        raise Refused(f"{path}: line {line}, column {named}: {cell!r} is not a number; leave unknowns empty") from error
+        remedy = _remedy(cell, said)
+        raise Refused(f"{path}: line {line}, column {named}: {cell!r} is not a number; {remedy}") from error
+
+
+def _remedy(cell: str, said: Claim) -> str:
+    """Return what to do about a cell that is not a number."""
+    if cell.strip() == said.name:
+        return "leave out headers that are repeated"
+    if re.fullmatch(r"\s*[-+]?\d{1,3}([., '’_\u00a0\u2009\u202f]\d{3})+([.,]\d+)?\s*", cell):
+        return "write it without separators of thousands"
+    units = re.fullmatch(r"\s*(?:[-+.\d]+(?:[eE][-+]?\d+)?)?\s*([A-Za-zµμ]+)\s*", cell)
+    stem, _, unit = said.column.rpartition("_")
+    if units and stem and is_unit(units[1], said.column):
+        return f"write numbers alone, and name the column {stem}_{units[1].lower()}, not {stem}_{unit}"
+    return "leave unknowns empty"
 
 
 def _written(value: float) -> str:

@@ -37,6 +37,8 @@ class Allowance:
         """
         if not (match := _POINTS.fullmatch(text.strip())):
             raise ValueError(f"{text!r} is no accuracy loss; write 1pt (points) or 0.5% (of the accuracy there is)")
+        if float(match[1]) > 100:
+            raise ValueError(f"{text!r} is more accuracy than there is; write at most 100pt or 100%")
         return cls(float(match[1]), match[2] == "%")
 
     def points(self, reference: float) -> float:

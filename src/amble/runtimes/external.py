@@ -117,7 +117,7 @@ def _num_bytes(tensor: onnx.TensorProto) -> int:
 
 
 def _found(path: Path, location: str) -> Path:
-    """Return the file of this location: beside the model as it was named, or beside the file a link leads to."""
+    """Return the file of this location: beside the model as it was named, or beside a file that its links lead to."""
     inside = PurePosixPath(location.replace("\\", "/"))
     depth = 0
     for part in inside.parts:
@@ -127,8 +127,17 @@ def _found(path: Path, location: str) -> Path:
                 f"{path} keeps its weights in {location}, outside of its own folder, where no model file may make "
                 f"amble read; export it again with its weights beside it"
             )
-    for folder in (path.parent, path.resolve().parent):
+    for folder in _folders(path):
         if (folder / inside).is_file():
             return folder / inside
     missing = path.parent / inside
     raise Refused(f"{path} keeps its weights in {missing}, which is missing; put that file beside the model")
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    """Yield the folder of a file, then those of the files that it leads to, link by link."""
+    yield path.parent
+    while path.is_symlink():
+        path = path.parent / path.readlink()
+        yield path.parent
+    yield path.resolve().parent

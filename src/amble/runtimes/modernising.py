@@ -91,8 +91,11 @@ def _converted(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         raise Refused(
             f"{name} uses opset {old}, and amble reads {MIN_OPSET} and later and converts {_OLDEST}-12; {again}"
         )
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    known.ir_version = max(model.ir_version, _CONSTANT_WEIGHTS_IR)  # before that, onnx knows no weight that is no input
     try:
-        made = version_converter.convert_version(model, MIN_OPSET)
+        made = version_converter.convert_version(known, MIN_OPSET)
     except (version_converter.ConvertError, EncodeError, RuntimeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Refused(

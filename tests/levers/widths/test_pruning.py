@@ -16,6 +16,7 @@ import amble
 from amble.cli import main
 from amble.core import files
 from amble.core.errors import Infeasible, Refused
+from amble.levers.widths.choosing import Resource
 from amble.levers.widths.network import Group, Layer, Network, Widths
 from amble.levers.widths.pruning import FILE, NETWORK, NETWORK_INT8, Wanted, prune
 from amble.levers.widths.results import SPACE, Pruning
@@ -244,6 +245,21 @@ def test_a_budget_out_of_reach_names_the_least_there_is(tmp_path: Path) -> None:
     with pytest.raises(Infeasible, match="ask for at least that") as caught:
         Bench(tmp_path).prune(Wanted("1us"))
     assert caught.value.fastest_s > 1e-6
+
+
+@pytest.mark.parametrize("name", [NETWORK, NETWORK_INT8])
+def test_a_network_is_not_replaced_by_what_is_made_of_it(tmp_path: Path, name: str) -> None:
+    source = models.saved(tmp_path, network(), name)
+    before = source.read_bytes()
+    with pytest.raises(Refused, match=f"{name} would be overwritten .* name another folder"):
+        prune(source, Wanted("0.6x"), data=Bench(tmp_path).data(), device=DEVICE, output=tmp_path)
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(("budget", "resource"), [("0x", "latency"), ("0ms", "latency"), ("0.0x", "energy")])
+def test_a_budget_of_nothing_is_no_budget(budget: str, resource: Resource) -> None:
+    with pytest.raises(ValueError, match=f"--{resource} {budget} leaves nothing; write a share"):
+        Wanted(budget, resource=resource)
 
 
 def test_devices_that_run_no_layers_are_refused(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_binary_tensors_follow_the_json_in_the_order_of_the_inputs() -> None:
         (body(tensor={"data": [1.0, "2.0"]}), None, "'x'"),
         (body(tensor={"data": [1.0, None]}), None, "'x'"),
         (body(tensor={"data": [1e39, 0]}), None, "FP32"),
+        (body(tensor={"data": [float("nan"), 1.0]}), None, 'write "NaN", "Infinity" and "-Infinity" as texts'),
+        (body(tensor={"data": [1.0, -float("inf")]}), None, 'write "NaN", "Infinity" and "-Infinity" as texts'),
         (body(tensor={"data": [[1.0], [2.0, 3.0]]}), None, "'x'"),
         (body(tensor={"data": 1.0}), None, "'x'"),
         (body(tensor={"datatype": "INT8", "data": [1, 200]}), None, "INT8"),

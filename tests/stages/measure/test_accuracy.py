@@ -224,13 +224,21 @@ def test_labelled_data_must_have_labels(tmp_path: Path) -> None:
     assert len(read_labelled(saved(tmp_path, **arrays, labels=np.zeros(5)), GRAPH)) == 5
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_example_that_is_no_number_is_named(value: float) -> None:
-    broken = examples()
-    broken.inputs["x"] = broken.inputs["x"].copy()
-    broken.inputs["x"][3, 1] = value
-    with pytest.raises(Refused, match="data: example 3 of x holds what is no finite number"):
-        fitting(Examples({**broken.inputs, "ids": np.zeros((10, 2), np.int64)}), GRAPH, "data")
+def with_one(value: float) -> Examples:
+    found = examples()
+    changed = found.inputs["x"].copy()
+    changed[3, 1] = value
+    return Examples({"x": changed, "ids": np.zeros((10, 2), np.int64)})
+
+
+def test_an_example_that_is_no_number_is_named() -> None:
+    with pytest.raises(Refused, match="data: example 3 of x holds NaN"):
+        fitting(with_one(np.nan), GRAPH, "data")
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinities_in_examples_are_taken_as_masks_have_them(value: float) -> None:
+    assert fitting(with_one(value), GRAPH, "data").inputs["x"][3, 1] == value
 
 
 def test_labels_beyond_the_networks_classes_are_refused() -> None:

@@ -79,8 +79,9 @@ class Wanted:
     rounds: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse a budget that cannot be read, before anything is measured for it."""
-        self.limit(1.0)
+        """Refuse a budget that cannot be read, or kept by nothing, before anything is measured for it."""
+        if not self.limit(1.0) > 0:
+            raise ValueError(f"--{self.resource} {self.budget} leaves nothing; write a share of today's, as in 0.7x")
 
     def limit(self, today: float) -> float:
         """Return the budget [s, or J] of a network that takes this today. ValueError for one that cannot be read."""
@@ -154,6 +155,8 @@ def pruned(
     given, wanted = request.given, request.wanted
     allowed = Allowance.parse(wanted.max_loss)
     files.try_writing(given.output, folder=True)
+    if Path(given.model).resolve() in {(given.output / name).resolve() for name in (NETWORK, NETWORK_INT8)}:
+        raise Refused(f"{given.model} would be overwritten by what is made of it; name another folder")
     if request.design_space is not None:
         files.try_writing(request.design_space)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:

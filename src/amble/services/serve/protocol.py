@@ -8,6 +8,7 @@ of the caches when a request comes, and it waits for every line of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
@@ -48,6 +49,7 @@ __all__ = [
 
 _SAID = 200  # characters of a client's text that are repeated to it
 _SHORT = 4096  # bytes of JSON before tensors
+_NO_NUMBER = re.compile(rb"[\s,:\[](NaN|-?Infinity)\b")  # as Python's json writes them
 _MAX_PRIORITY = (1 << 16) - 1
 _MAX_TIMEOUT_US = (1 << 63) - 1
 
@@ -194,7 +196,9 @@ def _parsed(text: bytes | memoryview) -> _Head:
     except msgspec.ValidationError as error:
         raise Fault(400, f"request: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Fault(400, f"request is not JSON: {error}") from error
+        bare = not isinstance(error, RecursionError) and _NO_NUMBER.search(text)
+        remedy = '; write "NaN", "Infinity" and "-Infinity" as texts' if bare else ""
+        raise Fault(400, f"request is not JSON: {error}{remedy}") from error
 
 
 def _head(parsed: _Body) -> _Head:

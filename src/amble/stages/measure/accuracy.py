@@ -213,9 +213,9 @@ def _fitting(values: Array, port: Port, name: str) -> Array:
             f"{name}: an example of {port.name} is {values.dtype} {list(values.shape[1:])}, "
             f"the network takes {dtype} {list(port.shape[1:])}"
         )
-    if np.issubdtype(dtype, np.floating) and not np.isfinite(values).all():
-        first = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
-        raise Refused(f"{name}: example {first} of {port.name} holds what is no finite number; leave it out")
+    if np.issubdtype(dtype, np.floating) and np.isnan(values).any():  # infinities are masks of attention
+        first = int(np.argmax(np.isnan(values.reshape(len(values), -1)).any(axis=1)))
+        raise Refused(f"{name}: example {first} of {port.name} holds NaN (not a number); leave it out")
     return values.astype(dtype, copy=False)
 
 

@@ -1,0 +1,38 @@
+"""Options shared by verbs: what they refuse before any work is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from amble.cli import main
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["measure", "net.onnx", "-d", "host", "-o", "net.onnx"], "--output would overwrite net.onnx, which is MODEL"),
+        (
+            ["measure", "net.onnx", "-d", "host", "-o", "link.onnx"],
+            "--output would overwrite link.onnx, which is MODEL",
+        ),
+        (["dram", "net.onnx", "--data", "d.npz", "-o", "d.npz"], "--output would overwrite d.npz, which is --data"),
+        (
+            ["plan", "net.onnx", "--deadline", "9ms", "-o", "new.json", "--csv", "new.json"],
+            "--csv would overwrite new.json, which is --output",
+        ),
+    ],
+)
+def test_nothing_is_written_over_what_is_read_or_written_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.onnx", "d.npz"):
+        Path(name).write_text("kept")
+    Path("link.onnx").symlink_to("net.onnx")
+    found = CliRunner().invoke(main, words)
+    assert found.exit_code == 2
+    assert message in found.output
+    assert {Path(name).read_text() for name in ("net.onnx", "d.npz")} == {"kept"}
