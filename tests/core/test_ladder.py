@@ -36,7 +36,7 @@ def test_only_domains_that_change_cost_something_and_they_settle_together() -> N
 
 
 def test_what_cannot_be_served_is_an_error() -> None:
-    with pytest.raises(ValueError, match="a latency and an energy for each"):
+    with pytest.raises(ValueError, match="a latency, and an energy if any, for each"):
         Rung("fp32", FAST, (0.01,), ())
     with pytest.raises(ValueError, match="must be positive"):
         Rung("fp32", FAST, (0.0,), (1.0,))

@@ -8,7 +8,7 @@ from amble.core.point import DOMAINS, Clocks, OperatingPoint
 def test_every_domain_has_its_clock() -> None:
     clocks = Clocks(1.3e9, 1.866e9, 2e9, 15.0)
     assert tuple(clocks.of(domain) for domain in DOMAINS) == (1.3e9, 1.866e9, 2e9)
-    assert clocks.knobs() == (1.3e9, 1.866e9, 2e9, 15.0)
+    assert clocks.knobs() == (1.3e9, 1.866e9, 2e9, 15.0, None)
 
 
 def test_only_knobs_that_are_set_are_written() -> None:

@@ -208,9 +208,6 @@ class Knob:
     def found(self):
         return Found("toy", ((str(CLOCK), CLOCK.read_text()),))
 
-    def felt_within_s(self):
-        return 0.0
-
     def apply(self, clocks):
         CLOCK.write_text("changed")
 

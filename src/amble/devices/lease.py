@@ -31,7 +31,7 @@ from amble.core.backend import BackEnd, is_back_end
 from amble.core.errors import Refused
 from amble.core.files import Format, load, save
 from amble.core.point import Clocks
-from amble.core.ports import Actuator, Device
+from amble.core.ports import Actuator, Device, Remembering
 from amble.core.registered import DEVICES, registered
 from amble.devices import knobs, nvml, quota
 from amble.devices.facts import Found
@@ -43,6 +43,7 @@ __all__ = [
     "Owner",
     "Restored",
     "guarded",
+    "leased",
     "leases",
     "put_back",
     "restore",
@@ -62,13 +63,9 @@ class Ownable(Actuator, Protocol):
         """Return what was in force before the first change."""
         ...
 
-    def felt_within_s(self) -> float:
-        """Return within which time [s] work feels a clock that was asked for."""
-        ...
 
-    def running(self) -> Clocks:
-        """Return the clocks that run, whoever set them."""
-        ...
+class OwnableAndRemembering(Ownable, Remembering, Protocol):
+    """One whose read-back is what the driver's books say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +148,6 @@ class LeasedActuator:
         else:
             self._take(clocks)
 
-    def felt_within_s(self) -> float:
-        """Return within which time [s] work feels a clock that was asked for."""
-        return self._actuator.felt_within_s()
-
-    def running(self) -> Clocks:
-        """Return the clocks that run, whoever set them."""
-        return self._actuator.running()
-
     def close(self) -> None:
         """Put back what was found and give the lease up."""
         self._give_up()
@@ -186,11 +175,31 @@ class LeasedActuator:
             self._holds = False
 
 
+class _Remembering(LeasedActuator):
+    """The same around an actuator that says within which time work feels its clocks (`core.ports.Remembering`)."""
+
+    _actuator: OwnableAndRemembering
+
+    def felt_within_s(self) -> float:
+        """Return within which time [s] work feels a clock that was asked for."""
+        return self._actuator.felt_within_s()
+
+    def running(self) -> Clocks:
+        """Return the clocks that run, whoever set them."""
+        return self._actuator.running()
+
+
+def leased(actuator: Ownable, device: str, folder: Path) -> LeasedActuator:
+    """Return an actuator whose clocks are owned by a lease, with all that it can tell of them."""
+    kind = _Remembering if isinstance(actuator, Remembering) else LeasedActuator
+    return kind(actuator, device, folder)
+
+
 def guarded(device: Device, folder: Path | None = None) -> Device:
     """Return the device with its clocks owned by a lease; unchanged where it has no real clocks to put back."""
     if not isinstance(device.actuator, Ownable) or len(device.actuator.available()) < 2:
         return device
-    return replace(device, actuator=LeasedActuator(device.actuator, device.name, folder or state_dir()))
+    return replace(device, actuator=leased(device.actuator, device.name, folder or state_dir()))
 
 
 def restore(folder: Path | None = None) -> tuple[Restored, ...]:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from amble.core.errors import Refused
 from amble.devices import host, nvml, sysfs
-from amble.devices.lease import LeasedActuator, Ownable
+from amble.devices.lease import LeasedActuator, Ownable, leased
 
 __all__ = ["owned"]
 
@@ -33,4 +33,4 @@ def owned(uri: str, folder: Path) -> LeasedActuator:
             found = host.actuator(root)
         case _:
             raise Refused(f"{uri} has no clocks of this machine; write nvml:0, sysfs:gpu or host")
-    return LeasedActuator(found, uri, folder)
+    return leased(found, uri, folder)

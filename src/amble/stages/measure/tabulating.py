@@ -15,7 +15,7 @@ from amble.core.address import Address
 from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.profile import IdlePower, Profile, Sample
-from amble.core.table import NUMBERS, TEXTS, Table
+from amble.core.table import KNOBS, NUMBERS, TEXTS, Table
 
 __all__ = ["tabulated"]
 
@@ -56,7 +56,7 @@ def _idle(device: str, idle: IdlePower) -> dict[str, str | float]:
 
 def _row(device: str, workload: str, clocks: Clocks) -> dict[str, str | float]:
     empty: dict[str, str | float] = dict.fromkeys(TEXTS, "") | dict.fromkeys(NUMBERS, _UNKNOWN)
-    knobs = zip(("core_hz", "memory_hz", "cpu_hz", "power_limit_w"), clocks.knobs(), strict=True)
+    knobs = ((name, getattr(clocks, name)) for name in KNOBS)
     return empty | {"device": device, "workload": workload} | {name: each for name, each in knobs if each is not None}
 
 
