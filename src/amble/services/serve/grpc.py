@@ -32,6 +32,7 @@ from amble.services.serve.model import Model
 from amble.services.serve.protocol import Answer, Asked, Tensor, checked_shape, refuse_unfit, refuse_unoffered
 from amble.services.serve.reading import Readers
 from amble.services.serve.repository import Repository, refuse_unknown
+from amble.services.serve.tls import Certificate, Pem
 from amble.services.serve.wire import TooMany, cut
 
 __all__ = ["Grpc", "read_text"]
@@ -97,7 +98,7 @@ class Grpc:
         ]
         self._server: Any = None
 
-    async def start(self, host: str, port: int, *, most_calls: int = 4096) -> int:
+    async def start(self, host: str, port: int, *, tls: Certificate | None = None, most_calls: int = 4096) -> int:
         """Begin to serve → the port; 0 takes a free one. Refused when it is taken or not allowed."""
         gates = () if self._access.keys is None else (_Gate(self._access),)
         self._server = grpc.aio.server(interceptors=gates, options=self._options, maximum_concurrent_rpcs=most_calls)
@@ -109,7 +110,10 @@ class Grpc:
         self._server.add_generic_rpc_handlers((_health_handlers(self._health),))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound = self._server.add_insecure_port(address)
+            if tls is None:
+                bound = self._server.add_insecure_port(address)
+            else:
+                bound = self._server.add_secure_port(address, _credentials(tls))
         except RuntimeError as error:
             raise Refused(f"cannot listen on {address} for grpc; choose another with --grpc-port") from error
         await self._server.start()
@@ -120,6 +124,24 @@ class Grpc:
         self._health.close()
         if self._server is not None:
             await self._server.stop(_DRAIN_S)
+
+
+def _credentials(tls: Certificate) -> Any:
+    """Return what grpcio asks for a certificate at every handshake."""
+    known = tls.pem
+
+    def configuration(pem: Pem) -> Any:
+        return grpc.ssl_server_certificate_configuration([(pem.key, pem.cert)], pem.client_ca)
+
+    def renew() -> Any:
+        nonlocal known
+        found = tls.look()
+        if found == known:
+            return None
+        known = found
+        return configuration(found)
+
+    return grpc.dynamic_ssl_server_credentials(configuration(known), renew, tls.client_ca is not None)
 
 
 def _health_handlers(told: health.Health) -> Any:
