@@ -25,8 +25,9 @@ from amble.services.serve import health
 from amble.services.serve.access import Access
 from amble.services.serve.admission import Admission
 from amble.services.serve.http import EXTENSIONS
-from amble.services.serve.messages import asked_of, response_of
+from amble.services.serve.messages import asked_of, identity_of, response_of
 from amble.services.serve.model import Model
+from amble.services.serve.options import NO_LOGGING, NO_TRACE
 from amble.services.serve.protocol import Asked
 from amble.services.serve.reading import Readers
 from amble.services.serve.repository import Repository, refuse_unknown
@@ -92,7 +93,10 @@ class Grpc:
         lean = grpc.unary_unary_rpc_method_handler(
             self._servicer.infer, response_serializer=_RESPONSE.SerializeToString
         )
-        self._server.add_registered_method_handlers(_SERVICE, {"ModelInfer": lean})
+        stream = grpc.stream_stream_rpc_method_handler(
+            self._servicer.stream, response_serializer=service_pb2.ModelStreamInferResponse.SerializeToString
+        )
+        self._server.add_registered_method_handlers(_SERVICE, {"ModelInfer": lean, "ModelStreamInfer": stream})
         self._server.add_generic_rpc_handlers((_health_handlers(self._health),))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
@@ -254,6 +258,25 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         answering = self._inferred(message, context, self._admission.now_s())
         del message  # grpcio keeps this frame until garbage is collected when the call is aborted
         return await _or_abort_after(context, answering)
+
+    async def stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        """Answer requests one after the other, errors too, each in its place: this is ModelStreamInfer."""
+        async for message in messages:
+            try:
+                found = await self._inferred(message, context, self._admission.now_s())
+                made = service_pb2.ModelStreamInferResponse(infer_response=found)
+            except Fault as fault:
+                failed = _RESPONSE(id=identity_of(message))
+                made = service_pb2.ModelStreamInferResponse(error_message=fault.text, infer_response=failed)
+            yield made
+
+    async def TraceSetting(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Refuse, with the reason."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NO_TRACE)
+
+    async def LogSettings(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Refuse, with the reason."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NO_LOGGING)
 
     async def _inferred(self, message: bytes, context: Context, arrival_s: float) -> Any:
         client = _client(context)

@@ -21,6 +21,7 @@ from amble.services.serve import codings, kserve, openapi
 from amble.services.serve.access import Access
 from amble.services.serve.admission import Admission, Reply
 from amble.services.serve.model import Model
+from amble.services.serve.options import NO_LOGGING, NO_TRACE
 from amble.services.serve.protocol import Asked, decode, encode
 from amble.services.serve.quota import Reservation
 from amble.services.serve.reading import Readers, is_small
@@ -56,6 +57,7 @@ EXTENSIONS = (
     "model_repository",
     "schedule_policy",
     "parameters",
+    "classification",
 )
 GONE = "amble.gone"
 """Key of a scope: what the connection is to call when its client has gone."""
@@ -69,7 +71,6 @@ ALIGNED_BYTES = 8
 LENGTH = b"inference-header-content-length"
 
 _LOG = logging.getLogger(__name__)
-_POSTED = ("infer", "index", "load", "unload")
 _WORTH_ZIPPING = 512
 _JSON = b"application/json"
 
@@ -118,13 +119,15 @@ class Http:
     ) -> Response:
         method, path = scope["method"], tuple(scope["path"].strip("/").split("/"))
         method = "GET" if method == "HEAD" else method
-        if method != "POST" and (path[-1] in _POSTED or path[-1].endswith(":predict")):
+        if method != "POST" and (path[-1] in ("infer", "index", "load", "unload") or path[-1].endswith(":predict")):
             return _other_method(scope, b"POST")
         match method, path:
             case "POST", ("v2", "models", name, "infer"):
                 return await self._infer(scope, receive, headers, self.repository.model(name), arrival_s)
             case "POST", ("v2", "models", name, "versions", version, "infer"):
                 return await self._infer(scope, receive, headers, self.repository.model(name, version), arrival_s)
+            case _, ("v2", "logging") | ("v2", *_, "trace", "setting"):
+                raise Fault(501, NO_LOGGING if path[-1] == "logging" else NO_TRACE)
             case "POST", ("v2", "repository", *rest):
                 with self.admission.holding(_client(scope)) as hold:
                     body, coding = await self._body(scope, receive, headers, hold)
@@ -351,8 +354,8 @@ def _echoed(headers: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _other_method(scope: Scope, allowed: bytes) -> Response:
-    said = _error(405, f"{scope['method']} {scope['path']}: use {allowed.decode()}")
-    return replace(said, headers=((b"allow", allowed),))
+    text = f"{scope['method']} {scope['path']}: use {allowed.decode()}"
+    return replace(_error(405, text), headers=((b"allow", allowed),))
 
 
 def _json(document: object, status: int = 200) -> Response:

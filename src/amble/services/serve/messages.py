@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from amble.core.graph import Port
 from amble.runtimes.remote import limits
 from amble.runtimes.remote.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
 from amble.runtimes.remote.fault import Fault
+from amble.services.serve.classes import classes_of, classified
 from amble.services.serve.protocol import Answer, Asked, Tensor, checked_shape, refuse_unfit, refuse_unoffered
+from amble.services.serve.wire import cut
 
-__all__ = ["asked_of", "response_of"]
+__all__ = ["asked_of", "identity_of", "response_of"]
 
+_FEW = 4096
 _PIECE = 1 << 15  # elements that are converted in one go
 _NO_ARRAY: Array = np.empty(0)
 _CONTENTS = {
@@ -50,7 +54,19 @@ def asked_of(request: Any, raw: Sequence[memoryview], ports: Sequence[Port]) -> 
     for each in request.outputs:
         refuse_unoffered(f"output {each.name!r}", each.parameters)
     outputs = {each.name: True for each in request.outputs} or None
-    return Asked(tuple(tensors), request.id, outputs, True, _parameters(request.parameters))
+    classes = {
+        each.name: classes_of(each.name, _parameters(each.parameters)) for each in request.outputs if each.parameters
+    }
+    return Asked(tuple(tensors), request.id, outputs, True, _parameters(request.parameters), classes)
+
+
+def identity_of(message: bytes) -> str:
+    """Return the id of a request that failed, as far as it can be read: the first fields are its model and its id."""
+    try:
+        small, _ = cut(message, _FEW)
+        return str(service_pb2.ModelInferRequest.FromString(small).id) if len(small) <= limits.INLINE_BYTES else ""
+    except (ValueError, DecodeError):
+        return ""
 
 
 def _contents(tensor: Any, shape: tuple[int, ...]) -> Array:
@@ -88,6 +104,8 @@ def response_of(answer: Answer, asked: Asked) -> Any:
     made = service_pb2.ModelInferResponse(model_name=answer.model, model_version=answer.version, id=answer.id)
     for name in asked.outputs or answer.outputs:
         value = answer.outputs[name]
+        if asked.classes and asked.classes.get(name):
+            value = classified(value, asked.classes[name], answer.rows)
         kind = name_of(value)
         made.outputs.add(name=name, datatype=kind, shape=value.shape)
         made.raw_output_contents.append(to_bytes(value, kind))
