@@ -266,7 +266,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
                 found = await self._inferred(message, context, self._admission.now_s())
                 made = service_pb2.ModelStreamInferResponse(infer_response=found)
             except Fault as fault:
-                failed = _RESPONSE(id=identity_of(message))
+                failed = _RESPONSE(id=identity_of(message, service_pb2.ModelInferRequest))
                 made = service_pb2.ModelStreamInferResponse(error_message=fault.text, infer_response=failed)
             yield made
 
@@ -288,7 +288,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
             reply = await self._admission.infer(
                 model, asked, arrival_s=arrival_s, limit_s=limit_s, context=_described(context, asked.id)
             )
-            return response_of(reply.answer, asked)
+            return response_of(reply.answer, asked, _RESPONSE)
 
     async def _asked(self, message: bytes, client: str) -> tuple[Model, Asked]:
         """Read a request: at once where it has few fields and little beside raw tensors, else beside the loop."""

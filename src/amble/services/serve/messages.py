@@ -1,4 +1,4 @@
-"""Messages of inference over gRPC ↔ requests and answers. Protobuf's stubs are tritonclient's (extra ``serve``)."""
+"""Messages of inference over gRPC ↔ requests and answers. The stubs are given by `grpc`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from tritonclient.grpc import service_pb2
 
 from amble.core.graph import Port
 from amble.runtimes.remote import limits
@@ -60,11 +59,11 @@ def asked_of(request: Any, raw: Sequence[memoryview], ports: Sequence[Port]) -> 
     return Asked(tuple(tensors), request.id, outputs, True, _parameters(request.parameters), classes)
 
 
-def identity_of(message: bytes) -> str:
+def identity_of(message: bytes, stub: Any) -> str:
     """Return the id of a request that failed, as far as it can be read: the first fields are its model and its id."""
     try:
         small, _ = cut(message, _FEW)
-        return str(service_pb2.ModelInferRequest.FromString(small).id) if len(small) <= limits.INLINE_BYTES else ""
+        return str(stub.FromString(small).id) if len(small) <= limits.INLINE_BYTES else ""
     except (ValueError, DecodeError):
         return ""
 
@@ -99,9 +98,9 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def response_of(answer: Answer, asked: Asked) -> Any:
+def response_of(answer: Answer, asked: Asked, stub: Any) -> Any:
     """Write a response, its tensors as raw bytes."""
-    made = service_pb2.ModelInferResponse(model_name=answer.model, model_version=answer.version, id=answer.id)
+    made = stub(model_name=answer.model, model_version=answer.version, id=answer.id)
     for name in asked.outputs or answer.outputs:
         value = answer.outputs[name]
         if asked.classes and asked.classes.get(name):
