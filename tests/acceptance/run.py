@@ -1,4 +1,5 @@
-"""Other people's clients -> one verdict on `amble serve`, started on the bundled network: all seven, and a fuzzer.
+"""Other people's clients -> one verdict on `amble serve`, started on the bundled network: all of them, and a fuzzer;
+then NVIDIA's client and curl once more on a server that speaks TLS and asks for a key.
 
     make setup-peers && make acceptance          DEVICE=sim:jetson-tx2 make acceptance, for one with a meter
     ALLOW_MISSING="wrk kserve" make acceptance   these may be unable to run here; any other that is, has failed
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,12 +33,12 @@ def peer(name: str, program: str) -> str:
 
 
 @contextmanager
-def server(device: str) -> Iterator[dict[str, str]]:
+def server(device: str, *more: str) -> Iterator[dict[str, str]]:
     """Serve the bundled network on free ports while the block runs; its addresses."""
     command = [str(Path(sys.executable).parent / "amble"), "serve", MODEL, "--device", device, "--json"]
     ports = [f"--{door}-port=0" for door in ("http", "grpc", "metrics")]
     with (LOGS / "server.log").open("w") as log:
-        running = subprocess.Popen([*command, *ports], stdout=log, stderr=subprocess.PIPE, text=True)
+        running = subprocess.Popen([*command, *ports, *more], stdout=log, stderr=subprocess.PIPE, text=True)
         assert running.stderr is not None
         try:
             for line in running.stderr:
@@ -74,14 +76,35 @@ def clients(at: dict[str, str]) -> dict[str, list[str]]:
             *(peer("locust", "locust"), "-f", f"{here}/locustfile.py", "--headless", "--only-summary", "--users", "4"),
             *("--spawn-rate", "4", "--run-time", "5s", "--host", at["http"], "--model", MODEL, "--rate-hz", "5"),
         ],
+        "curl": [f"{here}/check_curl.sh", at["http"], MODEL],
         "wrk": [f"{here}/check_wrk.sh", at["http"], MODEL],
         "schemathesis": [f"{here}/check_schemathesis.sh", peer("schemathesis", "st"), at["http"]],
     }
 
 
-def run(name: str, command: list[str]) -> dict[str, object]:
+def secure_clients(at: dict[str, str]) -> dict[str, list[str]]:
+    """The command of each client that is tried over TLS and with a key."""
+    every = clients(at)
+    return {f"{name}-tls": every[name] for name in ("tritonclient", "curl")}
+
+
+def secured() -> tuple[list[str], dict[str, str]]:
+    """Make a certificate and a key -> options of the server, and variables for its clients."""
+    cert, private, keys, key = LOGS / "cert.pem", LOGS / "cert.key", LOGS / "keys", secrets.token_hex(32)
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, "-keyout", private, "-out", cert],
+        check=True,
+        capture_output=True,
+    )
+    keys.write_text(key)
+    options = ["--tls-cert", str(cert), "--tls-key", str(private), "--api-keys", str(keys)]
+    return options, {"AMBLE_CA": str(cert), "AMBLE_KEY": key}
+
+
+def run(name: str, command: list[str], variables: dict[str, str]) -> dict[str, object]:
     """Run a client; its summary, or why there is none."""
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **variables}
     with (LOGS / f"{name}.log").open("w") as log:
         try:
             done = subprocess.run(
@@ -103,18 +126,25 @@ def main() -> int:
     """Run them all; 0 when every one that can run passed, and those that cannot may be missing."""
     LOGS.mkdir(parents=True, exist_ok=True)
     only, missing = (os.environ.get(name, "").split() for name in ("ONLY", "ALLOW_MISSING"))
-    failed, left_out, ran = [], [], 0
-    with server(os.environ.get("DEVICE", "host")) as at:
-        for name, command in clients(at).items():
-            if only and name not in only:
-                continue
-            found = run(name, command)
-            print(json.dumps(found), flush=True)
-            ran += 1
-            if "unusable" in found and name in missing:
-                left_out.append(name)
-            elif not found["ok"]:
-                failed.append(name)
+    failed, left_out = list[str](), list[str]()
+    device = os.environ.get("DEVICE", "host")
+
+    def try_all(options: list[str], variables: dict[str, str], commands: Callable[..., dict[str, list[str]]]) -> int:
+        count = 0
+        with server(device, *options) as at:
+            for name, command in commands(at).items():
+                if only and name not in only:
+                    continue
+                found = {**run(name, command, variables), "client": name}
+                print(json.dumps(found), flush=True)
+                count += 1
+                if "unusable" in found and name in missing:
+                    left_out.append(name)
+                elif not found["ok"]:
+                    failed.append(name)
+        return count
+
+    ran = try_all([], {}, clients) + try_all(*secured(), secure_clients)
     print(json.dumps({"client": "all", "ok": not failed, "ran": ran, "failed": failed, "left_out": left_out}))
     return 1 if failed else 0
 

@@ -17,11 +17,13 @@ import click
 import amble
 from amble.cli.options import PLACE, Named, max_loss_option, shapes_of
 from amble.cli.terminal import Terminal
+from amble.core.errors import Refused
 from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
     from amble.services.serve.access import Keys
     from amble.services.serve.front import Addresses
+    from amble.services.serve.tls import Certificate
 
 __all__ = ["Serving", "serving_options"]
 
@@ -51,6 +53,7 @@ class Serving:
     model_control: str
     api_keys: Path | None
     allow_host: tuple[str, ...]
+    tls: tuple[Path | None, Path | None, Path | None]
     log_format: str
     log: Path | None = None
     explain: bool = False
@@ -74,6 +77,7 @@ class Serving:
             keys=self._keys(),
             control=self.model_control == "explicit",
             hosts=self.allow_host,
+            tls=self._certificate(),
         )
         totals = amble.serve(
             models,
@@ -96,6 +100,20 @@ class Serving:
         given = os.environ.get("AMBLE_API_KEYS", "")
         return Keys(self.api_keys, given) if self.api_keys is not None or given else None
 
+    def _certificate(self) -> Certificate | None:
+        """Read the files for TLS; None where none was named. Refused when one of them is missing."""
+        from amble.services.serve.tls import Certificate
+
+        cert, key, client_ca = self.tls
+        if cert is not None and key is not None:
+            return Certificate(cert, key, client_ca)
+        if cert is not None:
+            raise Refused(f"--tls-cert {cert} needs the key of the certificate: --tls-key FILE")
+        for option, path in (("--tls-key", key), ("--tls-client-ca", client_ca)):
+            if path is not None:
+                raise Refused(f"{option} {path} needs the certificate of the server: --tls-cert FILE --tls-key FILE")
+        return None
+
     def _explain(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Say which models are batched, and why others are not."""
         from amble.services.serve.explaining import explain
@@ -115,6 +133,7 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
         from amble.core.variants import Allowance
 
         ports = tuple(options.pop(f"{door}_port") for door in ("http", "grpc", "metrics"))
+        options["tls"] = tuple(options.pop(f"tls_{file}") for file in ("cert", "key", "client_ca"))
         chosen = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
         chosen["max_loss"] = Allowance.parse(options.pop("max_loss"))
         chosen["shapes"] = shapes_of(options.pop("shape"))
@@ -134,6 +153,9 @@ _OPTIONS = (
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all."),
     click.option("--allow-host", multiple=True, metavar="NAME", help="Another name of this server, behind a proxy."),
     click.option("--api-keys", type=_FILE, help="Ask for a key of this file, one a line, read again when it changes."),
+    click.option("--tls-cert", type=_FILE, help="Encrypt HTTP and gRPC with this certificate (PEM, with its chain)."),
+    click.option("--tls-key", type=_FILE, help="The certificate's key (PEM); both are read again when they change."),
+    click.option("--tls-client-ca", type=_FILE, help="Ask clients for a certificate that one of these (PEM) signed."),
     click.option(
         "--model-control",
         type=click.Choice(("none", "explicit")),

@@ -19,6 +19,7 @@ from tests.services.serve.house import Doubler, House, house
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")
 service_pb2 = triton.service_pb2
+InferenceServerException = pytest.importorskip("tritonclient.utils").InferenceServerException
 DOORS = Doors(http_port=0, grpc_port=0, metrics_port=0, control=True)
 
 
@@ -113,7 +114,7 @@ def test_models_are_unloaded_and_loaded_with_another_configuration(client: Any) 
     assert client.get_model_config("extra").config.max_batch_size == 2
 
 
-UNOFFERED = ("INVALID_ARGUMENT", "classification is not offered")
+CLASSES = ("INVALID_ARGUMENT", "classification is a number")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ UNOFFERED = ("INVALID_ARGUMENT", "classification is not offered")
         (request(tensor={"contents": {"fp32_contents": [1.0]}}), "INVALID_ARGUMENT", "1 elements"),
         (request(parameters={"timeout": {"double_param": float("nan")}}), "INVALID_ARGUMENT", "timeout"),
         (request(parameters={"priority": {"int64_param": -1}}), "INVALID_ARGUMENT", "priority"),
-        (request(outputs=[{"name": "y", "parameters": {"classification": {"int64_param": 3}}}]), *UNOFFERED),
+        (request(outputs=[{"name": "y", "parameters": {"classification": {"int64_param": -3}}}]), *CLASSES),
         (request("slow", parameters={"timeout": {"int64_param": 1000}}), "UNAVAILABLE", "in time"),
     ],
 )
@@ -247,3 +248,62 @@ def test_a_load_with_a_file_in_it_is_refused() -> None:
             stub.RepositoryModelLoad(asked)
         assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert "file:1/model.onnx" in error.value.details()
+
+
+def test_a_stream_is_answered_in_order_and_errors_are_in_their_place(stub: Any) -> None:
+    values = [[[float(index), 2.0]] for index in range(12)]
+    asking = [
+        request(id=str(index), raw_input_contents=[np.array(value, np.float32).tobytes()])
+        for index, value in enumerate(values)
+    ]
+    asking[3] = request("none", id="3")
+    asking[7] = request(tensor={"shape": [1, 3]}, id="7")
+    found = list(stub.ModelStreamInfer(iter(asking), timeout=20))
+    assert [each.infer_response.id for each in found] == [str(index) for index in range(12)]
+    assert ["'none'" in found[3].error_message, "'x'" in found[7].error_message] == [True, True]
+    for index in set(range(12)) - {3, 7}:
+        assert not found[index].error_message
+        answer = np.frombuffer(found[index].infer_response.raw_output_contents[0], np.float32)
+        assert answer.tolist() == [2.0 * index, 4.0]
+
+
+def test_a_stream_of_rubbish_has_an_answer_for_each_of_it(open_house: House) -> None:
+    with grpc.insecure_channel(open_house.addresses.grpc) as channel:
+        call = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            response_deserializer=service_pb2.ModelStreamInferResponse.FromString,
+        )
+        rubbish = [b"", b"\xff\xff", bytes([42, 0]) * 100_000, request(id="good").SerializeToString()]
+        found = list(call(iter(rubbish), timeout=20))
+    assert all(each.error_message for each in found[:3])
+    assert (found[3].error_message, found[3].infer_response.id) == ("", "good")
+
+
+def test_nvidias_client_streams(open_house: House) -> None:
+    got: list[Any] = []
+    with triton.InferenceServerClient(open_house.addresses.grpc) as client:
+        client.start_stream(lambda result, error: got.append(error or result.as_numpy("x_out").tolist()))
+        for index in range(3):
+            client.async_stream_infer("plain", [asked(np.array([[index, 1]], np.float32))])
+        client.stop_stream()
+    assert got == [[[0, 2]], [[2, 2]], [[4, 2]]]
+
+
+def test_classes_are_those_that_the_scores_name(client: Any) -> None:
+    wanted = [triton.InferRequestedOutput("x_out", class_count=2)]
+    found = client.infer("plain", [asked(np.array([[1, 3], [5, 4]], np.float32))], outputs=wanted)
+    assert found.as_numpy("x_out").tolist() == [[b"6.000000:1", b"2.000000:0"], [b"10.000000:0", b"8.000000:1"]]
+
+
+def test_sequences_and_settings_are_refused_with_the_reason(client: Any, stub: Any) -> None:
+    with pytest.raises(InferenceServerException) as no:
+        client.infer("plain", [asked(np.array([[1, 3]], np.float32))], sequence_id=7, sequence_start=True)
+    assert "no state" in str(no.value)
+    for call, made in (
+        (stub.TraceSetting, service_pb2.TraceSettingRequest()),
+        (stub.LogSettings, service_pb2.LogSettingsRequest()),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            call(made, timeout=20)
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        assert "start the server with" in refused.value.details()

@@ -180,7 +180,7 @@ GOOD = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 2.0]}
         ("POST", "/v2/models/none/infer", {"inputs": [GOOD]}, 404, "'none'"),
         ("POST", "/v2/models/plain/versions/2/infer", {"inputs": [GOOD]}, 404, "'2'"),
         ("GET", "/v2/models/plain/infer", None, 405, "POST"),
-        ("DELETE", "/v2", None, 404, "no such path"),
+        ("DELETE", "/v2", None, 405, "GET"),
         ("POST", "/v2/models/plain/infer", b"{", 400, "JSON"),
         ("POST", "/v2/models/plain/infer", b"", 400, "JSON"),
         ("POST", "/v2/models/plain/infer", {"inputs": [{**GOOD, "shape": [5, 2], "data": [0] * 10}]}, 400, "rows"),

@@ -81,7 +81,7 @@ def test_binary_tensors_follow_the_json_in_the_order_of_the_inputs() -> None:
         (body(tensor={"parameters": {"binary_data_size": 1.5}}), None, "binary_data_size"),
         (body(tensor={"parameters": {"shared_memory_region": "r"}}), None, "shared memory"),
         (body(parameters={"binary_data_output": 1}), None, "binary_data_output"),
-        (body(outputs=[{"name": "y", "parameters": {"classification": 3}}]), None, "classification is not offered"),
+        (body(outputs=[{"name": "y", "parameters": {"classification": "3"}}]), None, "classification is a number"),
         (body(outputs=[{"name": "y", "parameters": {"shared_memory_region": "r"}}]), None, "shared memory"),
         (body(outputs=[{"name": "y", "parameters": {"binary_data": "yes"}}]), None, "binary_data"),
     ],

@@ -287,4 +287,4 @@ def _answer(model: Model, asked: Asked, outcome: Outcome, outputs: Tensors) -> A
     if outcome.core_hz is not None:
         parameters["core_hz"] = outcome.core_hz
     arrays: dict[str, Array | Any] = {port.name: outputs[port.name] for port in model.loaded.outputs}
-    return Answer(model.name, model.version, asked.id, arrays, parameters)
+    return Answer(model.name, model.version, asked.id, arrays, parameters, model.max_batch > 0)

@@ -31,6 +31,7 @@ from amble.services.serve.process import most_connections, set_niceness, tuned
 from amble.services.serve.quota import Quota
 from amble.services.serve.reading import Readers
 from amble.services.serve.repository import Repository
+from amble.services.serve.tls import Certificate
 from amble.stages.control.engine import Totals
 
 __all__ = ["Addresses", "Doors", "OnReady", "serve"]
@@ -46,7 +47,8 @@ class Doors:
 
     ``headers_s`` and ``body_s`` are the times [s] a client may take to send its headers and its body over HTTP.
     ``keys`` are asked of clients if given, ``control`` lets them load and unload models, ``hosts`` are names that the
-    server has beside those of the loopback, where it listens only there.
+    server has beside those of the loopback, where it listens only there. With ``tls`` HTTP and gRPC are encrypted; the
+    port of metrics and health stays plain.
     """
 
     host: str = "127.0.0.1"
@@ -61,6 +63,7 @@ class Doors:
     keys: Keys | None = None
     control: bool = False
     hosts: tuple[str, ...] = ()
+    tls: Certificate | None = None
 
     @property
     def access(self) -> Access:
@@ -189,20 +192,21 @@ class _Front:
                 readers=self._readers,
                 max_bytes=doors.max_bytes,
             )
-            grpc_port = await grpc.start(doors.host, doors.grpc_port)
+            grpc_port = await grpc.start(doors.host, doors.grpc_port, tls=doors.tls)
             closing.push_async_callback(grpc.stop)
         http = Http(
             self._admission, self._repository, self._version, doors.max_bytes, doors.body_s, self._readers, doors.access
         )
         patience = web.Patience(doors.headers_s, doors.body_s)
-        await _run(closing, web.Web(http, http_socket, patience, most_connections()))
+        tls = None if doors.tls is None else doors.tls.server_context()
+        await _run(closing, web.Web(http, http_socket, patience, most_connections(), tls))
         if metrics_socket is not None:
             _beside(closing, web.Web(self._panel, metrics_socket, patience, _MOST_WATCHERS), web.new_loop)
             self._panel.start(closing)
         closing.enter_context(watched())
 
         def addresses() -> Addresses:
-            http_url = _url(doors.host, http_socket.getsockname()[1])
+            http_url = _url(doors.host, http_socket.getsockname()[1], "http" if doors.tls is None else "https")
             metrics = None if metrics_socket is None else _url(doors.host, metrics_socket.getsockname()[1])
             return Addresses(
                 http=http_url,
@@ -311,5 +315,5 @@ def _beside(closing: AsyncExitStack, web: Any, new_loop: Callable[[], asyncio.Ab
     closing.push_async_callback(end)
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(host: str, port: int, scheme: str = "http") -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -8,30 +8,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import grpc
-import numpy as np
 from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from amble.core.errors import Refused
-from amble.core.graph import Port
 from amble.runtimes.remote import limits
-from amble.runtimes.remote.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import health
 from amble.services.serve.access import Access
 from amble.services.serve.admission import Admission
-from amble.services.serve.http import EXTENSIONS, statistics
+from amble.services.serve.http import EXTENSIONS
+from amble.services.serve.messages import asked_of, identity_of, response_of
 from amble.services.serve.model import Model
-from amble.services.serve.protocol import Answer, Asked, Tensor, checked_shape, refuse_unfit, refuse_unoffered
+from amble.services.serve.options import NO_LOGGING, NO_TRACE
+from amble.services.serve.protocol import Asked
 from amble.services.serve.reading import Readers
 from amble.services.serve.repository import Repository, refuse_unknown
+from amble.services.serve.statistics import statistics
+from amble.services.serve.tls import Certificate, Pem
 from amble.services.serve.wire import TooMany, cut
 
 __all__ = ["Grpc", "read_text"]
@@ -42,8 +43,6 @@ _DRAIN_S = 5.0
 _IDLE_S = 75
 _HANDSHAKE_S = 10
 _FEW_FIELDS = 256  # are counted where they arrive
-_PIECE = 1 << 15  # elements that are converted in one go
-_NO_ARRAY: Array = np.empty(0)
 _STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -52,17 +51,6 @@ _STATUS = {
     499: grpc.StatusCode.CANCELLED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
-_CONTENTS = {
-    "BOOL": "bool_contents",
-    **{f"INT{bits}": "int_contents" for bits in (8, 16, 32)},
-    **{f"UINT{bits}": "uint_contents" for bits in (8, 16, 32)},
-    "INT64": "int64_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
-
 _SERVICE = "inference.GRPCInferenceService"
 _OPEN = (f"/{health.SERVICE}/", f"/{_SERVICE}/ServerLive", f"/{_SERVICE}/ServerReady")
 _RESPONSE = service_pb2.ModelInferResponse
@@ -97,7 +85,7 @@ class Grpc:
         ]
         self._server: Any = None
 
-    async def start(self, host: str, port: int, *, most_calls: int = 4096) -> int:
+    async def start(self, host: str, port: int, *, tls: Certificate | None = None, most_calls: int = 4096) -> int:
         """Begin to serve → the port; 0 takes a free one. Refused when it is taken or not allowed."""
         gates = () if self._access.keys is None else (_Gate(self._access),)
         self._server = grpc.aio.server(interceptors=gates, options=self._options, maximum_concurrent_rpcs=most_calls)
@@ -105,11 +93,17 @@ class Grpc:
         lean = grpc.unary_unary_rpc_method_handler(
             self._servicer.infer, response_serializer=_RESPONSE.SerializeToString
         )
-        self._server.add_registered_method_handlers(_SERVICE, {"ModelInfer": lean})
+        stream = grpc.stream_stream_rpc_method_handler(
+            self._servicer.stream, response_serializer=service_pb2.ModelStreamInferResponse.SerializeToString
+        )
+        self._server.add_registered_method_handlers(_SERVICE, {"ModelInfer": lean, "ModelStreamInfer": stream})
         self._server.add_generic_rpc_handlers((_health_handlers(self._health),))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound = self._server.add_insecure_port(address)
+            if tls is None:
+                bound = self._server.add_insecure_port(address)
+            else:
+                bound = self._server.add_secure_port(address, _credentials(tls))
         except RuntimeError as error:
             raise Refused(f"cannot listen on {address} for grpc; choose another with --grpc-port") from error
         await self._server.start()
@@ -120,6 +114,24 @@ class Grpc:
         self._health.close()
         if self._server is not None:
             await self._server.stop(_DRAIN_S)
+
+
+def _credentials(tls: Certificate) -> Any:
+    """Return what grpcio asks for a certificate at every handshake."""
+    known = tls.pem
+
+    def configuration(pem: Pem) -> Any:
+        return grpc.ssl_server_certificate_configuration([(pem.key, pem.cert)], pem.client_ca)
+
+    def renew() -> Any:
+        nonlocal known
+        found = tls.look()
+        if found == known:
+            return None
+        known = found
+        return configuration(found)
+
+    return grpc.dynamic_ssl_server_credentials(configuration(known), renew, tls.client_ca is not None)
 
 
 def _health_handlers(told: health.Health) -> Any:
@@ -247,6 +259,25 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         del message  # grpcio keeps this frame until garbage is collected when the call is aborted
         return await _or_abort_after(context, answering)
 
+    async def stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        """Answer requests one after the other, errors too, each in its place: this is ModelStreamInfer."""
+        async for message in messages:
+            try:
+                found = await self._inferred(message, context, self._admission.now_s())
+                made = service_pb2.ModelStreamInferResponse(infer_response=found)
+            except Fault as fault:
+                failed = _RESPONSE(id=identity_of(message, service_pb2.ModelInferRequest))
+                made = service_pb2.ModelStreamInferResponse(error_message=fault.text, infer_response=failed)
+            yield made
+
+    async def TraceSetting(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Refuse, with the reason."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NO_TRACE)
+
+    async def LogSettings(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Refuse, with the reason."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, NO_LOGGING)
+
     async def _inferred(self, message: bytes, context: Context, arrival_s: float) -> Any:
         client = _client(context)
         with self._admission.holding(client) as hold:
@@ -257,7 +288,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
             reply = await self._admission.infer(
                 model, asked, arrival_s=arrival_s, limit_s=limit_s, context=_described(context, asked.id)
             )
-            return _response(reply.answer, asked, model)
+            return response_of(reply.answer, asked, _RESPONSE)
 
     async def _asked(self, message: bytes, client: str) -> tuple[Model, Asked]:
         """Read a request: at once where it has few fields and little beside raw tensors, else beside the loop."""
@@ -287,7 +318,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         except DecodeError as error:
             raise Fault(400, f"request is no ModelInferRequest: {error}") from error
         model = self._repository.model(request.model_name, request.model_version)
-        return model, _asked(request, raw, model.loaded.inputs)
+        return model, asked_of(request, raw, model.loaded.inputs)
 
 
 async def _or_abort(context: Context, call: Callable[[], T]) -> T:
@@ -310,58 +341,6 @@ async def _or_abort_after(context: Context, answering: Awaitable[T]) -> T:
     raise Fault(status, text)
 
 
-def _asked(request: Any, raw: Sequence[memoryview], ports: Sequence[Port]) -> Asked:
-    """Make a request of it; binary tensors come in the order of the inputs, or each brings its own contents."""
-    if raw and len(raw) != len(request.inputs):
-        raise Fault(400, f"raw_input_contents: {len(raw)} tensors for {len(request.inputs)} inputs")
-    if not request.inputs:
-        raise Fault(400, "inputs: the request has none")
-    if len(request.inputs) > limits.INPUTS or len(request.outputs) > limits.INPUTS:
-        raise Fault(400, f"inputs and outputs: at most {limits.INPUTS} of each can be")
-    shapes = [checked_shape(each.name, tuple(each.shape[: limits.RANK + 1])) for each in request.inputs]
-    named = zip(request.inputs, shapes, strict=True)
-    refuse_unfit([Tensor(each.name, each.datatype, shape, _NO_ARRAY) for each, shape in named], ports)
-    tensors = []
-    for index, (each, shape) in enumerate(zip(request.inputs, shapes, strict=True)):
-        refuse_unoffered(f"input {each.name!r}", each.parameters)
-        value = from_bytes(each.name, each.datatype, shape, raw[index]) if raw else _contents(each, shape)
-        tensors.append(Tensor(each.name, each.datatype, shape, value))
-    for each in request.outputs:
-        refuse_unoffered(f"output {each.name!r}", each.parameters)
-    outputs = {each.name: True for each in request.outputs} or None
-    return Asked(tuple(tensors), request.id, outputs, True, _parameters(request.parameters))
-
-
-def _contents(tensor: Any, shape: tuple[int, ...]) -> Array:
-    """Read a tensor from the field of its datatype."""
-    kind = tensor.datatype
-    if kind not in _CONTENTS:
-        raise Fault(400, f"input {tensor.name!r}: {kind!r} can only come as raw_input_contents")
-    values = getattr(tensor.contents, _CONTENTS[kind])
-    if len(values) > limits.ELEMENTS:
-        raise Fault(400, f"input {tensor.name!r}: more than {limits.ELEMENTS} elements; send raw_input_contents")
-    if len(values) != math.prod(shape):
-        raise Fault(400, f"input {tensor.name!r}: {len(values)} elements, not {math.prod(shape)} as in {list(shape)}")
-    try:
-        if kind == "BYTES":
-            found = np.empty(len(values), dtype=np.object_)
-            found[:] = [each.decode() for each in values]
-            return found.reshape(shape)
-        pieces = [values[start : start + _PIECE] for start in range(0, len(values), _PIECE)]
-        return np.concatenate([np.array(each, dtype=DATATYPES[kind]) for each in pieces or [[]]]).reshape(shape)
-    except (OverflowError, UnicodeDecodeError) as error:
-        raise Fault(400, f"input {tensor.name!r}: elements that are no {kind}") from error
-
-
-def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Read parameters of whatever kind."""
-    found = {}
-    for name, value in given.items():
-        kind = value.WhichOneof("parameter_choice")
-        found[name] = getattr(value, kind) if kind else None
-    return found
-
-
 def _client(context: Context) -> str:
     """Return who asks: an address, of ``ipv4:127.0.0.1:1234``."""
     return str(context.peer()).rpartition(":")[0]
@@ -374,25 +353,3 @@ def _described(context: Context, identity: str) -> dict[str, str]:
         if name in ("traceparent", "tracestate"):
             found[name] = str(value)
     return found
-
-
-def _response(answer: Answer, asked: Asked, model: Model) -> Any:
-    """Write a response, its tensors as raw bytes."""
-    made = service_pb2.ModelInferResponse(model_name=answer.model, model_version=answer.version, id=answer.id)
-    for name in asked.outputs or answer.outputs:
-        value = answer.outputs[name]
-        kind = name_of(value)
-        made.outputs.add(name=name, datatype=kind, shape=value.shape)
-        made.raw_output_contents.append(to_bytes(value, kind))
-    for name, each in answer.parameters.items():
-        parameter = made.parameters[name]
-        match each:
-            case bool():
-                parameter.bool_param = each
-            case int():
-                parameter.int64_param = each
-            case float():
-                parameter.double_param = each
-            case str():
-                parameter.string_param = each
-    return made

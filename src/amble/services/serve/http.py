@@ -17,15 +17,16 @@ from typing import Any, cast
 import msgspec
 
 from amble.runtimes.remote.fault import Fault
-from amble.services.serve import codings, openapi
+from amble.services.serve import codings, kserve, openapi
 from amble.services.serve.access import Access
 from amble.services.serve.admission import Admission, Reply
-from amble.services.serve.ledger import Book
 from amble.services.serve.model import Model
+from amble.services.serve.options import NO_LOGGING, NO_TRACE
 from amble.services.serve.protocol import Asked, decode, encode
 from amble.services.serve.quota import Reservation
 from amble.services.serve.reading import Readers, is_small
 from amble.services.serve.repository import Repository, refuse_unknown
+from amble.services.serve.statistics import statistics
 
 __all__ = [
     "ALIGNED_BYTES",
@@ -41,7 +42,6 @@ __all__ = [
     "Scope",
     "described",
     "respond",
-    "statistics",
 ]
 
 Scope = MutableMapping[str, Any]
@@ -57,6 +57,7 @@ EXTENSIONS = (
     "model_repository",
     "schedule_policy",
     "parameters",
+    "classification",
 )
 GONE = "amble.gone"
 """Key of a scope: what the connection is to call when its client has gone."""
@@ -118,22 +119,37 @@ class Http:
     ) -> Response:
         method, path = scope["method"], tuple(scope["path"].strip("/").split("/"))
         method = "GET" if method == "HEAD" else method
-        if path[0] == "v2" and path[-1] in ("infer", "index", "load", "unload") and method != "POST":
-            raise Fault(405, f"{method} {scope['path']}: use POST")
+        if method != "POST" and (path[-1] in ("infer", "index", "load", "unload") or path[-1].endswith(":predict")):
+            return _other_method(scope, b"POST")
         match method, path:
             case "POST", ("v2", "models", name, "infer"):
                 return await self._infer(scope, receive, headers, self.repository.model(name), arrival_s)
             case "POST", ("v2", "models", name, "versions", version, "infer"):
                 return await self._infer(scope, receive, headers, self.repository.model(name, version), arrival_s)
+            case _, ("v2", "logging") | ("v2", *_, "trace", "setting"):
+                raise Fault(501, NO_LOGGING if path[-1] == "logging" else NO_TRACE)
             case "POST", ("v2", "repository", *rest):
                 with self.admission.holding(_client(scope)) as hold:
                     body, coding = await self._body(scope, receive, headers, hold)
                     if coding != b"identity":
                         body = await self.readers.read(hold.client, partial(self._plain, body, coding, hold))
                     return await self._changed(tuple(rest), body)
-            case "GET", ("v2", *rest):
-                return self._read(tuple(rest))
-        raise Fault(404, f"{method} {scope['path']}: no such path; the protocol's begin with /v2")
+            case "POST", ("v1", "models", *rest) if rest and ":" in rest[-1]:
+                model = self.repository.model(*kserve.asked_of(rest))
+                return await self._predict(scope, receive, headers, model, arrival_s)
+            case _, ("v2" | "v1" as root, *rest):
+                found = self._read(tuple(rest)) if root == "v2" else self._read_v1(tuple(rest))
+                return found if method == "GET" else _other_method(scope, b"GET, HEAD")
+        raise Fault(404, f"{method} {scope['path']}: no such path; the protocol's begin with /v2, or /v1")
+
+    def _read_v1(self, path: tuple[str, ...]) -> Response:
+        """Answer what KServe's V1 asks and changes nothing."""
+        match path:
+            case ("models",):
+                return _json({"models": [each.name for each in self.repository.models]})
+            case ("models", name) if name in self.repository.names():
+                return self._told(name, "", ("ready",))
+        raise Fault(404, f"/v1/{'/'.join(path)}: no such path")
 
     def _read(self, path: tuple[str, ...]) -> Response:
         """Answer what changes nothing."""
@@ -191,10 +207,29 @@ class Http:
         began_s = self.admission.now_s()
         text, json_length = encode(reply.answer, asked)
         self.admission.wrote(model, self.admission.now_s() - began_s)
-        extra = tuple((name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers)
+        extra = _echoed(headers)
         if json_length is None:
             return Response(200, text, headers=extra)
         return Response(200, text, b"application/octet-stream", (*extra, (LENGTH, b"%d" % json_length)))
+
+    async def _predict(
+        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], model: Model, arrival_s: float
+    ) -> Response:
+        """Answer a request of KServe's V1: as V2's, through the same limits."""
+        with self.admission.holding(_client(scope)) as hold:
+            body, coding = await self._body(scope, receive, headers, hold)
+
+            def read() -> tuple[Asked, bool]:
+                return kserve.decode(self._plain(body, coding, hold), model.loaded.inputs)
+
+            small = coding == b"identity" and is_small(body, None)
+            asked, as_rows = read() if small else await self.readers.read(hold.client, read)
+            context = described(headers, "")
+            reply = await _unless_gone(scope, self.admission.infer(model, asked, arrival_s=arrival_s, context=context))
+        began_s = self.admission.now_s()
+        text = kserve.encode(reply.answer, as_rows=as_rows)
+        self.admission.wrote(model, self.admission.now_s() - began_s)
+        return Response(200, text, headers=_echoed(headers))
 
     def _asked(self, body: Body, coding: bytes, header_length: int | None, model: Model, hold: Reservation) -> Asked:
         """Read a request, in any thread."""
@@ -304,11 +339,6 @@ async def _unless_gone(scope: Scope, answering: Coroutine[Any, Any, Reply]) -> R
         scope[GONE] = None
 
 
-def statistics(admission: Admission, models: tuple[Model, ...] | list[Model]) -> dict[str, Any]:
-    """Return models' counters in the form of the statistics extension."""
-    return {"model_stats": [_stats(model, admission.ledger.book(model.name, model.version)) for model in models]}
-
-
 def described(headers: Mapping[bytes, bytes], identity: str) -> dict[str, str]:
     """Return what a client says of its trace."""
     found = {"id": identity}
@@ -318,36 +348,14 @@ def described(headers: Mapping[bytes, bytes], identity: str) -> dict[str, str]:
     return found
 
 
-def _stats(model: Model, book: Book) -> dict[str, Any]:
-    def duration(count: int, ns: int) -> dict[str, int]:
-        return {"count": count, "ns": ns}
+def _echoed(headers: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    """Return what goes back of a request's headers."""
+    return tuple((name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers)
 
-    return {
-        "name": model.name,
-        "version": model.version,
-        "last_inference": book.last_ms,
-        "inference_count": book.rows,
-        "execution_count": book.batches,
-        "inference_stats": {
-            "success": duration(book.success, book.success_ns),
-            "fail": duration(sum(book.failures.values()), book.failed_ns),
-            "queue": duration(book.success, book.queue_ns),
-            "compute_input": duration(book.success, book.input_ns),
-            "compute_infer": duration(book.success, book.infer_ns),
-            "compute_output": duration(book.success, book.output_ns),
-            "cache_hit": duration(0, 0),
-            "cache_miss": duration(0, 0),
-        },
-        "batch_stats": [
-            {
-                "batch_size": size,
-                "compute_input": duration(count, 0),
-                "compute_infer": duration(count, book.batch_ns[size]),
-                "compute_output": duration(count, 0),
-            }
-            for size, count in sorted(book.batch_sizes.items())
-        ],
-    }
+
+def _other_method(scope: Scope, allowed: bytes) -> Response:
+    text = f"{scope['method']} {scope['path']}: use {allowed.decode()}"
+    return replace(_error(405, text), headers=((b"allow", allowed),))
 
 
 def _json(document: object, status: int = 200) -> Response:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from amble.core.variants import Allowance
 
-__all__ = ["Options"]
+__all__ = ["NO_LOGGING", "NO_TRACE", "Options"]
+
+NO_TRACE = "trace settings are not changed while serving: start the server with --trace (OTEL_* say where spans go)"
+NO_LOGGING = "log settings are not changed while serving: start the server with --log-format; the log is on stderr"
 
 
 @dataclass(frozen=True, slots=True)

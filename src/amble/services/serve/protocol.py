@@ -30,6 +30,7 @@ from amble.runtimes.remote.datatypes import (
 )
 from amble.runtimes.remote.fault import Fault
 from amble.runtimes.remote.numbers import from_json, to_list
+from amble.services.serve.classes import classes_of, classified
 
 __all__ = [
     "Answer",
@@ -66,7 +67,8 @@ class Tensor(NamedTuple):
 class Asked(NamedTuple):
     """One request as the client sent it. ``outputs``: name → whether as binary; None for all of them.
 
-    ``binary`` is how outputs go that do not say it themselves.
+    ``binary`` is how outputs go that do not say it themselves; ``classes``: of which outputs so many of the highest
+    scores are wanted, by name.
     """
 
     inputs: tuple[Tensor, ...]
@@ -74,6 +76,7 @@ class Asked(NamedTuple):
     outputs: Mapping[str, bool | None] | None = None
     binary: bool = False
     parameters: Mapping[str, Any] = MappingProxyType({})
+    classes: Mapping[str, int] = MappingProxyType({})
 
 
 class Policy(NamedTuple):
@@ -91,6 +94,7 @@ class Answer(NamedTuple):
     id: str
     outputs: Mapping[str, Array]
     parameters: Mapping[str, str | float | int | bool]
+    rows: bool = True  # the first axis of the outputs is the batch
 
 
 _NOTHING = msgspec.Raw(b"")
@@ -134,6 +138,7 @@ class _Head(NamedTuple):
     outputs: Mapping[str, bool | None] | None
     binary: bool
     parameters: Mapping[str, Any]
+    classes: Mapping[str, int]
 
 
 _BODY = msgspec.json.Decoder(_Body)
@@ -160,7 +165,7 @@ def decode(body: bytes | memoryview, header_length: int | None = None, ports: Se
         raise Fault(400, "inputs: the request has none")
     if ports is not None:
         refuse_unfit(head.inputs, ports)
-    return Asked(tuple(_inputs(head.inputs, tail)), head.id, head.outputs, head.binary, head.parameters)
+    return Asked(tuple(_inputs(head.inputs, tail)), head.id, head.outputs, head.binary, head.parameters, head.classes)
 
 
 def refuse_unfit(listed: Sequence[_Input] | Sequence[Tensor], ports: Sequence[Port]) -> None:
@@ -209,7 +214,8 @@ def _head(parsed: _Body) -> _Head:
     parameters = _scalars(parsed.parameters, "parameters")
     inputs = tuple(map(_input, parsed.inputs))
     binary = _truth(parameters, "binary_data_output", "parameters") or False
-    return _Head(inputs, parsed.id, _wanted(parsed.outputs), binary, parameters)
+    outputs, classes = _wanted(parsed.outputs)
+    return _Head(inputs, parsed.id, outputs, binary, parameters, classes)
 
 
 def _input(each: _Listed) -> _Input:
@@ -253,6 +259,8 @@ def _parsed_before(head: bytes) -> _Head:
 
 def policy(parameters: Mapping[str, Any]) -> Policy:
     """Read ``timeout`` (µs) and ``priority``; Fault for what is no whole number or out of range."""
+    if parameters.get("sequence_id"):
+        raise Fault(400, "parameters.sequence_id: models here keep no state from request to request; send none")
     timeout_us = _whole(parameters, "timeout", _MAX_TIMEOUT_US, "microseconds")
     priority = _whole(parameters, "priority", _MAX_PRIORITY, "1 the highest, 0 the default")
     return Policy(timeout_us * 1e-6 if timeout_us else None, priority)
@@ -287,6 +295,8 @@ def encode(answer: Answer, asked: Asked) -> tuple[bytes, int | None]:
     listed, tail = [], []
     for name in asked.outputs or answer.outputs:
         value = answer.outputs[name]
+        if asked.classes and asked.classes.get(name):
+            value = classified(value, asked.classes[name], answer.rows)
         kind = name_of(value)
         entry: dict[str, Any] = {"name": name, "datatype": kind, "shape": list(value.shape)}
         if _as_binary(asked, name):
@@ -338,7 +348,7 @@ def _check_outputs(asked: Asked, ports: Sequence[Port]) -> None:
     if asked.outputs is not None and (unknown := [name for name in asked.outputs if name not in known]):
         raise Fault(400, f"outputs: unknown name {unknown[0]!r}; the model gives {', '.join(known)}")
     for name in asked.outputs or known:
-        if not _as_binary(asked, name) and (kind := datatype(known[name])) in NO_JSON:
+        if not (_as_binary(asked, name) or asked.classes.get(name)) and (kind := datatype(known[name])) in NO_JSON:
             raise Fault(400, f"output {name!r}: {kind} has no JSON form; ask for binary_data")
 
 
@@ -347,24 +357,24 @@ def _as_binary(asked: Asked, name: str) -> bool:
     return asked.binary if own is None else own
 
 
-def _wanted(listed: Sequence[_Wanted] | None) -> dict[str, bool | None] | None:
-    """Return the wanted outputs; none named means all."""
+def _wanted(listed: Sequence[_Wanted] | None) -> tuple[dict[str, bool | None] | None, Mapping[str, int]]:
+    """Return the wanted outputs, and the classes wanted of them; none named means all."""
     if not listed:
-        return None
-    found = {}
+        return None, _NONE
+    found, classes = {}, {}
     for each in listed:
         parameters = _scalars(each.parameters, f"output {each.name!r}: parameters")
         refuse_unoffered(f"output {each.name!r}", parameters)
         found[each.name] = _truth(parameters, "binary_data", f"output {each.name!r}")
-    return found
+        if "classification" in parameters:
+            classes[each.name] = classes_of(each.name, parameters)
+    return found, classes
 
 
 def refuse_unoffered(what: str, parameters: Container[str]) -> None:
-    """Refuse what would otherwise be answered with something else: shared memory, and classes for scores."""
+    """Refuse what would otherwise be answered with something else: shared memory."""
     if "shared_memory_region" in parameters:
         raise Fault(400, f"{what}: shared memory is not offered; send the data")
-    if "classification" in parameters:
-        raise Fault(400, f"{what}: classification is not offered; take the highest scores of the tensor")
 
 
 def _whole(parameters: Mapping[str, Any], name: str, most: int, what: str) -> int:

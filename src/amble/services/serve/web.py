@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,8 @@ from amble.services.serve.http import ALIGNED_BYTES, AT_ONCE, CAME, GONE, LENGTH
 __all__ = ["Crowd", "Patience", "Web", "listen", "new_loop"]
 
 _KEEP_ALIVE_S = 75
+_HANDSHAKE_S = 10.0
+_GOODBYE_S = 2.0
 _OFFERS = (b"upgrade", b"http2-settings")
 _BACKLOG = 2048
 _AT_ONCE_BYTES = 1 << 30
@@ -52,8 +55,18 @@ def listen(host: str, port: int, what: str) -> socket.socket:
 
 def new_loop() -> asyncio.AbstractEventLoop:
     """Make an event loop: uvloop's."""
-    made: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    made: asyncio.AbstractEventLoop = _Loop()
     return made
+
+
+class _Loop(uvloop.Loop):  # type: ignore[misc]
+    """uvloop's loop, where nobody may take a minute to shake hands, or half of one to wave goodbye."""
+
+    async def create_server(self, *arguments: Any, **named: Any) -> asyncio.Server:
+        if named.get("ssl") is not None:
+            named |= {"ssl_handshake_timeout": _HANDSHAKE_S, "ssl_shutdown_timeout": _GOODBYE_S}
+        made: asyncio.Server = await super().create_server(*arguments, **named)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +105,10 @@ class Crowd:
 class Web:
     """One application on one socket."""
 
-    def __init__(self, app: App, opened: socket.socket, patience: Patience, most: int) -> None:
-        """Serve an application to at most so many connections."""
+    def __init__(
+        self, app: App, opened: socket.socket, patience: Patience, most: int, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Serve an application to at most so many connections, over TLS where a context is given."""
         self._socket = opened
         crowd = Crowd(most)
         config = uvicorn.Config(
@@ -109,6 +124,8 @@ class Web:
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=5,
         )
+        config.load()
+        config.ssl = tls
         self._server = _Server(config)
 
     async def run(self) -> None:
