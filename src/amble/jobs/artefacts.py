@@ -30,6 +30,9 @@ from amble.devices.lease import Restored
 from amble.levers.memory import page as _mapping  # noqa: F401  registers the tables and the page of a mapping
 from amble.levers.memory.partitions import FORMAT as DRAM
 from amble.levers.memory.partitions import DramPlan
+from amble.levers.split import page as _splits  # noqa: F401  registers the tables of a split
+from amble.levers.split.results import FORMAT as SPLIT
+from amble.levers.split.results import Split
 from amble.levers.widths import page as _stairs  # noqa: F401  registers the tables and pages of pruning
 from amble.levers.widths.results import FORMAT as PRUNING
 from amble.levers.widths.results import SPACE, DesignSpace, Pruning
@@ -77,12 +80,27 @@ Artefact = (
     | DesignSpace
     | Pruning
     | Proof
+    | Split
 )
 Listed = Sequence[Description] | Sequence[Restored] | Sequence[Finding]
 T = TypeVar("T")
 FORMATS: Mapping[str, Format[Any]] = {
     each.kind: each
-    for each in (PROFILE, COSTS, FITTED, SCHEDULE, REPORT, LOG, VARIANTS, DRAM, STAIRCASES, SPACE, PRUNING, PROOF)
+    for each in (
+        PROFILE,
+        COSTS,
+        FITTED,
+        SCHEDULE,
+        REPORT,
+        LOG,
+        VARIANTS,
+        DRAM,
+        STAIRCASES,
+        SPACE,
+        PRUNING,
+        PROOF,
+        SPLIT,
+    )
 }
 _SHOWN = 20  # rows of predictions on the terminal
 

@@ -1,0 +1,90 @@
+"""The verb ``split``: a network, a device, a server, a link → where to cut it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import amble
+from amble.cli.options import FOLDER, Network, device_option, network_options, verb
+from amble.cli.terminal import Terminal
+from amble.cli.verbs import main
+from amble.core.quantity import parse_time_s
+
+__all__ = ["split"]
+
+
+@verb(main)
+@network_options
+@device_option
+@click.option("--server", required=True, metavar="URI|8x|FILE.csv", help="The server's device, speed or times.")
+@click.option("--link", required=True, metavar="RATE", help="Such as 20Mbit/s, both ways.")
+@click.option("--deadline", required=True, metavar="TIME[@pNN]", help="100ms or 100ms@p99.9; p99 unless given.")
+@click.option("--period", metavar="TIME", help="Time from one request to the next (default: the deadline).")
+@click.option("--round-trip", default="10ms", show_default=True, metavar="TIME", help="Of the link.")
+@click.option("--radio", default="wifi", show_default=True, metavar="NAME|POWER", help="wifi, lte, 3g or as 0.8W.")
+@click.option(
+    "--crossing",
+    multiple=True,
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default=("fp32",),
+    show_default=True,
+    help="What may cross; as often as needed.",
+)
+@click.option(
+    "--max-error",
+    type=click.FloatRange(min=0),
+    default=0.01,
+    show_default=True,
+    help="Of answers after fp16 or int8, as a share of the largest.",
+)
+@click.option("--exact", is_flag=True, help="Close the gap to the lower bound, however long it takes.")
+@click.option("--output", "-o", type=FOLDER, help="Write both halves and split.json to this folder.")
+def split(
+    terminal: Terminal,
+    *,
+    network: Network,
+    device: str,
+    server: str,
+    link: str,
+    deadline: str,
+    period: str | None,
+    round_trip: str,
+    radio: str,
+    crossing: tuple[str, ...],
+    max_error: float,
+    exact: bool,
+    output: Path | None,
+) -> None:
+    """Cut MODEL between a device and a server, for the least energy of the device.
+
+    Every cut is listed with its latency and energy, the best one marked, and the link rates at which another would be
+    best. With -o both halves are written as ONNX files that answer together as MODEL does. Times and energies are
+    predicted; the radio's are of published coefficients. Exit code 1 where no cut meets the deadline.
+    """
+    from amble.jobs import splitting
+    from amble.levers.split.link import Link, parse_radio, parse_rate
+
+    wanted = splitting.Wanted(
+        network.model,
+        device,
+        server,
+        Link(parse_rate(link), parse_time_s(round_trip), parse_radio(radio)),
+        amble.Deadline.parse(deadline),
+        period_s=None if period is None else parse_time_s(period),
+        crossing=crossing,
+        max_error=max_error,
+        exact=exact,
+        batch=network.batch,
+        shapes=network.shapes,
+    )
+    if terminal.dry_run:
+        terminal.would(f"cut {network.model} between {device} and {server} over {link}")
+        return
+    with terminal.progress(f"splitting {network.model}", kept=lambda: "nothing is kept") as on_progress:
+        found, halves = splitting.split(wanted, lambda what, done, total: on_progress(done, total, what))
+    if output is not None:
+        found = splitting.write(found, halves, output)
+        terminal.note(f"wrote {output}")
+    terminal.result(found, lambda: amble.show(found))

@@ -1,0 +1,127 @@
+"""What a user says of a link → its rate, round trip, and what its radio takes.
+
+Theory of operation: sending ``d`` bits at rate R takes d / R; between question and answer lies one round trip. A radio
+takes a base power as long as it is on, from the first bit sent until the answer is in, and an energy for each bit:
+P = base + alpha R, so E = base t + alpha d. The coefficients are those of Huang et al., "A Close Examination of
+Performance and Power Characteristics of 4G LTE Networks", MobiSys 2012, table 4 (phones of that year): whatever comes
+of them is a prediction, and said to be one. What the radio takes after the answer (its tail) is not counted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from amble.core.errors import Refused
+from amble.core.quantity import format_time
+
+__all__ = ["RADIOS", "Link", "Radio", "format_rate", "parse_radio", "parse_rate"]
+
+_SCALES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+_LEAST_BIT_S, _MOST_BIT_S = 1e3, 1e12
+_EXAMPLE = "write 20Mbit/s"
+
+
+@dataclass(frozen=True, slots=True)
+class Radio:
+    """Power [W] while it is on, and energy [J/bit] of what is sent and received."""
+
+    name: str
+    base_w: float
+    sent_j: float = 0.0
+    received_j: float = 0.0
+
+    def energy_j(self, on_s: float, sent_bit: float, received_bit: float) -> float:
+        """Return what an exchange takes [J]."""
+        return self.base_w * on_s + self.sent_j * sent_bit + self.received_j * received_bit
+
+
+RADIOS = {
+    each.name: each
+    for each in (
+        Radio("lte", 1.28804, 438.39e-9, 51.97e-9),
+        Radio("3g", 0.81788, 868.98e-9, 122.12e-9),
+        Radio("wifi", 0.13286, 283.17e-9, 137.01e-9),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link of one rate [bit/s] both ways."""
+
+    rate_bit_s: float
+    round_trip_s: float
+    radio: Radio
+
+    def __post_init__(self) -> None:
+        """Refuse what no link can be."""
+        if not 0 < self.rate_bit_s < float("inf"):
+            raise ValueError(f"a link needs a rate above 0, not {self.rate_bit_s} bit/s")
+        if not 0 <= self.round_trip_s < float("inf"):
+            raise ValueError(f"a round trip takes 0 s or more, not {self.round_trip_s} s")
+
+    def exchange_s(self, sent_bytes: int, received_bytes: int) -> float:
+        """Return the time [s] in which a question goes and its answer comes, without the server's own."""
+        return self.round_trip_s + 8.0 * (sent_bytes + received_bytes) / self.rate_bit_s
+
+    def __str__(self) -> str:
+        """Write it as a part of a sentence."""
+        return f"{format_rate(self.rate_bit_s)}, round trip {format_time(self.round_trip_s)}, radio {self.radio.name}"
+
+
+def format_rate(rate_bit_s: float) -> str:
+    """Write a rate with the unit that suits it.
+
+    >>> format_rate(2.5e6)
+    '2.5 Mbit/s'
+    """
+    for unit, scale in (("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3)):
+        if rate_bit_s >= scale:
+            return f"{rate_bit_s / scale:.3g} {unit}"
+    return f"{rate_bit_s:.3g} bit/s"
+
+
+def parse_rate(text: str) -> float:
+    """Read a rate with its unit → bit/s; Refused for none, for bytes, and for what is likely another unit.
+
+    >>> parse_rate("20Mbit/s")
+    20000000.0
+    """
+    if text.strip().lower().endswith((".csv", ".csv.gz")):
+        raise Refused(f"--link {text}: a trace of rates cannot be planned for yet; give one rate, as in 20Mbit/s")
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([A-Za-z/]*)\s*", text)
+    if not match:
+        raise Refused(f"--link {text!r} is not a rate; {_EXAMPLE}")
+    number, unit = float(match[1]), match[2]
+    if not unit:
+        raise Refused(f"--link {text!r} has no unit, bits or bytes; {_EXAMPLE}")
+    parts = re.fullmatch(r"([kKMGmg]?)(bit|bits|b|B|byte|bytes|Byte|Bytes)(/s|ps)", unit)
+    if not parts:
+        raise Refused(f"--link {text!r} has an unknown unit {unit!r}; {_EXAMPLE}")
+    prefix, what = parts[1], parts[2]
+    if what[0] == "B" or what.startswith("byte"):
+        in_bits = f"{8 * number:g}{prefix.upper().replace('K', 'k')}bit/s"
+        raise Refused(f"--link {text!r} counts bytes, links are told in bits: write {in_bits} if bytes are meant")
+    if prefix not in _SCALES:
+        raise Refused(f"--link {text!r}: the prefix {prefix!r} is not {prefix.upper()!r}; {_EXAMPLE}")
+    rate_bit_s = number * _SCALES[prefix]
+    if rate_bit_s == 0:
+        raise Refused("--link has a rate of 0: nothing can be sent; plan it for the device alone: amble plan")
+    if not _LEAST_BIT_S <= rate_bit_s <= _MOST_BIT_S:
+        raise Refused(f"--link {text!r} is {rate_bit_s:g} bit/s, which no link is; is the unit right? {_EXAMPLE}")
+    return rate_bit_s
+
+
+def parse_radio(text: str) -> Radio:
+    """Read a radio's name, or the power that it takes while it is on.
+
+    >>> parse_radio("0.8W").base_w
+    0.8
+    """
+    if text in RADIOS:
+        return RADIOS[text]
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(m?)W\s*", text)
+    if not match:
+        raise Refused(f"--radio {text!r} is none of {', '.join(RADIOS)} and no power; write --radio wifi or 0.8W")
+    return Radio(text.strip(), float(match[1]) * (1e-3 if match[2] else 1.0))

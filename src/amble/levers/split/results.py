@@ -1,0 +1,66 @@
+"""What a split is, as an artefact: every cut with its costs, the best one and its clocks, and both halves' hashes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amble.core.files import Format
+from amble.core.point import Clocks
+from amble.core.schedule import Deadline, Step
+from amble.core.subject import Subject, Where
+from amble.levers.split.link import Link
+from amble.levers.split.planning import Choice, Regime
+
+__all__ = ["FORMAT", "HalfFile", "Listed", "Split"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A cut as it is told: after which operator, how many run here, what crosses, and its best choice."""
+
+    after: str
+    num_local: int
+    crossing: tuple[str, ...]
+    choice: Choice
+
+
+@dataclass(frozen=True, slots=True)
+class HalfFile:
+    """One half: its file beside this one, and the SHA-256 of it, by which halves know each other."""
+
+    place: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Where to cut a network between a device and a server, and why.
+
+    ``cuts`` are all, sent in the precision of the best. ``best`` is the one chosen, ``steps`` and ``wait`` its clocks.
+    ``sent`` names what goes between the halves; ``forwarded`` those of it that are inputs of the network. ``deviation``
+    is how far joined answers were from the whole network's on made-up inputs.
+    """
+
+    subject: Subject
+    where: Where
+    server: str
+    server_s: float
+    link: Link
+    deadline: Deadline
+    period_s: float
+    num_operators: int
+    cuts: tuple[Listed, ...]
+    best: Listed
+    regimes: tuple[Regime, ...]
+    steps: tuple[Step, ...]
+    wait: Clocks
+    sent: tuple[str, ...]
+    forwarded: tuple[str, ...]
+    deviation: float
+    identical: bool
+    halves: tuple[HalfFile, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+FORMAT = Format("split", 1, Split)
