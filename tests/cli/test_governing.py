@@ -220,7 +220,8 @@ def test_every_page_that_comes_with_the_tests_is_probed(pages, tmp_path):
 def test_what_passes_through_the_proxy_is_the_judge(pages, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    log, answered = tmp_path / "log.json", []
+    log = tmp_path / "log.json"
+    answered: list[bytes] = []
 
     def clients():
         until_s = time.monotonic() + 30.0
