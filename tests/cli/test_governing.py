@@ -1,8 +1,11 @@
 """The verb govern as a user meets it: real processes, a page over HTTP, a control group where one can be made."""
 
+import contextlib
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -42,6 +45,13 @@ class Pages:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -205,3 +215,33 @@ def test_every_page_that_comes_with_the_tests_is_probed(pages, tmp_path):
             found = run(pages.url, "--probe", cwd=tmp_path)
             assert found.exit_code == 0, found.stderr
             assert "Recognised" in found.stdout
+
+
+def test_what_passes_through_the_proxy_is_the_judge(pages, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = tmp_path / "log.json"
+    answered: list[bytes] = []
+
+    def clients():
+        until_s = time.monotonic() + 30.0
+        while len(answered) < 40 and time.monotonic() < until_s:
+            line = http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
+            with contextlib.closing(line), contextlib.suppress(OSError):
+                line.request("POST", "/infer", b"{}")
+                answered.append(line.getresponse().read())
+            time.sleep(0.02)
+
+    asking = threading.Thread(target=clients)
+    asking.start()
+    way = f":{port}=:{pages.server.server_port}"
+    found = run(
+        pages.url, "--slo", "latency p99 < 1s", "--slo", "ttft p99 < 1s", "--proxy", way, "--watch", "--period",
+        "100ms", "--for", "5s", "-o", log, "--json", cwd=tmp_path,
+    )  # fmt: skip
+    asking.join()
+    assert found.exit_code == 0, found.stderr
+    (proof,) = json.loads(found.stdout)
+    assert proof["sight"] == f"a proxy, {way}"
+    assert answered == 40 * [b"{}"]
+    assert all(each["governed"]["out_of"] > 20 for each in proof["objectives"])

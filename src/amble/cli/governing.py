@@ -40,6 +40,7 @@ _TOLD_S = 10.0
 @click.option("--ca", type=_FILE, help="Certificates to trust, PEM.")
 @click.option("--canary", type=_FILE, metavar="REQUEST.json", help="Measure by a request of our own.")
 @click.option("--canary-rate", type=click.FloatRange(min=0.01), default=0.5, show_default=True, help="A second.")
+@click.option("--proxy", metavar=":PORT=:PORT", help="Measure what passes from the first port to the server's.")
 @click.option("--table", type=_FILE, help="Recorded table of latencies at this device's clocks.")
 @click.option("--workload", metavar="NAME", help="Which workload of the table the server runs.")
 @click.option("--for", "for_time", metavar="TIME", help="End after this (default: until interrupted).")
@@ -54,7 +55,7 @@ def govern(terminal: Terminal, *, urls: tuple[str, ...], probe: bool, output: Pa
     """
     from amble.jobs.governing import Watching
 
-    names = ("watch", "seed", "ca", "canary", "table", "workload", "metrics_port")
+    names = ("watch", "seed", "ca", "canary", "proxy", "table", "workload", "metrics_port")
     how = Watching(
         **{name: options[name] for name in names},
         period_s=_period_s(options["period"]),

@@ -15,7 +15,7 @@ from amble.core.log import Governed, Log
 from amble.core.ports import Device
 from amble.services.govern import hands as reach
 from amble.services.govern import maps, prior, proof
-from amble.services.govern.canary import Canary, load_request, with_canary
+from amble.services.govern.canary import Canary, edges_s, load_request, with_canary
 from amble.services.govern.eyes import Eyes
 from amble.services.govern.fetch import Fetch, Gone, Http, Line, within
 from amble.services.govern.head import Head
@@ -24,6 +24,7 @@ from amble.services.govern.objective import Objective
 from amble.services.govern.opening import open_hands
 from amble.services.govern.page import names_of
 from amble.services.govern.proof import Proof
+from amble.services.govern.proxy import Proxy, Way, with_proxy
 
 from amble.services.govern.watching import Journal, Sight, Told, govern as watch  # isort: skip
 
@@ -38,8 +39,9 @@ class Watching:
     """How servers are watched.
 
     ``watch``: only look. ``period_s`` [s] between looks, ``control`` the share of the time as found, ``canary`` a file
-    with a request and ``canary_hz`` how often it is sent [1/s], ``table`` a recorded table (and ``workload``) of how
-    long work takes at each clock. ``for_s``: how long [s]; None until interrupted.
+    with a request and ``canary_hz`` how often it is sent [1/s], ``proxy`` a way such as ``:9000=:8000`` that clients
+    take, ``table`` a recorded table (and ``workload``) of how long work takes at each clock. ``for_s``: how long [s];
+    None until interrupted.
     """
 
     watch: bool = False
@@ -51,6 +53,7 @@ class Watching:
     ca: Path | None = None
     canary: Path | None = None
     canary_hz: float = 0.5
+    proxy: str | None = None
     table: Path | None = None
     workload: str | None = None
     for_s: float | None = None
@@ -78,12 +81,15 @@ def govern(
     if not urls:
         raise Refused("no address of a metrics page; write http://HOST:PORT/metrics")
     opened = open_hands(devices or (["host"] if how.watch else []))
-    canary = _canary(wanted, how)
+    canary, proxy = _canary(wanted, how), _proxy(urls, wanted, how)
     with ExitStack() as lines:
         if canary is not None:
             lines.callback(canary.stop)
+        if proxy is not None:
+            proxy.start()
+            lines.callback(proxy.stop)
         opened_lines = [lines.enter_context(closing(_http(url, how).open())) for url in urls]
-        sights = [_sight(url, line, wanted, canary, how) for url, line in zip(urls, opened_lines, strict=True)]
+        sights = [_sight(url, line, wanted, canary or proxy, how) for url, line in zip(urls, opened_lines, strict=True)]
         return _watched(sights, wanted, opened, output, how, on_period)
 
 
@@ -171,13 +177,23 @@ def _canary(wanted: tuple[Objective, ...], how: Watching) -> Canary | None:
     return Canary.of(load_request(how.canary), how.canary_hz, wanted, _CANARY_TIMEOUT_S)
 
 
-def _sight(url: str, line: Line, wanted: tuple[Objective, ...], canary: Canary | None, how: Watching) -> Sight:
+def _proxy(urls: Sequence[str], wanted: tuple[Objective, ...], how: Watching) -> Proxy | None:
+    if how.proxy is None:
+        return None
+    if how.canary is not None or len(urls) > 1:
+        raise Refused("--proxy measures one server, without --canary; govern others by a process of their own")
+    return Proxy(Way.parse(how.proxy), edges_s(wanted))
+
+
+def _sight(url: str, line: Line, wanted: tuple[Objective, ...], measure: Canary | Proxy | None, how: Watching) -> Sight:
     fetch: Fetch = line.fetch
     text = _first(fetch, url)
     server = maps.load_map(how.map) if how.map else maps.recognise(names_of(text))
-    if canary is not None:
-        server, fetch = with_canary(server), canary.beside(fetch)
-        canary.start()
+    if measure is not None:
+        server = with_canary(server) if isinstance(measure, Canary) else with_proxy(server)
+        fetch = measure.beside(fetch)
+        if isinstance(measure, Canary):
+            measure.start()
         text = _first(fetch, url)
     return Sight(within(fetch, 2.0 * _http(url, how).timeout_s, url), Eyes.open(server, wanted, text))
 
@@ -191,6 +207,7 @@ def _about(
 ) -> Governed:
     eyes = sight.eyes
     source = f"a canary, {how.canary_hz:g} a second" if how.canary else "histograms of the server"
+    source = f"a proxy, {how.proxy}" if how.proxy else source
     return Governed(
         eyes.server.server, tuple(map(str, wanted)), eyes.edges_s, eyes.judged_s, hands.settings, slow,
         how.period_s, how.control, how.seed, hands.found, source, not how.watch,

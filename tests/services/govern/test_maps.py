@@ -17,6 +17,7 @@ SERVERS = {
     "openvino": ("OpenVINO Model Server", "latency p99 < 40ms"),
     "kserve": ("KServe", "latency p99 < 50ms"),
     "mlserver": ("MLServer", "latency p99 < 50ms"),
+    "trtllm": ("TensorRT-LLM", "ttft p99 < 500ms"),
     "ray": ("Ray Serve", "latency p99 < 50ms"),
     "amble": ("amble", "latency p99 < 50ms"),
 }
@@ -35,6 +36,15 @@ def test_a_page_is_recognised_and_its_110_answers_are_seen(page, server, objecti
     assert look.finished == pytest.approx(110.0)
     assert sum(look.counts[0]) in (pytest.approx(110.0), pytest.approx(5085.0))  # requests, or tokens
     assert 5e-6 < eyes.edges_s[0][0] < 1.0, "edges are seconds"
+
+
+@pytest.mark.parametrize(("page", "waiting", "arrivals"), [("triton-25", 6.0, 119.0), ("openvino", None, 113.0)])
+def test_what_waits_in_a_back_end_counts_and_what_other_servables_took_does_not(page, waiting, arrivals):
+    text = next(text for name, text in PAGES.items() if name.startswith(page))
+    eyes = Eyes.open(recognise(names_of(text)), (Objective.parse(SERVERS[page][1]),), text)
+    memory, _ = eyes.look(Memory(), "\n".join(zeroed(text)), 0.0)
+    _, look = eyes.look(memory, text, 1.0)
+    assert (look.waiting, look.arrivals) == (waiting, pytest.approx(arrivals))
 
 
 def zeroed(text):

@@ -120,8 +120,9 @@ class Eyes:
         return Look(now_s, span_s, 0.0, 0.0, None, None, 0.0, 0.0, nothing, False, note)
 
     def _gauge(self, page: Page, role: str) -> float | None:
-        found = _series(page, self.server.series.get(role))
-        return sum(found.values()) if found and all(map(math.isfinite, found.values())) else None
+        source = self.server.series.get(role)
+        found = [*_series(page, source).values(), *_series(page, source.plus if source else None).values()]
+        return sum(found) if found and all(map(math.isfinite, found)) else None
 
     def _cumulative(self, page: Page, index: int) -> Mapping[Labels, float] | None:
         source = self.server.latencies[self.objectives[index].kind]

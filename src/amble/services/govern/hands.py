@@ -32,6 +32,7 @@ class Hands:
         self.asked = Clocks()
         self.refusals = 0
         self.changes = 0
+        self._owed = False  # something was changed, or not put back yet
 
     def ask(self, setting: int) -> str:
         """Ask for a setting, or -1 for the clocks as found; return a note when it was refused."""
@@ -40,6 +41,7 @@ class Hands:
         wanted = self.settings[setting]
         if wanted == self.asked:
             return ""
+        self._owed = True
         try:
             for device in self._devices:
                 device.actuator.apply(wanted)
@@ -65,8 +67,8 @@ class Hands:
         return took_s
 
     def release(self) -> str:
-        """Put back what was found on every device; return a note when one refuses."""
-        if self.asked == Clocks() and self.refusals == 0:
+        """Put back what was found on every device; return a note when one refuses. It is tried again the next time."""
+        if not self._owed:
             return ""
         notes = []
         for device in self._devices:
@@ -75,6 +77,7 @@ class Hands:
             except Refused as reason:
                 notes.append(f"{device.name}: clocks could not be put back: {reason}; run amble restore")
         self.asked = Clocks()
+        self._owed = bool(notes)
         return "; ".join(notes)
 
     def got(self) -> Clocks:

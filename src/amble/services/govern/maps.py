@@ -30,11 +30,12 @@ _EXAMPLE = (
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One quantity: names to try, labels it must have, and the unit of a latency."""
+    """One quantity: names to try, labels it must have, the unit of a latency, and what is added to a gauge if there."""
 
     names: tuple[str, ...]
     where: dict[str, str] = {}
     unit: str = "s"
+    plus: Source | None = None
 
     @property
     def unit_s(self) -> float:
@@ -54,7 +55,8 @@ class ServerMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def wanted(self, kinds: Collection[str]) -> frozenset[str]:
         """Return the names of all samples that are needed to judge these latencies."""
-        plain = {name for source in self.series.values() for name in source.names}
+        sources = [*self.series.values(), *(each.plus for each in self.series.values() if each.plus)]
+        plain = {name for source in sources for name in source.names}
         histograms = {name for kind in kinds if kind in self.latencies for name in self.latencies[kind].names}
         return frozenset(plain | {f"{name}_{part}" for name in histograms for part in ("bucket", "sum", "count")})
 
