@@ -4,7 +4,9 @@ Theory of operation: sending ``d`` bits at rate R takes d / R; between question 
 takes a base power as long as it is on, from the first bit sent until the answer is in, and an energy for each bit:
 P = base + alpha R, so E = base t + alpha d. The coefficients are those of Huang et al., "A Close Examination of
 Performance and Power Characteristics of 4G LTE Networks", MobiSys 2012, table 4 (phones of that year): whatever comes
-of them is a prediction, and said to be one. What the radio takes after the answer (its tail) is not counted.
+of them is a prediction, and said to be one. They are quoted as the literature on offloading repeats them and were not
+compared with the printed table: `--radio 0.8W` states one's own. What the radio takes after the answer (its tail) is
+not counted.
 """
 
 from __future__ import annotations
