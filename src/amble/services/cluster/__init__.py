@@ -1,1 +1,1 @@
-"""Many devices under one power budget: who gets the next watt, who serves the next request, and both in virtual time."""
+"""Many devices under one power budget: who gets the next watt and the next request, and both in virtual time."""

@@ -106,7 +106,11 @@ class Frontiers:
     def edges(self) -> Edges:
         """Return the edges of all devices' hulls by rising price; those of one price device by device."""
         own = [(np.asarray(hull[:-1]), np.asarray(hull[1:])) for hull in self.hulls]
-        device, rung, power, rate, price = [], [], [], [], []
+        device: list[IntArray] = []
+        rung: list[IntArray] = []
+        power: list[FloatArray] = []
+        rate: list[FloatArray] = []
+        price: list[FloatArray] = []
         for kind, (before, after) in enumerate(own):
             mine = np.flatnonzero(self.kind == kind)
             if not len(after) or not len(mine):
@@ -114,14 +118,16 @@ class Frontiers:
             more_w = self.power_w[kind, after] - self.power_w[kind, before]
             more_hz = self.rate_hz[kind, after] - self.rate_hz[kind, before]
             device.append(np.repeat(mine, len(after)))
-            for column, values in ((rung, after), (power, more_w), (rate, more_hz), (price, more_w / more_hz)):
-                column.append(np.tile(values, len(mine)))
+            rung.append(np.tile(after, len(mine)))
+            power.append(np.tile(more_w, len(mine)))
+            rate.append(np.tile(more_hz, len(mine)))
+            price.append(np.tile(more_w / more_hz, len(mine)))
         if not device:
             none = np.empty(0, dtype=np.int64)
             return Edges(none, none, np.empty(0), np.empty(0))
-        whose, to, more_w, more_hz, prices = (np.concatenate(each) for each in (device, rung, power, rate, price))
-        order = np.lexsort((to, whose, prices))
-        return Edges(whose[order], to[order], more_w[order], more_hz[order])
+        whose, to = np.concatenate(device), np.concatenate(rung)
+        order = np.lexsort((to, whose, np.concatenate(price)))
+        return Edges(whose[order], to[order], np.concatenate(power)[order], np.concatenate(rate)[order])
 
 
 def _hull(power_w: FloatArray, rate_hz: FloatArray) -> tuple[int, ...]:
@@ -166,7 +172,7 @@ def _of(edges: Edges, usable: BoolArray | None) -> Edges:
     if usable is None:
         return edges
     keep = usable[edges.device]
-    return Edges(*(each[keep] for each in edges))
+    return Edges(edges.device[keep], edges.rung[keep], edges.power_w[keep], edges.rate_hz[keep])
 
 
 def fill(frontiers: Frontiers, budget_w: float, demand_hz: float = np.inf, usable: BoolArray | None = None) -> Filling:
