@@ -139,7 +139,7 @@ def test_a_steady_demand_settles_at_the_filling_and_nothing_more_is_ordered():
     for _ in range(5):
         state, orders = governor.step(state, reports(state, demand_hz=500.0))
     assert not len(orders.device)
-    assert state.rung.tolist() == fill(fleet, 2500.0, 500.0 / 0.9).rung.tolist()
+    assert state.rung.tolist() == fill(fleet, 2500.0, 500.0 / governor.busy).rung.tolist()
     assert (state.rung == 0).any(), "idle devices are parked"
 
 

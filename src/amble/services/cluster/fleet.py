@@ -1,10 +1,10 @@
 """A fleet in virtual time: arrivals, a policy of clocks and routing -> energy, misses, and what the budget saw.
 
-Time passes in slots, a tenth of the deadline each. Rows wait in a queue for each device, by age in slots, and are served
-oldest first at the rung's rate; one that cannot start in time any more is dropped and is a miss, as are rows that find
-no device and those that wait on a device that fails. A row waits for the batch that runs and for its own, so the last
-two batch times of the deadline are no time to wait. Work and waiting draw the rung's two powers; a device that is down
-draws nothing.
+Time passes in slots, a tenth of the deadline each. Rows wait in a queue for each device, by age in slots, and are
+served oldest first at the rung's rate; one that cannot start in time any more is dropped and is a miss, as are rows
+that find no device and those that wait on a device that fails. A row waits for the batch that runs and for its own, so
+the last two batch times of the deadline are no time to wait. Work and waiting draw the rung's two powers; a device that
+is down draws nothing.
 
 Under a `ClusterGovernor` orders travel for one to three slots, a device parks once its queue is empty, and it is
 reported at the next step what it holds then. Routing knows what a device was ordered, and uses the lower of the two
@@ -13,7 +13,7 @@ rungs. Every policy has the same health checks: failed devices get no work from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from amble.services.cluster.filling import BoolArray, Frontiers, IntArray
 from amble.services.cluster.governor import ClusterGovernor, Seen, State
 from amble.services.cluster.ladders import Ladders
 
-__all__ = ["SLOTS", "Fleet", "Outcome", "Policy", "Spread", "least_j", "simulate", "smoothest"]
+__all__ = ["SLOTS", "Day", "Fleet", "Outcome", "Policy", "Spread", "least_j", "simulate", "smoothest"]
 
 SLOTS = 10  # in a deadline
 _FULL = 0.8  # share of the room on a device that routing by energy uses before it spills over
@@ -57,19 +57,22 @@ class Policy:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to. ``over_s``: how long rungs' powers together were above the governor's budget."""
+    """What a run came to. ``over_s``: how long rungs' powers together were above the governor's budget.
+
+    ``lost`` rows were refused, dropped because they would be late, or waited on a device that failed.
+    """
 
     energy_j: float
     arrived: int
     met: float
+    lost: float
     over_s: float
     most_w: float
-    slots: int
 
     @property
     def missed(self) -> float:
         """Return the share of all requests that were late, dropped or refused."""
-        return 1.0 - self.met / max(1, self.arrived)
+        return max(0.0, round(self.lost / max(1, self.arrived), 9))  # less is what sums of floats leave
 
 
 class _Run:
@@ -84,12 +87,13 @@ class _Run:
         self.held, self.ordered, self.arrives = held.copy(), held.copy(), np.zeros(num, dtype=np.int64)
         self.serial, self.applied = np.zeros(num, dtype=np.int64), np.zeros(num, dtype=np.int64)
         self.state: State | None = policy.governor.init() if policy.governor else None
-        self.turn, self.came = 0, 0
+        self.turn, self.came, self.lost = 0, 0, 0.0
         self._ages = np.arange(SLOTS)
 
     def fail(self, down: BoolArray) -> None:
         """Let devices go down, with all that waits there."""
         self.down = down
+        self.lost += float(self.waiting[down].sum())
         self.waiting[down] = 0.0
         self.held[down] = self.ordered[down] = 0
         self.serial[down] = self.applied[down] = 0
@@ -99,7 +103,7 @@ class _Run:
         governor = self.policy.governor
         if governor is None or self.state is None:
             return
-        demand_hz = self.came / (slots * self.fleet.slot_s) if slots else 0.0
+        demand_hz = self.came / (slots * self.fleet.slot_s)
         self.came = 0
         rung = np.where(self.down, -1, self.held)
         self.state, orders = governor.step(self.state, Seen(demand_hz, rung, self.applied.copy(), self.down))
@@ -135,6 +139,7 @@ class _Run:
             self.waiting[:, 0] = routing.level(count, queue, rate_hz)
         else:
             self.waiting[:, 0] = self._cheapest(count, rung, rate_hz, queue)
+        self.lost += count - float(self.waiting[:, 0].sum())
 
     def _cheapest(self, count: int, rung: IntArray, rate_hz: FloatArray, queue: FloatArray) -> FloatArray:
         ladders = self.fleet.ladders
@@ -150,7 +155,9 @@ class _Run:
     def serve(self) -> tuple[float, float]:
         """Serve a slot; return (rows met, energy [J])."""
         ladders, slot_s = self.fleet.ladders, self.fleet.slot_s
-        self.waiting[self._ages[None, :] >= self._start_slots(self.held)[:, None]] = 0.0  # too late to start
+        late = self._ages[None, :] >= self._start_slots(self.held)[:, None]
+        self.lost += float(self.waiting[late].sum())
+        self.waiting[late] = 0.0
         can = np.where(self.down, 0.0, self._of(ladders.rate_hz, self.held) * slot_s)
         older = np.cumsum(self.waiting[:, ::-1], axis=1)[:, ::-1]
         served = np.clip(can[:, None] - (older - self.waiting), 0.0, self.waiting)
@@ -159,6 +166,7 @@ class _Run:
         busy_w, idle_w = self._of(ladders.busy_w, self.held), self._of(ladders.idle_w, self.held)
         watts = np.where(self.down, 0.0, idle_w + share * (busy_w - idle_w))
         self.waiting -= served
+        self.lost += float(self.waiting[:, -1].sum())
         self.waiting[:, 1:] = self.waiting[:, :-1]
         self.waiting[:, 0] = 0.0
         return float(done.sum()), float(watts.sum()) * slot_s
@@ -168,30 +176,39 @@ class _Run:
         return float(np.where(self.down, 0.0, self.fleet.frontiers.watts(self.held)).sum())
 
 
-def simulate(
-    fleet: Fleet, arrivals: IntArray, policy: Policy, *, fails: tuple[int, BoolArray] | None = None, seed: int = 0
-) -> Outcome:
-    """Run a policy under [slot] arrivals; ``fails``: in which slot which devices go down. Ends when queues are empty.
+@dataclass(frozen=True)
+class Day:
+    """What happens to a fleet: rows that arrive in each slot, and in which slot which devices go down.
 
-    A governed fleet starts parked; what it meets before its first raises counts as everything else.
+    The first ``lead`` slots are not counted in the outcome: a governed fleet starts parked.
     """
+
+    arrivals: IntArray
+    lead: int = 0
+    fails: tuple[int, BoolArray] | None = None
+
+
+def simulate(fleet: Fleet, day: Day, policy: Policy, *, seed: int = 0) -> Outcome:
+    """Run a policy through a day. It ends when queues are empty."""
     run = _Run(fleet, policy, seed)
     period = max(1, round(policy.period_s / fleet.slot_s))
     budget_w = policy.governor.budget_w if policy.governor else np.inf
-    out = Outcome(0.0, int(arrivals.sum()), 0.0, 0.0, 0.0, len(arrivals) + SLOTS)
     met = energy_j = over_s = most_w = 0.0
-    for slot, count in enumerate(np.concatenate([arrivals, np.zeros(SLOTS, dtype=np.int64)])):
-        if fails is not None and slot == fails[0]:
-            run.fail(fails[1])
-        if slot % period == 0:
-            run.govern(min(slot, period))
+    for slot, count in enumerate(np.concatenate([day.arrivals, np.zeros(SLOTS, dtype=np.int64)])):
+        if slot == day.lead:
+            run.lost = 0.0
+        if day.fails is not None and slot == day.fails[0]:
+            run.fail(day.fails[1])
+        if slot and slot % period == 0:
+            run.govern(period)
         run.travel()
         run.route(int(count))
         done, joules = run.serve()
         watts = run.allowed_w()
-        met, energy_j, most_w = met + done, energy_j + joules, max(most_w, watts)
         over_s += fleet.slot_s * (watts > budget_w * (1 + 1e-6))
-    return replace(out, met=met, energy_j=energy_j, over_s=over_s, most_w=most_w)
+        if slot >= day.lead:
+            met, energy_j, most_w = met + done, energy_j + joules, max(most_w, watts)
+    return Outcome(energy_j, int(day.arrivals[day.lead :].sum()), met, run.lost, over_s, most_w)
 
 
 def smoothest(arrivals: IntArray, delay: int) -> FloatArray:
@@ -228,7 +245,7 @@ def _taut(upper: FloatArray, lower: FloatArray, at: int, height: float) -> tuple
     return len(upper) - 1, (upper[-1] - height) / (len(upper) - 1 - at)
 
 
-def least_j(fleet: Fleet, arrivals: IntArray) -> float:
+def least_j(fleet: Fleet, day: Day) -> float:
     """Return the energy [J] below which nobody serves all arrivals in time: mixtures of rungs, known arrivals.
 
     Every slot costs what the hulls of all devices say for its rate, changes cost nothing, and the service is the
@@ -237,5 +254,5 @@ def least_j(fleet: Fleet, arrivals: IntArray) -> float:
     edges = fleet.frontiers.edges
     power = np.concatenate([[0.0], np.cumsum(edges.power_w)]) + float(fleet.frontiers.parked_w.sum())
     rate = np.concatenate([[0.0], np.cumsum(edges.rate_hz)])
-    rates_hz = smoothest(arrivals, SLOTS) / fleet.slot_s
+    rates_hz = smoothest(day.arrivals, SLOTS)[day.lead :] / fleet.slot_s
     return float(np.interp(rates_hz, rate, power).sum()) * fleet.slot_s

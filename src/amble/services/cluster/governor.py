@@ -87,7 +87,7 @@ class ClusterGovernor:
 
     frontiers: Frontiers
     budget_w: float
-    busy: float = 0.9
+    busy: float = 0.95
     deviations: float = 2.0
     learn: float = 0.1
     patience: int = 3
