@@ -254,5 +254,5 @@ def least_j(fleet: Fleet, day: Day) -> float:
     edges = fleet.frontiers.edges
     power = np.concatenate([[0.0], np.cumsum(edges.power_w)]) + float(fleet.frontiers.parked_w.sum())
     rate = np.concatenate([[0.0], np.cumsum(edges.rate_hz)])
-    rates_hz = smoothest(day.arrivals, SLOTS)[day.lead :] / fleet.slot_s
+    rates_hz = smoothest(day.arrivals[day.lead :], SLOTS) / fleet.slot_s
     return float(np.interp(rates_hz, rate, power).sum()) * fleet.slot_s
