@@ -14,6 +14,7 @@ from .jobs.costing import (
     predict as predict,
     tabulate as tabulate,
 )
+from .jobs.fleets import fleet as fleet
 from .jobs.governing import govern as govern, is_governed as is_governed, probe as probe, prove as prove
 from .levers.memory.approximating import dram as dram
 from .levers.precision.quantizing import quantize as quantize

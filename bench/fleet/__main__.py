@@ -1,0 +1,5 @@
+"""Run it: `python -m bench.fleet [--json] [--quick] [--out FILE]`."""
+
+from bench.fleet.study import main
+
+main()
