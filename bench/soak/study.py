@@ -51,7 +51,7 @@ def message(kind: str, number: int) -> bytes:
     body = json.dumps({"id": str(number), "inputs": [tensor], "parameters": parameters}).encode()
     if kind == "bad":
         body = body[: number % len(body)] + b"\xff"
-    head = f"POST /v2/models/double/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = f"POST /v2/models/double/infer HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
