@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from bench.eden.study import COUNTS
 from bench.eden_again import study
 from bench.eden_again.told import NUMBERS
 from bench.kit.document import Target
@@ -37,9 +38,7 @@ def by_name(targets: Iterable[Target]) -> dict[str, Target]:
 def test_a_rate_agrees_whichever_is_the_greater(factor: float, met: bool) -> None:
     row = {**ROW, "tolerable_ber": factor * 4e-4}
     found = by_name(study.retraining_targets({"none": row}, {"none": ROW}))
-    strict, within = (
-        found[f"none: rate borne against the one before, {said}"] for said in reversed(study.COUNTS.values())
-    )
+    strict, within = (found[f"none: rate borne against the one before, {said}"] for said in reversed(COUNTS.values()))
     assert (strict.met, within.met) == (met, True)
 
 
@@ -53,9 +52,7 @@ def test_an_accuracy_that_is_off_is_missed_and_a_case_that_was_not_reached_is_no
 
 def test_a_rate_of_nothing_does_not_agree() -> None:
     found = by_name(study.retraining_targets({"none": {**ROW, "tolerable_ber": 0.0}}, {"none": ROW}))
-    (said,) = (
-        each for each in found if each.startswith("none: rate borne") and each.endswith(study.COUNTS["tolerable_ber"])
-    )
+    (said,) = (each for each in found if each.startswith("none: rate borne") and each.endswith(COUNTS["tolerable_ber"]))
     assert found[said].met is None
 
 
