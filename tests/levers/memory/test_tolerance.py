@@ -118,6 +118,23 @@ def test_verification_takes_59_clean_trials_for_95_percent_and_stops_at_the_firs
     assert missed.worst_loss == 0.02
 
 
+def test_rates_that_nothing_keeps_are_verified_with_a_share_of_none() -> None:
+    found = verify(lambda rates, seed: 1.0, {"w": 0.5}, max_loss=0.01, share=0.95, confidence=0.95, seed=0)
+    assert (found.num_trials, found.num_kept, found.share_low) == (1, 0, 0.0)
+
+
+def test_what_is_verified_are_the_rates_that_were_asked_for() -> None:
+    seen: list[object] = []
+
+    def trial(rates: Mapping[str, float], seed: int) -> float:
+        seen.append(rates)
+        return 0.0
+
+    verify(trial, {"w": 0.5}, max_loss=0.01, share=0.95, confidence=0.95, seed=0)
+    assert seen
+    assert all(each == {"w": 0.5} for each in seen)
+
+
 def test_mappings_that_miss_one_time_in_ten_are_seldom_verified() -> None:
     def trial(rates: Mapping[str, float], seed: int) -> float:
         return float(np.random.default_rng(seed).random() < 0.1)
