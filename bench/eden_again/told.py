@@ -47,6 +47,5 @@ NUMBERS: Numbers = {
     "eden_again.strictly_before": partial(_times, recipe="better", field=f"{STRICT} before"),
     "eden_again.accuracy": partial(_off, part="held-out accuracy off", digits=1),
     "eden_again.saving": partial(_off, part="saving off", digits=1),
-    "eden_again.rates": lambda r: r.met("rate borne against the one before"),
 }
 TABLES: Numbers = {}
