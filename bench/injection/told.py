@@ -6,7 +6,10 @@ from functools import partial
 
 from bench.kit.told import Numbers, Result, between, percent
 
-SOURCES = {"injection": "injection@cpu"}
+SOURCES = {
+    "injection": "injection@cpu",
+    "injection_xeon": "injection@xeon",
+}  # the second: without MRFI, of this version
 
 
 def _injection(result: Result, selector: str) -> str:
@@ -21,5 +24,7 @@ NUMBERS: Numbers = {
     "injection.exact": partial(_injection, selector="MRFI's exact"),
     "injection.usual": partial(_injection, selector="MRFI's usual, inexact"),
     "injection.met": lambda r: r.met("MRFI's exact selector over ours"),
+    "injection_xeon.met": lambda r: r.met("injection over forward pass"),
+    "injection_xeon.all": lambda r: between(r.values("injection over forward pass"), scale=100, unit="%"),
 }
 TABLES: Numbers = {}

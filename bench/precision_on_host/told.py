@@ -42,6 +42,7 @@ def _accuracy(result: Result, governor: str) -> str:
 NUMBERS: Numbers = {
     "precision.amble_cpu": partial(_held, clock="cpu", governor="amble"),
     "precision.amble_wall": partial(_held, clock="wall", governor="amble"),
+    "precision.rates_met": lambda r: r.met("rate held over"),
     "precision.pit_cpu": partial(_held, clock="cpu", governor="pit"),
     "precision.pit_wall": partial(_held, clock="wall", governor="pit"),
     "precision.accuracy": partial(_accuracy, governor="amble"),
