@@ -36,7 +36,6 @@ def _off(result: Result, part: str, digits: int) -> str:
 
 
 NUMBERS: Numbers = {
-    "eden_again.cases": lambda r: str(sum(WITHIN in each for each in r.records)),
     "eden_again.mappings": lambda r: str(len(_proven(r))),
     "eden_again.kept": lambda r: between([40 * each["kept_of_40"] for each in _proven(r)]),
     "eden_again.base": partial(_rate, field=WITHIN),
