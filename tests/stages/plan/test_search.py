@@ -149,6 +149,16 @@ def test_exact_closes_a_hundred_operators_over_a_grid() -> None:
     assert found.gap <= 1e-8
 
 
+def test_a_path_of_no_energy_has_a_gap_of_none_or_without_end() -> None:
+    """Energies may be differences: the best path may take nothing at all, above a bound that is below it or not."""
+    met = solve(Trellis(np.array([[1.0]]), np.array([[0.0]])), 2.0)
+    assert (met.energy_j, met.lower_bound_j, met.gap) == (0.0, 0.0, 0.0)
+    missed = solve(Trellis(np.array([[7.0, 5.0, 1.0]]), np.array([[-1.0, 0.0, 1.0]])), 5.0)
+    assert missed.energy_j == 0.0
+    assert missed.lower_bound_j < 0.0
+    assert missed.gap == math.inf
+
+
 def test_a_looser_deadline_never_costs_more() -> None:
     trellis, idle_w = clock_pairs(seed=11, operators=40, cores=6, memories=3)
     fastest_s = trellis.latency_s.min(axis=1).sum()
