@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from amble.core.ports import CostModel
 from amble.core.schedule import Deadline
 from amble.jobs.costing import costs_for
 from amble.levers.split.cuts import PRECISIONS, Cut, Cuts, cuts
-from amble.levers.split.halves import PORTABLE, Halves, halves, tried
+from amble.levers.split.halves import PORTABLE, Halves, Tried, halves, tried
 from amble.levers.split.link import Link
 from amble.levers.split.planning import Choice, Question, Server, best, every, regimes, steps
 from amble.levers.split.results import FORMAT, HalfFile, Listed, Split
@@ -64,53 +64,53 @@ def split(wanted: Wanted, on_progress: OnProgress = lambda what, done, total: No
 
     Infeasible, with the fastest, where no cut is in time; Refused for a network that cannot be cut.
     """
-    network = _network(wanted)
-    graph = network.graph
-    found = cuts(network.model.graph, network.tensors, graph.outputs)
-    costs = _costs(wanted, wanted.device, graph, on_progress)
-    server = _server(wanted, graph, costs, on_progress)
-    unknown = [each for each in wanted.crossing if each not in PRECISIONS]
-    if unknown:
+    if unknown := [each for each in wanted.crossing if each not in PRECISIONS]:
         raise ValueError(f"{unknown[0]!r} is none of {', '.join(PRECISIONS)}")
-    precisions = tuple(each for each in PRECISIONS if each in wanted.crossing)
-    period_s = wanted.period_s or wanted.deadline.latency_s
-    question = Question(graph, costs, found.cuts, server, wanted.deadline, period_s, precisions, wanted.exact)
+    network = _network(wanted)
+    found = cuts(network.model.graph, network.tensors, network.graph.outputs)
+    question = _question(wanted, network, found, on_progress)
 
-    @cache
+    answers = cache(partial(tried, network))
+
     def admissible(cut: Cut, precision: str) -> bool:
-        return tried(network, cut, precision).deviation <= wanted.max_error
+        return answers(cut, precision).deviation <= wanted.max_error
 
     chosen = best(question, wanted.link, admissible)
     by_rate = regimes(question, wanted.link, admissible, lambda done, total: on_progress("link rates", done, total))
     cut = found.cuts[chosen.index]
-    priced = every(question, wanted.link, chosen.precision)
-    top = _listed(network, cut, chosen)
-    listed = [top if each.index == chosen.index else _listed(network, found.cuts[each.index], each) for each in priced]
-    shown, made = tried(network, cut, chosen.precision), halves(network, cut, chosen.precision)
+    made, shown = halves(network, cut, chosen.precision), answers(cut, chosen.precision)
     plan_steps, wait = steps(question, wanted.link, chosen)
-    return (
-        Split(
-            graph.subject,
-            costs.where,
-            server=server.name,
-            server_s=float(np.sum(server.latency_s)) * server.margin,
-            link=wanted.link,
-            deadline=wanted.deadline,
-            period_s=period_s,
-            num_operators=len(graph.operators),
-            cuts=tuple(listed),
-            best=top,
-            regimes=by_rate,
-            steps=plan_steps,
-            wait=wait,
-            sent=made.sent,
-            forwarded=made.forwarded,
-            deviation=shown.deviation,
-            identical=shown.identical,
-            notes=_notes(wanted, found, shown.identical, shown.deviation, shown.num_inputs),
-        ),
-        made,
+    told = Split(
+        network.graph.subject,
+        question.costs.where,
+        server=question.server.name,
+        server_s=float(np.sum(question.server.latency_s)) * question.server.margin,
+        link=wanted.link,
+        deadline=wanted.deadline,
+        period_s=question.period_s,
+        num_operators=len(network.graph.operators),
+        cuts=_every(network, question, wanted.link, chosen),
+        best=_listed(network, cut, chosen),
+        regimes=by_rate,
+        steps=plan_steps,
+        wait=wait,
+        sent=made.sent,
+        forwarded=made.forwarded,
+        deviation=shown.deviation,
+        identical=shown.identical,
+        notes=_notes(found, shown),
     )
+    return told, made
+
+
+def _question(wanted: Wanted, network: Network, found: Cuts, on_progress: OnProgress) -> Question:
+    """Learn what the device and the server take for every operator → what is to be answered."""
+    graph = network.graph
+    costs = _costs(wanted, wanted.device, graph, on_progress)
+    server = _server(wanted, graph, costs, on_progress)
+    precisions = tuple(each for each in PRECISIONS if each in wanted.crossing)
+    period_s = wanted.period_s or wanted.deadline.latency_s
+    return Question(graph, costs, found.cuts, server, wanted.deadline, period_s, precisions, wanted.exact)
 
 
 @door
@@ -170,6 +170,13 @@ def _server(wanted: Wanted, graph: Graph, costs: CostModel, on_progress: OnProgr
     return Server(theirs.where.device, tuple(fastest.tolist()), theirs.margin(wanted.deadline.percentile))
 
 
+def _every(network: Network, question: Question, link: Link, chosen: Choice) -> tuple[Listed, ...]:
+    """Name every cut, each with its price in the precision that was chosen."""
+    priced = every(question, link, chosen.precision)
+    choices = [chosen if each.index == chosen.index else each for each in priced]
+    return tuple(_listed(network, question.cuts[each.index], each) for each in choices)
+
+
 def _listed(network: Network, cut: Cut, of: Choice) -> Listed:
     """Name a cut by the operators whose results cross; by the last one where only inputs do."""
     sent = {port.name for port in cut.crossing}
@@ -178,15 +185,15 @@ def _listed(network: Network, cut: Cut, of: Choice) -> Listed:
     return Listed(" + ".join(names), len(cut.local), tuple(sorted(sent)), of)
 
 
-def _notes(wanted: Wanted, found: Cuts, identical: bool, deviation: float, num_inputs: int) -> tuple[str, ...]:
+def _notes(found: Cuts, shown: Tried) -> tuple[str, ...]:
     said = []
     if not found.complete:
         said.append("The network has too many cuts to try all: those that follow its order of execution were.")
-    if identical:
-        said.append(f"Joined answers were the whole network's, bit for bit, on {num_inputs} made-up inputs.")
+    if shown.identical:
+        said.append(f"Joined answers were the whole network's, bit for bit, on {shown.num_inputs} made-up inputs.")
     else:
         said.append(
-            f"Joined answers were within {deviation:.2g} of the largest of the whole network, on {num_inputs} made-up "
-            f"inputs."
+            f"Joined answers were within {shown.deviation:.2g} of the largest of the whole network, on "
+            f"{shown.num_inputs} made-up inputs."
         )
     return tuple(said)

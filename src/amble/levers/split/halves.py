@@ -81,7 +81,8 @@ def halves(network: Network, cut: Cut, precision: str) -> Halves:
     back = {port.name for port in cut.answers}
     made = [port for port in sent if port.name not in inputs]
     early = [port for name, port in outputs.items() if name not in back and name not in {each.name for each in made}]
-    device = _model(model, first, [inputs[name] for name in inputs if _is_read(name, first)], [*made, *early])
+    read = _read_by(first)
+    device = _model(model, first, [port for name, port in inputs.items() if name in read], [*made, *early])
     server = _model(model, last, sent, list(cut.answers))
     names = tuple(port.name for port in sent)
     return Halves(device, server, names, tuple(name for name in names if name in inputs))
@@ -156,7 +157,8 @@ def _model(
     """Make a network of some nodes, with the weights that they read."""
     if not nodes:
         return None
-    weights = [tensor for tensor in whole.graph.initializer if _is_read(tensor.name, nodes)]
+    read = _read_by(nodes)
+    weights = [tensor for tensor in whole.graph.initializer if tensor.name in read]
     graph = onnx.GraphProto(name=f"{whole.graph.name}_{len(nodes)}")
     graph.node.extend(nodes)
     graph.initializer.extend(weights)
@@ -176,8 +178,8 @@ def _inner_domains(nodes: Sequence[onnx.NodeProto]) -> set[str]:
     return found.union(*(_inner_domains(graph.node) for graph in graphs))
 
 
-def _is_read(name: str, nodes: Sequence[onnx.NodeProto]) -> bool:
-    return any(name in reads(node) for node in nodes)
+def _read_by(nodes: Sequence[onnx.NodeProto]) -> set[str]:
+    return {name for node in nodes for name in reads(node)}
 
 
 def _value(port: Port) -> onnx.ValueInfoProto:

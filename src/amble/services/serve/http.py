@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over HTTP: an ASGI application over a admission and a repository.
+"""The Open Inference Protocol over HTTP: an ASGI application over an admission and a repository.
 
 Every body that goes out is JSON, or JSON with binary tensors behind it; every error is ``{"error": "text"}``.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,13 +16,14 @@ from typing import Any, cast
 
 import msgspec
 
+from amble.core.graph import Port
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import codings, kserve, openapi
 from amble.services.serve.access import Access
 from amble.services.serve.admission import Admission, Reply
 from amble.services.serve.model import Model
 from amble.services.serve.options import NO_LOGGING, NO_TRACE
-from amble.services.serve.protocol import Asked, decode, encode
+from amble.services.serve.protocol import Answer, Asked, decode, encode
 from amble.services.serve.quota import Reservation
 from amble.services.serve.reading import Readers, is_small
 from amble.services.serve.repository import Repository, refuse_unknown
@@ -47,6 +48,7 @@ __all__ = [
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Body = bytes | memoryview
+Writer = Callable[[Answer], tuple[bytes, int | None]]  # the body, and the length of its JSON before binary tensors
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -136,7 +138,7 @@ class Http:
                     return await self._changed(tuple(rest), body)
             case "POST", ("v1", "models", *rest) if rest and ":" in rest[-1]:
                 model = self.repository.model(*kserve.asked_of(rest))
-                return await self._predict(scope, receive, headers, model, arrival_s)
+                return await self._infer(scope, receive, headers, model, arrival_s, v1=True)
             case _, ("v2" | "v1" as root, *rest):
                 found = self._read(tuple(rest)) if root == "v2" else self._read_v1(tuple(rest))
                 return found if method == "GET" else _other_method(scope, b"GET, HEAD")
@@ -194,46 +196,35 @@ class Http:
         raise Fault(404, f"/v2/models/{name}/{'/'.join(rest)}: no such path")
 
     async def _infer(
-        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], model: Model, arrival_s: float
+        self,
+        scope: Scope,
+        receive: Receive,
+        headers: Mapping[bytes, bytes],
+        model: Model,
+        arrival_s: float,
+        *,
+        v1: bool = False,
     ) -> Response:
-        header_length = _length(headers, LENGTH)
+        """Answer a request of V2, or of KServe's V1: both through the same limits."""
+        header_length = None if v1 else _length(headers, LENGTH)
+        spoken = _spoken_v1 if v1 else partial(_spoken, header_length)
         with self.admission.holding(_client(scope)) as hold:
             body, coding = await self._body(scope, receive, headers, hold)
-            read = partial(self._asked, body, coding, header_length, model, hold)
+
+            def read() -> tuple[Asked, Writer]:
+                return spoken(self._plain(body, coding, hold), model.loaded.inputs)
+
             small = coding == b"identity" and is_small(body, header_length)
-            asked = read() if small else await self.readers.read(hold.client, read)
+            asked, write = read() if small else await self.readers.read(hold.client, read)
             context = described(headers, asked.id)
             reply = await _unless_gone(scope, self.admission.infer(model, asked, arrival_s=arrival_s, context=context))
         began_s = self.admission.now_s()
-        text, json_length = encode(reply.answer, asked)
+        text, json_length = write(reply.answer)
         self.admission.wrote(model, self.admission.now_s() - began_s)
-        extra = _echoed(headers)
+        extra = tuple((name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers)
         if json_length is None:
             return Response(200, text, headers=extra)
         return Response(200, text, b"application/octet-stream", (*extra, (LENGTH, b"%d" % json_length)))
-
-    async def _predict(
-        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], model: Model, arrival_s: float
-    ) -> Response:
-        """Answer a request of KServe's V1: as V2's, through the same limits."""
-        with self.admission.holding(_client(scope)) as hold:
-            body, coding = await self._body(scope, receive, headers, hold)
-
-            def read() -> tuple[Asked, bool]:
-                return kserve.decode(self._plain(body, coding, hold), model.loaded.inputs)
-
-            small = coding == b"identity" and is_small(body, None)
-            asked, as_rows = read() if small else await self.readers.read(hold.client, read)
-            context = described(headers, "")
-            reply = await _unless_gone(scope, self.admission.infer(model, asked, arrival_s=arrival_s, context=context))
-        began_s = self.admission.now_s()
-        text = kserve.encode(reply.answer, as_rows=as_rows)
-        self.admission.wrote(model, self.admission.now_s() - began_s)
-        return Response(200, text, headers=_echoed(headers))
-
-    def _asked(self, body: Body, coding: bytes, header_length: int | None, model: Model, hold: Reservation) -> Asked:
-        """Read a request, in any thread."""
-        return decode(self._plain(body, coding, hold), header_length, model.loaded.inputs)
 
     def _plain(self, body: Body, coding: bytes, hold: Reservation) -> Body:
         """Unpack a body, in any thread."""
@@ -348,9 +339,16 @@ def described(headers: Mapping[bytes, bytes], identity: str) -> dict[str, str]:
     return found
 
 
-def _echoed(headers: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
-    """Return what goes back of a request's headers."""
-    return tuple((name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers)
+def _spoken(header_length: int | None, text: Body, ports: Sequence[Port]) -> tuple[Asked, Writer]:
+    """Read a request of V2, in any thread → it, and what writes its answer."""
+    asked = decode(text, header_length, ports)
+    return asked, partial(encode, asked=asked)
+
+
+def _spoken_v1(text: Body, ports: Sequence[Port]) -> tuple[Asked, Writer]:
+    """Read a request of V1, in any thread → it, and what writes its answer."""
+    asked, as_rows = kserve.decode(text, ports)
+    return asked, lambda answer: (kserve.encode(answer, as_rows=as_rows), None)
 
 
 def _other_method(scope: Scope, allowed: bytes) -> Response:
