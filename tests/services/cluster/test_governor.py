@@ -30,6 +30,14 @@ def reports(state, *, demand_hz, down=(), silent=(), power_w=None):
     return Seen(demand_hz, rung, state.serial, falls, power_w)
 
 
+def after(governor, periods, *, demand_hz):
+    """Return the state after some periods of one demand, in which every device did as it was told."""
+    state = governor.init()
+    for _ in range(periods):
+        state, _ = governor.step(state, reports(state, demand_hz=demand_hz))
+    return state
+
+
 class Network:
     """Devices in steps of a period: orders and reports take random times, some never arrive, some are not obeyed."""
 
@@ -146,9 +154,7 @@ def test_a_steady_demand_settles_at_the_filling_and_nothing_more_is_ordered():
 def test_the_share_of_nodes_that_fail_is_divided_anew_at_the_next_step():
     fleet = a_fleet(300)
     governor = ClusterGovernor(fleet, 18_000.0)
-    state = governor.init()
-    for _ in range(4):
-        state, _ = governor.step(state, reports(state, demand_hz=1e6))
+    state = after(governor, 4, demand_hz=1e6)
     before_hz = fleet.rates(state.rung).sum()
     down = np.flatnonzero(state.rung > 0)[:30]
     left_hz = before_hz - fleet.rates(state.rung)[down].sum()
@@ -163,9 +169,7 @@ def test_the_share_of_nodes_that_fail_is_divided_anew_at_the_next_step():
 def test_a_device_that_says_nothing_keeps_its_charge_and_gets_no_work():
     fleet = a_fleet(3)
     governor = ClusterGovernor(fleet, 505.0)
-    state = governor.init()
-    for _ in range(3):
-        state, _ = governor.step(state, reports(state, demand_hz=1e6))
+    state = after(governor, 3, demand_hz=1e6)
     charged_w = state.possible_w[0]
     assert charged_w == 250.0
     for _ in range(10):
@@ -177,9 +181,7 @@ def test_a_device_that_says_nothing_keeps_its_charge_and_gets_no_work():
 def test_a_device_whose_meter_contradicts_it_is_charged_its_top_and_parked():
     fleet = a_fleet(9)
     governor = ClusterGovernor(fleet, 900.0)
-    state = governor.init()
-    for _ in range(3):
-        state, _ = governor.step(state, reports(state, demand_hz=200.0))
+    state = after(governor, 3, demand_hz=200.0)
     watts = fleet.watts(state.rung) * 1.05
     state, _ = governor.step(state, reports(state, demand_hz=200.0, power_w=watts))
     assert not state.caught.any()

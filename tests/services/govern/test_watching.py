@@ -10,13 +10,13 @@ from amble.core import files
 from amble.core.errors import Refused
 from amble.core.log import FORMAT
 from amble.core.point import Clocks
-from amble.services.govern.fetch import Gone
 from amble.services.govern.hands import rungs
 from amble.services.govern.head import AS_FOUND
 from amble.services.govern.objective import Objective
 from amble.services.govern.opening import NoRunner
 from amble.services.govern.rehearsal import device_of
 from amble.services.govern.watching import Told, replayed
+from bench.govern.faults import Faults
 from tests.services.govern.rehearsing import OBJECTIVES, SETTINGS, a_server, governed, poisson
 
 
@@ -103,64 +103,16 @@ def test_watching_changes_nothing():
     assert {each.asked for each in log.periods} == {Clocks()}
 
 
-class Faulty:
-    """Pages with faults at random, and the clocks that were in force while one lasted."""
-
-    def __init__(self, server, seed):
-        self.server, self.lot = server, random.Random(seed)
-        self.until_s, self.kind, self.since_s = 0.0, "", 0.0
-        self.frozen, self.count = "", 0
-        self.next_s = 30.0
-
-    def page(self):
-        now_s = self.server.now_s()
-        if now_s >= self.until_s:
-            self.kind = ""
-        if not self.kind and now_s >= self.next_s:
-            self.kind = self.lot.choice(["gone", "frozen", "nan", "renamed", "damaged", "empty"])
-            self.since_s, self.until_s = now_s, now_s + self.lot.uniform(3.0, 8.0)
-            self.next_s = self.until_s + self.lot.uniform(4.0, 30.0)
-            waits = "nv_inference_pending_request_count"  # a page that stands still with a request on it
-            self.frozen = "\n".join(
-                f"{waits} 1" if line.startswith(waits) else line for line in self.server.page().splitlines()
-            )
-            self.count += 1
-        return self._text(self.server.page())
-
-    def _text(self, text):
-        match self.kind:
-            case "gone":
-                raise Gone("no route")
-            case "frozen":
-                return self.frozen
-            case "nan":
-                return text.replace('le="+Inf",model_name="m"} ', 'le="+Inf"} NaN #')
-            case "renamed":
-                return text.replace("amble_request_duration", "amble_answer_duration")
-            case "damaged":
-                return text + '\namble_requests_total{outcome="} 3'
-            case "empty":
-                return ""
-        return text
-
-
 def test_faults_leave_the_clocks_as_found_within_two_periods():
     """Some fifty, of every kind."""
     injected, wrong = 0, []
     for seed in range(2):
         server = a_server(rate_hz=20.0, duration_s=600.0, seed=seed)
-        faulty = Faulty(server, seed)
-
-        def look(told, server=server, faulty=faulty):
-            lasted_s = server.now_s() - faulty.since_s
-            limit = 3.0 if faulty.kind == "frozen" else 2.0  # frozen: its first look is still like any other
-            if faulty.kind and lasted_s > limit:
-                server.sleep(0.02)
-                if server.current() != SETTINGS[0]:
-                    wrong.append((faulty.kind, lasted_s))
-
-        governed(server, 600.0, fetch=faulty.page, control=0.0, on_period=look)
-        injected += faulty.count
+        faults = Faults(server, random.Random(seed))
+        device = replace(device_of(server, NoRunner()), actuator=faults)
+        governed(server, 600.0, fetch=faults.page, control=0.0, on_period=faults.looked, device=device)
+        injected += faults.count
+        wrong += faults.wrong
     assert wrong == []
     assert injected >= 30
 
