@@ -53,6 +53,30 @@ def test_a_bench_runs_by_its_name_from_a_fresh_process() -> None:
     assert done.stdout.startswith("usage: python -m bench.proof")
 
 
+def test_a_result_that_measured_less_does_not_take_the_place_of_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def result(name: str, values: dict[str, float | None]) -> Path:
+        told = [document.target(target, want=">= 1", value=value, unit="1") for target, value in values.items()]
+        path = tmp_path / name
+        document.finish(document.options("proof", None, ["--json", "--out", str(path)]), [], told)
+        return path
+
+    kept = result("proof@cpu.json", {"first": 2.0, "second": 3.0, "never": None})
+    less, as_much = (
+        result("less.json", {"first": 2.0, "second": None}),
+        result("more.json", {"first": 0.1, "second": 1.0}),
+    )
+    before = kept.read_bytes()
+    assert running.lost(kept, less) == ["second"]
+    assert not running.kept_by(kept, less, replace=False)
+    assert kept.read_bytes() == before
+    assert "no value for 1 of its targets, such as 'second'" in capsys.readouterr().out
+    assert running.kept_by(kept, as_much, replace=False)
+    assert kept.read_bytes() != before
+    assert not as_much.exists()
+
+
 def test_what_a_bench_writes_is_of_this_version(tmp_path: Path) -> None:
     path = tmp_path / "proof@cpu.json"
     document.finish(document.options("proof", None, ["--json", "--out", str(path)]), [], [])
