@@ -121,7 +121,15 @@ class Serving:
         from amble.stages.check.tables import Table
 
         told = explain(models, device=self.device, repository=self.repository, options=Options(**self.options))
-        rows = [(each.model, each.version, "yes" if each.batched else "no", each.reason) for each in told]
+        rows = [
+            (
+                each.model,
+                each.version,
+                "yes" if each.batched else "no",
+                "; ".join(filter(None, (each.reason, each.lengths))),
+            )
+            for each in told
+        ]
         terminal.result(told, lambda: (Table("", ("model", "version", "batched", "because"), tuple(rows)),))
 
 

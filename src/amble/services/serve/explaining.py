@@ -12,19 +12,20 @@ from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
 from amble.services.serve.options import Options
 from amble.services.serve.repository import find
-from amble.services.serve.serving import named
+from amble.services.serve.serving import named, refuse_shapes_of_none
 
 __all__ = ["Explained", "explain"]
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """Whether a model's requests may share a batch, and why (not)."""
+    """Whether a model's requests may share a batch, and why (not); ``lengths``: which of those of unlike length do."""
 
     model: str
     version: str
     batched: bool
     reason: str
+    lengths: str = ""
 
 
 def explain(
@@ -33,14 +34,16 @@ def explain(
     """Say of every model whether its requests may share a batch, and why (not), without serving anything."""
     chosen = options or Options()
     opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
-    loader = ModelLoader(opened, runner, chosen, None, by_size)
-    found = [Found(name, "1", path) for name, path in map(named, models)]
+    given = list(map(named, models))
+    refuse_shapes_of_none([path for _, path, _ in given], chosen, None if repository is None else Path(repository))
+    loader = ModelLoader(opened, runner, chosen, None, by_size, said={name: said for name, _, said in given})
+    found = [Found(name, "1", path) for name, path, _ in given]
     if repository is not None:
         read_text = import_module("amble.services.serve.grpc").read_text
         folders = sorted(each for each in Path(repository).iterdir() if each.is_dir())
         found += [version for each in folders for version in find(each, read_text=read_text)]
     verdicts = [loader.explain(each) for each in found]
     return tuple(
-        Explained(each.name, each.version, verdict.proved, verdict.reason)
-        for each, verdict in zip(found, verdicts, strict=True)
+        Explained(each.name, each.version, verdict.proved, verdict.reason, "" if lengths is None else lengths.reason)
+        for each, (verdict, lengths) in zip(found, verdicts, strict=True)
     )

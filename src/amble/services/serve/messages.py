@@ -104,7 +104,7 @@ def response_of(answer: Answer, asked: Asked, stub: Any) -> Any:
     for name in asked.outputs or answer.outputs:
         value = answer.outputs[name]
         if asked.classes and asked.classes.get(name):
-            value = classified(value, asked.classes[name], answer.rows)
+            value = classified(value, asked.classes[name], answer.rows, answer.labels.get(name, ()))
         kind = name_of(value)
         made.outputs.add(name=name, datatype=kind, shape=value.shape)
         made.raw_output_contents.append(to_bytes(value, kind))

@@ -95,6 +95,7 @@ class Answer(NamedTuple):
     outputs: Mapping[str, Array]
     parameters: Mapping[str, str | float | int | bool]
     rows: bool = True  # the first axis of the outputs is the batch
+    labels: Mapping[str, Sequence[str]] = MappingProxyType({})  # names of classes, by output
 
 
 _NOTHING = msgspec.Raw(b"")
@@ -296,7 +297,7 @@ def encode(answer: Answer, asked: Asked) -> tuple[bytes, int | None]:
     for name in asked.outputs or answer.outputs:
         value = answer.outputs[name]
         if asked.classes and asked.classes.get(name):
-            value = classified(value, asked.classes[name], answer.rows)
+            value = classified(value, asked.classes[name], answer.rows, answer.labels.get(name, ()))
         kind = name_of(value)
         entry: dict[str, Any] = {"name": name, "datatype": kind, "shape": list(value.shape)}
         if _as_binary(asked, name):
