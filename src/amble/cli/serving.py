@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +25,7 @@ from amble.core.quantity import parse_time_s
 if TYPE_CHECKING:
     from amble.services.serve.access import Keys
     from amble.services.serve.front import Addresses
+    from amble.services.serve.shared_memory import Regions
     from amble.services.serve.tls import Certificate
 
 __all__ = ["Serving", "serving_options"]
@@ -56,17 +59,22 @@ class Serving:
     tls: tuple[Path | None, Path | None, Path | None]
     log_format: str
     log: Path | None = None
+    shared_memory: bool = False
     explain: bool = False
 
     def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
-        from amble.services.serve.front import Doors
-        from amble.services.serve.options import Options
-
         _configure(self.log_format)
         if self.explain:
             self._explain(models, terminal)
             return
+        with _regions(self.shared_memory) as regions:
+            self._serve(models, terminal, regions)
+
+    def _serve(self, models: tuple[str, ...], terminal: Terminal, regions: Regions | None) -> None:
+        from amble.services.serve.front import Doors
+        from amble.services.serve.options import Options
+
         http, grpc, metrics = self.ports
         doors = Doors(
             host=self.host,
@@ -78,6 +86,7 @@ class Serving:
             control=self.model_control == "explicit",
             hosts=self.allow_host,
             tls=self._certificate(),
+            regions=regions,
         )
         totals = amble.serve(
             models,
@@ -182,6 +191,7 @@ _OPTIONS = (
         "--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes; as often as needed."
     ),
     click.option("--drain", default="30s", show_default=True, metavar="TIME", help="Time to answer what was accepted."),
+    click.option("--shared-memory", is_flag=True, help="Let clients on this machine pass tensors in /dev/shm."),
     click.option("--explain", is_flag=True, help="Say which models are batched and why others are not; serve nothing."),
     click.option("--trace", is_flag=True, help="Send spans by OTLP (OTEL_* variables say where to)."),
     click.option("--log", type=PLACE, help="Keep what happened in this file: amble check and amble fit read it."),
@@ -189,6 +199,18 @@ _OPTIONS = (
         "--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."
     ),
 )
+
+
+@contextmanager
+def _regions(offered: bool) -> Iterator[Regions | None]:
+    """Make a place where regions of shared memory are noted, where they are offered."""
+    if not offered:
+        yield None
+        return
+    from amble.services.serve.shared_memory import Regions
+
+    with TemporaryDirectory(prefix="amble-regions-") as folder:
+        yield Regions(Path(folder))
 
 
 def _tell(addresses: Addresses, terminal: Terminal) -> None:
