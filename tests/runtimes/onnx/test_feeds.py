@@ -7,7 +7,7 @@ import pytest
 
 from amble.core.errors import Refused
 from amble.core.graph import Port
-from amble.runtimes.onnx.feeds import given, made_up, vocabularies
+from amble.runtimes.onnx.feeds import made_up, vocabularies
 from tests.runtimes.models import INT64, constant, model, node, value, weight
 
 
@@ -66,10 +66,3 @@ def test_a_vocabulary_is_the_table_that_an_input_looks_up() -> None:
     weights = [weight("large", 70, 2), weight("small", 40, 2), constant("axis", 0)]
     graph = model(nodes, inputs, [value("d", None)], weights).graph
     assert vocabularies(graph) == {"ids": 40, "other": 70}
-
-
-def test_given_examples_are_drawn_instead_while_they_are_given() -> None:
-    made = drawn("x", (2, 3), "float")
-    with given(lambda inputs, seed: {port.name: np.full(port.shape, seed, np.float32) for port in inputs}):
-        assert drawn("x", (2, 3), "float").tolist() == [[0.0] * 3] * 2
-    assert drawn("x", (2, 3), "float").tolist() == made.tolist()

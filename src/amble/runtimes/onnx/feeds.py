@@ -2,16 +2,13 @@
 
 Pictures and features are standard normal. Whole numbers are drawn from the vocabulary of the table they look up, 0 and
 1 where none is found. Texts are the digits 0 and 1, which every operator on texts takes, also one that reads numbers.
-Some inputs are known by name, as exporters write them: see ``_KNOWN``. A network that cannot be run on such is given
-examples instead (`given`).
+Some inputs are known by name, as exporters write them: see ``_KNOWN``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,13 +19,9 @@ from amble.core.errors import Refused
 from amble.core.graph import Port
 from amble.runtimes.values import numpy_type
 
-__all__ = ["Draw", "given", "made_up", "vocabularies"]
+__all__ = ["made_up", "vocabularies"]
 
 Array = npt.NDArray[Any]
-Draw = Callable[[tuple[Port, ...], int], dict[str, Array]]
-"""Inputs of a network with their shapes, and a seed → a tensor for each of them."""
-
-_GIVEN: ContextVar[Draw | None] = ContextVar("given", default=None)
 
 _KNOWN: tuple[tuple[re.Pattern[str], Callable[[tuple[int, ...]], Array]], ...] = (
     (re.compile(r"mask", re.IGNORECASE), np.ones),
@@ -45,23 +38,11 @@ _SMALL = ("float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz")
 _FEATURES = ("float", "double", "float16", "bfloat16", *_SMALL)
 
 
-@contextmanager
-def given(draw: Draw) -> Iterator[None]:
-    """Have this drawn instead of made-up tensors while the block runs, in this context (threads have their own)."""
-    token = _GIVEN.set(draw)
-    try:
-        yield
-    finally:
-        _GIVEN.reset(token)
-
-
 def made_up(inputs: tuple[Port, ...], vocabulary: Mapping[str, int], seed: int, *, of: str) -> dict[str, Array]:
     """Draw one tensor for every input of a network called ``of``.
 
     Refused for element types that cannot be drawn, and where there is not the memory.
     """
-    if (draw := _GIVEN.get()) is not None:
-        return draw(inputs, seed)
     rng = np.random.default_rng(seed)
     return {port.name: _tensor(port, vocabulary.get(port.name), rng, of) for port in inputs}
 

@@ -15,8 +15,7 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Tensors
-from amble.runtimes import onnx
-from amble.services.serve.joining import Run, Unlike, compared
+from amble.services.serve.joining import Draw, Run, Unlike, compared
 from amble.services.serve.pulse import Do
 from amble.services.serve.rows import Verdict, proved_file
 
@@ -50,14 +49,14 @@ def read(paths: Iterable[Path], shapes: Mapping[str, tuple[int, ...]], wish: Wis
     return verdict
 
 
-def tried(verdict: Verdict, graphs: Mapping[str, Graph], compute: Compute, wish: Wish, do: Do) -> Verdict:
-    """Compare joined answers with single ones, in every variant; ``graphs`` are those of one row, by variant."""
+def tried(verdict: Verdict, asking: Mapping[str, tuple[Run, Draw]], wish: Wish) -> Verdict:
+    """Compare joined answers with single ones, in every variant: by its name, what answers, and what draws a row."""
     if not verdict.proved or wish.most < 2:
         return verdict
     told = []
-    for variant, run in runs(graphs, compute, do).items():
+    for variant, (run, draw) in asking.items():
         try:
-            told.append(str(compared(run, partial(onnx.example_inputs, graphs[variant]), wish.most)))
+            told.append(str(compared(run, draw, wish.most)))
         except (Unlike, Refused, ValueError) as reason:
             return Verdict(False, f"tried at {variant}: {reason}")
     return Verdict(True, "; ".join([verdict.reason, *dict.fromkeys(told)]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from amble.runtimes.onnx.refusals import refusing
 from amble.runtimes.remote.datatypes import datatype
 from amble.services.serve import batching
 from amble.services.serve.candidates import Candidates
+from amble.services.serve.fed import refuse_reckoning
 from amble.services.serve.labels import labels_of
 from amble.services.serve.lengths import Lengths
 from amble.services.serve.model import Found, Loaded
@@ -83,25 +83,27 @@ class ModelLoader:
         with refusing(str(found.path), "served"):
             if found.path.suffix == ".json" and files.kind_of(found.path) == "schedule":
                 return self._scheduled(found)
-            made = self._tailored(found)
-            with made.feeding():
-                return self._measured(found, made, _in_this_context(do))
+            return self._measured(found, self._tailored(found), do)
 
     def _tailored(self, found: Found) -> Tailored:
-        return tailored(found, self.settings(found), self.options)
+        made = tailored(found, self.settings(found), self.options)
+        if made.samples is not None and self.by_size:
+            refuse_reckoning(made.samples, self.device)
+        return made
 
     def settings(self, found: Found) -> Settings:
         """Return what is said of a model: in its configuration, else where it was named."""
         return found.config.settings.over(self.said.get(found.name, Settings()))
 
     def _measured(self, found: Found, made: Tailored, do: Do) -> Loaded:
-        offered = made.candidates()
+        offered = made.candidates(self.runner)
         signature = self._opened(offered.path)
         wish = self.wish(found)
         joined, lengths = self._joined(made, offered, wish, do)
         joined = batching.kept(joined, wish)
         sizes = [*(size for size in _SIZES if size < wish.most), wish.most] if joined.proved else [1]
-        ladder, expected = self._ladder(found.name, offered, sizes, do)
+        profiler = replace(self.profiler, device=made.measured_on(self.profiler.device, self.runner))
+        ladder, expected = self._ladder(found.name, offered, sizes, profiler, do)
         aim = self.objective or Deadline(max(_NO_SLO_S, 10 * ladder.rungs[0].latency_s[0]))
         governor = governor_named(self.options.governor)(ladder, aim, Budget(offered.may_lose))
         graph = partial(offered.graph, by_size=self.by_size)
@@ -126,10 +128,11 @@ class ModelLoader:
         """Prove and try whether requests may share a batch, and whether those of unlike length may."""
         singles = {variant: offered.graph(variant, 1, by_size=self.by_size) for variant in offered.accuracies}
         read = batching.read(offered.files, offered.shapes, wish)
-        joined = batching.tried(read, singles, self.runner.compute, wish, do)
+        runs = batching.runs(singles, self.runner.compute, do)
+        asking = {variant: (run, partial(made.draw, singles[variant])) for variant, run in runs.items()}
+        joined = batching.tried(read, asking, wish)
         if not joined.proved or wish.most < 2:
             return joined, None
-        runs = batching.runs(singles, self.runner.compute, do)
         return joined, made.lengths(next(iter(singles.values())), tuple(runs.values()))
 
     def wish(self, found: Found) -> batching.Wish:
@@ -143,10 +146,9 @@ class ModelLoader:
         if found.path.suffix == ".json" and files.kind_of(found.path) == "schedule":
             return Verdict(False, _PLANNED), None
         made = self._tailored(found)
-        with made.feeding():
-            offered = made.candidates()
-            self._opened(offered.path)
-            return self._joined(made, offered, self.wish(found), _at_once)
+        offered = made.candidates(self.runner)
+        self._opened(offered.path)
+        return self._joined(made, offered, self.wish(found), _at_once)
 
     def _opened(self, path: Path) -> Signature:
         """Open a network; Refused where clients cannot ask it anything, or its tensors cannot be sent."""
@@ -191,7 +193,9 @@ class ModelLoader:
             Known.of(schedule),
         )
 
-    def _ladder(self, name: str, offered: Candidates, sizes: Sequence[int], do: Do) -> tuple[Ladder, Known]:
+    def _ladder(
+        self, name: str, offered: Candidates, sizes: Sequence[int], profiler: Profiler, do: Do
+    ) -> tuple[Ladder, Known]:
         """Measure and fit every variant at every clock setting and batch size; say what was known of the first."""
         settings = do(partial(_settings, self.device))
         measuring: Do = do if self.twin is None else _at_once  # a twin serves nobody: no need to wait for a turn
@@ -199,7 +203,7 @@ class ModelLoader:
         for variant, accuracy in offered.accuracies.items():
             whole = {size: offered.graph(variant, size, by_size=self.by_size) for size in sizes}
             graphs = whole if self.by_size else {size: as_one(graph) for size, graph in whole.items()}
-            found = {size: self.profiler.measured(graph, settings, measuring) for size, graph in graphs.items()}
+            found = {size: profiler.measured(graph, settings, measuring) for size, graph in graphs.items()}
             seen += [profile for profile, _ in found.values()]
             by_size = BySize({size: costs for size, (_, costs) in found.items()})
             variants.append(Variant(variant, graphs, by_size, accuracy))
@@ -225,15 +229,6 @@ def _settings(device: Device) -> tuple[Clocks, ...]:
         return (device.actuator.current(),)
     places = np.linspace(0, len(levels) - 1, min(_MOST_CLOCKS, len(levels))).round().astype(int)
     return tuple(levels[place] for place in dict.fromkeys(places.tolist()))
-
-
-def _in_this_context(do: Do) -> Do:
-    """Return what does work where ``do`` does it, in the context of who asks for it: so it is fed the same."""
-
-    def asked(work: Callable[[], T]) -> T:
-        return do(partial(copy_context().run, work))
-
-    return asked
 
 
 def _at_once(work: Callable[[], T]) -> T:

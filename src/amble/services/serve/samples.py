@@ -67,11 +67,14 @@ class Samples:
         found = self.inputs[name].shape[1:]
         return (1, *found) if len(axes) == len(found) + 1 else found if len(axes) == len(found) else None
 
-    def draw(self, inputs: tuple[Port, ...], seed: int) -> dict[str, Array]:
-        """Return examples from ``seed`` on, cut to the inputs' lengths. Refused where they do not fit."""
-        return {port.name: self._drawn(port, seed) for port in inputs}
+    def draw(self, inputs: tuple[Port, ...], seed: int, *, rows: int = 1) -> dict[str, Array]:
+        """Return examples from ``seed`` on, cut to the inputs' lengths: so many, where their first axis is a row.
 
-    def _drawn(self, port: Port, seed: int) -> Array:
+        Refused where they do not fit.
+        """
+        return {port.name: self._drawn(port, seed, rows) for port in inputs}
+
+    def _drawn(self, port: Port, seed: int, count: int) -> Array:
         values = self.inputs[port.name]
         wanted = np.dtype(object) if port.dtype == "string" else numpy_type(port.dtype)
         rows = values.ndim == len(port.shape)
@@ -85,7 +88,7 @@ class Samples:
         cut = values[(slice(None), *(slice(size) for size in shape))].astype(wanted)
         if not rows:
             return np.asarray(cut[seed % len(cut)])
-        return cut[np.arange(seed, seed + port.shape[0]) % len(cut)]
+        return cut[np.arange(seed, seed + port.shape[0] * count) % len(cut)]
 
 
 def shapes(axes: Axes, settings: Settings, samples: Samples | None) -> dict[str, tuple[int, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +11,15 @@ from amble import bundled
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.graph import Graph
+from amble.core.ports import Device, Tensors
 from amble.core.schedule import FORMAT as SCHEDULE
 from amble.core.variants import FORMAT as VARIANTS
 from amble.inputs import BUNDLED
 from amble.runtimes import onnx
-from amble.runtimes.onnx.feeds import given
+from amble.runtimes.onnx.batched import BatchedRunner
 from amble.services.serve import lengths
 from amble.services.serve.candidates import Candidates, candidates
+from amble.services.serve.fed import Fed, fed_candidates
 from amble.services.serve.joining import Run
 from amble.services.serve.lengths import Lengths
 from amble.services.serve.model import Found
@@ -44,16 +45,24 @@ class Tailored:
     axes: Axes
     samples: Samples | None
 
-    def feeding(self) -> AbstractContextManager[None]:
-        """Have networks fed the examples while the block runs, where there are some."""
-        return nullcontext() if self.samples is None else given(self.samples.draw)
-
-    def candidates(self) -> Candidates:
+    def candidates(self, runner: BatchedRunner) -> Candidates:
         """Read its variants. Refused, by the model's name, where they cannot be run as they are to be fed."""
         try:
-            return candidates(self.found.path, self.options)
+            if self.samples is None:
+                return candidates(self.found.path, self.options)
+            return fed_candidates(self.found.path, self.options, self.samples, runner)
         except Refused as error:
             raise Refused(f"model {self.found.name!r}: {error}; {_HOW}") from error
+
+    def draw(self, graph: Graph, seed: int) -> Tensors:
+        """Return inputs of one row: an example, or made up."""
+        return onnx.example_inputs(graph, seed) if self.samples is None else self.samples.draw(graph.inputs, seed)
+
+    def measured_on(self, device: Device, runner: BatchedRunner) -> Device:
+        """Return a device to measure on, which feeds networks what they are to be fed."""
+        if self.samples is None:
+            return device
+        return replace(device, runner=Fed(runner, device, self.samples, self.options.threads))
 
     def lengths(self, graph: Graph, runs: Sequence[Run]) -> Lengths | None:
         """Say how requests of unlike length share a batch; ``runs`` answer in each variant, ``graph`` has one row."""
@@ -61,7 +70,7 @@ class Tailored:
         found, _ = lengths.lengths_of(self.axes)
         name = next(iter(found), None)
         length = 0 if name is None else sizes[name][found[name][0]]
-        draw = partial(onnx.example_inputs, graph)
+        draw = partial(self.draw, graph)
         try:
             return lengths.tried(self.axes, self.settings.buckets, runs, draw, length)
         except Refused as error:
