@@ -14,7 +14,7 @@ import numpy as np
 
 from amble.core.cost import Cost
 from amble.core.errors import Refused
-from amble.core.graph import Graph, Operator
+from amble.core.graph import Graph
 from amble.core.point import Clocks
 from amble.core.ports import CostModel, CostTable
 from amble.core.profile import SwitchCost
@@ -82,29 +82,27 @@ def with_memory(graph: Graph, costs: CostModel, mapping: DramPlan, plan: Callabl
 
 
 def layers_of(graph: Graph, mapping: DramPlan) -> dict[str, LayerMemory]:
-    """Return the layer of each operator that moves weights, in order, by the number of weights.
+    """Return the layer of each operator that computes one, by the names that both have from the network's file.
 
-    An operator of which no weights are known is taken only where none has as many as the layer. Refused where
-    the graph has no operator for a layer.
+    A network that was retrained for the mapping is in a file of its own, and so are its names: plan that one. Refused
+    where either has a layer that the other has not.
     """
     if not mapping.layers:
-        raise Refused("the mapping does not say what each layer moves; make it anew with amble dram")
-    products = [operator for operator in graph.operators if operator.gemm is not None]
-    found: dict[str, LayerMemory] = {}
-    for layer in mapping.layers:
-        free = [each for each in products if each.name not in found]
-        fitting = (each for num in (layer.num_weights, 0) for each in free if _num_weights(each) == num)
-        operator = next(fitting, None)
-        if operator is None:
-            raise Refused(f"the mapping is of another network: {graph.name} has no operator for its layer {layer.name}")
-        found[operator.name] = layer
-    return found
-
-
-def _num_weights(operator: Operator) -> int:
-    """Return how many weights an operator reads; 0 for a product of activations."""
-    gemm = operator.gemm
-    return gemm.n * gemm.k * gemm.groups if gemm is not None and operator.weight_bytes > 0 else 0
+        raise Refused("the mapping does not say what each layer moves, or not by name; make it anew with amble dram")
+    operators = {each.layer: each.name for each in graph.operators if each.layer is not None}
+    if not operators:
+        raise Refused(f"the operators of {graph.name} name no layers of a file, so no mapping can be laid over them")
+    layers = {each.layer: each for each in mapping.layers}
+    for lacking, named, what in (
+        (layers.keys() - operators, graph.name, "operator of its own"),
+        (operators.keys() - layers, "the mapping", "layer"),
+    ):
+        if lacking:
+            said = ", ".join(sorted(f"{each.name} ({each.num_weights} weights)" for each in lacking)[:3])
+            raise Refused(
+                f"the mapping is of another network: {named} has no {what} for {said}; map it anew with amble dram"
+            )
+    return {operators[layer]: each for layer, each in layers.items()}
 
 
 def _held(schedule: Schedule, mapping: DramPlan, layers: Mapping[str, LayerMemory]) -> Schedule:
