@@ -14,7 +14,7 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph, Layer
 from amble.core.ports import CostModel
 from amble.core.schedule import Deadline, Schedule
-from amble.levers.memory.joint import AT_RATINGS, WithMemory, layers_of, with_memory
+from amble.levers.memory.joint import AT_RATINGS, layers_of, moving, with_memory
 from amble.levers.memory.partitions import FORMAT, DramPlan, LayerMemory, Placed
 from amble.levers.memory.profiles import MemoryPoint
 from amble.stages.plan.clocks import per_operator
@@ -113,7 +113,7 @@ def test_partitions_split_no_run_of_equal_clocks() -> None:
 
 def test_a_cost_model_with_memory_is_the_same_elsewhere() -> None:
     graph, costs = network()
-    joint = WithMemory(costs, {"op1": 1.0})
+    joint = moving(costs, {"op1": 1.0})
     table, before = joint.table(graph), costs.table(graph)
     assert (table.energy_j - before.energy_j).round(9).tolist() == [[0.0] * 4, [1.0] * 4, *[[0.0] * 4] * 3]
     assert (table.latency_s == before.latency_s).all()
