@@ -114,6 +114,9 @@ def test_nodes_of_one_name_are_called_by_what_they_write() -> None:
         ([("Conv", "two", "x w1", "b")], {}),  # its name says one thing, its weights another
         ([("Conv", "p", "x q", "elsewhere")], {}),
         ([("LSTM", "p", "x q", "relu")], {}),
+        ([("FusedConv", "p", "x q", "fused")], {}),  # in the file it is a product, but no layer: not the one before it
+        ([("Conv", "two_token_3", "x q", "lost")], {"two_token_3": "two"}),
+        ([("Conv", "fourth", "x w4", "lost")], {"fourth": "fourth"}),  # one of two that share these weights
     ],
 )
 def test_nothing_is_guessed(executed: list[tuple[str, str, str, str]], known: dict[str, str]) -> None:
@@ -123,12 +126,14 @@ def test_nothing_is_guessed(executed: list[tuple[str, str, str, str]], known: di
             node("Relu", "a", "relu", "r"),
             node("Conv", "x w2", "b", "two"),
             node("Add", "a b", "sum", "s"),
-            node("LSTM", "a w3 w4", "z", "l"),
+            node("FusedConv", "a w3", "fused", "f"),
+            node("Conv", "x w4", "c", "third"),
+            node("Conv", "x w4", "d", "fourth"),
         ],
         "net",
         [],
         [],
-        [numpy_helper.from_array(np.eye(2), name) for name in ("w1", "w2")],
+        [numpy_helper.from_array(np.eye(2), name) for name in ("w1", "w2", "w4")],
     )
     nodes = [node(kind, given, made, name) for kind, name, given, made in executed]
     graph = helper.make_graph(nodes, "net", [], [])
