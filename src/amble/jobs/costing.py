@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +35,19 @@ from amble.stages.measure import design, drift, operators, platform
 from amble.stages.measure.tabulating import tabulated
 from amble.stages.plan import clocks
 
-__all__ = ["OnProgress", "again", "costs_for", "costs_of", "fit", "import_layers", "measure", "predict", "tabulate"]
+__all__ = [
+    "Measure",
+    "OnProgress",
+    "again",
+    "costs_for",
+    "costs_of",
+    "fit",
+    "import_layers",
+    "measure",
+    "measured",
+    "predict",
+    "tabulate",
+]
 
 OnProgress = Callable[[int, int], None]
 _QUICK = "p-norm"  # the model that chooses what to measure next
@@ -44,7 +56,22 @@ _RUNS = 600  # of the whole network, for the margin of a percentile
 _MOST_REPEATS = 50  # at one setting, for their sake
 
 
-@door
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How much is to be measured, for the sake of which plans.
+
+    Without a ``deadline`` plans from tight to loose are meant. It ends when every setting that a plan chooses has been
+    measured, or at ``points`` settings. Where these are few each is run more than ``repeats`` times, up to 50, as the
+    margin of a percentile takes some hundred runs. ``keep`` is where the profile so far is saved after every point: an
+    interrupted call goes on from there.
+    """
+
+    deadline: Deadline | None = None
+    points: int | None = None
+    repeats: int = 20
+    keep: Path | None = None
+
+
 def measure(
     graph: Graph,
     device: Device,
@@ -57,28 +84,33 @@ def measure(
 ) -> Profile:
     """Measure every operator where it tells most: spread over the clocks, then where plans for the deadline would run.
 
-    Without a ``deadline`` plans from tight to loose are meant. It stops when every setting that a plan chooses has been
-    measured, or at ``points`` settings. Where these are few each is run more than ``repeats`` times, up to 50, as the
-    margin of a percentile takes some hundred runs. ``keep`` is where the profile so far is saved after every point: an
-    interrupted call goes on from there.
+    The arguments are those of `Measure`.
     """
-    keep = Path(keep) if keep else None
+    return measured(graph, device, Measure(deadline, points, repeats, Path(keep) if keep else None), on_progress)
+
+
+@door
+def measured(
+    graph: Graph, device: Device, asked: Measure, on_progress: OnProgress = lambda done, total: None
+) -> Profile:
+    """Do what `measure` does, as one request asks for it."""
+    keep = asked.keep
     if keep:
         files.try_writing(keep)
     so_far = files.load(keep, PROFILE) if keep and keep.exists() else operators.begin(graph, device)
-    enough = min(points or design.enough(so_far.points), len(so_far.points))
-    most = min(points or 2 * enough, len(so_far.points))
+    enough = min(asked.points or design.enough(so_far.points), len(so_far.points))
+    most = min(asked.points or 2 * enough, len(so_far.points))
 
     def note(profile: Profile) -> None:
         if keep:
             files.save(profile, keep, PROFILE)
         on_progress(len(profile.totals), most)
 
-    enough_runs = max(repeats, min(_MOST_REPEATS, -(-_RUNS // most)))
+    enough_runs = max(asked.repeats, min(_MOST_REPEATS, -(-_RUNS // most)))
     measuring = partial(operators.operators, graph, device, repeats=enough_runs, on_point=note)
     spread = measuring(next_point=design.farthest(enough), so_far=so_far)
     known = replace(spread, idle=_idle(spread, device), switches=platform.switch_costs(device))
-    profile = measuring(next_point=_where_plans_run(graph, deadline, most), so_far=known)
+    profile = measuring(next_point=_where_plans_run(graph, asked.deadline, most), so_far=known)
     whole = drift.rechecked(replace(profile, idle=_idle(profile, device)), graph, device, repeats=enough_runs)
     if keep:
         keep.unlink(missing_ok=True)
@@ -100,7 +132,8 @@ def tabulate(
     ``keep`` is as for ``measure``.
     """
     every = len(device.actuator.available())
-    table = tabulated(measure(graph, device, points=every, repeats=repeats, keep=keep, on_progress=on_progress))
+    asked = Measure(points=every, repeats=repeats, keep=Path(keep) if keep else None)
+    table = tabulated(measured(graph, device, asked, on_progress))
     if output is not None:
         write_table(table, output)
     return table
@@ -238,7 +271,7 @@ def costs_for(
     kept = files.cache_folder() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
     if kept.exists():
         return network, files.load(kept, COSTS)
-    part = kept.with_suffix(".part")
-    costs = fit(measure(network, opened, deadline=deadline, keep=part, on_progress=on_progress))
+    asked = Measure(deadline, keep=kept.with_suffix(".part"))
+    costs = fit(measured(network, opened, asked, on_progress))
     files.save(costs, kept, COSTS)
     return network, costs
