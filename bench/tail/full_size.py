@@ -23,7 +23,7 @@ from amble.core.errors import Infeasible, Refused
 from amble.core.subject import Where
 from amble.levers.widths import surgery
 from amble.levers.widths.adjusting import blind, rounded
-from amble.levers.widths.choosing import Pricing, choose, problem
+from amble.levers.widths.choosing import Pricing, choose, knapsack
 from amble.levers.widths.measuring import Effort, empty, staircases
 from amble.levers.widths.network import Group, Network, Widths
 from amble.levers.widths.staircase import shape_of
@@ -87,7 +87,7 @@ def planned(network: Network, cut: Widths) -> Widths | None:
 
 def fastest(pricing: Pricing, blocks: choices.Edges, most_lost: float) -> Widths:
     """Bisect the budget to the loss."""
-    asked, best = problem(pricing, blocks), {name: widths[-1] for name, widths in blocks.items()}
+    asked, best = knapsack(pricing, blocks), {name: widths[-1] for name, widths in blocks.items()}
     low, high = 0.0, pricing.total(best)
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
