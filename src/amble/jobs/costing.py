@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,11 +14,11 @@ from typing import overload
 from amble import inputs as opening
 from amble.core import files
 from amble.core.delimited import is_delimited
-from amble.core.errors import Infeasible, Refused
+from amble.core.errors import Refused
 from amble.core.graph import Graph
-from amble.core.point import Clocks, OperatingPoint
+from amble.core.point import Clocks
 from amble.core.ports import Device
-from amble.core.profile import IdlePower, Profile
+from amble.core.profile import Profile
 from amble.core.schedule import Deadline, Schedule
 from amble.core.table import Table, read_table, write_table
 from amble.jobs.artefacts import LOG, PROFILE, read
@@ -33,7 +33,7 @@ from amble.stages.fit.settings import costs_of_table
 from amble.stages.fit.tables import FITTED, FittedTable, fit_table, predict_table, write_predictions
 from amble.stages.measure import design, drift, operators, platform
 from amble.stages.measure.tabulating import tabulated
-from amble.stages.plan import clocks
+from amble.stages.plan.prospects import prospects
 
 __all__ = [
     "Measure",
@@ -51,9 +51,6 @@ __all__ = [
 
 OnProgress = Callable[[int, int], None]
 _QUICK = "p-norm"  # the model that chooses what to measure next
-_TYPICAL = (1.1, 1.5, 2.0, 3.0)  # deadlines, in units of the fastest time, when none is given
-_RUNS = 600  # of the whole network, for the margin of a percentile
-_MOST_REPEATS = 50  # at one setting, for their sake
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +95,22 @@ def measured(
     if keep:
         files.try_writing(keep)
     so_far = files.load(keep, PROFILE) if keep and keep.exists() else operators.begin(graph, device)
-    enough = min(asked.points or design.enough(so_far.points), len(so_far.points))
-    most = min(asked.points or 2 * enough, len(so_far.points))
+    size = design.sized(so_far.points, asked.points, asked.repeats)
 
     def note(profile: Profile) -> None:
         if keep:
             files.save(profile, keep, PROFILE)
-        on_progress(len(profile.totals), most)
+        on_progress(len(profile.totals), size.most)
 
-    enough_runs = max(asked.repeats, min(_MOST_REPEATS, -(-_RUNS // most)))
-    measuring = partial(operators.operators, graph, device, repeats=enough_runs, on_point=note)
-    spread = measuring(next_point=design.farthest(enough), so_far=so_far)
-    known = replace(spread, idle=_idle(spread, device), switches=platform.switch_costs(device))
-    profile = measuring(next_point=_where_plans_run(graph, asked.deadline, most), so_far=known)
-    whole = drift.rechecked(replace(profile, idle=_idle(profile, device)), graph, device, repeats=enough_runs)
+    def plans(profile: Profile) -> Iterator[Schedule]:
+        found = profile_costs(profile, partial(profiles.surfaces, model=_QUICK, held_out=False))
+        return prospects(graph, found, asked.deadline)
+
+    measuring = partial(operators.operators, graph, device, repeats=size.repeats, on_point=note)
+    spread = measuring(next_point=design.farthest(size.spread), so_far=so_far)
+    known = replace(platform.with_idle(spread, device), switches=platform.switch_costs(device))
+    profile = measuring(next_point=design.where_plans_run(plans, size.most), so_far=known)
+    whole = drift.rechecked(platform.with_idle(profile, device), graph, device, repeats=size.repeats)
     if keep:
         keep.unlink(missing_ok=True)
     return whole
@@ -137,37 +136,6 @@ def tabulate(
     if output is not None:
         write_table(table, output)
     return table
-
-
-def _idle(profile: Profile, device: Device) -> tuple[IdlePower, ...]:
-    known = {each.clocks for each in profile.idle}
-    settings = dict.fromkeys(total.point.clocks for total in profile.totals)
-    return profile.idle + platform.idle_power(device, [clocks for clocks in settings if clocks not in known])
-
-
-def _where_plans_run(graph: Graph, deadline: Deadline | None, most: int) -> operators.NextPoint:
-    """Return a chooser of the next setting: one that a plan with what is known so far uses and nobody measured."""
-
-    def next_point(profile: Profile) -> OperatingPoint | None:
-        measured = {total.point for total in profile.totals}
-        if len(measured) >= most:
-            return None
-        costs = profile_costs(profile, partial(profiles.surfaces, model=_QUICK, held_out=False))
-        for wanted in [deadline] if deadline else _typical(costs):
-            with suppress(Infeasible):
-                for planner in (clocks.single, clocks.per_operator):
-                    plan = planner(graph, costs, wanted)
-                    for point in dict.fromkeys(step.point for step in plan.steps):
-                        if point not in measured:
-                            return point
-        return None
-
-    return next_point
-
-
-def _typical(costs: Costs) -> list[Deadline]:
-    fastest_s = float(costs.arrays().latency_s.sum(axis=0).min()) * costs.margin(0.99)
-    return [Deadline(factor * fastest_s) for factor in _TYPICAL]
 
 
 @door
