@@ -279,7 +279,7 @@ def check(
     serve --log or amble govern kept: it is judged as it is, by its own objectives or --deadline.
     """
     from amble.jobs.checking import Check, checked
-    from amble.jobs.logs import is_log
+    from amble.stages.check.logs import is_log
 
     if not device and amble.is_governed(schedule):
         _prove(terminal, Path(schedule), output, html)
