@@ -21,7 +21,6 @@ from torch import nn
 
 from amble.core.errors import Infeasible, Refused
 from amble.core.subject import Where
-from amble.levers.widths import surgery
 from amble.levers.widths.adjusting import blind, rounded
 from amble.levers.widths.choosing import Pricing, choose, knapsack
 from amble.levers.widths.measuring import Effort, empty, staircases
@@ -31,7 +30,7 @@ from amble.runtimes.onnx.layers import OnnxLayers
 from amble.runtimes.torch import exporting
 from bench.bases.base import KEPT
 from bench.models.architectures import mobilenetv2, resnet50, vgg16
-from bench.tail import choices
+from bench.tail import choices, surgery
 from bench.tail.measure import resized, session, timed
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"resnet50": resnet50, "vgg16": vgg16, "mobilenetv2": mobilenetv2}
