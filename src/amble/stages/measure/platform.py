@@ -12,7 +12,7 @@ from amble.core.ports import Device, Remembering, SteppedMeter
 from amble.core.profile import IdlePower, Profile, SwitchCost
 from amble.stages.measure.metering import measured
 
-__all__ = ["ends", "felt", "idle_power", "settle", "switch_costs", "with_idle"]
+__all__ = ["ends", "felt", "idle_power", "settle", "switch_costs", "timed_s", "with_idle"]
 
 _POLL_S = 1e-4
 _GIVE_UP_S = 0.5
@@ -56,12 +56,17 @@ def felt(device: Device, work: Callable[[], object]) -> bool:
     begin_s, times_s = now_s(), list[float]()
     least_s = device.actuator.felt_within_s()
     while now_s() - begin_s < least_s + _GIVE_UP_S:
-        start_s = now_s()
-        work()
-        times_s = [*times_s[-2:], now_s() - start_s]
+        times_s = [*times_s[-2:], timed_s(device, work)]
         if now_s() - begin_s >= least_s and len(times_s) == 3 and max(times_s) <= (1 + _SAME) * min(times_s):
             return True
     return False
+
+
+def timed_s(device: Device, work: Callable[[], object]) -> float:
+    """Work once, and return how long it took by the device's clock [s]."""
+    start_s = device.clock.now_s()
+    work()
+    return device.clock.now_s() - start_s
 
 
 def _idle(device: Device, clocks: Clocks, window_s: float) -> IdlePower | None:
