@@ -20,7 +20,7 @@ document.on_one_core()
 
 import numpy as np  # noqa: E402
 
-from amble import jobs  # noqa: E402
+from amble import inputs  # noqa: E402
 from amble.bundled import fashion_mnist, model_input  # noqa: E402
 from amble.core.layers import Shape  # noqa: E402
 from amble.core.subject import Where  # noqa: E402
@@ -46,7 +46,7 @@ def bundled(folder: Path, precision: Precision = "fp32") -> Work:
     data, output = folder / "data.npz", folder / precision
     output.mkdir()
     np.savez(data, image=model_input(images[:400]), labels=classes[:400].astype(np.int64))
-    return opened(Given(jobs.BUNDLED, data, "host", output, importance="l1", precision=precision))
+    return opened(Given(inputs.BUNDLED, data, "host", output, importance="l1", precision=precision))
 
 
 def table(work: Work, rounds: int) -> tuple[StaircaseTable, Record]:

@@ -34,7 +34,7 @@ from amble.cli.terminal import Terminal, kept_below, kept_in
 from amble.core.quantity import parse_hz, parse_time_s
 
 if TYPE_CHECKING:
-    from amble.jobs import Artefact
+    from amble.jobs.artefacts import Artefact
     from amble.jobs.checking import Plan
 
 __all__ = ["main"]
