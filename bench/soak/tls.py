@@ -134,7 +134,17 @@ async def attack(kind: str, port: int, cert: Path, count: int | None = None) -> 
 @contextmanager
 def attacked(kind: str, port: int, cert: Path) -> Iterator[None]:
     """Have a process attack while the block runs."""
-    words = [sys.executable, "-m", "bench.soak.tls", kind, str(port), str(cert)]
+    words = [
+        "nice",
+        "-n",
+        "10",
+        sys.executable,
+        "-m",
+        "bench.soak.tls",
+        kind,
+        str(port),
+        str(cert),
+    ]  # honest ones first
     running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         time.sleep(SETTLE_S)

@@ -19,7 +19,7 @@ from amble.services.serve.lengths import Lengths, QueueByLength, lengths_of, tri
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found, Model
 from amble.services.serve.options import Options
-from amble.services.serve.serving import named
+from amble.services.serve.serving import Serve, named
 from amble.stages.control.batcher import Request
 from tests.services.serve.test_serving import at_once, serving
 from tests.services.serve.texts import encoder, saved, tokens
@@ -70,7 +70,7 @@ def test_where_it_is_not_proved_only_equals_share_a_batch_and_why_is_told(
     tmp_path: Path, network: Any, words: str, why: str
 ) -> None:
     path = saved(tmp_path / "enc.onnx", network)
-    (told,) = explain([f"{path}?{words}"])
+    (told,) = explain(Serve((f"{path}?{words}",)))
     assert told.batched
     assert "requests of equal shape share a batch, others do not" in told.lengths
     assert why in told.lengths

@@ -18,7 +18,7 @@ from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found, Loaded
 from amble.services.serve.options import Options
 from amble.services.serve.repository import find
-from amble.services.serve.serving import named
+from amble.services.serve.serving import Serve, named
 from tests.services.serve.networks import APART, MIXING, chain
 from tests.services.serve.test_serving import at_once, serving
 from tests.services.serve.texts import encoder, quotient, saved, tokens, upper
@@ -99,12 +99,12 @@ def test_what_is_wrong_names_the_model_and_the_field(tmp_path: Path) -> None:
         with pytest.raises(Refused, match=names):
             load(f"{path}{words}")
     with pytest.raises(Refused, match="--shape ids:…: no model that is served has such an input"):
-        explain([f"{path}?seq=8"], options=Options(shapes={"ids": (1, 8)}))
+        explain(Serve((f"{path}?seq=8",), options=Options(shapes={"ids": (1, 8)})))
 
 
 def test_a_shape_of_all_models_is_for_those_that_have_the_input(tmp_path: Path) -> None:
     paths = [saved(tmp_path / "enc.onnx", encoder()), saved(tmp_path / "plain.onnx", chain([APART["relu"]]))]
-    told = explain([str(each) for each in paths], options=Options(shapes={"input_ids": (1, 8)}))
+    told = explain(Serve(tuple(map(str, paths)), options=Options(shapes={"input_ids": (1, 8)})))
     assert [each.batched for each in told] == [True, True]
 
 
@@ -123,7 +123,7 @@ def test_the_parameters_of_a_configuration_say_it_too(tmp_path: Path) -> None:
     rows = [tokens(24, seed) for seed in range(3)]
     ids, mask = (np.concatenate([each[name] for each in rows]) for name in ("input_ids", "attention_mask"))
     np.savez(folder / "texts.npz", input_ids=ids, attention_mask=mask)
-    (told,) = explain([], repository=tmp_path)
+    (told,) = explain(Serve((), repository=tmp_path))
     assert told.batched
     assert "16,24" in told.lengths
 
@@ -141,5 +141,5 @@ def test_files_that_a_configuration_names_are_in_the_models_own_folder(tmp_path:
 def test_a_parameter_that_means_nothing_to_the_network_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
     repository(tmp_path, intra_op_thread_count="1")
     with pytest.raises(Refused, match="parameters: intra_op_thread_count=1: the network has no input and no open axis"):
-        explain([], repository=tmp_path)
+        explain(Serve((), repository=tmp_path))
     assert parse_config({"parameters": {"lengths": {"string_value": "as told"}}}) == parse_config({})

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 
 from amble.inputs import open_for_serving
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
-from amble.services.serve.options import Options
 from amble.services.serve.repository import find
-from amble.services.serve.serving import named, refuse_shapes_of_none
+from amble.services.serve.serving import Serve, named, refuse_shapes_of_none
 
 __all__ = ["Explained", "explain"]
 
@@ -28,19 +25,16 @@ class Explained:
     lengths: str = ""
 
 
-def explain(
-    models: Sequence[str], *, device: str = "host", repository: Path | str | None = None, options: Options | None = None
-) -> tuple[Explained, ...]:
+def explain(asked: Serve) -> tuple[Explained, ...]:
     """Say of every model whether its requests may share a batch, and why (not), without serving anything."""
-    chosen = options or Options()
-    opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
-    given = list(map(named, models))
-    refuse_shapes_of_none([path for _, path, _ in given], chosen, None if repository is None else Path(repository))
-    loader = ModelLoader(opened, runner, chosen, None, by_size, said={name: said for name, _, said in given})
+    opened, runner, by_size = open_for_serving(asked.device, threads=asked.options.threads)
+    given = list(map(named, asked.models))
+    refuse_shapes_of_none([path for _, path, _ in given], asked)
+    loader = ModelLoader(opened, runner, asked.options, None, by_size, said={name: said for name, _, said in given})
     found = [Found(name, "1", path) for name, path, _ in given]
-    if repository is not None:
+    if asked.repository is not None:
         read_text = import_module("amble.services.serve.grpc").read_text
-        folders = sorted(each for each in Path(repository).iterdir() if each.is_dir())
+        folders = sorted(each for each in asked.repository.iterdir() if each.is_dir())
         found += [version for each in folders for version in find(each, read_text=read_text)]
     verdicts = [loader.explain(each) for each in found]
     return tuple(

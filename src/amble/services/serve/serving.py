@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
@@ -22,10 +23,42 @@ from amble.services.serve.settings import Settings, parted
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named
 
-__all__ = ["named", "refuse_shapes_of_none", "serve"]
+__all__ = ["Serve", "named", "refuse_shapes_of_none", "serve", "served"]
 
 
-@door
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Models and a device; where clients come in, and how they are answered.
+
+    ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``, and
+    with what is said of it alone as ``FILE?seq=128&examples=FILE.npz&batch=8`` (`settings`); those in the folder
+    ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
+    ``log`` is the file for what happened, which ``check`` and ``fit`` read; one beside it for each model where there
+    may be several (`recording`).
+    """
+
+    models: tuple[str, ...]
+    device: str = "host"
+    objective: Deadline | str | None = None
+    repository: Path | None = None
+    doors: Doors = field(default_factory=Doors)
+    options: Options = field(default_factory=Options)
+    log: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no server can begin with."""
+        governor_named(self.options.governor)
+        if not self.models and self.repository is None:
+            raise ValueError("nothing to serve: name a model, or a repository of models")
+        if self.repository is not None and not self.repository.is_dir():
+            raise Refused(f"{self.repository} is no folder; make one with MODEL/1/model.onnx in it")
+
+    @property
+    def about(self) -> str:
+        """Return how the user knows what is served."""
+        return ", ".join(self.models) or str(self.repository)
+
+
 def serve(
     models: Sequence[str],
     *,
@@ -39,38 +72,35 @@ def serve(
 ) -> Totals:
     """Serve models over the Open Inference Protocol until SIGTERM, Ctrl-C, or ``stop`` as ``on_ready`` is told it.
 
-    ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``, and
-    with what is said of it alone as ``FILE?seq=128&examples=FILE.npz&batch=8`` (`settings`); those in the folder
-    ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
-    ``log`` is the file for what happened, which ``check`` and ``fit`` read; one beside it for each model where there
-    may be several (`recording`).
+    The arguments are those of `Serve`.
     """
-    wanted = Deadline.parse(objective) if isinstance(objective, str) else objective
-    chosen = options or Options()
-    governor_named(chosen.governor)
-    if not models and repository is None:
-        raise ValueError("nothing to serve: name a model, or a repository of models")
-    repository = None if repository is None else Path(repository)
-    if repository is not None and not repository.is_dir():
-        raise Refused(f"{repository} is no folder; make one with MODEL/1/model.onnx in it")
-    opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
+    folder, kept = (None if each is None else Path(each) for each in (repository, log))
+    asked = Serve(tuple(models), device, objective, folder, doors or Doors(), options or Options(), kept)
+    return served(asked, on_ready)
+
+
+@door
+def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> Totals:
+    """Do what `serve` does, as one request asks for it."""
+    objective = Deadline.parse(asked.objective) if isinstance(asked.objective, str) else asked.objective
+    opened, runner, by_size = open_for_serving(asked.device, threads=asked.options.threads)
     recorders: tuple[Listener, ...] = ()
-    if log is not None:
-        files.try_writing(log)
-        alone = len(models) == 1 and repository is None
-        recorders = (Recorder(opened, beside(Path(log), alone=alone), deadline=wanted),)
-    found = {name: (path, said) for name, path, said in map(named, models)}
-    refuse_shapes_of_none([path for path, _ in found.values()], chosen, repository)
+    if asked.log is not None:
+        files.try_writing(asked.log)
+        alone = len(asked.models) == 1 and asked.repository is None
+        recorders = (Recorder(opened, beside(asked.log, alone=alone), deadline=objective),)
+    found = {name: (path, said) for name, path, said in map(named, asked.models)}
+    refuse_shapes_of_none([path for path, _ in found.values()], asked)
     said = {name: each for name, (_, each) in found.items()}
-    loader = ModelLoader(opened, runner, chosen, wanted, by_size, twin(device), said)
+    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(asked.device), said)
     return front.serve(
         opened,
         loader.load,
-        doors or Doors(),
+        asked.doors,
         named={name: path for name, (path, _) in found.items()},
-        folder=repository,
+        folder=asked.repository,
         on_ready=on_ready,
-        listeners=(*((_spans(),) if chosen.trace else ()), *recorders),
+        listeners=(*((_spans(),) if asked.options.trace else ()), *recorders),
     )
 
 
@@ -92,11 +122,11 @@ def named(model: str) -> tuple[str, Path, Settings]:
     return name, path, settings.read(words, f"{name}?{words}")
 
 
-def refuse_shapes_of_none(paths: Sequence[Path], options: Options, repository: Path | None) -> None:
+def refuse_shapes_of_none(paths: Sequence[Path], asked: Serve) -> None:
     """Refuse a shape that is of no input of any model; those of a repository may come later."""
-    if options.shapes and repository is None:
+    if asked.options.shapes and asked.repository is None:
         known = {name for path in paths for name in samples.open_axes(tailoring.network_of(path))}
-        if unknown := options.shapes.keys() - known:
+        if unknown := asked.options.shapes.keys() - known:
             told = ", ".join(sorted(known)) or "none"
             raise Refused(f"--shape {min(unknown)}:…: no model that is served has such an input; inputs are {told}")
 
