@@ -10,7 +10,9 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from amble.services.serve.crowd import Crowd
 
@@ -60,13 +62,13 @@ class Entrance:
             if not self._guard.crowd.enter(client):
                 opened.close()
                 continue
-            task = self._loop.create_task(self._shake(opened, client))
+            task = self._loop.create_task(self._shake(opened))
             self._shaking.add(task)
-            task.add_done_callback(self._shaking.discard)
+            task.add_done_callback(partial(self._shaken, opened, client))
 
-    async def _shake(self, opened: socket.socket, client: str) -> None:
+    async def _shake(self, opened: socket.socket) -> None:
         """Shake hands; the connection counts itself from then on."""
-        try:
+        with suppress(OSError):
             await self._loop.connect_accepted_socket(
                 self._protocol,
                 opened,
@@ -74,7 +76,12 @@ class Entrance:
                 ssl_handshake_timeout=_HANDSHAKE_S,
                 ssl_shutdown_timeout=_GOODBYE_S,
             )
-        except (OSError, asyncio.CancelledError):
+            return
+        opened.close()
+
+    def _shaken(self, opened: socket.socket, client: str, task: asyncio.Task[None]) -> None:
+        """Give a place back: a task that is cancelled may not even have begun."""
+        self._shaking.discard(task)
+        self._guard.crowd.leave(client)
+        if task.cancelled():
             opened.close()
-        finally:
-            self._guard.crowd.leave(client)
