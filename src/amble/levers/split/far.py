@@ -56,7 +56,7 @@ class Half:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Whether a server has a half, ``verdict``: ``proved``, ``refuted``, ``absent`` or ``silent``, and why not.
+    """Whether a server has a half, ``verdict``: ``proved``, ``refuted``, ``absent`` (of no use) or ``silent``, and why.
 
     ``told``: the hash came from the server itself. ``heard`` is the plain example's exchange, ``server_s`` [s] what the
     server counts for it; ``ping_s`` [s] a question without a body. ``deviation`` is how far the answer was from that
@@ -90,7 +90,7 @@ def prove(wire: Wire, root: str, pair: Pair, example: Example, *, within_s: floa
         return Proof("refuted", f"what it describes there takes other tensors: {error}")
     binary = _is_binary(wire, root, within_s)
     if not binary and (names := [each.name for each in inputs if each.datatype in NO_JSON]):
-        return Proof("refuted", f"it takes no binary tensors, and {names[0]} has no other form; cross in fp32 or int8")
+        return Proof("absent", f"it takes no binary tensors, and {names[0]} has no other form; cross in fp32 or int8")
     ping = wire.ask("GET", f"{root}/v2/health/ready", None, time.perf_counter() + within_s)
     half = Half(path, inputs, binary)
     found = _tried(wire, half, example, within_s)

@@ -117,11 +117,11 @@ class Running:
             if proof.verdict == "silent":
                 self._note(f"{self._url} did not answer at the start ({proof.why}): all ran here until it did")
                 return
-            absent += [name] if proof.verdict == "absent" else []
+            absent += [f"{name}: {proof.why}"] if proof.verdict == "absent" else []
         if absent and len(absent) == len(self.nears) - 1:
             raise Refused(
-                f"{self._url} serves no half of this plan, such as {absent[0]}; start amble serve --repository with "
-                f"the folder repository of the plan"
+                f"{self._url} serves no half of this plan ({absent[0]}); start amble serve --repository with the "
+                f"folder repository of the plan"
             )
 
     def run(
