@@ -72,7 +72,10 @@ class Rules(NamedTuple):
 
 
 class Belief(NamedTuple):
-    """A mean and a variance; ``told_of`` counts values, 0: as planned."""
+    """A mean and a variance; ``told_of`` counts values, 0: as planned.
+
+    The spread is at most the mean: that a link was slow once says little of one that is quick by now.
+    """
 
     mean: float
     variance: float = 0.0
@@ -84,7 +87,7 @@ class Belief(NamedTuple):
         away = value - self.mean
         mean = self.mean + share * away
         spread = (1 - share) * (self.variance + share * away**2)
-        return Belief(mean, spread if self.told_of else (_FIRST_SPREAD * mean) ** 2, self.told_of + 1)
+        return Belief(mean, min(spread, mean**2) if self.told_of else (_FIRST_SPREAD * mean) ** 2, self.told_of + 1)
 
 
 class Seen(NamedTuple):
