@@ -24,6 +24,7 @@ from amble.levers.split.pairs import HalfFile, Pair
 from amble.levers.split.ran import Journal, Ran
 from amble.levers.split.results import FORMAT, Split
 from amble.levers.split.running import Requests, Running
+from amble.levers.split.steering import Rules
 from amble.runtimes import onnx
 from amble.runtimes.onnx.preparing import options, session
 from amble.runtimes.onnx.refusals import door
@@ -45,7 +46,8 @@ class Cooperation:
     """What is run: the file of a split, the server's URL (None: all here), the device (the plan's unless given).
 
     ``load`` are the arrivals, 100 requests of the plan's period unless given; ``data`` an ``.npz`` file with an array
-    for each input, made-up inputs unless given. ``compare`` computes each answer by the whole network, too.
+    for each input, made-up inputs unless given. ``compare`` computes each answer by the whole network, too. ``rules``
+    say how cautiously the cut is moved.
     """
 
     plan: Path
@@ -54,6 +56,7 @@ class Cooperation:
     load: str | None = None
     data: str | None = None
     compare: bool = False
+    rules: Rules = Rules()  # noqa: RUF009
 
 
 @dataclass(slots=True)
@@ -93,7 +96,7 @@ def run(
     load = parse_load(asked.load or f"periodic:{1e3 * plan.period_s:.9g}ms:100")
     compared = _Compared(_session(folder / _whole(plan).file), tuple(_tolerance(each.pair) for each in nears))
     requests = Requests(load.times_s(_SEED), inputs, load.spec)
-    with closing(Running(plan, place, nears, remote, known)) as running:
+    with closing(Running(plan, place, nears, remote, known, asked.rules)) as running:
         running.begin()
         on_answer = compared.take if asked.compare else _nothing
         ran, log, journal = running.run(requests, on_answer, on_progress)

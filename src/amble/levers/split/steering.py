@@ -61,7 +61,7 @@ class Rules(NamedTuple):
     """
 
     z: float = 2.33
-    gain: float = 0.05
+    gain: float = 0.02
     agree: int = 3
     most_moves: int = 6
     window_s: float = 60.0
