@@ -25,6 +25,7 @@ from amble.jobs.cooperating import Cooperation, run
 from amble.jobs.splitting import Wanted, split, write
 from amble.levers.split.link import Link, Radio
 from amble.levers.split.ran import Journal, Ran
+from amble.levers.split.results import Split
 from amble.levers.split.steering import Rules, replay
 from tests.jobs.plain_server import plain_server
 from tests.jobs.relay import Relay, relayed
@@ -235,8 +236,9 @@ def test_halves_larger_than_the_memory_are_refused(plan: Path) -> None:
 
 
 def test_a_split_that_was_only_printed_cannot_be_run(plan: Path, tmp_path: Path) -> None:
-    bare = replace(amble.read(plan), whole=None, pairs=())  # type: ignore[type-var]
-    amble.save(bare, tmp_path / "split.json")
+    made = amble.read(plan)
+    assert isinstance(made, Split)
+    amble.save(replace(made, whole=None, pairs=()), tmp_path / "split.json")
     with pytest.raises(Refused, match="holds a split without halves"):
         run(Cooperation(tmp_path / "split.json"))
 
@@ -244,7 +246,7 @@ def test_a_split_that_was_only_printed_cannot_be_run(plan: Path, tmp_path: Path)
 def test_the_verb_ends_with_exit_codes_and_keeps_its_log_when_interrupted(
     plan: Path, server: Process, tmp_path: Path
 ) -> None:
-    words = [AMBLE, "run", "--plan", plan, "--server", f"http://127.0.0.1:{server.port}"]
+    words = [str(AMBLE), "run", "--plan", str(plan), "--server", f"http://127.0.0.1:{server.port}"]
     done = subprocess.run([*words, "--load", "periodic:50ms:10", "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["num_requests"] == 10
@@ -252,7 +254,9 @@ def test_the_verb_ends_with_exit_codes_and_keeps_its_log_when_interrupted(
     assert wrong.exit_code == 2
     assert "is not like http://" in wrong.stderr
     log = tmp_path / "log.json"
-    with subprocess.Popen([*words, "--load", "periodic:50ms:100000", "--log", log], stderr=subprocess.PIPE) as running:
+    with subprocess.Popen(
+        [*words, "--load", "periodic:50ms:100000", "--log", str(log)], stderr=subprocess.PIPE
+    ) as running:
         assert running.stderr is not None
         assert b"about" in next(line for line in running.stderr if b"answering" in line)
         running.send_signal(signal.SIGINT)
