@@ -19,7 +19,7 @@ __all__ = ["split"]
 @network_options
 @device_option
 @click.option("--server", required=True, metavar="URI|8x|FILE.csv", help="The server's device, speed or times.")
-@click.option("--link", required=True, metavar="RATE", help="Such as 20Mbit/s, both ways.")
+@click.option("--link", required=True, metavar="RATE|TRACE.csv", help="20Mbit/s, both ways, or rates over time.")
 @click.option("--deadline", required=True, metavar="TIME[@pNN]", help="100ms or 100ms@p99.9; p99 unless given.")
 @click.option("--period", metavar="TIME", help="Time from one request to the next (default: the deadline).")
 @click.option("--round-trip", default="10ms", show_default=True, metavar="TIME", help="Of the link.")
@@ -67,18 +67,23 @@ def split(
     """
     from amble.jobs import splitting
     from amble.levers.split.link import Link, parse_radio, parse_rate
+    from amble.levers.split.traces import is_trace, read_trace
+
+    trace = read_trace(link) if is_trace(link) else None
+    rate_bit_s = parse_rate(link) if trace is None else trace.typical_bit_s
 
     wanted = splitting.Wanted(
         network.model,
         device,
         server,
-        Link(parse_rate(link), parse_time_s(round_trip), parse_radio(radio)),
+        Link(rate_bit_s, parse_time_s(round_trip), parse_radio(radio)),
         amble.Deadline.parse(deadline),
         period_s=None if period is None else parse_time_s(period),
         crossing=crossing,
         max_error=max_error,
         exact=exact,
-        moving=moving,
+        moving=moving or trace is not None,
+        trace=trace,
         batch=network.batch,
         shapes=network.shapes,
     )
