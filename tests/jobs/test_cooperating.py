@@ -109,7 +109,7 @@ def answered_all(found: Ran, log: Log, requests: int) -> None:
     """Every request has its answer, which is the whole network's to the bit, and what was late is told."""
     assert found.num_requests == len(log.served) == found.num_compared == requests
     assert sum(each.num_requests for each in found.shares) == requests
-    assert (found.num_different, found.max_deviation) == (0, 0.0)
+    assert (found.num_identical, found.num_different, found.max_deviation) == (requests, 0, 0.0)
     assert found.num_late == sum(each.finish_s > each.deadline_s for each in log.served)
     assert not any(each.refused for each in log.served)
 
@@ -266,7 +266,7 @@ def test_the_verb_ends_with_exit_codes_and_keeps_its_log_when_interrupted(
         [*words, "--load", "periodic:50ms:100000", "--log", str(log)], stderr=subprocess.PIPE
     ) as running:
         assert running.stderr is not None
-        assert b"about" in next(line for line in running.stderr if b"answering" in line)
+        assert b"about" in next(line for line in running.stderr if b"answering" in line), "the time left"
         running.send_signal(signal.SIGINT)
         running.stderr.read()
         assert running.wait(20) == 130

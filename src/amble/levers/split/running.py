@@ -22,7 +22,7 @@ from amble.levers.split.far import Example, Half, Proof, outputs_of, server_s
 from amble.levers.split.near import Near, Place
 from amble.levers.split.packing import Packer
 from amble.levers.split.probing import Prober
-from amble.levers.split.ran import Journal, Ran, Share
+from amble.levers.split.ran import Journal, Ran, Share, place_of
 from amble.levers.split.results import Split
 from amble.levers.split.steering import LOCAL, Decision, Option, Rules, Seen, Steering
 from amble.levers.split.wire import Heard, Wire
@@ -305,7 +305,7 @@ class Running:
 
     def _stage(self) -> str:
         pair = self.nears[self.state.chosen].pair
-        return f"up to {pair.after}" if pair.name else "all here"
+        return place_of(pair.name, pair.after)
 
     def _journal(self) -> Journal:
         of = self.steering
