@@ -29,9 +29,10 @@ class Ran:
     """How requests went. Every one of them was answered.
 
     ``num_late`` came after their deadline. ``num_fallen_back`` were answered here because the server did not in time,
-    ``num_retries`` are questions that were asked once more. Of ``num_compared`` answers ``num_identical`` were
-    the whole network's to the bit, and ``num_different`` not within what the crossing precision allows. ``energy_j`` is the meter's, waiting included,
-    ``radio_j`` predicted. ``rate_bit_s`` is what was believed of the link at the end.
+    ``num_retries`` are questions that were asked once more. Of ``num_compared`` answers ``num_identical`` were the
+    whole network's to the bit, and ``num_different`` not within what the crossing precision allows. ``energy_j`` is the
+    meter's, waiting included, ``radio_j`` predicted, probes included. ``rate_bit_s`` is what was believed of the link
+    at the end.
     """
 
     network: str

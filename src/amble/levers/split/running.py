@@ -277,11 +277,13 @@ class Running:
         if self._prober.idle:
             self.state, wanted = self.steering.probe(self.state, now_s)
             if wanted is not None:
-                self._prober.ask(wanted)
+                known = self._halves.get(wanted) if self.state.proved[wanted] == "+" else None
+                self._prober.ask(wanted, known)
 
     def _learn(self, option: int, proof: Proof) -> None:
         """Tell steering what a proof says, of the half and of the link."""
         now_s = self.place.device.clock.now_s()
+        self._counts.radio_j += self.plan.link.radio.energy_j(proof.took_s, 8.0 * proof.num_bytes, 0.0)
         if proof.verdict == "silent":
             self._see(Seen(now_s, "failure", option))
             return
