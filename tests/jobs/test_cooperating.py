@@ -146,8 +146,8 @@ def test_a_server_that_is_killed_and_started_again_costs_no_answer(plan: Path, s
     """Killed under way, refused connections, then another process in its place."""
     with serving(plan.parent / "repository", tmp_path) as first, relayed(first.port) as relay:
         do: Do = {30: lambda: first.end(signal.SIGKILL), 45: lambda: relay.lead(server.port)}
-        found, log, journal = ran(plan, relay.port, 150, do)
-    answered_all(found, log, 150)
+        found, log, journal = ran(plan, relay.port, 130, do)
+    answered_all(found, log, 130)
     before, after = around_the_first_failure(journal)
     assert any(before)
     assert after[0] == 0
@@ -254,22 +254,22 @@ def test_a_split_that_was_only_printed_cannot_be_run(plan: Path, tmp_path: Path)
 def test_the_verb_ends_with_exit_codes_and_keeps_its_log_when_interrupted(
     plan: Path, server: Process, tmp_path: Path
 ) -> None:
-    words = [str(AMBLE), "run", "--plan", str(plan), "--server", f"http://127.0.0.1:{server.port}"]
-    done = subprocess.run([*words, "--load", "periodic:50ms:10", "--json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    words = ["run", "--plan", str(plan), "--server", f"http://127.0.0.1:{server.port}", "--json"]
+    done = CliRunner().invoke(main, [*words, "--load", "periodic:50ms:10"])
+    assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["num_requests"] == 10
     wrong = CliRunner().invoke(main, ["run", "--plan", str(plan), "--server", "ftp://x"])
     assert wrong.exit_code == 2
     assert "is not like http://" in wrong.stderr
     log = tmp_path / "log.json"
-    with subprocess.Popen(
-        [*words, "--load", "periodic:50ms:100000", "--log", str(log)], stderr=subprocess.PIPE
-    ) as running:
+    long = [str(AMBLE), *words, "--load", "periodic:50ms:100000", "--log", str(log)]
+    with subprocess.Popen(long, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stderr is not None
         assert b"about" in next(line for line in running.stderr if b"answering" in line), "the time left"
         running.send_signal(signal.SIGINT)
-        running.stderr.read()
-        assert running.wait(20) == 130
+        told, _ = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert json.loads(told)["interrupted"] is True
     kept = amble.read(log)
     assert isinstance(kept, Log)
     assert 10 < len(kept.served) < 1000

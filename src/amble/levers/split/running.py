@@ -134,7 +134,7 @@ class Running:
         device, wait = self.place.device, self.nears[LOCAL].paces[-1].wait
         interrupted = False
         with device.held(wait) if self.place.follows else nullcontext():
-            self.place.asked = wait
+            self.place.asked, self.place.num_changes = wait, 0
             begin, origin_s = device.meter.read(), device.clock.now_s()
             try:
                 for index, arrival_s in enumerate((origin_s + requests.arrivals_s).tolist()):
@@ -154,7 +154,7 @@ class Running:
             start_s=origin_s,
             finish_s=finish_s,
             energy_j=energy_j,
-            num_changes=self.state.num_moves,
+            num_changes=self.place.num_changes,
             deadline=self.plan.deadline,
         )
         return self._told(log, interrupted), log, self._journal()
