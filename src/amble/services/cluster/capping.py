@@ -48,7 +48,7 @@ def steps_of(ladders: Sequence[Ladder], device: str) -> Steps:
         raise Refused(f"{device} serves no model, so that no power can be given to it")
     if not all(ladder.metered for ladder in ladders):
         raise Refused(
-            f"{device} has no energy meter, so that nobody knows what it draws: leave --power-budget out, or that device"
+            f"{device} has no energy meter, so nobody knows what it draws: leave --power-budget out, or that device"
         )
     drawn = sorted({watts(rung) for ladder in ladders for rung in ladder.rungs})
     least = max(min(map(watts, ladder.rungs)) for ladder in ladders)

@@ -7,25 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from amble.core.graph import Graph, Port
 from amble.core.ladder import Ladder
 from amble.core.point import Clocks
-from amble.core.schedule import Deadline
 from amble.services.serve.configuration import Config
 from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Found, Loaded, Model
 from amble.services.serve.protocol import Answer, Asked
+from amble.stages.control.batcher import Pace
 from amble.stages.control.engine import Totals
-from amble.stages.control.governors import Budget
-from amble.stages.control.governors.named import governor as governor_named
+from amble.stages.control.governor import Decision, Observation
 
 __all__ = ["Answered", "Call", "Gone", "Link", "Order", "Report", "Served", "Turned", "sendable"]
 
 
 class Gone(Exception):
-    """Whoever was asked has died: the question may be put to another one."""
+    """Whoever was asked has died, or cannot be reached (not ``dead``): the question may be put to another one."""
+
+    def __init__(self, text: str, *, dead: bool = True) -> None:
+        super().__init__(text)
+        self.dead = dead
 
 
 class Call(NamedTuple):
@@ -36,6 +40,26 @@ class Call(NamedTuple):
     asked: Asked
     left_s: float
     context: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Elsewhere:
+    """A governor that decides on the devices; only its name is known at the door."""
+
+    name: str
+
+    def init(self, now_s: float) -> None:
+        raise AssertionError("governors decide on devices, not at the door")
+
+    def step(self, state: None, seen: Observation) -> tuple[None, Decision]:
+        raise AssertionError("governors decide on devices, not at the door")
+
+    def pace(self, state: None) -> Pace:
+        raise AssertionError("governors decide on devices, not at the door")
+
+
+def _nowhere(variant: str, rows: int) -> Graph:
+    raise AssertionError("graphs run on devices, not at the door")
 
 
 class Answered(NamedTuple):
@@ -99,25 +123,26 @@ class Served:
             governor,
         )
 
-    def model(self, path: Any) -> Model:
-        """Return the model as a door tells of it; it cannot be run there."""
+    def model(self) -> Model:
+        """Return the model as a door tells of it; it cannot be run there.
 
-        def nowhere(variant: str, rows: int) -> Graph:
-            raise AssertionError(f"{self.name} runs on devices, not at the door")
-
-        aim = Deadline(self.timeout_s or 1.0)
-        governor = governor_named(self.governor)(self.ladder, aim, Budget())
+        Its ladder tells no energies: each device has its own, and no saving of a whole cluster is reckoned.
+        """
+        levels = tuple(
+            replace(level, rungs=tuple(replace(rung, energy_j=None) for rung in level.rungs))
+            for level in self.ladder.levels
+        )
         loaded = Loaded(
             self.inputs,
             self.outputs,
             self.batched,
-            self.ladder,
-            governor,
-            nowhere,
+            replace(self.ladder, levels=levels),
+            _Elsewhere(self.governor),
+            _nowhere,
             self.timeout_s,
             self.batching,
         )
-        return Model(Found(self.name, self.version, path, self.config), loaded, self.versions)
+        return Model(Found(self.name, self.version, Path(self.digest), self.config), loaded, self.versions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +150,7 @@ class Report:
     """What a device says of itself.
 
     ``boot`` is another one after every start, ``changed`` counts the changes of its models since. ``step`` is what it
-    holds, by the order ``serial``. ``asked`` and ``ran`` are clocks; ``time_s`` and ``energy_j`` what its meter counted.
+    holds, by the order ``serial``. ``asked`` and ``ran`` are clocks, ``time_s`` and ``energy_j`` what it counted.
     """
 
     boot: str
@@ -149,8 +174,8 @@ class Link(Protocol):
         """Have a request answered."""
         ...
 
-    async def report(self, order: Order | None) -> Report:
-        """Send an order, and hear how the device is."""
+    async def report(self, order: Order | None, wait_s: float) -> Report:
+        """Send an order, and hear after so much time [s] how the device is: all the while its death would be seen."""
         ...
 
     async def describe(self) -> tuple[Served, ...]:

@@ -147,11 +147,12 @@ class Worker:
         rung = outcome.rung if outcome.rung.schedule is None else replace(outcome.rung, schedule=None)
         return Answered(reply.answer, outcome._replace(rung=rung))
 
-    async def report(self, order: Order | None) -> Report:
-        """Take an order unless a newer one is known, and say how things are."""
+    async def report(self, order: Order | None, wait_s: float = 0.0) -> Report:
+        """Take an order unless a newer one is known; after so much time [s] say how things are."""
         if order is not None and self._plan.capped and order.serial > self._order.serial:
             await self._obey(order)
-        elif self._steps is not None:
+        await asyncio.sleep(wait_s)
+        if self._steps is not None:
             self._confirm()
         pulse, engine = self.admission.pulse, self.admission.engine
         last = pulse.last
