@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from amble.core.errors import Refused
 from amble.core.ladder import Ladder, Level, Rung
+from amble.core.point import Clocks
 from amble.core.ports import FloatArray
 from amble.services.cluster.filling import Frontiers
+from amble.stages.control.batcher import Pace
+from amble.stages.control.governor import Decision, Governor, Observation
 
-__all__ = ["Steps", "capped", "frontiers", "steps_of", "watts"]
+__all__ = ["Steps", "Within", "capped", "frontiers", "steps_of", "watts"]
 
 _HEADROOM = 1.05
 _MOST_STEPS = 12
@@ -34,6 +38,44 @@ class Steps:
     def top(self) -> int:
         """Return the highest step."""
         return len(self.power_w) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """A governor of a capped ladder, which leaves clocks that do not belong to it also when nothing is served.
+
+    Governors let an idle device stand where it is until parking pays; that may be at clocks of a step before.
+    """
+
+    governor: Governor[Any]
+    allowed: frozenset[Clocks]
+    park: Clocks
+
+    @classmethod
+    def of(cls, governor: Governor[Any], ladder: Ladder, *, parked: bool) -> Within:
+        """Hold a governor within a ladder's clocks; a parked device waits at the clocks that cost least."""
+        own = frozenset() if parked else frozenset(rung.clocks for rung in ladder.rungs)
+        return cls(governor, own | {ladder.park}, ladder.park)
+
+    @property
+    def name(self) -> str:
+        """Return the governor's own name."""
+        return self.governor.name
+
+    def init(self, now_s: float) -> Any:
+        """Return the governor's state."""
+        return self.governor.init(now_s)
+
+    def step(self, state: Any, seen: Observation) -> tuple[Any, Decision]:
+        """Return the governor's decision; without a batch to run, at clocks that belong here."""
+        state, decision = self.governor.step(state, seen)
+        if decision.rung is None and (decision.clocks or seen.asked) not in self.allowed:
+            decision = decision._replace(clocks=self.park)
+        return state, decision
+
+    def pace(self, state: Any) -> Pace:
+        """Return the governor's pace."""
+        return self.governor.pace(state)
 
 
 def watts(rung: Rung) -> float:

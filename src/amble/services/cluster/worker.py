@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from amble.core.schedule import Deadline
 from amble.inputs import open_for_serving, twin
 from amble.runtimes.onnx.reading import as_written
 from amble.runtimes.remote.fault import Fault
-from amble.services.cluster.capping import Steps, capped, steps_of
+from amble.services.cluster.capping import Steps, Within, capped, steps_of
 from amble.services.cluster.reports import Answered, Call, Order, Report, Served, Turned
 from amble.services.serve.admission import Admission
 from amble.services.serve.candidates import candidates
@@ -42,6 +43,8 @@ __all__ = ["Asking", "Plan", "Worker", "digest"]
 
 _LOG = logging.getLogger(__name__)
 _DRAIN_S = 30.0
+_SETTLING_S = 2.0
+_LOOK_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,34 +231,39 @@ class Worker:
         for model in self._repository.models:
             key = (model.key, self._changed, order.step)
             if key not in self._within_step:
-                self._within_step[key] = await asyncio.to_thread(self._within, model, self._limit_w(order.step))
+                self._within_step[key] = await asyncio.to_thread(self._within, model, order.step)
             await asyncio.to_thread(self.admission.open, self._within_step[key])
-        await asyncio.to_thread(self.admission.pulse.do, lambda: None)
-        self._confirm()
+        due_s = time.monotonic() + _SETTLING_S
+        while not self._confirm() and time.monotonic() < due_s:
+            await asyncio.to_thread(self.admission.pulse.do, lambda: None)
+            await asyncio.sleep(_LOOK_S)
 
     def _limit_w(self, step: int) -> float:
         assert self._steps is not None
         return self._steps.power_w[min(step, self._steps.top)]
 
-    def _within(self, model: Model, limit_w: float) -> Model:
-        """Return a model whose governor never draws more."""
+    def _within(self, model: Model, step: int) -> Model:
+        """Return a model whose governor never draws more than a step allows."""
         loaded, options = model.loaded, self._plan.options
-        ladder = capped(loaded.ladder, limit_w)
+        ladder = capped(loaded.ladder, self._limit_w(step))
         aim = self._plan.objective or Deadline(max(0.1, 10 * ladder.rungs[0].latency_s[0]))
         governor = governor_named(options.governor)(ladder, aim, Budget(options.max_loss.share(1.0)))
-        return replace(model, loaded=replace(loaded, ladder=ladder, governor=governor))
+        held = Within.of(governor, ladder, parked=step == 0)
+        return replace(model, loaded=replace(loaded, ladder=ladder, governor=held))
 
-    def _confirm(self) -> None:
-        """Hold the step that was ordered, once the clocks that are asked for belong to it."""
-        if self._asking.asked in self._belonging(self._limit_w(self._order.step)):
+    def _confirm(self) -> bool:
+        """Hold the step that was ordered, once the clocks that are asked for belong to it; whether they do."""
+        ready = self._asking.asked in self._belonging(self._order.step)
+        if ready:
             self._held = self._order.step
+        return ready
 
-    def _belonging(self, limit_w: float) -> set[Clocks]:
-        found = set()
-        for model in self._repository.models:
-            ladder = capped(model.loaded.ladder, limit_w)
-            found |= {ladder.park} | {rung.clocks for rung in ladder.rungs}
-        return found
+    def _belonging(self, step: int) -> frozenset[Clocks]:
+        """Return the clocks of a step; while a batch runs they are those of its own."""
+        governors = [
+            self._within_step[model.key, self._changed, step].loaded.governor for model in self._repository.models
+        ]
+        return frozenset().union(*(each.allowed for each in governors if isinstance(each, Within)))
 
 
 def digest(found: Found, options: Options) -> str:
