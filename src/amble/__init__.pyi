@@ -19,5 +19,6 @@ from .jobs.governing import govern as govern, is_governed as is_governed, probe 
 from .levers.memory.approximating import dram as dram
 from .levers.precision.quantizing import quantize as quantize
 from .levers.widths.pruning import prune as prune
+from .services.cluster.serving import ray_app as ray_app, serve_on_ray as serve_on_ray
 from .services.serve.serving import serve as serve
 from .stages.measure.transitions import with_transitions as with_transitions

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from amble.services.serve.access import Keys
     from amble.services.serve.front import Addresses
     from amble.services.serve.tls import Certificate
+    from amble.stages.control.engine import Totals
 
 __all__ = ["Serving", "serving_options"]
 
@@ -43,7 +44,7 @@ _PORT = click.IntRange(-1, 65535)
 class Serving:
     """What the options of ``serve`` said."""
 
-    device: str
+    device: tuple[str, ...]
     slo: str | None
     repository: Path | None
     host: str
@@ -57,6 +58,8 @@ class Serving:
     log_format: str
     log: Path | None = None
     explain: bool = False
+    ray: bool = False
+    power_budget: float | None = None
 
     def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
@@ -64,6 +67,7 @@ class Serving:
         from amble.services.serve.options import Options
 
         _configure(self.log_format)
+        self._refuse_mixtures()
         if self.explain:
             self._explain(models, terminal)
             return
@@ -79,19 +83,33 @@ class Serving:
             hosts=self.allow_host,
             tls=self._certificate(),
         )
-        totals = amble.serve(
+        serve = self._on_ray if self.ray else partial(amble.serve, device=self.device[0], log=self.log)
+        totals = serve(
             models,
-            device=self.device,
             objective=self.slo,
             repository=self.repository,
             doors=doors,
             options=Options(**self.options),
-            log=self.log,
             on_ready=lambda addresses, stop: _tell(addresses, terminal),
         )
         terminal.result(totals, lambda: ())
         refused = sum(totals.refused.values())
         terminal.note(f"amble: {totals.answered} answered, {totals.late} of them late, {refused} refused")
+
+    def _on_ray(self, models: tuple[str, ...], **wanted: Any) -> Totals:
+        """Serve on all devices."""
+        return amble.serve_on_ray(models, devices=self.device, budget_w=self.power_budget, **wanted)
+
+    def _refuse_mixtures(self) -> None:
+        """Refuse what one device cannot do, or several cannot."""
+        if self.ray and (self.log is not None or self.explain):
+            raise Refused(
+                f"{'--log' if self.log is not None else '--explain'} is of one device: leave --ray out for it"
+            )
+        if not self.ray and len(self.device) > 1:
+            raise Refused(f"{len(self.device)} devices are served with --ray; name one, or add it")
+        if not self.ray and self.power_budget is not None:
+            raise Refused("--power-budget is divided among the devices of a cluster: add --ray")
 
     def _keys(self) -> Keys | None:
         """Read the keys of the file, else those in the environment; None where there are neither."""
@@ -120,7 +138,7 @@ class Serving:
         from amble.services.serve.options import Options
         from amble.stages.check.tables import Table
 
-        told = explain(models, device=self.device, repository=self.repository, options=Options(**self.options))
+        told = explain(models, device=self.device[0], repository=self.repository, options=Options(**self.options))
         rows = [(each.model, each.version, "yes" if each.batched else "no", each.reason) for each in told]
         terminal.result(told, lambda: (Table("", ("model", "version", "batched", "because"), tuple(rows)),))
 
@@ -147,7 +165,23 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 _OPTIONS = (
-    click.option("--device", "-d", envvar="AMBLE_DEVICE", default="host", show_default=True, help="host, or sim:CHIP."),
+    click.option(
+        "--device",
+        "-d",
+        envvar="AMBLE_DEVICE",
+        multiple=True,
+        default=("host",),
+        show_default=True,
+        help="host, or sim:CHIP; with --ray as often as there are devices, each also as RESOURCE=URI.",
+    ),
+    click.option(
+        "--ray",
+        is_flag=True,
+        help="Serve on the Ray cluster of RAY_ADDRESS, or that runs here, else on one of its own.",
+    ),
+    click.option(
+        "--power-budget", type=click.FloatRange(min=0), metavar="WATTS", help="For all devices together (with --ray)."
+    ),
     click.option("--slo", metavar="TIME[@pNN]", help="Deadline of requests that bring none, as in 50ms@p99."),
     click.option("--repository", type=click.Path(file_okay=False, path_type=Path), help="MODEL/VERSION/model.onnx …"),
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all."),

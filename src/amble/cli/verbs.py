@@ -313,7 +313,7 @@ def serve(terminal: Terminal, *, models: tuple[str, ...], serving: Serving) -> N
     what was accepted, put the clocks back and end.
     """
     if terminal.dry_run:
-        terminal.would(f"serve {', '.join(models) or serving.repository} on {serving.device}")
+        terminal.would(f"serve {', '.join(models) or serving.repository} on {', '.join(serving.device)}")
         return
     serving.run(models, terminal)
 

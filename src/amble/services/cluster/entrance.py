@@ -26,8 +26,8 @@ from amble.services.serve.admission import Admission, Reply
 from amble.services.serve.ledger import Book, Outcome
 from amble.services.serve.model import Model
 from amble.services.serve.protocol import Asked
-from amble.stages.control.batcher import Request
-from amble.stages.control.engine import Batch
+from amble.stages.control.batcher import Cause, Request
+from amble.stages.control.engine import Batch, Totals
 
 __all__ = ["Entrance", "Sum", "together"]
 
@@ -85,6 +85,7 @@ class Entrance(Admission):
     starved: Callable[[], None] = lambda: None
     rows_arrived: int = field(init=False, default=0)
     retried: int = field(init=False, default=0)
+    served: Totals = field(init=False, default_factory=Totals)
     _here: int = field(init=False, default=0)
     _seen: dict[tuple[int, str], float] = field(init=False, default_factory=dict)
 
@@ -111,8 +112,9 @@ class Entrance(Admission):
         try:
             post, found = await self._answer(model, sendable(asked), request, context)
         except Fault as fault:
-            cause = "deadline" if fault.status == 503 else "failed"
+            cause: Cause = "deadline" if fault.status == 503 else "failed"
             book.failed("REJECTED" if fault.status == 503 else "BACKEND", cause, self.now_s() - arrival_s)
+            self.served.refused[cause] = 1 + self.served.refused.get(cause, 0)
             for listener in self.listeners:
                 listener.refused(model, request, cause)
             raise
@@ -174,6 +176,8 @@ class Entrance(Admission):
         outcome = there._replace(
             arrival_s=request.arrival_s, start_s=finish_s - service_s, finish_s=finish_s, due_s=request.due_s
         )
+        self.served.answered += 1
+        self.served.late += outcome.late
         first = self._seen.get((id(post), model.key)) != there.start_s
         self._seen[id(post), model.key] = there.start_s
         self._count_later(partial(self._note, model, outcome, first, time.time_ns() // 1_000_000, context))
@@ -187,6 +191,7 @@ class Entrance(Admission):
         book.last_ms = last_ms
         if first:
             took_s = outcome.finish_s - outcome.start_s
+            self.served.batches += 1
             book.ran(outcome.rung, outcome.batch_rows, took_s)
             self._ledger.busy_s += took_s
             batch = Batch(

@@ -25,7 +25,7 @@ from amble.core.errors import Refused
 from amble.services.cluster.reports import Answered, Call, Gone, Order, Report, Served, Turned
 from amble.services.cluster.worker import Plan, Worker
 
-__all__ = ["Place", "RayLink", "Replica", "deploy", "joined", "placed", "remove"]
+__all__ = ["Place", "RayLink", "Replica", "deploy", "deployment", "joined", "placed", "remove"]
 
 _STORE_BYTES = 128 << 20
 _MOST_CALLS = 4096
@@ -187,7 +187,7 @@ def deploy(app: str, plans: dict[str, Plan], places: dict[str, Place]) -> dict[s
     serve.start(http_options={"location": "NoServer"})
     apps = _apps(app, plans)
     for name, plan in plans.items():
-        bound = _deployment(places[name]).bind(plan)
+        bound = deployment(places[name]).bind(plan)
         threading.Thread(target=_run, args=(bound, apps[name]), daemon=True).start()
     try:
         _await(apps)
@@ -211,9 +211,10 @@ def _apps(app: str, names: Iterable[str]) -> dict[str, str]:
     return {name: f"{app}-{index}" for index, name in enumerate(names)}
 
 
-def _deployment(place: Place) -> Any:
+def deployment(place: Place, name: str = "device") -> Any:
+    """Return what Serve is to run for a device: one replica, where the device is."""
     return serve.deployment(
-        name="device",
+        name=name,
         num_replicas=1,
         max_ongoing_requests=_MOST_CALLS,
         health_check_period_s=2.0,

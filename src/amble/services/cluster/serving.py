@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,13 @@ from amble.services.serve.serving import named
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named
 
-__all__ = ["Cluster", "open_door", "plans_of", "ray_side", "serve_on_ray"]
+__all__ = ["Cluster", "closed", "open_door", "ray_app", "serve_on_ray"]
 
 
-def ray_side() -> Any:
-    """Return the module that knows Ray; Refused where it is not installed."""
+def _on_ray(module: str = "replicas") -> Any:
+    """Return a module that knows Ray; Refused where it is not installed."""
     try:
-        return import_module("amble.services.cluster.replicas")
+        return import_module(f"amble.services.cluster.{module}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "ray":
             raise
@@ -50,6 +50,7 @@ class Cluster:
     posts: tuple[Post, ...]
     known: tuple[Served, ...]
     steering: Steering
+    totals: list[Callable[[], Totals]] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -70,6 +71,8 @@ class Cluster:
         def admission(device: Device, *, quota: Quota, listeners: tuple[Listener, ...]) -> Admission:
             made = Entrance(device, quota, listeners, posts=self.posts, starved=self.steering.hurry)
             self.steering.arrived = lambda: made.rows_arrived
+            self.steering.heard = lambda: setattr(made.engine, "totals", self.steering.totals(made.served))
+            self.totals.append(lambda: self.steering.totals(made.served))
             return made
 
         def repository(
@@ -80,25 +83,28 @@ class Cluster:
             self.steering.fits = made.fits
             return made
 
-        return Desk(admission, repository, self._watched)
+        return Desk(admission, repository, self._watched, self.steering.text)
+
+    def device(self) -> Device:
+        """Return all devices as one."""
+        return together([post.name for post in self.posts], self.steering.energy_j)
 
     def _watched(self) -> AbstractAsyncContextManager[None]:
         return self.steering.running()
 
 
-def open_door(cluster: Cluster, doors: Doors, on_ready: OnReady, listeners: tuple[Any, ...] = ()) -> Totals:
+def open_door(cluster: Cluster, doors: Doors, on_ready: OnReady) -> Totals:
     """Answer clients with the devices of a cluster until told to stop."""
-    device = together([post.name for post in cluster.posts], cluster.steering.energy_j)
-
-    def load(found: Found, do: Do) -> Loaded:
-        raise AssertionError("devices load models, the door does not")
-
-    return front.serve(
-        device, load, doors, named={}, folder=None, on_ready=on_ready, listeners=listeners, desk=cluster.desk()
-    )
+    front.serve(cluster.device(), closed, doors, named={}, on_ready=on_ready, desk=cluster.desk())
+    return cluster.totals[-1]()
 
 
-def plans_of(
+def closed(found: Found, do: Do) -> Loaded:
+    """Load nothing: devices load models, a door does not."""
+    raise AssertionError(f"{found.name}: devices load models, a door does not")
+
+
+def _plans(
     models: Sequence[str],
     devices: dict[str, str],
     *,
@@ -136,9 +142,9 @@ def serve_on_ray(
     ``models`` and ``repository`` are looked for on each device's own machine. ``budget_w`` [W] is divided among all
     devices. A door that is started again under the same ``app`` finds the devices of one that was killed.
     """
-    on_ray = ray_side()
+    on_ray = _on_ray()
     places = on_ray.placed(devices)
-    plans = plans_of(
+    plans = _plans(
         models,
         {name: place.uri for name, place in places.items()},
         objective=objective,
@@ -158,3 +164,29 @@ def serve_on_ray(
     finally:
         if started:
             on_ray.ray.shutdown()
+
+
+def ray_app(
+    models: Sequence[str],
+    *,
+    devices: Sequence[str] = ("host",),
+    objective: Deadline | str | None = None,
+    repository: Path | str | None = None,
+    options: Options | None = None,
+    budget_w: float | None = None,
+) -> Any:
+    """Return an application for ``ray.serve.run``: the devices, and a door that Serve's own HTTP proxies lead to.
+
+    The arguments are those of `serve_on_ray`, whose door is quicker, and speaks gRPC too.
+    """
+    on_ray, ingress = _on_ray(), _on_ray("ingress")
+    places = on_ray.placed(devices)
+    plans = _plans(
+        models,
+        {name: place.uri for name, place in places.items()},
+        objective=objective,
+        repository=repository,
+        options=options,
+        capped=budget_w is not None,
+    )
+    return ingress.application(plans, places, budget_w)

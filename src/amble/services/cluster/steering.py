@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from amble.services.cluster.capping import Steps, frontiers, steps_of
 from amble.services.cluster.governor import SILENT, ClusterGovernor, Seen, State
 from amble.services.cluster.posts import Post
 from amble.services.cluster.reports import Gone, Order, Report, Served
+from amble.stages.control.engine import Totals
 
 __all__ = ["Steering", "overrun"]
 
@@ -60,11 +62,13 @@ class _Energy:
     before_j: float = 0.0
     last_s: float = 0.0
     power_w: float = float("nan")
+    heard_s: float = 0.0
     held: tuple[int, int] = (0, -1)
     alike: int = 0
 
     def take(self, report: Report) -> None:
         """Add a report."""
+        self.heard_s = time.monotonic()
         if report.boot != self.boot:
             if self.first_j is not None and self.last_j is not None:
                 self.before_j += self.last_j - self.first_j
@@ -85,6 +89,12 @@ class _Energy:
         """Return the power [W] if the step was the same all the while; a meter is read a beat before its report."""
         return self.power_w if self.alike >= _ALIKE else float("nan")
 
+    def until_j(self, now_s: float) -> float | None:
+        """Return all of it [J] until now, by the last power since the last report; None where nothing is known."""
+        if self.total_j is None or np.isnan(self.power_w):
+            return self.total_j
+        return self.total_j + self.power_w * min(_PATIENCE_S, now_s - self.heard_s)
+
     @property
     def total_j(self) -> float | None:
         """Return all of it [J]; None where nothing was ever measured."""
@@ -98,13 +108,14 @@ class Steering:
     """Keeps watch over ``posts``, and divides ``budget_w`` [W] among them, if given.
 
     ``arrived`` counts the rows that came so far, refused ones included; ``fits`` says in what a device's models differ
-    from the others' (empty: in nothing).
+    from the others' (empty: in nothing); ``heard`` is called after every report.
     """
 
     posts: Sequence[Post]
     budget_w: float | None = None
     arrived: Callable[[], int] = lambda: 0
     fits: Callable[[Sequence[Served]], str] = lambda served: ""
+    heard: Callable[[], None] = lambda: None
     period_s: float = 2.0
     beat_s: float = 0.5
     governor: ClusterGovernor | None = field(init=False, default=None)
@@ -114,6 +125,7 @@ class Steering:
     _boots: dict[Post, tuple[str, int]] = field(init=False, default_factory=dict)
     _doubts: dict[Post, int] = field(init=False, default_factory=dict)
     _fresh: set[Post] = field(init=False, default_factory=set)
+    _told_j: float = field(init=False, default=0.0)
     _hurry: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     def begin(self) -> None:
@@ -132,10 +144,44 @@ class Steering:
         self.state = self.governor.init()
 
     def energy_j(self) -> float | None:
-        """Return what all meters have counted [J]; None where one of them tells nothing."""
-        found = [each.total_j for each in self._energy.values()]
+        """Return what all meters have counted [J], since their reports too; None where one of them tells nothing."""
+        now_s = time.monotonic()
+        found = [each.until_j(now_s) for each in self._energy.values()]
         known = [each for each in found if each is not None]
-        return sum(known) if len(known) == len(found) else None
+        if len(known) < len(found):
+            return None
+        self._told_j = max(self._told_j, sum(known))
+        return self._told_j
+
+    def totals(self, served: Totals) -> Totals:
+        """Return what was served at the door, with what devices say of their clocks and energies since their starts."""
+        reports = [post.report.totals for post in self.posts if post.report is not None]
+        active = [each.active_j for each in reports]
+        idle = [each.idle_j for each in reports]
+        return replace(
+            served,
+            changes=sum(each.changes for each in reports),
+            unchanged=sum(each.unchanged for each in reports),
+            active_j=_sum(active),
+            idle_j=_sum(idle),
+        )
+
+    def text(self) -> str:
+        """Return what is known of each device as metrics."""
+        up = [(post, float(post.up)) for post in self.posts]
+        steps = [(post, float(post.report.step)) for post in self.posts if post.report is not None and post.known]
+        watts = [(post, power_w) for post in self.posts if (power_w := self.power_w(post)) is not None]
+        doubt = [(post, float(post.name in self.disbelieved)) for post in self.posts]
+        page = (
+            _metric("amble_device_up", "Whether a device takes requests", up)
+            + _metric("amble_device_step", "The step of its power that a device holds, 0 parked", steps)
+            + _metric("amble_device_power_watts", "What its meter said last", watts)
+            + _metric("amble_device_disbelieved", "Whether clocks or meter contradict what a device says", doubt)
+        )
+        if self.budget_w is not None:
+            page += "# HELP amble_power_budget_watts Power for all devices together\n"
+            page += f"# TYPE amble_power_budget_watts gauge\namble_power_budget_watts {self.budget_w:g}\n"
+        return page
 
     def power_w(self, post: Post) -> float | None:
         """Return a device's mean power between its last two reports [W]; None where it is unknown."""
@@ -150,6 +196,9 @@ class Steering:
     async def running(self) -> AsyncIterator[None]:
         """Keep watch while the block runs."""
         await asyncio.gather(*(self._heard(post, 0.0) for post in self.posts))
+        if self.governor is not None:  # all are parked: wake as many as there is always work for
+            self.step(1.0, 0)
+            await asyncio.gather(*(self._heard(post, 0.0) for post in self.posts))
         tasks = [asyncio.create_task(self._watch(post)) for post in self.posts]
         if self.governor is not None:
             tasks.append(asyncio.create_task(self._divide()))
@@ -195,6 +244,7 @@ class Steering:
         self._doubt(post, report)
         self._fresh.add(post)
         post.report, post.dead = report, False
+        self.heard()
         if not report.working:
             post.fall("its engine has stopped", dead=False)
         elif not post.up:
@@ -251,3 +301,14 @@ class Steering:
     def _say(self, post: Post, why: str) -> None:
         self.disbelieved[post.name] = why
         _LOG.warning("%s is not believed: %s", post.name, why)
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [each for each in values if each is not None]
+    return sum(known) if known and len(known) == len(values) else None
+
+
+def _metric(name: str, help_text: str, rows: Sequence[tuple[Post, float]]) -> str:
+    lines = [f"# HELP {name} {help_text}", f"# TYPE {name} gauge"]
+    lines += [f'{name}{{device="{post.name}"}} {value:g}' for post, value in rows]
+    return "\n".join(lines) + "\n" if rows else ""

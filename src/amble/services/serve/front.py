@@ -86,12 +86,14 @@ class Addresses:
 class Desk:
     """Who takes the requests and who knows the models: this process alone, unless others do the work (`cluster`).
 
-    ``beside`` runs while the doors are open, from before the first model is loaded.
+    ``beside`` runs while the doors are open, from before the first model is loaded; ``more`` are metrics beyond a
+    server's own, as text.
     """
 
     admission: Callable[..., Admission] = Admission
     repository: Callable[..., Repository] = Repository
     beside: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
+    more: Callable[[], str] = str
 
 
 @dataclass(slots=True)
@@ -164,6 +166,7 @@ class _Front:
         read_text = grpc.read_text if grpc else None
         self._repository = desk.repository(self._admission, load, folder, named, read_text)
         self._panel.models = lambda: self._repository.models
+        self._panel.more = desk.more
         self._readers = Readers(niceness)
         self._grpc = grpc
 
