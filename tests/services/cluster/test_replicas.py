@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from amble.core.errors import Refused
-from tests.services.cluster.rays import Clients, door, rack
+from bench.ray.rack import Clients, door, rack
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 

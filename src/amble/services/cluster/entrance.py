@@ -31,6 +31,7 @@ from amble.stages.control.engine import Batch, Totals
 
 __all__ = ["Entrance", "Sum", "together"]
 
+_FIRST = 0.75  # of what is left of a request's time a device may take while there are others
 _GRACE_S = 0.5  # after its deadline a request waits no longer for a device that says nothing
 
 
@@ -140,24 +141,23 @@ class Entrance(Admission):
             if found is None:
                 raise refusal
             post = found[0]
-            told = await self._from(
-                post, Call(model.name, version, asked, request.due_s - now_s - post.way_s, context), request
-            )
+            left.remove(post)
+            call = Call(model.name, version, asked, request.due_s - now_s - post.way_s, context)
+            told = await self._from(post, call, request, spare=any(each.takes for each in left))
             if isinstance(told, Answered):
                 post.travelled(self.now_s() - now_s, told.outcome.finish_s - told.outcome.arrival_s)
                 return post, told
             refusal = Fault(told.status, told.text)
             if told.status != 503 or self.now_s() >= request.due_s:
                 raise refusal
-            left.remove(post)
 
-    async def _from(self, post: Post, call: Call, request: Request) -> Answered | Turned:
-        """Ask one device; a refusal where it dies, or says nothing in time."""
-        due_s = request.due_s
+    async def _from(self, post: Post, call: Call, request: Request, *, spare: bool) -> Answered | Turned:
+        """Ask one device; a refusal where it dies, or says nothing in time: before the deadline if there are others."""
+        left_s = request.due_s - self.now_s()
         try:
-            if due_s == math.inf:
+            if left_s == math.inf:
                 return await post.ask(call, request.rows)
-            async with asyncio.timeout(max(0.0, due_s - self.now_s()) + _GRACE_S):
+            async with asyncio.timeout(max(0.0, left_s) * _FIRST if spare else max(0.0, left_s) + _GRACE_S):
                 return await post.ask(call, request.rows)
         except Gone as gone:
             self.retried += 1
@@ -165,7 +165,7 @@ class Entrance(Admission):
                 post.fall(str(gone), dead=gone.dead)
             return Turned(503, f"{post.name} died while it had the request, and no other device was left to ask")
         except TimeoutError:
-            return Turned(503, f"{post.name} said nothing until {_GRACE_S:g} s after the deadline")
+            return Turned(503, f"{post.name} said nothing in time")
 
     def _replied(
         self, model: Model, request: Request, post: Post, found: Answered, context: Mapping[str, str]

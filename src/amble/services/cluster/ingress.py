@@ -72,7 +72,7 @@ class Door:
 def application(plans: dict[str, Plan], places: dict[str, Place], budget_w: float | None) -> Any:
     """Return the door and all devices as one application."""
     handles = {
-        f"device_{index}": (name, deployment(places[name], f"device-{index}").bind(plan))
+        f"device_{index}": (name, deployment(places[name], plan, f"device-{index}").bind(plan))
         for index, (name, plan) in enumerate(plans.items())
     }
     door = serve.deployment(name="door", num_replicas=1, max_ongoing_requests=4096, ray_actor_options={"num_cpus": 0})

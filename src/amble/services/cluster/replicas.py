@@ -8,12 +8,14 @@ every device at all times (`Steering`), so that its death is seen at once and no
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 import ray
@@ -187,7 +189,7 @@ def deploy(app: str, plans: dict[str, Plan], places: dict[str, Place]) -> dict[s
     serve.start(http_options={"location": "NoServer"})
     apps = _apps(app, plans)
     for name, plan in plans.items():
-        bound = deployment(places[name]).bind(plan)
+        bound = deployment(places[name], plan).bind(plan)
         threading.Thread(target=_run, args=(bound, apps[name]), daemon=True).start()
     try:
         _await(apps)
@@ -211,10 +213,11 @@ def _apps(app: str, names: Iterable[str]) -> dict[str, str]:
     return {name: f"{app}-{index}" for index, name in enumerate(names)}
 
 
-def deployment(place: Place, name: str = "device") -> Any:
-    """Return what Serve is to run for a device: one replica, where the device is."""
+def deployment(place: Place, plan: Plan, name: str = "device") -> Any:
+    """Return what Serve is to run for a device: one replica, where the device is; the same one for the same plan."""
     return serve.deployment(
         name=name,
+        version=hashlib.sha256(f"{version('amble')} {place} {plan}".encode()).hexdigest()[:16],
         num_replicas=1,
         max_ongoing_requests=_MOST_CALLS,
         health_check_period_s=2.0,

@@ -11,10 +11,11 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -107,6 +108,7 @@ class Worker:
         self._held = 0 if plan.capped else -1
         self._steps: Steps | None = None
         self._digests: dict[Found, str] = {}
+        self.digest_of: Callable[[Found], str] = partial(digest, options=plan.options)
         self._within_step: dict[tuple[str, int, int], Model] = {}
         self._asking = Asking(device.actuator)
         self.admission = Admission(replace(device, actuator=self._asking))
@@ -179,7 +181,7 @@ class Worker:
         found = []
         for model in self._repository.models:
             if model.found not in self._digests:
-                self._digests[model.found] = await asyncio.to_thread(digest, model.found, self._plan.options)
+                self._digests[model.found] = await asyncio.to_thread(self.digest_of, model.found)
             found.append(Served.of(model, self._digests[model.found], self._plan.options.governor))
         return tuple(found)
 

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, and ``amble serve --ray`` on it in a process of its own."""
+"""A Ray cluster of two nodes on this machine, ``amble serve --ray`` on it in a process of its own, and its clients."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 _ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 _NODE: dict[str, Any] = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 << 20}
 BODY = json.dumps(
@@ -29,10 +27,9 @@ BODY = json.dumps(
 
 @contextmanager
 def rack() -> Iterator[Any]:
-    """Start a cluster whose nodes have the resources ``left`` and ``right``; skip where Ray is not installed."""
+    """Start a cluster whose nodes have the resources ``left`` and ``right``."""
     before = {name: os.environ.get(name) for name in (*_ENVIRONMENT, "RAY_ADDRESS")}
     os.environ.update(_ENVIRONMENT)
-    pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: Ray's sockets lie in it
@@ -94,7 +91,16 @@ print(json.dumps(found))
 @contextmanager
 def door(*arguments: str, http_port: int = 0) -> Iterator[Door]:
     """Run ``amble serve --ray`` until the block ends."""
-    command = [sys.executable, "-c", "from amble.cli import main; main()", "serve", "fashion-resnet", "--ray", "--json", *arguments]
+    command = [
+        sys.executable,
+        "-c",
+        "from amble.cli import main; main()",
+        "serve",
+        "fashion-resnet",
+        "--ray",
+        "--json",
+        *arguments,
+    ]
     command += ["--http-port", str(http_port), "--grpc-port", "-1", "--metrics-port", "0"]
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "stderr"
