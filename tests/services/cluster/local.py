@@ -121,7 +121,12 @@ async def rack(
         await worker.start()
         links[name] = Thread(worker)
     described = {name: await link.describe() for name, link in links.items()}
-    cluster = Cluster.of(dict(links), described, budget_w)
+    try:
+        cluster = Cluster.of(dict(links), described, budget_w)
+    except BaseException:
+        for link in links.values():
+            await link.worker.close(1.0)
+        raise
     desk = cluster.desk()
     admission = desk.admission(cluster.device(), quota=Quota(), listeners=())
     repository = desk.repository(admission, load, None, {}, None)

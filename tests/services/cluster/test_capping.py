@@ -37,7 +37,7 @@ def test_a_device_without_a_meter_is_refused() -> None:
     blind = ladder()
     rungs = tuple(replace(rung, energy_j=None) for rung in blind.rungs)
     blind = replace(blind, levels=(replace(blind.levels[0], rungs=rungs),))
-    with pytest.raises(Refused, match="host has no energy meter.*leave --power-budget out"):
+    with pytest.raises(Refused, match=r"host has no energy meter.*leave --power-budget out"):
         steps_of([blind], "host")
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from amble.core.errors import Refused
 from bench.ray.rack import Clients, door, rack
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, of pydantic
 
 TWO = ("--device", "left=sim:v100", "--device", "right=sim:v100", "--slo", "10s")
 
@@ -70,13 +71,3 @@ def test_a_node_is_killed_and_the_other_one_goes_on(cluster: Any) -> None:
     assert clients.sent == sum(clients.outcomes.values())
     assert set(clients.outcomes) == {"200"}, clients.outcomes
     assert clients.longest_s < 11.0
-
-
-def test_places() -> None:
-    from amble.services.cluster.replicas import Place, placed
-
-    assert Place.parse("rack-1=sim:v100") == Place("sim:v100", "rack-1")
-    assert Place.parse("sim:v100?seed=3") == Place("sim:v100?seed=3")
-    assert list(placed(["host", "sim:v100", "host"])) == ["host#1", "sim:v100", "host#2"]
-    with pytest.raises(Refused, match="RESOURCE=URI"):
-        Place.parse("=sim:v100")

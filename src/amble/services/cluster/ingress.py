@@ -14,7 +14,8 @@ from typing import Any
 from ray import serve
 
 from amble.core.schedule import Deadline
-from amble.services.cluster.replicas import Place, RayLink, deployment
+from amble.services.cluster.places import Place
+from amble.services.cluster.replicas import RayLink, deployment
 from amble.services.cluster.serving import Cluster, closed
 from amble.services.cluster.worker import Plan
 from amble.services.serve.access import Access
@@ -72,7 +73,7 @@ class Door:
 def application(plans: dict[str, Plan], places: dict[str, Place], budget_w: float | None) -> Any:
     """Return the door and all devices as one application."""
     handles = {
-        f"device_{index}": (name, deployment(places[name], plan, f"device-{index}").bind(plan))
+        f"device_{index}": (name, deployment(places[name], f"device-{index}").bind(plan, places[name]))
         for index, (name, plan) in enumerate(plans.items())
     }
     door = serve.deployment(name="door", num_replicas=1, max_ongoing_requests=4096, ray_actor_options={"num_cpus": 0})

@@ -8,14 +8,11 @@ every device at all times (`Steering`), so that its death is seen at once and no
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 import ray
@@ -24,51 +21,26 @@ from ray.exceptions import ActorDiedError, NodeDiedError, RayActorError, RayErro
 from ray.serve.exceptions import RayServeException
 
 from amble.core.errors import Refused
+from amble.services.cluster.places import Place
 from amble.services.cluster.reports import Answered, Call, Gone, Order, Report, Served, Turned
 from amble.services.cluster.worker import Plan, Worker
 
-__all__ = ["Place", "RayLink", "Replica", "deploy", "deployment", "joined", "placed", "remove"]
+__all__ = ["RayLink", "Replica", "deploy", "deployment", "joined", "remove"]
 
 _STORE_BYTES = 128 << 20
 _MOST_CALLS = 4096
 _DRAIN_S = 35.0
 _STARTING_S = 600.0
 _LOOK_S = 0.2
+_KNOWN_S = 10.0
 _ALONE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_DEDUP_LOGS": "0"}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A device and where it is: ``RESOURCE=URI`` on a node of Ray that has that resource, a bare URI on any."""
-
-    uri: str
-    resource: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Place:
-        """Read it; what follows ``?`` belongs to the URI."""
-        resource, equals, uri = text.partition("=")
-        if not equals or "?" in resource:
-            return cls(text)
-        if not (resource and uri):
-            raise Refused(f"device {text!r}: write RESOURCE=URI, as in rack-1=sim:v100, or a URI alone")
-        return cls(uri, resource)
-
-
-def placed(devices: Sequence[str]) -> dict[str, Place]:
-    """Return the devices by names of their own."""
-    places = [Place.parse(each) for each in devices]
-    texts = [place.uri if place.resource is None else f"{place.resource}={place.uri}" for place in places]
-    return {
-        text if texts.count(text) == 1 else f"{text}#{texts[: index + 1].count(text)}": place
-        for index, (text, place) in enumerate(zip(texts, places, strict=True))
-    }
 
 
 class Replica:
     """What Ray Serve runs: a worker."""
 
-    async def __init__(self, plan: Plan) -> None:  # type: ignore[misc] # Serve awaits it
+    async def __init__(self, plan: Plan, place: Place) -> None:  # type: ignore[misc] # Serve awaits it
+        self._plan, self._place = plan, place
         self._worker = await asyncio.to_thread(Worker, plan)
         await self._worker.start()
 
@@ -87,6 +59,10 @@ class Replica:
     async def change(self, name: str, config: str | None, load: bool) -> Turned | None:
         """Load a model, or unload it."""
         return await self._worker.change(name, config, load=load)
+
+    def plan(self) -> tuple[Plan, Place]:
+        """Return what it was started with."""
+        return self._plan, self._place
 
     def where(self) -> tuple[str, int]:
         """Return the node and the process it runs in."""
@@ -188,8 +164,12 @@ def deploy(app: str, plans: dict[str, Plan], places: dict[str, Place]) -> dict[s
             )
     serve.start(http_options={"location": "NoServer"})
     apps = _apps(app, plans)
+    running = serve.status().applications
     for name, plan in plans.items():
-        bound = deployment(places[name], plan).bind(plan)
+        status = running.get(apps[name])
+        if status is not None and status.status == "RUNNING" and _runs(apps[name], plan, places[name]):
+            continue
+        bound = deployment(places[name]).bind(plan, places[name])
         threading.Thread(target=_run, args=(bound, apps[name]), daemon=True).start()
     try:
         _await(apps)
@@ -213,11 +193,10 @@ def _apps(app: str, names: Iterable[str]) -> dict[str, str]:
     return {name: f"{app}-{index}" for index, name in enumerate(names)}
 
 
-def deployment(place: Place, plan: Plan, name: str = "device") -> Any:
-    """Return what Serve is to run for a device: one replica, where the device is; the same one for the same plan."""
+def deployment(place: Place, name: str = "device") -> Any:
+    """Return what Serve is to run for a device: one replica, where the device is."""
     return serve.deployment(
         name=name,
-        version=hashlib.sha256(f"{version('amble')} {place} {plan}".encode()).hexdigest()[:16],
         num_replicas=1,
         max_ongoing_requests=_MOST_CALLS,
         health_check_period_s=2.0,
@@ -232,6 +211,14 @@ def _run(bound: Any, name: str) -> None:
     """Ask Serve for an application; whether it comes to anything is told by its status."""
     with suppress(RuntimeError, RayError, RayServeException):
         serve.run(bound, name=name, route_prefix=None)
+
+
+def _runs(name: str, plan: Plan, place: Place) -> bool:
+    """Tell whether an application runs this very plan: a door before this one, which was killed, has left it."""
+    try:
+        return bool(serve.get_app_handle(name).plan.remote().result(timeout_s=_KNOWN_S) == (plan, place))
+    except (RayError, RayServeException, TimeoutError):
+        return False
 
 
 def _await(apps: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from amble.core.ports import Device
 from amble.core.schedule import Deadline
 from amble.services.cluster.catalogue import Catalogue, agreed
 from amble.services.cluster.entrance import Entrance, together
+from amble.services.cluster.places import placed
 from amble.services.cluster.posts import Post
 from amble.services.cluster.reports import Link, Served
 from amble.services.cluster.steering import Steering
@@ -143,7 +144,7 @@ def serve_on_ray(
     devices. A door that is started again under the same ``app`` finds the devices of one that was killed.
     """
     on_ray = _on_ray()
-    places = on_ray.placed(devices)
+    places = placed(devices)
     plans = _plans(
         models,
         {name: place.uri for name, place in places.items()},
@@ -179,8 +180,7 @@ def ray_app(
 
     The arguments are those of `serve_on_ray`, whose door is quicker, and speaks gRPC too.
     """
-    on_ray, ingress = _on_ray(), _on_ray("ingress")
-    places = on_ray.placed(devices)
+    places = placed(devices)
     plans = _plans(
         models,
         {name: place.uri for name, place in places.items()},
@@ -189,4 +189,4 @@ def ray_app(
         options=options,
         capped=budget_w is not None,
     )
-    return ingress.application(plans, places, budget_w)
+    return _on_ray("ingress").application(plans, places, budget_w)

@@ -213,7 +213,7 @@ class Worker:
             await self._working
         finally:
             admission.pulse.abandon()
-            admission.mailbox.deliver()
+            admission.mailbox.close()
             admission.lost()
             self._closing.close()
 
