@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -71,3 +73,27 @@ def test_a_node_is_killed_and_the_other_one_goes_on(cluster: Any) -> None:
     assert clients.sent == sum(clients.outcomes.values())
     assert set(clients.outcomes) == {"200"}, clients.outcomes
     assert clients.longest_s < 11.0
+
+
+def test_the_same_as_an_application_behind_the_proxy_of_ray_serve(cluster: Any) -> None:
+    """Last: Serve has one set of proxies in a cluster, and this test ends it with all its applications."""
+    import ray
+    from ray import serve
+
+    import amble
+
+    ray.init(log_to_driver=False, logging_level="ERROR")
+    try:
+        serve.shutdown()
+        with closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        serve.run(amble.ray_app(["fashion-resnet"], devices=["left=sim:v100"]), route_prefix="/")
+        with Clients(port, num=1).asking() as clients:
+            time.sleep(1.0)
+        assert set(clients.outcomes) == {"200"}
+        assert set(clients.devices) == {"left=sim:v100"}
+        serve.shutdown()
+    finally:
+        ray.shutdown()
