@@ -144,6 +144,7 @@ class Clients:
     sent: int = 0
     longest_s: float = 0.0
     wrong: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -183,7 +184,7 @@ class Clients:
                     self.devices[told["parameters"]["device"]] += 1
                     if told["outputs"][0]["shape"] != [1, 10]:
                         self.wrong.append(str(told))
-                elif outcome.isdigit() and not told.get("error"):
-                    self.wrong.append(str(told))
+                elif outcome.isdigit():
+                    (self.said if told.get("error") else self.wrong).append(str(told))
         if connection is not None:
             connection.close()

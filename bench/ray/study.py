@@ -38,9 +38,9 @@ Record = dict[str, Any]
 def main() -> None:
     options = document.options("ray", __doc__)
     with rack() as cluster:
-        records = list(_quickness(6 if options.quick else 20, 100 if options.quick else 200))
-        records += _replicas_killed(1 if options.quick else 3)
-        records += _door_killed(1 if options.quick else 3)
+        records = list(_quickness(4 if options.quick else 10, 100 if options.quick else 150))
+        records += _replicas_killed(1 if options.quick else 2)
+        records += _door_killed(1 if options.quick else 2)
         records += _node_killed(cluster)
     document.finish(options, records, list(_targets(records)))
 
@@ -183,6 +183,7 @@ def _told(killed: str, clients: Clients) -> Record:
         "sent": clients.sent,
         "answered": answered,
         "errors": {name: count for name, count in sorted(clients.outcomes.items()) if name != "200"},
+        "said": sorted(set(clients.said))[:4],
         "lost_in_silence": clients.sent - ended + len(clients.wrong),
         "longest_s": clients.longest_s,
     }

@@ -40,7 +40,7 @@ def test_a_replica_is_killed_and_nobody_loses_a_request(cluster: Any) -> None:
             time.sleep(0.2)
         assert found.replicas()["amble-0"] != before["amble-0"]
     assert clients.sent == sum(clients.outcomes.values())
-    assert set(clients.outcomes) == {"200"}, clients.outcomes
+    assert set(clients.outcomes) == {"200"}, clients.said
     assert clients.wrong == []
     assert clients.longest_s < 11.0
 
@@ -71,7 +71,7 @@ def test_a_node_is_killed_and_the_other_one_goes_on(cluster: Any) -> None:
         time.sleep(2.0)
         assert 'amble_device_up{device="right=sim:v100"} 0' in found.metrics()
     assert clients.sent == sum(clients.outcomes.values())
-    assert set(clients.outcomes) == {"200"}, clients.outcomes
+    assert set(clients.outcomes) == {"200"}, clients.said
     assert clients.longest_s < 11.0
 
 
