@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -22,6 +23,7 @@ from amble.core.quantity import parse_time_s
 if TYPE_CHECKING:
     from amble.core.graph import Graph
     from amble.core.schedule import Deadline
+    from amble.core.spreading import Spread
     from amble.stages.fit.costs import Costs
 
 __all__ = [
@@ -35,7 +37,9 @@ __all__ = [
     "max_loss_option",
     "network_options",
     "output_option",
+    "ray_option",
     "shapes_of",
+    "spreading",
     "verb",
     "wish_options",
 ]
@@ -269,5 +273,29 @@ device_if_any = click.option(
     metavar="URI",
     help="sim:jetson-tx2, recorded:TABLE, … (amble devices lists them); not needed where MODEL was measured before.",
 )
+
+ray_option = click.option(
+    "--ray", is_flag=True, help="Spread over the Ray cluster of RAY_ADDRESS, or that runs here, else over these CPUs."
+)
+
+
+@contextmanager
+def spreading(ray: bool, *devices: str) -> Iterator[Spread]:
+    """Give what spreads independent work: over a Ray cluster if that was asked for, else one after another here.
+
+    Refused for devices whose work cannot be done elsewhere.
+    """
+    from amble.core.spreading import in_order
+
+    if not ray:
+        yield in_order
+        return
+    from amble.services.cluster.sweeping import on_ray, refuse_real
+
+    for each in devices:
+        refuse_real(each)
+    with on_ray() as spread:
+        yield spread
+
 
 output_option = click.option("--output", "-o", type=PLACE, help="Write the result to this file.")

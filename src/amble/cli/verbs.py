@@ -26,6 +26,8 @@ from amble.cli.options import (
     max_loss_option,
     network_options,
     output_option,
+    ray_option,
+    spreading,
     verb,
     wish_options,
 )
@@ -219,12 +221,14 @@ def plan(
     required=True,
     help="Folder for the variants that are kept, and variants.json about all of them.",
 )
+@ray_option
 def quantize(
     terminal: Terminal,
     *,
     network: Network,
     device: str,
     output: Path,
+    ray: bool,
     **wishes: Any,
 ) -> None:
     """Make MODEL cheaper by INT8, FP16 and BF16, and keep what is worth having on this device.
@@ -239,8 +243,9 @@ def quantize(
     if terminal.dry_run:
         terminal.would(f"try the variants of {network.model} on {device} and keep the good ones in {output}")
         return
-    with terminal.progress(f"quantizing {network.model}", kept=kept_below(output, _UNFINISHED)) as on_progress:
-        found = quantized(asked, lambda what, done, total: on_progress(done, total, what))
+    progress = terminal.progress(f"quantizing {network.model}", kept=kept_below(output, _UNFINISHED))
+    with spreading(ray, device) as spread, progress as on_progress:
+        found = quantized(asked, lambda what, done, total: on_progress(done, total, what), spread)
     terminal.note(f"wrote {output}")
     terminal.result(found, lambda: amble.show(found))
 
