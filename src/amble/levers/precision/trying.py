@@ -7,9 +7,11 @@ is timed: times do then not depend on where, or in which order, anything answere
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -58,14 +60,13 @@ class Layers:
     sample: Examples
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Trying:
     """Makes variants and lets them answer, on the device that its bench runs on, or where it travelled one like it."""
 
     workshop: Workshop
     bench: Comparison
     uri: str
-    _unpacked: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     def __call__(self, wanted: Attempt, on_progress: OnProgress) -> Answered | Variant:
         """Make a variant and let it answer; a refused one where it cannot be made or run."""
@@ -108,12 +109,13 @@ class _Network:
 
 
 def _unpacked(network: _Network, feeds: Sequence[Tensors], saturates: bool, examples: Examples, alike: float) -> Trying:
-    folder = tempfile.TemporaryDirectory(prefix="amble-")
-    place = Path(folder.name)
+    place = Path(tempfile.mkdtemp(prefix="amble-"))
     source = network.parcel.unpacked(place / "given")
     graph = inputs.load(source, batch=network.batch, shapes=network.shapes)
     bench = replace(bench_of(inputs.open(network.uri), network.uri, graph, examples), alike=alike)
-    return Trying(Workshop(source, place, feeds, saturates), bench, network.uri, folder)
+    made = Trying(Workshop(source, place, feeds, saturates), bench, network.uri)
+    weakref.finalize(made, shutil.rmtree, place, ignore_errors=True)
+    return made
 
 
 def bench_of(opened: Device, uri: str, graph: Graph, judged: Examples) -> Comparison:

@@ -24,7 +24,7 @@ from amble.core.spreading import OnProgress, Spread
 from amble.inputs import back_end
 from amble.runtimes import processors
 
-__all__ = ["on_ray", "refuse_real"]
+__all__ = ["Facts", "Tasks", "facts_here", "on_ray", "refuse_real"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,7 +64,7 @@ def on_ray() -> Iterator[Spread]:
             f"cannot join the Ray cluster: {error}; start one with ray start --head, or mend RAY_ADDRESS"
         ) from error
     try:
-        yield _Tasks(ray)
+        yield Tasks(ray, facts_here())
     finally:
         if not joined:
             ray.shutdown()
@@ -78,18 +78,18 @@ def _ray() -> Any:
     return ray
 
 
-class _Tasks:
-    """Spreads work over the cluster that this process has joined."""
+class Tasks:
+    """Spreads work over the cluster that this process has joined; results are to be made as ``here`` says."""
 
-    def __init__(self, ray: Any) -> None:
-        self._ray = ray
+    def __init__(self, ray: Any, here: Facts) -> None:
+        self._ray, self._here = ray, here
         self._task = ray.remote(num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(_done)
 
     def __call__(
         self, function: Callable[[Item, OnProgress], Result], items: Sequence[Item], on_progress: OnProgress
     ) -> Generator[Result, None, None]:
         """Yield the results in the order of the items."""
-        ray, here = self._ray, _facts()
+        ray = self._ray
         shared = ray.put(function)
         left, due, ready = deque(items), deque[Any](), set[Any]()
         num_done = 0
@@ -104,14 +104,14 @@ class _Tasks:
                     on_progress("spread over the cluster", num_done, len(items))
                 first = due.popleft()
                 ready.discard(first)
-                yield self._got(first, here)
+                yield self._got(first)
         finally:
             self._give_up(list(due))
 
     def _most(self) -> int:
         return max(_AHEAD, int(_AHEAD * self._ray.cluster_resources().get("CPU", 1.0)))
 
-    def _got(self, result: Any, here: Facts) -> Any:
+    def _got(self, result: Any) -> Any:
         from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
         try:
@@ -125,7 +125,7 @@ class _Tasks:
                 f"a task was lost with its worker {_RETRIES} times, most likely for want of memory: {_line(error)}; "
                 f"what was found before is kept, and the same call goes on from there"
             ) from error
-        if differing := [f"{name} {theirs} (here {ours})" for (name, ours), (_, theirs) in _pairs(here, facts)]:
+        if differing := [f"{name} {theirs} (here {ours})" for (name, ours), (_, theirs) in _pairs(self._here, facts)]:
             raise Refused(
                 f"{host} would find other results than this machine: {', '.join(differing)}; use nodes of one kind "
                 f"with the same packages"
@@ -152,14 +152,14 @@ def _done(shared: list[Any], key: str, item: Any) -> tuple[Facts, str, Any]:
 
         _kept.clear()
         _kept[key] = ray.get(shared[0])
-    return _facts(), socket.gethostname(), _kept[key](item, _untold)
+    return facts_here(), socket.gethostname(), _kept[key](item, _untold)
 
 
 def _untold(what: str, done: int, total: int) -> None:
     """Tell nobody: the command tells how many tasks are done."""
 
 
-def _facts() -> Facts:
+def facts_here() -> Facts:
     """Return what decides about results besides the work itself."""
     cpu = processors.here()
     return (*((name, _version(name)) for name in _PACKAGES), ("CPU", str(cpu)))
