@@ -16,6 +16,8 @@ from .jobs.costing import (
 )
 from .jobs.fleets import fleet as fleet
 from .jobs.governing import govern as govern, is_governed as is_governed, probe as probe, prove as prove
+from .jobs.surveying import places_of as places_of
+from .jobs.surveying import survey as survey
 from .levers.memory.approximating import dram as dram
 from .levers.precision.quantizing import quantize as quantize
 from .levers.widths.pruning import prune as prune

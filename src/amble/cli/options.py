@@ -34,6 +34,7 @@ __all__ = [
     "device_if_any",
     "device_option",
     "device_to_run_on",
+    "devices_option",
     "max_loss_option",
     "network_options",
     "output_option",
@@ -97,6 +98,14 @@ class Named(click.ParamType):  # type: ignore[type-arg]
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """List the names in the help."""
         return f"[{'|'.join(self._names())}]"
+
+
+class Several(click.Option):
+    """An option that may be given as often as needed, in a file of options also as a single value."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Take one value for a list of it."""
+        return super().type_cast_value(ctx, (value,) if isinstance(value, str) else value)
 
 
 PLACE = Place(dir_okay=False, path_type=Path)
@@ -252,6 +261,7 @@ _DEVICE: dict[str, Any] = {
     "help": "sim:jetson-tx2, recorded:TABLE, host, … (amble devices lists them).",
 }
 device_option = click.option("--device", "-d", required=True, **_DEVICE)
+devices_option = click.option("--device", "-d", cls=Several, required=True, multiple=True, **_DEVICE)
 device_to_run_on = click.option("--device", "-d", **_DEVICE)
 
 
