@@ -4,18 +4,19 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import onnx
 import pytest
 
 import amble
 from amble.core.errors import Refused
-from amble.core.spreading import OnProgress, in_order
+from amble.core.spreading import OnProgress, Spread, in_order
 from amble.jobs.surveying import Wanted
 from amble.services.cluster.sweeping import Tasks, facts_here, on_ray, refuse_real
 from tests.runtimes import models
@@ -141,11 +142,13 @@ def artefacts(folder: Path) -> dict[str, object]:
     """Everything in a folder, byte by byte, but for when it was made."""
     found: dict[str, object] = {}
     for each in sorted(folder.iterdir()):
-        if each.suffix == ".json":
-            found[each.name] = {k: v for k, v in json.loads(each.read_text()).items() if k != "provenance"}
-        else:
-            found[each.name] = each.read_bytes()
+        found[each.name] = told(each) if each.suffix == ".json" else each.read_bytes()
     return found
+
+
+def told(path: Path) -> dict[str, object]:
+    """What a file of amble says, but for when and where it was written."""
+    return {name: value for name, value in json.loads(path.read_text()).items() if name != "provenance"}
 
 
 def test_variants_are_those_of_this_machine_also_when_a_node_dies(cluster: Any, tmp_path: Path) -> None:
@@ -178,3 +181,44 @@ def test_profiles_of_many_devices_are_those_of_this_machine(cluster: Any, tmp_pa
     with on_ray() as spread:
         there = amble.survey("synthetic:5", devices, output=tmp_path / "there.json", wanted=few, spread=spread)
     assert there == amble.survey("synthetic:5", devices, output=tmp_path / "here.json", wanted=few)
+
+
+def test_a_mapping_to_memory_is_that_of_this_machine_also_when_a_worker_dies(cluster: Any, tmp_path: Path) -> None:
+    path, given = centres(tmp_path)
+    dram = partial(amble.dram, path, data=given, dram="ddr4-2400", module="vendorB", max_loss="5pt", system="eyeriss")
+    with on_ray() as spread:
+
+        def dying(function: Any, items: Any, told: OnProgress) -> Generator[Any, None, None]:
+            return spread(Dies(function, tmp_path / "killed"), items, told)
+
+        there = dram(keep=tmp_path / "there", spread=cast("Spread", dying))
+    assert (tmp_path / "killed").exists()
+    assert there == dram(keep=tmp_path / "here")
+    assert told(tmp_path / "there") == told(tmp_path / "here")
+
+
+@dataclass(frozen=True)
+class Dies:
+    """Work whose worker is killed, the first time in a proof."""
+
+    work: Any
+    marker: Path
+
+    def __call__(self, item: Any, told: OnProgress) -> Any:
+        if not self.marker.exists() and not isinstance(item[0], dict):
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.work(item, told)
+
+
+def centres(folder: Path) -> tuple[Path, Path]:
+    """The nearest of four centres, as one matrix product, and examples around them."""
+    random = np.random.default_rng(1)
+    centre = random.normal(0, 1, (4, 600)).astype(np.float32)
+    labels = random.integers(0, 4, 400)
+    x = (centre[labels] + random.normal(0, 1, (400, 600))).astype(np.float32)
+    np.savez(folder / "centres.npz", x=x, labels=labels)
+    weight = onnx.numpy_helper.from_array(np.ascontiguousarray(centre.T), "w")
+    nodes = [models.node("MatMul", ["x", "w"], ["scores"], "centres")]
+    made = models.model(nodes, [models.value("x", ["n", 600])], [models.value("scores", ["n", 4])], [weight])
+    return models.saved(folder, made, "centres.onnx"), folder / "centres.npz"

@@ -83,6 +83,7 @@ class Tasks:
 
     def __init__(self, ray: Any, here: Facts) -> None:
         self._ray, self._here = ray, here
+        self._last: tuple[object, Any] | None = None
         self._task = ray.remote(num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(_done)
 
     def __call__(
@@ -90,7 +91,9 @@ class Tasks:
     ) -> Generator[Result, None, None]:
         """Yield the results in the order of the items."""
         ray = self._ray
-        shared = ray.put(function)
+        if self._last is None or self._last[0] is not function:
+            self._last = (function, ray.put(function))
+        shared = self._last[1]
         left, due, ready = deque(items), deque[Any](), set[Any]()
         num_done = 0
         try:
@@ -152,7 +155,11 @@ def _done(shared: list[Any], key: str, item: Any) -> tuple[Facts, str, Any]:
 
         _kept.clear()
         _kept[key] = ray.get(shared[0])
-    return facts_here(), socket.gethostname(), _kept[key](item, _untold)
+    try:
+        return facts_here(), socket.gethostname(), _kept[key](item, _untold)
+    except BaseException:
+        _kept.clear()  # given up in the middle of something: nobody knows what it holds now
+        raise
 
 
 def _untold(what: str, done: int, total: int) -> None:
