@@ -33,7 +33,7 @@ def measured(*, quick: bool) -> list[dict[str, object]]:
     """Return a record for every sweep and repeat; none where there is no environment with Ray."""
     if not PEER.exists():
         return []
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
     command = [str(PEER), "-m", "bench.sweep.cluster", "quick" if quick else "full", "1" if quick else "3"]
     found = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     lines = [line for line in found.stdout.splitlines() if line.startswith("{")]
