@@ -7,7 +7,8 @@ from typing import Any
 import amble
 from amble.core.spreading import OnProgress
 from amble.inputs.examples import images
-from amble.jobs.surveying import Wanted
+from amble.jobs.costing import Measure
+from amble.jobs.surveying import Measuring
 from amble.levers.memory.ahead import AtRates
 from amble.levers.memory.proving import Faulty
 from amble.runtimes.onnx.faulty import FaultyOnnx
@@ -27,7 +28,7 @@ def work(name: str, *, quick: bool) -> tuple[Function, Sequence[Any]]:
         return AtRates(network), [(rates, seed) for seed in range(6 if quick else 60)]
     graph = amble.load("synthetic:200")
     devices = [f"{chip}?seed={seed}" for seed in range(1 if quick else 8) for chip in _CHIPS]
-    return Wanted(points=16 if quick else 60), [(graph, uri) for uri in devices]
+    return Measuring(Measure(points=16 if quick else 60)), [(graph, uri) for uri in devices]
 
 
 def untold(what: str, done: int, total: int) -> None:

@@ -11,10 +11,10 @@ import amble
 from amble.cli import main
 from amble.core.errors import Refused
 from amble.core.spreading import in_order
-from amble.jobs.surveying import Wanted
+from amble.jobs.costing import Measure
 
 DEVICES = ("sim:v100", "sim:a100", "sim:v100?seed=3")
-FEW = Wanted(points=4, repeats=3)
+FEW = Measure(points=4, repeats=3)
 
 
 def spread(function: Any, items: Any, on_progress: Any) -> Generator[Any, None, None]:
@@ -23,7 +23,7 @@ def spread(function: Any, items: Any, on_progress: Any) -> Generator[Any, None, 
 
 
 def test_each_profile_is_that_of_a_measurement_by_itself(tmp_path: Path) -> None:
-    found = amble.survey("synthetic:5", DEVICES, output=tmp_path / "p.json", wanted=FEW)
+    found = amble.survey("synthetic:5", DEVICES, output=tmp_path / "p.json", asked=FEW)
     for uri in DEVICES:
         alone = amble.measure(amble.load("synthetic:5"), amble.open(uri), points=4, repeats=3)
         assert found[uri] == alone
@@ -42,17 +42,17 @@ def test_an_interrupted_survey_goes_on_from_what_it_found(tmp_path: Path) -> Non
             yield function(each, on_progress)
 
     with pytest.raises(KeyboardInterrupt):
-        amble.survey("synthetic:5", DEVICES, output=tmp_path / "p.json", wanted=FEW, spread=dies)
+        amble.survey("synthetic:5", DEVICES, output=tmp_path / "p.json", asked=FEW, spread=dies)
     assert not (tmp_path / "p-v100.json").exists(), "half of a survey was put where all of it belongs"
-    again = amble.survey("synthetic:5", DEVICES, output=tmp_path / "p.json", wanted=FEW, spread=dies)
+    again = amble.survey("synthetic:5", DEVICES, output=tmp_path / "p.json", asked=FEW, spread=dies)
     assert begun == ["sim:v100", "sim:a100", "sim:a100", "sim:v100?seed=3"]
-    assert again == amble.survey("synthetic:5", DEVICES, output=tmp_path / "q.json", wanted=FEW)
+    assert again == amble.survey("synthetic:5", DEVICES, output=tmp_path / "q.json", asked=FEW)
 
 
 def test_what_was_found_of_another_network_is_not_used(tmp_path: Path) -> None:
     kept = tmp_path / "p.json.done"
-    amble.save(amble.survey("synthetic:6", ["sim:v100"], output=tmp_path / "o.json", wanted=FEW)["sim:v100"], kept)
-    found = amble.survey("synthetic:5", ["sim:v100"], output=tmp_path / "p.json", wanted=FEW)
+    amble.save(amble.survey("synthetic:6", ["sim:v100"], output=tmp_path / "o.json", asked=FEW)["sim:v100"], kept)
+    found = amble.survey("synthetic:5", ["sim:v100"], output=tmp_path / "p.json", asked=FEW)
     assert len(found["sim:v100"].operators) == 5
 
 

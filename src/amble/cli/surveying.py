@@ -20,7 +20,7 @@ def survey(
     ray: bool,
 ) -> None:
     """Measure a network on many devices; ``repeats``: how many settings, if that was said, and runs at each."""
-    from amble.jobs.surveying import Wanted
+    from amble.jobs.costing import Measure
 
     if terminal.dry_run:
         terminal.would(f"measure {network.model} on {', '.join(devices)}")
@@ -31,7 +31,7 @@ def survey(
             network.model,
             devices,
             output=output,
-            wanted=Wanted(None, *repeats),
+            asked=Measure(None, *repeats),
             spread=spread,
             on_progress=lambda what, done, total: on_progress(done, total, what),
             sizes=(network.batch, network.shapes),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from amble import inputs
@@ -19,33 +20,24 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.profile import FORMAT as PROFILE
 from amble.core.profile import Profile
-from amble.core.schedule import Deadline
 from amble.core.spreading import OnProgress, Spread, in_order
-from amble.jobs.costing import measure
+from amble.jobs.costing import Measure, measured
 from amble.runtimes.onnx.refusals import door
 
-__all__ = ["Wanted", "places_of", "survey"]
+__all__ = ["Measuring", "places_of", "survey"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """How each device is measured: the arguments of `measure`. It is the work itself, too."""
+class Measuring:
+    """Measures one device as it was asked."""
 
-    deadline: Deadline | None = None
-    points: int | None = None
-    repeats: int = 20
+    asked: Measure
 
     def __call__(self, item: tuple[Graph, str], on_progress: OnProgress) -> Profile:
-        """Measure one device."""
+        """Return the device's profile."""
         graph, uri = item
-        return measure(
-            graph,
-            inputs.open(uri),
-            deadline=self.deadline,
-            points=self.points,
-            repeats=self.repeats,
-            on_progress=lambda done, total: on_progress(f"measuring {uri}", done, total),
-        )
+        told = partial(on_progress, f"measuring {uri}")
+        return measured(graph, inputs.open(uri), self.asked, told)
 
 
 @door
@@ -54,7 +46,7 @@ def survey(
     devices: Sequence[str],
     *,
     output: Path | str,
-    wanted: Wanted = Wanted(),
+    asked: Measure | None = None,
     spread: Spread = in_order,
     on_progress: OnProgress = lambda what, done, total: None,
     sizes: tuple[int, Mapping[str, tuple[int, ...]] | None] = (1, None),
@@ -65,6 +57,7 @@ def survey(
     an interrupted call goes on from there. Refused for a device named twice, and where real devices would be measured
     elsewhere than here.
     """
+    asked = asked or Measure()
     places = places_of(devices, Path(output))
     for place in places.values():
         files.try_writing(place)
@@ -72,9 +65,9 @@ def survey(
         for each in devices:
             _refuse_real(each)
     graphs = {each: inputs.load(model, batch=sizes[0], shapes=sizes[1], device=each) for each in devices}
-    found = {each: profile for each in devices if (profile := _before(places[each], each, graphs[each], wanted))}
+    found = {each: profile for each in devices if (profile := _before(places[each], each, graphs[each], asked))}
     left = [each for each in devices if each not in found]
-    with closing(spread(wanted, [(graphs[each], each) for each in left], on_progress)) as profiles:
+    with closing(spread(Measuring(asked), [(graphs[each], each) for each in left], on_progress)) as profiles:
         for each, profile in zip(left, profiles, strict=True):
             files.save(profile, _kept(places[each]), PROFILE)
             found[each] = profile
@@ -110,12 +103,12 @@ def _kept(place: Path) -> Path:
     return place.with_name(f"{place.name}.done")
 
 
-def _before(place: Path, uri: str, graph: Graph, wanted: Wanted) -> Profile | None:
+def _before(place: Path, uri: str, graph: Graph, asked: Measure) -> Profile | None:
     """Return what an interrupted call found of a device; None where it found nothing of this network."""
     kept = _kept(place)
     if not kept.exists():
         return None
     profile = files.load(kept, PROFILE)
     same = profile.subject.digest == graph.digest and profile.where.device == inputs.open(uri).name
-    enough = wanted.points is None or len(profile.totals) == min(wanted.points, len(profile.points))
+    enough = asked.points is None or len(profile.totals) == min(asked.points, len(profile.points))
     return profile if same and enough else None

@@ -17,7 +17,7 @@ import pytest
 import amble
 from amble.core.errors import Refused
 from amble.core.spreading import OnProgress, Spread, in_order
-from amble.jobs.surveying import Wanted
+from amble.jobs.costing import Measure
 from amble.services.cluster.sweeping import Tasks, facts_here, on_ray, refuse_real
 from tests.runtimes import models
 from tests.services.cluster.clusters import two_nodes
@@ -177,10 +177,10 @@ def test_variants_are_those_of_this_machine_also_when_a_node_dies(cluster: Any, 
 
 
 def test_profiles_of_many_devices_are_those_of_this_machine(cluster: Any, tmp_path: Path) -> None:
-    few, devices = Wanted(points=4, repeats=3), ("sim:v100", "sim:a100", "sim:h200")
+    few, devices = Measure(points=4, repeats=3), ("sim:v100", "sim:a100", "sim:h200")
     with on_ray() as spread:
-        there = amble.survey("synthetic:5", devices, output=tmp_path / "there.json", wanted=few, spread=spread)
-    assert there == amble.survey("synthetic:5", devices, output=tmp_path / "here.json", wanted=few)
+        there = amble.survey("synthetic:5", devices, output=tmp_path / "there.json", asked=few, spread=spread)
+    assert there == amble.survey("synthetic:5", devices, output=tmp_path / "here.json", asked=few)
 
 
 def test_a_mapping_to_memory_is_that_of_this_machine_also_when_a_worker_dies(cluster: Any, tmp_path: Path) -> None:

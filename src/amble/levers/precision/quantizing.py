@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,6 +51,7 @@ _WORTH = 1.1  # times as fast, for a variant to make mixes of
 _KEPT = "sensitivity.json"
 _SAMPLE = 64  # examples for the sensitivity of layers
 _PROFILED = 30  # runs of each profile
+_MIXED = "mixed-"  # and its number
 _SHARES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # of the allowance, that mixes are planned with
 
 
@@ -163,6 +164,7 @@ def quantized(
         cpu = wanted.processor or processors.here()
         source, feeds = plain(Path(graph.source), Path(folder) / "plain"), _feeds(fit.calibration, graph)
         workshop = Workshop(source, Path(folder), feeds, cpu.saturates)
+        _spare(Path(graph.source), output, [each.name for each in workshop.candidates()])
         points = allowed.points(bench.quality(graph).share.ratio.value)
         trial = _Trial(graph, bench, Path(folder), output, points, spread)
         trying = Trying(workshop, answering, wanted.device)
@@ -174,6 +176,13 @@ def quantized(
         variants = _with_final(described, fit, bench, trial.folder)
         _keep(variants, trial)
     return variants
+
+
+def _spare(source: Path, output: Path, names: Iterable[str]) -> None:
+    """Refuse to write variants where one of them would replace the network itself."""
+    taken = source.stem in names or source.stem.startswith(_MIXED)
+    if taken and source.resolve().parent == output.resolve():
+        raise Refused(f"a variant called {source.name} would replace the network itself; choose another folder with -o")
 
 
 @contextmanager
@@ -283,7 +292,7 @@ def _mixed(trial: _Trial, trying: Trying, attempts: list[Tried | Variant], judge
     found: list[Tried] = []
     with closing(trial.spread(trying, wanted, trial.bench.on_progress)) as answers:
         for mix, attempt, answered in zip(mixes, wanted, answers, strict=False):
-            candidate = trying.candidate(attempt, f"mixed-{len(found) + 1}")
+            candidate = trying.candidate(attempt, f"{_MIXED}{len(found) + 1}")
             about = f"{candidate.about}, planned {mix.latency_s * 1e3:.3g} ms and {mix.loss:.2g} points of loss"
             made = put_down(replace(candidate, about=about), answered, trial.folder, trial.bench)
             if isinstance(made, Tried):
