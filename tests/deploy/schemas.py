@@ -1,8 +1,8 @@
 """The part of Kubernetes' and KubeRay's schemas that our manifests use: which fields there are, and of which kind.
 
 Written from the reference of the Kubernetes API (v1, apps/v1) and of the KubeRay API (ray.io/v1, as its repository
-documents it): structural only, and stricter than the real ones in that it knows no fields that we do not need. A cluster's
-own admission is what counts in the end: `kubectl apply --dry-run=server`.
+documents it): structural only, and stricter than the real ones in that it knows no fields that we do not need. What a
+cluster itself admits counts in the end: `kubectl apply --dry-run=server`.
 """
 
 import re
