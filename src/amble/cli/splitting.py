@@ -19,7 +19,7 @@ __all__ = ["split"]
 @network_options
 @device_option
 @click.option("--server", required=True, metavar="URI|8x|FILE.csv", help="The server's device, speed or times.")
-@click.option("--link", required=True, metavar="RATE", help="Such as 20Mbit/s, both ways.")
+@click.option("--link", required=True, metavar="RATE", help="Both ways: 20Mbit/s, or 20±5Mbit/s, mean and deviation.")
 @click.option("--deadline", required=True, metavar="TIME[@pNN]", help="100ms or 100ms@p99.9; p99 unless given.")
 @click.option("--period", metavar="TIME", help="Time from one request to the next (default: the deadline).")
 @click.option("--round-trip", default="10ms", show_default=True, metavar="TIME", help="Of the link.")
@@ -64,13 +64,14 @@ def split(
     predicted; the radio's are of published coefficients. Exit code 1 where no cut meets the deadline.
     """
     from amble.jobs import splitting
-    from amble.levers.split.link import Link, parse_radio, parse_rate
+    from amble.levers.split.link import Link, parse_radio, parse_uncertain
 
+    rate_bit_s, spread = parse_uncertain(link)
     wanted = splitting.Wanted(
         network.model,
         device,
         server,
-        Link(parse_rate(link), parse_time_s(round_trip), parse_radio(radio)),
+        Link(rate_bit_s, parse_time_s(round_trip), parse_radio(radio), spread),
         amble.Deadline.parse(deadline),
         period_s=None if period is None else parse_time_s(period),
         crossing=crossing,

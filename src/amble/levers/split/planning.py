@@ -13,7 +13,7 @@ as these change only what time is left: it is posed with the most time there can
 path that takes no longer than what is left at another rate is the best there too, and is not searched again.
 
 The bound of the whole is the least bound of any cut, the solver's own where it closed no gap. Ties go to the fewest
-operators on the device. At the asked percentile the quantiles of device and server are added.
+operators on the device. At the asked percentile the quantiles of device, link and server are added.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class Question:
 
 def exchange(question: Question, link: Link, index: int, precision: str) -> Choice:
     """Return what goes over the link for one cut, its time and the radio's energy; the device's half is left open."""
-    cut, server_s = question.cuts[index], question.server_s[index]
+    cut, server_s, link = question.cuts[index], question.server_s[index], link.at(question.deadline.percentile)
     sent = sent_bytes(cut.crossing, precision)
     if question.whole(index):
         return Choice(index, precision, sent, np.inf, 0.0, server_s, 0.0, None, None, fits=False)
