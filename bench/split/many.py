@@ -1,9 +1,9 @@
 """Devices that share one link and one server, against the exact optimum.
 
-Devices are the simulated board with one of the networks with few cuts and a deadline of its own. What each may do (a cut, its
-clocks, a share of the link, the server's time) is priced once; who does what is then chosen by `sharing`, by trying
-every combination where devices are few, and by HiGHS as a knapsack with classes where they are many. As if each had
-the link to itself (`selfish`) is told beside it: what they then need of link and server.
+Devices are the simulated board with one of the networks with few cuts and a deadline of its own. What each may do (a
+cut, its clocks, a share of the link, the server's time) is priced once; who does what is then chosen by `sharing`, by
+trying every combination where devices are few, and by HiGHS as a knapsack with classes where they are many. Beside it
+stands what they would need of link and server if each chose as if alone (`selfish`).
 """
 
 from __future__ import annotations
