@@ -5,16 +5,20 @@
         pair.shape(Shape.steady(1e6))
 
 ``near`` is 10.77.0.1 and ``far`` 10.77.0.2. Needs the right to make namespaces and TAP devices; `missing` says what is
-not permitted here. What was started is ended, and both namespaces are removed, whatever happens inside.
+not permitted here. What was started is ended, and both namespaces are removed, whatever happens inside;
+what a killed process left is removed by the next.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import json
 import os
+import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -98,6 +102,7 @@ class Hosts:
 @contextmanager
 def hosts(there: Shape, back: Shape | None = None) -> Iterator[Hosts]:
     """Join two hosts by a link, the same both ways unless ``back`` is given."""
+    _sweep()
     mark = f"{os.getpid()}n{next(_NUMBERS)}"
     names = {host: f"amble-{host}-{mark}" for host in ADDRESSES}
     with ExitStack() as stack:
@@ -119,6 +124,18 @@ def hosts(there: Shape, back: Shape | None = None) -> Iterator[Hosts]:
         stack.callback(pair.end_all)
         pair.shape(there, back)
         yield pair
+
+
+def _sweep() -> None:
+    """Remove what an earlier process of this kind left that was killed: its programs and its namespaces."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
+    for name, mark in re.findall(r"^(amble-(?:near|far)-(\d+)n\d+)", listed, re.MULTILINE):
+        if not Path(f"/proc/{mark}").exists():
+            held = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False).stdout
+            for each in held.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(each), signal.SIGKILL)
+            subprocess.run(["ip", "netns", "del", name], check=False)
 
 
 def _relay(taps: Sequence[int]) -> subprocess.Popen[str]:
@@ -146,9 +163,9 @@ def _ip(*words: str) -> None:
 
 
 def _ended(program: subprocess.Popen[str]) -> None:
-    for stream in (program.stdin, program.stdout):
-        if stream is not None:
-            stream.close()
+    if program.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            program.stdin.close()
     if program.poll() is None:
         program.terminate()
     try:
@@ -156,3 +173,5 @@ def _ended(program: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         program.kill()
         program.wait()
+    if program.stdout is not None:
+        program.stdout.close()
