@@ -1,7 +1,7 @@
 """Requests of any protocol ↔ the engine: where they are admitted, wait for their answer and are counted.
 
 Clients live in the event loop's thread, the engine in its own. A request goes over with ``Engine.offer``, which refuses
-at once what cannot be answered in time; a batch comes back by post. Everything else here, the
+at once what cannot be answered in time; a batch comes back through a mailbox. Everything else here, the
 counters too, belongs to the loop's thread. Answers are counted once they are on their way, or when somebody looks.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
@@ -21,10 +22,41 @@ from amble.services.serve.recording import Recorder, beside
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named
 
-__all__ = ["named", "serve"]
+__all__ = ["Serve", "named", "serve", "served"]
 
 
-@door
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Models and a device; where clients come in, and how they are answered.
+
+    ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``;
+    those in the folder ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
+    ``log`` is the file for what happened, which ``check`` and ``fit`` read; one beside it for each model where there
+    may be several (`recording`).
+    """
+
+    models: tuple[str, ...]
+    device: str = "host"
+    objective: Deadline | str | None = None
+    repository: Path | None = None
+    doors: Doors = field(default_factory=Doors)
+    options: Options = field(default_factory=Options)
+    log: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no server can begin with."""
+        governor_named(self.options.governor)
+        if not self.models and self.repository is None:
+            raise ValueError("nothing to serve: name a model, or a repository of models")
+        if self.repository is not None and not self.repository.is_dir():
+            raise Refused(f"{self.repository} is no folder; make one with MODEL/1/model.onnx in it")
+
+    @property
+    def about(self) -> str:
+        """Return how the user knows what is served."""
+        return ", ".join(self.models) or str(self.repository)
+
+
 def serve(
     models: Sequence[str],
     *,
@@ -38,34 +70,32 @@ def serve(
 ) -> Totals:
     """Serve models over the Open Inference Protocol until SIGTERM, Ctrl-C, or ``stop`` as ``on_ready`` is told it.
 
-    ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``;
-    those in the folder ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
-    ``log`` is the file for what happened, which ``check`` and ``fit`` read; one beside it for each model where there
-    may be several (`recording`).
+    The arguments are those of `Serve`.
     """
-    wanted = Deadline.parse(objective) if isinstance(objective, str) else objective
-    chosen = options or Options()
-    governor_named(chosen.governor)
-    if not models and repository is None:
-        raise ValueError("nothing to serve: name a model, or a repository of models")
-    repository = None if repository is None else Path(repository)
-    if repository is not None and not repository.is_dir():
-        raise Refused(f"{repository} is no folder; make one with MODEL/1/model.onnx in it")
-    opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
+    folder, kept = (None if each is None else Path(each) for each in (repository, log))
+    asked = Serve(tuple(models), device, objective, folder, doors or Doors(), options or Options(), kept)
+    return served(asked, on_ready)
+
+
+@door
+def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> Totals:
+    """Do what `serve` does, as one request asks for it."""
+    objective = Deadline.parse(asked.objective) if isinstance(asked.objective, str) else asked.objective
+    opened, runner, by_size = open_for_serving(asked.device, threads=asked.options.threads)
     recorders: tuple[Listener, ...] = ()
-    if log is not None:
-        files.try_writing(log)
-        alone = len(models) == 1 and repository is None
-        recorders = (Recorder(opened, beside(Path(log), alone=alone), deadline=wanted),)
-    loader = ModelLoader(opened, runner, chosen, wanted, by_size, twin(device))
+    if asked.log is not None:
+        files.try_writing(asked.log)
+        alone = len(asked.models) == 1 and asked.repository is None
+        recorders = (Recorder(opened, beside(asked.log, alone=alone), deadline=objective),)
+    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(asked.device))
     return front.serve(
         opened,
         loader.load,
-        doors or Doors(),
-        named=dict(map(named, models)),
-        folder=repository,
+        asked.doors,
+        named=dict(map(named, asked.models)),
+        folder=asked.repository,
         on_ready=on_ready,
-        listeners=(*((_spans(),) if chosen.trace else ()), *recorders),
+        listeners=(*((_spans(),) if asked.options.trace else ()), *recorders),
     )
 
 
