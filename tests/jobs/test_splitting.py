@@ -81,7 +81,7 @@ def test_an_earlier_half_does_not_stay_beside_another_split(model: Path, tmp_pat
     made, halves = split(wanted(model, link=Link(2e3, 0.0, RADIOS["wifi"])))
     assert made.best.num_local == made.num_operators
     write(made, halves, tmp_path)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["device.onnx", "split.json"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["device.onnx", "split.json", "whole.onnx"]
 
 
 def test_a_deadline_that_no_cut_keeps_is_infeasible(model: Path) -> None:

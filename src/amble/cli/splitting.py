@@ -40,6 +40,7 @@ __all__ = ["split"]
     help="Of answers after fp16 or int8, as a share of the largest.",
 )
 @click.option("--exact", is_flag=True, help="Close the gap to the lower bound, however long it takes.")
+@click.option("--moving", is_flag=True, help="Make halves for other link rates too: amble run then moves the cut.")
 @click.option("--output", "-o", type=FOLDER, help="Write both halves and split.json to this folder.")
 def split(
     terminal: Terminal,
@@ -55,6 +56,7 @@ def split(
     crossing: tuple[str, ...],
     max_error: float,
     exact: bool,
+    moving: bool,
     output: Path | None,
 ) -> None:
     """Cut MODEL between a device and a server, for the least energy of the device.
@@ -77,6 +79,7 @@ def split(
         crossing=crossing,
         max_error=max_error,
         exact=exact,
+        moving=moving,
         batch=network.batch,
         shapes=network.shapes,
     )
@@ -84,8 +87,8 @@ def split(
         terminal.would(f"cut {network.model} between {device} and {server} over {link}")
         return
     with terminal.progress(f"splitting {network.model}", kept=lambda: "nothing is kept") as on_progress:
-        found, halves = splitting.split(wanted, lambda what, done, total: on_progress(done, total, what))
+        found, making = splitting.split(wanted, lambda what, done, total: on_progress(done, total, what))
     if output is not None:
-        found = splitting.write(found, halves, output)
+        found = splitting.write(found, making, output)
         terminal.note(f"wrote {output}")
     terminal.result(found, lambda: amble.show(found))

@@ -106,7 +106,7 @@ _ALLOWED: Mapping[str, tuple[str | int, ...]] = {
     "default_model_filename": ("", "model.onnx"),
 }
 _KINDS = ("KIND_AUTO", "KIND_CPU", "KIND_MODEL", 0, 2, 3)
-_TOLD = ("batching",)  # what a server says of itself among the parameters, and is sent back by clients
+_TOLD = ("batching", "sha256")  # what a server says of itself among the parameters, and is sent back by clients
 
 
 def parse_config(document: Mapping[str, Any]) -> Config:

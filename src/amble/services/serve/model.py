@@ -41,7 +41,7 @@ class Loaded:
     ``batched``: it is proved that the first axis of all of them is the batch, and ``batching`` says how, or why it is
     not. ``graph`` gives the network of a variant at a batch size.
     ``timeout_s`` is the time of requests that bring none, unless the configuration has one; ``known`` is what a log of
-    it can be read by.
+    it can be read by. ``sha256`` is that of the network's file, where there is one.
     """
 
     inputs: tuple[Port, ...]
@@ -53,6 +53,7 @@ class Loaded:
     timeout_s: float | None = None
     batching: str = ""
     known: Known | None = None
+    sha256: str = ""
 
 
 Loader = Callable[[Found, Do], Loaded]
@@ -147,8 +148,12 @@ class Model:
             "input": [self._configured(port) for port in self.loaded.inputs],
             "output": [self._configured(port) for port in self.loaded.outputs],
             **({"dynamic_batching": {"default_queue_policy": queue}} if self.max_batch else {}),
-            "parameters": {"batching": {"string_value": self.batching}},
+            "parameters": {name: {"string_value": text} for name, text in self._told().items() if text},
         }
+
+    def _told(self) -> dict[str, str]:
+        """Return what a configuration tells beyond what anybody could configure."""
+        return {"batching": self.batching, "sha256": self.loaded.sha256}
 
     def _configured(self, port: Port) -> dict[str, Any]:
         kind = datatype(port)
