@@ -12,8 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from onnx import helper, numpy_helper
 from bench.hosts.hosts import ADDRESSES, Hosts
 from bench.kit.places import ROOT
 
-__all__ = ["DEVICE", "Ran", "can_run", "made", "network", "run", "served"]
+__all__ = ["DEVICE", "Ran", "Server", "after", "can_run", "made", "network", "run"]
 
 DEVICE = "sim:snapdragon-phone-gpu"
 RADIO = "0.02W"
@@ -102,42 +101,61 @@ def made(folder: Path, link: str, deadline: str, *more: str) -> Path:
     return folder / "split.json"
 
 
-@contextmanager
-def served(pair: Hosts, plan: Path, port: int = _PORT) -> Iterator[subprocess.Popen[str]]:
-    """Serve the server's halves on the far host."""
-    words = ["serve", "--repository", str(plan.parent / "repository"), "--host", ADDRESSES["far"]]
-    began = pair.start(
-        "far",
-        ["sh", "-c", 'exec "$@" 2>&1', "sh", *amble(*words, "--http-port", str(port), *_NO_MORE, "--json")],
-        env=environment(),
-    )
-    assert began.stdout is not None
-    for line in began.stdout:
-        if '"ready"' in line:
-            break
-    else:
-        raise RuntimeError("the server did not start")
-    threading.Thread(target=began.stdout.read, daemon=True).start()  # so that it never waits to be read
-    try:
-        yield began
-    finally:
-        pair.end(began)
+@dataclass(slots=True)
+class Server:
+    """`amble serve` with the server's halves on the far host; `kill` and `start` as often as wanted."""
+
+    pair: Hosts
+    plan: Path
+    running: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        words = ["serve", "--repository", str(self.plan.parent / "repository"), "--host", ADDRESSES["far"]]
+        began = self.pair.start("far", _joined(*words, "--http-port", str(_PORT), *_NO_MORE, "--json"), environment())
+        self.running = began
+        assert began.stdout is not None
+        for line in began.stdout:
+            if '"ready"' in line:
+                break
+        else:
+            raise RuntimeError("the server did not start")
+        threading.Thread(target=began.stdout.read, daemon=True).start()  # so that it never waits to be read
+
+    def kill(self) -> None:
+        """Kill it, as a failure of its machine would."""
+        assert self.running is not None
+        self.running.kill()
+        self.running.wait()
 
 
 def run(pair: Hosts, plan: Path, load: str, folder: Path, meanwhile: Callable[[], object] = lambda: None) -> Ran:
-    """Run on the near host while something is done, comparing every answer with the whole network's."""
-    log = folder / "log.json"
+    """Run on the near host, comparing every answer with the whole network's; do something from the first request on."""
+    log, out = folder / "log.json", folder / "ran.json"
     words = ["run", "--plan", str(plan), "--server", f"http://{ADDRESSES['far']}:{_PORT}", "--load", load]
-    began = pair.start("near", amble(*words, "--compare", "--log", str(log), "--json"), env=environment())
-    meanwhile()
-    text, _ = began.communicate()
+    began = pair.start("near", _joined(*words, "--compare", "--log", str(log), "-o", str(out)), environment())
+    assert began.stdout is not None
+    doing = threading.Thread(target=meanwhile)
+    said = []
+    for line in began.stdout:
+        said.append(line)
+        if "answering" in line and not doing.ident:
+            doing.start()
+    if doing.ident:
+        doing.join()
+    code = began.wait()
     pair.end(began)
-    if began.returncode:
-        raise RuntimeError(f"amble run ended with {began.returncode}")
-    served_ = json.loads(log.read_text())["log"]["served"]
-    took = tuple(each["finish_s"] - each["arrival_s"] for each in served_)
-    late = tuple(each["finish_s"] > each["deadline_s"] for each in served_)
-    return Ran(json.loads(text), took, late)
+    if code:
+        raise RuntimeError(f"amble run ended with {code}: {''.join(said[-3:])}")
+    requests = json.loads(log.read_text())["log"]["served"]
+    took = tuple(each["finish_s"] - each["arrival_s"] for each in requests)
+    late = tuple(each["finish_s"] > each["deadline_s"] for each in requests)
+    return Ran(json.loads(out.read_text())["ran"], took, late)
+
+
+def _joined(*words: str) -> list[str]:
+    """Return the words of a command whose errors go where its output goes."""
+    return ["sh", "-c", 'exec "$@" 2>&1', "sh", *amble(*words)]
 
 
 def after(*steps: tuple[float, Callable[[], object]]) -> Callable[[], None]:
