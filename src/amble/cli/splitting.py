@@ -19,7 +19,12 @@ __all__ = ["split"]
 @network_options
 @device_option
 @click.option("--server", required=True, metavar="URI|8x|FILE.csv", help="The server's device, speed or times.")
-@click.option("--link", required=True, metavar="RATE|TRACE.csv", help="20Mbit/s, both ways, or rates over time.")
+@click.option(
+    "--link",
+    required=True,
+    metavar="RATE|TRACE.csv",
+    help="Both ways: 20Mbit/s, 20±5Mbit/s (mean and deviation), or rates over time.",
+)
 @click.option("--deadline", required=True, metavar="TIME[@pNN]", help="100ms or 100ms@p99.9; p99 unless given.")
 @click.option("--period", metavar="TIME", help="Time from one request to the next (default: the deadline).")
 @click.option("--round-trip", default="10ms", show_default=True, metavar="TIME", help="Of the link.")
@@ -66,17 +71,17 @@ def split(
     predicted; the radio's are of published coefficients. Exit code 1 where no cut meets the deadline.
     """
     from amble.jobs import splitting
-    from amble.levers.split.link import Link, parse_radio, parse_rate
+    from amble.levers.split.link import Link, parse_radio, parse_uncertain
     from amble.levers.split.traces import is_trace, read_trace
 
     trace = read_trace(link) if is_trace(link) else None
-    rate_bit_s = parse_rate(link) if trace is None else trace.typical_bit_s
+    rate_bit_s, spread = parse_uncertain(link) if trace is None else (trace.typical_bit_s, 0.0)
 
     wanted = splitting.Wanted(
         network.model,
         device,
         server,
-        Link(rate_bit_s, parse_time_s(round_trip), parse_radio(radio)),
+        Link(rate_bit_s, parse_time_s(round_trip), parse_radio(radio), spread),
         amble.Deadline.parse(deadline),
         period_s=None if period is None else parse_time_s(period),
         crossing=crossing,

@@ -53,7 +53,8 @@ _LOOK_S = 0.01
 class Plan:
     """What a device is to serve: its URI, models by name, a folder of models, and how.
 
-    ``said`` are settings of single models, by name. ``capped``: it starts parked and obeys orders; else it goes as high as it likes.
+    ``said`` are settings of single models, by name. ``capped``: it starts parked and obeys orders; else it goes as
+    high as it likes.
     """
 
     device: str
