@@ -114,7 +114,7 @@ _CAUSE = (
 )
 _MISSES = (
     "one specimen of four runs ResNet-152 slower than the board that was measured by more than the margin of 3 %; who "
-    "holds the highest clocks has what the others save as reserve. Not tried: correcting it while it runs, as amble run "
+    "holds the highest clocks has what others save in reserve. Not tried: correcting it while it runs, as amble run "
     "does"
 )
 
