@@ -19,7 +19,12 @@ __all__ = ["split"]
 @network_options
 @device_option
 @click.option("--server", required=True, metavar="URI|8x|FILE.csv", help="The server's device, speed or times.")
-@click.option("--link", required=True, metavar="RATE", help="Both ways: 20Mbit/s, or 20±5Mbit/s, mean and deviation.")
+@click.option(
+    "--link",
+    required=True,
+    metavar="RATE|TRACE.csv",
+    help="Both ways: 20Mbit/s, 20±5Mbit/s (mean and deviation), or rates over time.",
+)
 @click.option("--deadline", required=True, metavar="TIME[@pNN]", help="100ms or 100ms@p99.9; p99 unless given.")
 @click.option("--period", metavar="TIME", help="Time from one request to the next (default: the deadline).")
 @click.option("--round-trip", default="10ms", show_default=True, metavar="TIME", help="Of the link.")
@@ -67,8 +72,11 @@ def split(
     """
     from amble.jobs import splitting
     from amble.levers.split.link import Link, parse_radio, parse_uncertain
+    from amble.levers.split.traces import is_trace, read_trace
 
-    rate_bit_s, spread = parse_uncertain(link)
+    trace = read_trace(link) if is_trace(link) else None
+    rate_bit_s, spread = parse_uncertain(link) if trace is None else (trace.typical_bit_s, 0.0)
+
     wanted = splitting.Wanted(
         network.model,
         device,
@@ -79,7 +87,8 @@ def split(
         crossing=crossing,
         max_error=max_error,
         exact=exact,
-        moving=moving,
+        moving=moving or trace is not None,
+        trace=trace,
         batch=network.batch,
         shapes=network.shapes,
     )

@@ -66,6 +66,7 @@ class _Compared:
     whole: onnxruntime.InferenceSession
     tolerances: tuple[float, ...]
     count: int = 0
+    identical: int = 0
     different: int = 0
     worst: float = 0.0
 
@@ -75,6 +76,7 @@ class _Compared:
         expected = dict(zip(names, self.whole.run(names, dict(inputs)), strict=True))
         away = deviation(expected, outputs)
         self.count, self.worst = self.count + 1, max(self.worst, away)
+        self.identical += away == 0.0
         self.different += away > self.tolerances[option]
 
 
@@ -100,9 +102,13 @@ def run(
         running.begin()
         on_answer = compared.take if asked.compare else _nothing
         ran, log, journal = running.run(requests, on_answer, on_progress)
-    notes = (*ran.notes, *_notes(plan, place))
     found = replace(
-        ran, num_compared=compared.count, num_different=compared.different, max_deviation=compared.worst, notes=notes
+        ran,
+        num_compared=compared.count,
+        num_identical=compared.identical,
+        num_different=compared.different,
+        max_deviation=compared.worst,
+        notes=(*ran.notes, *_notes(plan, place)),
     )
     return found, log, journal
 

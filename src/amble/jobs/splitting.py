@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -28,9 +28,10 @@ from amble.levers.split.halves import PORTABLE, Halves, Tried, halves, tried
 from amble.levers.split.link import Link
 from amble.levers.split.pairs import HalfFile, Pair, crossing_bytes, model_name, paces
 from amble.levers.split.pairs import wanted as wanted_pairs
-from amble.levers.split.planning import Choice, Question, Server, best, choice, every, regimes, steps
+from amble.levers.split.planning import Choice, Question, Regime, Server, best, choice, every, regimes, steps
 from amble.levers.split.results import FORMAT, Listed, Split
 from amble.levers.split.servers import read_times, times_faster
+from amble.levers.split.traces import Trace
 from amble.runtimes.onnx.network import Network
 from amble.runtimes.onnx.refusals import door
 
@@ -46,7 +47,8 @@ class Wanted:
 
     ``server`` is a device's URI, ``8x`` (so many times as fast as the device at its quickest clocks) or a CSV file of
     times by operator. ``crossing`` are the precisions that may cross; below FP32 only where joined answers are within
-    ``max_error`` of the whole network's, as a share of its largest answer.
+    ``max_error`` of the whole network's, as a share of its largest answer. ``moving``: halves for other link rates are
+    made, too. ``trace`` is what ``link`` was recorded as, if it was.
     """
 
     model: str
@@ -61,6 +63,7 @@ class Wanted:
     batch: int = 1
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     moving: bool = False
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ def split(wanted: Wanted, on_progress: OnProgress = lambda what, done, total: No
         forwarded=made.forwarded,
         deviation=shown.deviation,
         identical=shown.identical,
-        notes=_notes(found, shown),
+        notes=(*_notes(found, shown), *_shares(wanted.trace, by_rate, found.cuts)),
         pairs=tuple(
             _pair(question, wanted.link, making, index, precision, answers(found.cuts[index], precision))
             for index, precision in wanted_pairs(question, chosen, by_rate, moving=wanted.moving)
@@ -293,3 +296,19 @@ def _notes(found: Cuts, shown: Tried) -> tuple[str, ...]:
             f"{shown.num_inputs} made-up inputs."
         )
     return tuple(said)
+
+
+def _shares(trace: Trace | None, by_rate: Iterable[Regime], cuts: Sequence[Cut]) -> tuple[str, ...]:
+    """Say of a recorded link in which share of the time which answer would be the best, and when none can be sent."""
+    if trace is None:
+        return ()
+    told = []
+    for each in by_rate:
+        what = "no cut is in time" if each.index is None else f"{len(cuts[each.index].local)} operators here are best"
+        if (share := trace.share(each.slowest_bit_s, each.fastest_bit_s)) > 0:
+            told.append(f"in {share:.1%} of it {what}")
+    silent = trace.share(0.0, 1.0)
+    outage = f"; in {silent:.1%} nothing could be sent" if silent else ""
+    return (
+        f"The recorded link has {trace}: planned for the rate of half the time with any{outage}. {'; '.join(told)}.",
+    )

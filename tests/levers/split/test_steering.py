@@ -150,6 +150,21 @@ def test_probes_are_rarer_after_each_failure_and_ask_for_what_is_unproved_first(
     assert of.probe(state, now_s + 100)[1] == 2
 
 
+def test_probes_of_a_link_that_stays_as_it_is_become_rare_and_news_make_them_frequent() -> None:
+    of = steering()
+    state, now_s, asked_s = proved(of), 0.0, []
+    while now_s < 60:
+        state, option = of.probe(state, now_s)
+        if option is not None:
+            asked_s.append(now_s)
+            state = exchanged(of, state, 1e7, now_s=now_s)
+        now_s += 0.05
+    assert len(asked_s) < 14
+    assert asked_s[-1] - asked_s[-2] > 0.9 * of.rules.most_probe_s
+    state = exchanged(of, state, 1e5, now_s=now_s)
+    assert of.probe(state, now_s + of.rules.probe_s)[1] is not None
+
+
 def test_a_request_is_given_up_while_the_device_can_still_answer() -> None:
     of = steering()
     state, _ = after(of, proved(of), 1e9, 30)

@@ -60,7 +60,7 @@ class Proof:
 
     ``told``: the hash came from the server itself. ``heard`` is the plain example's exchange, ``server_s`` [s] what the
     server counts for it; ``ping_s`` [s] a question without a body. ``deviation`` is how far the answer was from that
-    known here, as a share of its largest.
+    known here, as a share of its largest. ``num_bytes`` were sent in bodies, in ``took_s`` [s] for all of it.
     """
 
     verdict: str
@@ -71,10 +71,24 @@ class Proof:
     server_s: float | None = None
     ping_s: float | None = None
     deviation: float = 0.0
+    num_bytes: int = 0
+    took_s: float = 0.0
 
 
-def prove(wire: Wire, root: str, pair: Pair, example: Example, *, within_s: float) -> Proof:
-    """Ask a server for its half of a pair, with the example; ``root`` is the path of the server."""
+def prove(wire: Wire, root: str, pair: Pair, example: Example, *, within_s: float, known: Half | None = None) -> Proof:
+    """Ask a server for its half of a pair, with the example; ``root`` is the path of the server.
+
+    A half that is ``known`` was proved and nothing failed since: it is asked the example only, to measure the link.
+    """
+    begun_s = time.perf_counter()
+    found = _proved(wire, root, pair, example, within_s) if known is None else _tried(wire, known, example, within_s)
+    ping = wire.ask("GET", f"{root}/v2/health/ready", None, time.perf_counter() + within_s)
+    ping_s = ping.whole_s - ping.asked_s if ping.reply.status else None
+    return replace(found, ping_s=ping_s, took_s=time.perf_counter() - begun_s)
+
+
+def _proved(wire: Wire, root: str, pair: Pair, example: Example, within_s: float) -> Proof:
+    """Find the half, compare its hash and what it takes, and ask it the example packed, which also wakes it."""
     assert pair.server is not None
     path = f"{root}/v2/models/{quote(pair.name, safe='')}"
     described = wire.ask("GET", path, None, time.perf_counter() + within_s)
@@ -91,10 +105,12 @@ def prove(wire: Wire, root: str, pair: Pair, example: Example, *, within_s: floa
     binary = _is_binary(wire, root, within_s)
     if not binary and (names := [each.name for each in inputs if each.datatype in NO_JSON]):
         return Proof("absent", f"it takes no binary tensors, and {names[0]} has no other form; cross in fp32 or int8")
-    ping = wire.ask("GET", f"{root}/v2/health/ready", None, time.perf_counter() + within_s)
     half = Half(path, inputs, binary)
-    found = _tried(wire, half, example, within_s)
-    return replace(found, told=bool(sha256), ping_s=ping.whole_s - ping.asked_s if ping.reply.status else None)
+    body = packed(half.body(example.tensors, within_s))
+    small = wire.ask("POST", f"{path}/infer", body, time.perf_counter() + within_s)
+    packs = small.answered and deviation(example.answers, outputs_of(small.reply) or {}) <= ROUNDING
+    found = _tried(wire, replace(half, packs=packs), example, within_s)
+    return replace(found, told=bool(sha256), num_bytes=found.num_bytes + len(body.content))
 
 
 def outputs_of(reply: Reply) -> dict[str, Any] | None:
@@ -142,20 +158,20 @@ def deviation(expected: Tensors, found: Tensors) -> float:
 
 
 def _tried(wire: Wire, half: Half, example: Example, within_s: float) -> Proof:
-    """Ask the example packed, which also wakes the server, then plain, which is what is measured."""
-    path, body = f"{half.path}/infer", half.body(example.tensors, within_s)
-    small = wire.ask("POST", path, packed(body), time.perf_counter() + within_s)
-    before = _counted(wire, half.path, within_s)
-    heard = wire.ask("POST", path, body, time.perf_counter() + within_s)
+    """Ask the example, plain, which is what is measured."""
+    body, before = half.body(example.tensors, within_s), _counted(wire, half.path, within_s)
+    heard = wire.ask("POST", f"{half.path}/infer", body, time.perf_counter() + within_s)
+    size = len(body.content)
     if not heard.answered:
         silent = heard.reply.status == 0 or heard.reply.status >= 500
-        return Proof("silent" if silent else "refuted", f"an example is not answered: {heard.reply.reason}")
+        why = f"an example is not answered: {heard.reply.reason}"
+        return Proof("silent" if silent else "refuted", why, num_bytes=size)
     away = deviation(example.answers, outputs_of(heard.reply) or {})
     if away > ROUNDING:
-        return Proof("refuted", f"its answer to an example is not that of the plan's half (off by {away:.2g})")
+        why = f"its answer to an example is not that of the plan's half (off by {away:.2g})"
+        return Proof("refuted", why, num_bytes=size)
     told_s = server_s(heard.reply) or _between(before, _counted(wire, half.path, within_s))
-    packs = small.answered and deviation(example.answers, outputs_of(small.reply) or {}) <= ROUNDING
-    return Proof("proved", half=replace(half, packs=packs), heard=heard, server_s=told_s, deviation=away)
+    return Proof("proved", half=half, heard=heard, server_s=told_s, deviation=away, num_bytes=size)
 
 
 def _counted(wire: Wire, path: str, within_s: float) -> tuple[int, int]:

@@ -30,12 +30,14 @@ class Place:
     device: Device
     follows: bool
     asked: Clocks | None = None
+    num_changes: int = 0
 
     def ask(self, clocks: Clocks) -> None:
         """Ask for clocks, where the plan's are there and are not held already."""
         if self.follows and clocks != self.asked:
             self.device.actuator.apply(clocks)
             self.asked = clocks
+            self.num_changes += 1
 
 
 @dataclass(frozen=True, slots=True)

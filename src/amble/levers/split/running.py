@@ -22,7 +22,7 @@ from amble.levers.split.far import Example, Half, Proof, outputs_of, server_s
 from amble.levers.split.near import Near, Place
 from amble.levers.split.packing import Packer
 from amble.levers.split.probing import Prober
-from amble.levers.split.ran import Journal, Ran, Share
+from amble.levers.split.ran import Journal, Ran, Share, place_of
 from amble.levers.split.results import Split
 from amble.levers.split.steering import LOCAL, Decision, Option, Rules, Seen, Steering
 from amble.levers.split.wire import Heard, Wire
@@ -134,7 +134,7 @@ class Running:
         device, wait = self.place.device, self.nears[LOCAL].paces[-1].wait
         interrupted = False
         with device.held(wait) if self.place.follows else nullcontext():
-            self.place.asked = wait
+            self.place.asked, self.place.num_changes = wait, 0
             begin, origin_s = device.meter.read(), device.clock.now_s()
             try:
                 for index, arrival_s in enumerate((origin_s + requests.arrivals_s).tolist()):
@@ -154,7 +154,7 @@ class Running:
             start_s=origin_s,
             finish_s=finish_s,
             energy_j=energy_j,
-            num_changes=self.state.num_moves,
+            num_changes=self.place.num_changes,
             deadline=self.plan.deadline,
         )
         return self._told(log, interrupted), log, self._journal()
@@ -277,11 +277,13 @@ class Running:
         if self._prober.idle:
             self.state, wanted = self.steering.probe(self.state, now_s)
             if wanted is not None:
-                self._prober.ask(wanted)
+                known = self._halves.get(wanted) if self.state.proved[wanted] == "+" else None
+                self._prober.ask(wanted, known)
 
     def _learn(self, option: int, proof: Proof) -> None:
         """Tell steering what a proof says, of the half and of the link."""
         now_s = self.place.device.clock.now_s()
+        self._counts.radio_j += self.plan.link.radio.energy_j(proof.took_s, 8.0 * proof.num_bytes, 0.0)
         if proof.verdict == "silent":
             self._see(Seen(now_s, "failure", option))
             return
@@ -305,7 +307,7 @@ class Running:
 
     def _stage(self) -> str:
         pair = self.nears[self.state.chosen].pair
-        return f"up to {pair.after}" if pair.name else "all here"
+        return place_of(pair.name, pair.after)
 
     def _journal(self) -> Journal:
         of = self.steering

@@ -36,6 +36,7 @@ LOCAL = 0
 
 _FIRST_SPREAD = 0.25  # of a first value: what its standard deviation is believed to be
 _TINY_S = 1e-5
+_NEWS = 0.1  # of the time of a bit, by which a belief must change for another look soon
 
 
 class Option(NamedTuple):
@@ -56,8 +57,8 @@ class Rules(NamedTuple):
 
     ``z``: standard deviations to the quantile; ``gain``: share of the energy that a move must save; ``agree``: requests
     in a row that must want it; ``most_moves`` to the server in ``window_s`` [s]; ``forget``: weight of what is new;
-    ``proofs``: probes in a row after a failure; from ``probe_s`` [s] on they are twice as rare after each failure, up
-    to ``most_probe_s``.
+    ``proofs``: probes in a row after a failure; from ``probe_s`` [s] on they are twice as rare after each failure, and
+    after each that tells nothing new, up to ``most_probe_s``.
     """
 
     z: float = 2.33
@@ -194,8 +195,10 @@ class Steering:
                 return self._failed(state, seen.now_s)
             case "proved":
                 good = state.good + 1
-                proved = _with(state.proved, seen.option, "+")
-                return replace(state, proved=proved, good=good, away=state.away and good < self.rules.proofs)
+                proved, away = _with(state.proved, seen.option, "+"), state.away and good < self.rules.proofs
+                if state.away or state.proved[seen.option] != "+":  # the next one soon
+                    state = replace(state, gap_s=self.rules.probe_s, probe_at_s=seen.now_s + self.rules.probe_s)
+                return replace(state, proved=proved, good=good, away=away)
             case "refuted":
                 return self._left(replace(state, proved=_with(state.proved, seen.option, "-")))
         raise ValueError(f"nobody sees {seen.what!r}")
@@ -225,7 +228,8 @@ class Steering:
         if not asked:
             return state, None
         least = min(asked, key=lambda index: (self.options[index].sent_bit, index))
-        return replace(state, probe_at_s=now_s + state.gap_s), least
+        gap_s = state.gap_s if doubtful else min(2 * state.gap_s, self.rules.most_probe_s)
+        return replace(state, probe_at_s=now_s + state.gap_s, gap_s=gap_s), least
 
     def rate_bit_s(self, state: State) -> float:
         """Return the rate that is believed, upwards."""
@@ -265,8 +269,9 @@ class Steering:
             down = down.told(
                 seen.down_s / back_bit, forget, _weight(max(seen.down_s, back_bit * down.mean), state.round_trip.mean)
             )
-        rests = replace(state, up=up, down=down, server=server, gap_s=self.rules.probe_s)
-        return replace(rests, probe_at_s=max(state.probe_at_s, seen.now_s + self.rules.probe_s))
+        is_news = abs(up.mean - state.up.mean) > _NEWS * state.up.mean
+        gap_s = self.rules.probe_s if is_news else state.gap_s
+        return replace(state, up=up, down=down, server=server, gap_s=gap_s, probe_at_s=seen.now_s + gap_s)
 
     def _failed(self, state: State, now_s: float) -> State:
         """Leave the server: it must prove itself again, and is asked more and more rarely."""
