@@ -114,8 +114,8 @@ _CAUSE = (
 )
 _MISSES = (
     "one specimen of four runs ResNet-152 slower than the board that was measured by more than the margin of 3 %; who "
-    "holds the highest clocks has what others save in reserve. Not tried: correcting it while it runs, as amble run "
-    "does"
+    "holds the highest clocks has what the others save as reserve. Not tried: correcting it while it runs, as amble "
+    "run does"
 )
 
 
