@@ -317,7 +317,7 @@ def serve(terminal: Terminal, *, serving: Serving) -> None:
     what was accepted, put the clocks back and end.
     """
     if terminal.dry_run:
-        terminal.would(f"serve {serving.asked.about} on {serving.asked.device}")
+        terminal.would(f"serve {serving.asked.about} on {', '.join(serving.devices)}")
         return
     serving.run(terminal)
 
