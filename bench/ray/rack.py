@@ -123,7 +123,7 @@ def door(*arguments: str, http_port: int = 0) -> Iterator[Door]:
 
 
 def _ready(process: subprocess.Popen[str], told: Path) -> dict[str, Any]:
-    due_s = time.monotonic() + 60
+    due_s = time.monotonic() + 180
     while time.monotonic() < due_s and process.poll() is None:
         for line in told.read_text().splitlines():
             if line.startswith('{"ready"'):

@@ -38,7 +38,7 @@ Record = dict[str, Any]
 def main() -> None:
     options = document.options("ray", __doc__)
     with rack() as cluster:
-        records = list(_quickness(4 if options.quick else 10, 100 if options.quick else 150))
+        records = list(_quickness(4 if options.quick else 10, 100))
         records += _replicas_killed(1 if options.quick else 2)
         records += _door_killed(1 if options.quick else 2)
         records += _node_killed(cluster)
@@ -156,7 +156,7 @@ def _door_killed(times: int) -> Iterator[Record]:
 def _node_killed(cluster: Any) -> Iterator[Record]:
     with door(*TWO) as found, Clients(found.port).asking() as clients:
         time.sleep(1.0)
-        cluster.remove_node(cluster.right, allow_graceful=False)
+        cluster.right.kill_all_processes(check_alive=False, allow_graceful=False)
         time.sleep(3.0)
     yield _told("node", clients)
 

@@ -67,7 +67,7 @@ def test_the_door_is_killed_and_another_one_finds_the_devices(cluster: Any) -> N
 def test_a_node_is_killed_and_the_other_one_goes_on(cluster: Any) -> None:
     with door(*TWO) as found, Clients(found.port).asking() as clients:
         time.sleep(0.5)
-        cluster.remove_node(cluster.right, allow_graceful=False)
+        cluster.right.kill_all_processes(check_alive=False, allow_graceful=False)
         time.sleep(2.0)
         assert 'amble_device_up{device="right=sim:v100"} 0' in found.metrics()
     assert clients.sent == sum(clients.outcomes.values())
@@ -80,7 +80,7 @@ def test_the_same_as_an_application_behind_the_proxy_of_ray_serve(cluster: Any) 
     import ray
     from ray import serve
 
-    import amble
+    from amble.services.cluster.ingress import build
 
     ray.init(log_to_driver=False, logging_level="ERROR")
     try:
@@ -89,7 +89,7 @@ def test_the_same_as_an_application_behind_the_proxy_of_ray_serve(cluster: Any) 
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        serve.run(amble.ray_app(["fashion-resnet"], devices=["left=sim:v100"]), route_prefix="/")
+        serve.run(build({"models": ["fashion-resnet"], "devices": ["left=sim:v100"]}), route_prefix="/")
         with Clients(port, num=1).asking() as clients:
             time.sleep(1.0)
         assert set(clients.outcomes) == {"200"}

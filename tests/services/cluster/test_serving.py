@@ -134,7 +134,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("replicas", "ingress"):
         monkeypatch.delitem(__import__("sys").modules, f"amble.services.cluster.{name}", raising=False)
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(Refused, match=r"Ray is not installed here: .*\[ray\].*leave --ray out"):
+    with pytest.raises(Refused, match=r"Ray is not installed here: .*'\.\[cpu,serve,ray\]', or leave --ray out"):
         amble.serve_on_ray(["fashion-resnet"])
     with pytest.raises(Refused, match="Ray is not installed"):
         amble.ray_app(["fashion-resnet"])

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from amble.core.errors import Refused, how_to_install
+from amble.core.errors import Refused
 from amble.core.ports import Device
 from amble.core.schedule import Deadline
 from amble.services.cluster.catalogue import Catalogue, agreed
@@ -41,7 +41,10 @@ def _on_ray(module: str = "replicas") -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "ray":
             raise
-        raise Refused(f"Ray is not installed here: {how_to_install('ray')}; or leave --ray out") from error
+        raise Refused(
+            "Ray is not installed here: in the folder of amble's sources run "
+            "pip install -c constraints.txt -e '.[cpu,serve,ray]', or leave --ray out"
+        ) from error
 
 
 @dataclass(frozen=True)
