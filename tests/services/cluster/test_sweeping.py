@@ -197,6 +197,12 @@ def test_a_mapping_to_memory_is_that_of_this_machine_also_when_a_worker_dies(clu
     assert told(tmp_path / "there") == told(tmp_path / "here")
 
 
+def test_a_fleet_is_simulated_as_on_this_machine(cluster: Any) -> None:
+    forecast = partial(amble.fleet, ["20xsim:v100", "10xsim:a100"], load="poisson:100000/s:2s", budget_w=2000.0)
+    with on_ray() as spread:
+        assert forecast(spread=spread) == forecast()
+
+
 @dataclass(frozen=True)
 class Dies:
     """Work whose worker is killed, the first time in a proof."""
