@@ -48,6 +48,7 @@ class Panel:
         self._access = access
         self.history = History()
         self.models: Callable[[], tuple[Model, ...]] = tuple
+        self.more: Callable[[], str] = str
         self._admission = admission
         device = admission.device
         self._seen = metrics.Seen(device.name, version, device.calibration)
@@ -93,7 +94,7 @@ class Panel:
 
     def text(self) -> str:
         """Return the metrics as text."""
-        return metrics.text(self._admission.counted, self._admission.engine.totals, self._seen)
+        return metrics.text(self._admission.counted, self._admission.engine.totals, self._seen) + self.more()
 
     def start(self, closing: AsyncExitStack) -> None:
         """Begin to count seconds, until the stack closes."""

@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import version
@@ -35,7 +35,7 @@ from amble.services.serve.shared_memory import Regions
 from amble.services.serve.tls import Certificate
 from amble.stages.control.engine import Totals
 
-__all__ = ["Addresses", "Doors", "OnReady", "serve"]
+__all__ = ["Addresses", "Desk", "Doors", "OnReady", "serve"]
 
 _LOG = logging.getLogger(__name__)
 _MOST_WATCHERS = 128
@@ -84,6 +84,20 @@ class Addresses:
     models: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Who takes the requests and who knows the models: this process alone, unless others do the work (`cluster`).
+
+    ``beside`` runs while the doors are open, from before the first model is loaded; ``more`` are metrics beyond a
+    server's own, as text.
+    """
+
+    admission: Callable[..., Admission] = Admission
+    repository: Callable[..., Repository] = Repository
+    beside: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
+    more: Callable[[], str] = str
+
+
 @dataclass(slots=True)
 class _Stop:
     """Set once by a signal to drain, twice to refuse what still waits."""
@@ -108,6 +122,7 @@ def serve(
     folder: Path | None = None,
     on_ready: OnReady = lambda addresses, stop: None,
     listeners: tuple[Listener, ...] = (),
+    desk: Desk = Desk(),
 ) -> Totals:
     """Serve until SIGTERM or Ctrl-C, then answer what was accepted and return. Refused when it cannot start.
 
@@ -117,7 +132,8 @@ def serve(
     with tuned() as niceness, asyncio.Runner(loop_factory=web.new_loop) as runner:
         computing = ThreadPoolExecutor(thread_name_prefix="amble", initializer=set_niceness, initargs=(niceness,))
         runner.get_loop().set_default_executor(computing)
-        return runner.run(_Front(device, load, doors, named, folder, listeners, niceness).run(on_ready))
+        front = _Front(device, load, doors, named, folder, listeners, niceness, desk)
+        return runner.run(front.run(on_ready))
 
 
 def _extra(name: str) -> Any:
@@ -140,16 +156,19 @@ class _Front:
         folder: Path | None,
         listeners: tuple[Listener, ...],
         niceness: int,
+        desk: Desk,
     ) -> None:
+        self._desk = desk
         self._doors = doors
         self._version = version("amble")
-        self._admission = Admission(device, quota=Quota(doors.room_bytes), listeners=listeners)
+        self._admission = desk.admission(device, quota=Quota(doors.room_bytes), listeners=listeners)
         self._panel = Panel(self._admission, self._version, doors.access)
         self._admission.listeners = (self._panel.history, *listeners)
         grpc = _extra("amble.services.serve.grpc") if doors.grpc_port is not None else None
         read_text = grpc.read_text if grpc else None
-        self._repository = Repository(self._admission, load, folder, named, read_text)
+        self._repository = desk.repository(self._admission, load, folder, named, read_text)
         self._panel.models = lambda: self._repository.models
+        self._panel.more = desk.more
         self._readers = Readers(niceness)
         self._grpc = grpc
 
@@ -161,6 +180,7 @@ class _Front:
             self._admission.mailbox.open()
             closing.callback(self._admission.mailbox.close)
             closing.callback(self._readers.close)
+            await closing.enter_async_context(self._desk.beside())
             addresses = await self._open(closing)
             working = loop.run_in_executor(None, self._admission.engine.run, self._admission.pulse)
             try:
