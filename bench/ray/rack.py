@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,9 +38,9 @@ def rack() -> Iterator[Any]:
 
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: Ray's sockets lie in it
     head = {**_NODE, "resources": {"left": 1}, "temp_dir": folder}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     try:
-        cluster.right = cluster.add_node(**_NODE, resources={"right": 1})
+        cluster.right = _patiently(lambda: cluster.add_node(**_NODE, resources={"right": 1}))
         os.environ["RAY_ADDRESS"] = cluster.address
         yield cluster
     finally:
@@ -51,6 +51,17 @@ def rack() -> Iterator[Any]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Start a part of Ray, which gives up after half a minute: on a busy machine that is no time."""
+    for left in (2, 1, 0):
+        try:
+            return start()
+        except Exception as error:  # Ray's own is of this very type
+            if not left or "timed out during startup" not in str(error):
+                raise
+    raise AssertionError("the last time raised")
 
 
 @dataclass
