@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from amble.services.serve.access import Keys
     from amble.services.serve.front import Addresses, Doors, OnReady
     from amble.services.serve.serving import Serve
+    from amble.services.serve.shared_memory import Regions
     from amble.services.serve.tls import Certificate
     from amble.stages.control.engine import Totals
 
@@ -48,6 +51,7 @@ class Serving:
     asked: Serve
     log_format: str
     explain: bool
+    shared_memory: bool = False
     devices: tuple[str, ...] = ("host",)
     ray: bool = False
     power_budget: float | None = None
@@ -69,7 +73,8 @@ class Serving:
         from amble.services.serve.serving import served
 
         if not self.ray:
-            return served(self.asked, on_ready)
+            with _regions(self.shared_memory) as regions:
+                return served(replace(self.asked, doors=replace(self.asked.doors, regions=regions)), on_ready)
         return amble.serve_on_ray(
             self.asked.models,
             devices=self.devices,
@@ -86,6 +91,8 @@ class Serving:
         log, explain = self.asked.log is not None, self.explain
         if self.ray and (log or explain):
             raise Refused(f"{'--log' if log else '--explain'} is of one device: leave --ray out for it")
+        if self.ray and self.shared_memory:
+            raise Refused("--shared-memory is of one process: leave --ray out for it")
         if not self.ray and len(self.devices) > 1:
             raise Refused(f"{len(self.devices)} devices are served with --ray; name one, or add it")
         if not self.ray and self.power_budget is not None:
@@ -97,7 +104,11 @@ class Serving:
         from amble.stages.check.tables import Table
 
         told = explain(self.asked)
-        rows = [(each.model, each.version, "yes" if each.batched else "no", each.reason) for each in told]
+        why = ("; ".join(filter(None, (each.reason, each.lengths))) for each in told)
+        rows = [
+            (each.model, each.version, "yes" if each.batched else "no", reason)
+            for each, reason in zip(told, why, strict=True)
+        ]
         terminal.result(told, lambda: (Table("", ("model", "version", "batched", "because"), tuple(rows)),))
 
 
@@ -105,7 +116,7 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a function what the options of ``serve`` say, as ``serving``."""
 
     @wraps(function)
-    def run(terminal: Terminal, *, log_format: str, explain: bool, **options: Any) -> None:
+    def run(terminal: Terminal, *, log_format: str, explain: bool, shared_memory: bool, **options: Any) -> None:
         from amble.core.variants import Allowance
         from amble.services.serve.options import Options
         from amble.services.serve.serving import Serve
@@ -116,7 +127,7 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
         served_as = Options(**chosen, max_loss=max_loss, shapes=shapes)
         devices, ray, budget_w = (options.pop(name) for name in ("device", "ray", "power_budget"))
         asked = Serve(objective=options.pop("slo"), device=devices[0], doors=doors, options=served_as, **options)
-        function(terminal, serving=Serving(asked, log_format, explain, devices, ray, budget_w))
+        function(terminal, serving=Serving(asked, log_format, explain, shared_memory, devices, ray, budget_w))
 
     decorated: Callable[..., None] = run
     for option in _OPTIONS:
@@ -208,6 +219,7 @@ _OPTIONS = (
         "--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes; as often as needed."
     ),
     click.option("--drain", default="30s", show_default=True, metavar="TIME", help="Time to answer what was accepted."),
+    click.option("--shared-memory", is_flag=True, help="Let clients on this machine pass tensors in /dev/shm."),
     click.option("--explain", is_flag=True, help="Say which models are batched and why others are not; serve nothing."),
     click.option("--trace", is_flag=True, help="Send spans by OTLP (OTEL_* variables say where to)."),
     click.option("--log", type=PLACE, help="Keep what happened in this file: amble check and amble fit read it."),
@@ -215,6 +227,18 @@ _OPTIONS = (
         "--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."
     ),
 )
+
+
+@contextmanager
+def _regions(offered: bool) -> Iterator[Regions | None]:
+    """Make a place where regions of shared memory are noted, where they are offered."""
+    if not offered:
+        yield None
+        return
+    from amble.services.serve.shared_memory import Regions
+
+    with TemporaryDirectory(prefix="amble-regions-") as folder:
+        yield Regions(Path(folder))
 
 
 def _tell(addresses: Addresses, terminal: Terminal) -> None:

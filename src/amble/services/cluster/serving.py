@@ -124,8 +124,9 @@ def _plans(
     if not models and repository is None:
         raise ValueError("nothing to serve: name a model, or a repository of models")
     folder = None if repository is None else Path(repository).absolute()
-    by_name = dict(map(named, models))
-    return {name: Plan(uri, by_name, folder, chosen, wanted, capped) for name, uri in devices.items()}
+    found = [named(each) for each in models]
+    by_name, said = {name: path for name, path, _ in found}, {name: each for name, _, each in found}
+    return {name: Plan(uri, by_name, folder, chosen, wanted, capped, said) for name, uri in devices.items()}
 
 
 def serve_on_ray(

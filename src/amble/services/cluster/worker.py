@@ -37,6 +37,7 @@ from amble.services.serve.model import Found, Loader, Model
 from amble.services.serve.options import Options
 from amble.services.serve.process import set_niceness, tuned
 from amble.services.serve.repository import ReadText, Repository
+from amble.services.serve.settings import Settings
 from amble.stages.control.governors import Budget
 from amble.stages.control.governors.named import governor as governor_named
 
@@ -52,7 +53,8 @@ _LOOK_S = 0.01
 class Plan:
     """What a device is to serve: its URI, models by name, a folder of models, and how.
 
-    ``capped``: it starts parked and obeys orders; else it goes as high as it likes.
+    ``said`` are settings of single models, by name. ``capped``: it starts parked and obeys orders; else it goes as
+    high as it likes.
     """
 
     device: str
@@ -61,6 +63,7 @@ class Plan:
     options: Options = field(default_factory=Options)
     objective: Deadline | None = None
     capped: bool = False
+    said: Mapping[str, Settings] = field(default_factory=dict)
 
 
 class Asking:
@@ -90,7 +93,7 @@ class Worker:
     def __init__(self, plan: Plan) -> None:
         """Open the device and make ready to serve; nothing is loaded before ``start``."""
         device, runner, by_size = open_for_serving(plan.device, threads=plan.options.threads)
-        loader = ModelLoader(device, runner, plan.options, plan.objective, by_size, twin(plan.device))
+        loader = ModelLoader(device, runner, plan.options, plan.objective, by_size, twin(plan.device), plan.said)
         self._begin(plan, device, loader.load)
 
     @classmethod

@@ -13,24 +13,26 @@ from amble.core.errors import Refused, how_to_install
 from amble.core.schedule import Deadline
 from amble.inputs import BUNDLED, open_for_serving, twin
 from amble.runtimes.onnx.refusals import door
-from amble.services.serve import front
+from amble.services.serve import front, samples, settings, tailoring
 from amble.services.serve.admission import Listener
 from amble.services.serve.front import Doors, OnReady
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.options import Options
 from amble.services.serve.recording import Recorder, beside
+from amble.services.serve.settings import Settings, parted
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named
 
-__all__ = ["Serve", "named", "serve", "served"]
+__all__ = ["Serve", "named", "refuse_shapes_of_none", "serve", "served"]
 
 
 @dataclass(frozen=True, slots=True)
 class Serve:
     """Models and a device; where clients come in, and how they are answered.
 
-    ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``;
-    those in the folder ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
+    ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``, and
+    with what is said of it alone as ``FILE?seq=128&examples=FILE.npz&batch=8`` (`settings`); those in the folder
+    ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
     ``log`` is the file for what happened, which ``check`` and ``fit`` read; one beside it for each model where there
     may be several (`recording`).
     """
@@ -87,12 +89,15 @@ def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> To
         files.try_writing(asked.log)
         alone = len(asked.models) == 1 and asked.repository is None
         recorders = (Recorder(opened, beside(asked.log, alone=alone), deadline=objective),)
-    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(asked.device))
+    found = {name: (path, said) for name, path, said in map(named, asked.models)}
+    refuse_shapes_of_none([path for path, _ in found.values()], asked)
+    said = {name: each for name, (_, each) in found.items()}
+    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(asked.device), said)
     return front.serve(
         opened,
         loader.load,
         asked.doors,
-        named=dict(map(named, asked.models)),
+        named={name: path for name, (path, _) in found.items()},
         folder=asked.repository,
         on_ready=on_ready,
         listeners=(*((_spans(),) if asked.options.trace else ()), *recorders),
@@ -107,8 +112,26 @@ def _spans() -> Listener:
         raise Refused(f"traces need {error.name}: {how_to_install('trace')}") from error
 
 
-def named(model: str) -> tuple[str, Path]:
-    """Read ``NAME=FILE``, or a file that is named after itself; both may have ``=`` in them, a name has no slash."""
+def named(model: str) -> tuple[str, Path, Settings]:
+    """Read ``NAME=FILE?WORDS``, or a file that is named after itself; both may have ``=`` in them, a name has no slash.
+
+    Words are what is said of this model alone.
+    """
+    file, words = parted(model)
+    name, path = _found(file)
+    return name, path, settings.read(words, f"{name}?{words}")
+
+
+def refuse_shapes_of_none(paths: Sequence[Path], asked: Serve) -> None:
+    """Refuse a shape that is of no input of any model; those of a repository may come later."""
+    if asked.options.shapes and asked.repository is None:
+        known = {name for path in paths for name in samples.open_axes(tailoring.network_of(path))}
+        if unknown := asked.options.shapes.keys() - known:
+            told = ", ".join(sorted(known)) or "none"
+            raise Refused(f"--shape {min(unknown)}:…: no model that is served has such an input; inputs are {told}")
+
+
+def _found(model: str) -> tuple[str, Path]:
     if model == BUNDLED:
         return model, bundled.model_path()
     if Path(model).exists():
