@@ -110,7 +110,7 @@ class Worker:
         self._order = Order(0, -1)
         self._held = 0 if plan.capped else -1
         self._steps: Steps | None = None
-        self._digests: dict[Found, str] = {}
+        self._digests: dict[tuple[str, str, int], str] = {}
         self.digest_of: Callable[[Found], str] = partial(digest, options=plan.options)
         self._within_step: dict[tuple[str, int, int], Model] = {}
         self._asking = Asking(device.actuator)
@@ -183,9 +183,10 @@ class Worker:
         """Return what is served, with the whole ladders."""
         found = []
         for model in self._repository.models:
-            if model.found not in self._digests:
-                self._digests[model.found] = await asyncio.to_thread(self.digest_of, model.found)
-            found.append(Served.of(model, self._digests[model.found], self._plan.options.governor))
+            key = (model.key, str(model.found.path), self._changed)
+            if key not in self._digests:
+                self._digests[key] = await asyncio.to_thread(self.digest_of, model.found)
+            found.append(Served.of(model, self._digests[key], self._plan.options.governor))
         return tuple(found)
 
     async def change(self, name: str, config: str | None, *, load: bool) -> Turned | None:
