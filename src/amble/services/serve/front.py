@@ -141,7 +141,7 @@ class _Front:
     ) -> None:
         self._doors = doors
         self._version = version("amble")
-        self._admission = Admission(device, quota=Quota(doors.room_bytes), listeners=listeners)
+        self._admission = Admission(device=device, quota=Quota(doors.room_bytes), listeners=listeners)
         self._panel = Panel(self._admission, self._version, doors.access)
         self._admission.listeners = (self._panel.history, *listeners)
         grpc = _extra("amble.services.serve.grpc") if doors.grpc_port is not None else None

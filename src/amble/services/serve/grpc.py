@@ -23,7 +23,7 @@ from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import health
 from amble.services.serve.access import Access
-from amble.services.serve.admission import Admission
+from amble.services.serve.desk import Desk
 from amble.services.serve.http import EXTENSIONS
 from amble.services.serve.messages import asked_of, identity_of, response_of
 from amble.services.serve.model import Model
@@ -64,7 +64,7 @@ class Grpc:
 
     def __init__(
         self,
-        admission: Admission,
+        admission: Desk,
         repository: Repository,
         *,
         access: Access,
@@ -187,9 +187,7 @@ def _answering(status: int, text: str) -> Any:
 class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Calls → the admission and the repository, and what they say back."""
 
-    def __init__(
-        self, admission: Admission, repository: Repository, access: Access, version: str, readers: Readers
-    ) -> None:
+    def __init__(self, admission: Desk, repository: Repository, access: Access, version: str, readers: Readers) -> None:
         self._access = access
         self._admission = admission
         self._readers = readers
@@ -232,7 +230,9 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
             models = [await _or_abort(context, lambda: self._repository.model(request.name, request.version))]
         else:
             models = list(self._repository.models)
-        return json_format.ParseDict(statistics(self._admission, models), service_pb2.ModelStatisticsResponse())
+        return json_format.ParseDict(
+            statistics(await self._admission.whole(), models), service_pb2.ModelStatisticsResponse()
+        )
 
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: N802
         """List what can be served."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from amble.core.graph import Graph, Port
 from amble.core.ladder import Ladder
@@ -19,7 +19,7 @@ from amble.services.serve.pulse import Do
 from amble.stages.control.engine import Lane
 from amble.stages.control.governor import Governor
 
-__all__ = ["Found", "Loaded", "Loader", "Model"]
+__all__ = ["Found", "Loaded", "Loader", "Model", "Stage"]
 
 _PLATFORM = "onnxruntime_onnx"
 
@@ -154,6 +154,23 @@ class Model:
         kind = datatype(port)
         dims = list(port.shape[1:] if self.max_batch else port.shape)
         return {"name": port.name, "data_type": "TYPE_STRING" if kind == "BYTES" else f"TYPE_{kind}", "dims": dims}
+
+
+class Stage(Protocol):
+    """Where models are served."""
+
+    def open(self, model: Model) -> None:
+        """Begin to serve a model, in any thread."""
+        ...
+
+    def close(self, model: Model) -> None:
+        """Stop serving a model; what waits for it is refused."""
+        ...
+
+    @property
+    def do(self) -> Do:
+        """Return what does some work while nobody else uses the device."""
+        ...
 
 
 def _described(port: Port) -> dict[str, Any]:
