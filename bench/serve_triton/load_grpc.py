@@ -2,8 +2,8 @@
 
     python bench/serve_triton/load_grpc.py PORT METHOD MESSAGE_FILE CONNECTIONS SECONDS CORE
 
-Frames of HTTP/2 that are made beforehand, so that the load takes little of its core and says what the *server* can do: a
-client of grpcio, with one core to itself, is slower than some servers. Windows are kept as the protocol wants them. An
+Frames of HTTP/2 that are made beforehand, so that the load takes little of its core and says what the *server* can do:
+a client of grpcio, with one core to itself, is slower than some servers. Windows are kept as the protocol wants them. An
 answer counts where it has a message: a call that failed has none. Prints answered, failed, and latencies [s].
 """
 
@@ -137,16 +137,20 @@ class Connection:
             self.end()
             if more:
                 self.call()
-        elif kind == SETTINGS and not flags & ACK:
-            for at in range(0, len(payload), 6):
-                name, value = struct.unpack_from(">HI", payload, at)
+        elif not flags & ACK:
+            self.heed(kind, stream, payload)
+
+    def heed(self, kind: int, stream: int, payload: bytes) -> None:
+        """Take a frame that is about the connection."""
+        if kind == SETTINGS:
+            for name, value in struct.iter_unpack(">HI", payload):
                 if name == 4:
                     self.own_window += value - self.first_window
                     self.first_window = value
                 elif name == 5:
                     self.frame_bytes = value
             self.out += frame(SETTINGS, ACK, 0, b"")
-        elif kind == PING and not flags & ACK:
+        elif kind == PING:
             self.out += frame(PING, ACK, 0, payload)
         elif kind == WINDOW:
             (size,) = struct.unpack(">I", payload)
@@ -193,7 +197,7 @@ def main() -> None:
     """Run it and print what became of it."""
     port, method, path, connections, seconds, core = sys.argv[1:]
     os.sched_setaffinity(0, {int(core)})
-    with open(path, "rb") as file:  # noqa: PTH123  nothing imported that is not needed
+    with open(path, "rb") as file:
         message = file.read()
     found = closed(int(port), method, message, int(connections), float(seconds))
     latencies_s = found.pop("latencies_s")

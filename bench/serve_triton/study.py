@@ -1,10 +1,10 @@
 """Our server beside a real Triton: answers a second over HTTP and gRPC, closed loop, both servers on one core.
 
-Triton is the binary of the wheel nvidia-pytriton, with its Python back end over the same ONNX Runtime, one thread, batches of
-up to 8 as ours; `AMBLE_TRITON` names the script that starts it and `AMBLE_TRITON_VENV` where it is installed. Servers
-and their helpers run on one core, the load on another: wrk over HTTP, frames made beforehand over gRPC (`load_grpc.py`).
-Rounds are interleaved: each takes every case of both servers, one after the other, and a ratio is that of one round, of
-which the median is kept. Refused requests count as sent: only answers are counted.
+Triton is the binary of the wheel nvidia-pytriton, with its Python back end over the same ONNX Runtime, one thread,
+batches of up to 8 as ours; `AMBLE_TRITON` names the script that starts it, `AMBLE_TRITON_VENV` where it is installed.
+Servers and their helpers run on one core, the load on another: wrk over HTTP, frames made beforehand over gRPC
+(`load_grpc.py`). Rounds are interleaved: each takes every case of both servers, one after the other, and a ratio is that
+of one round, of which the median is kept. Refused requests count as sent: only answers are counted.
 """
 
 from __future__ import annotations
@@ -253,7 +253,8 @@ def targets(records: Sequence[Record]) -> list[Target]:
     seen = dict.fromkeys((each["door"], each["body"], each["model"], each["connections"]) for each in records)
     for door, body, model, connections in seen:
         value = ratio(records, door=door, body=body, model=model, connections=connections)
-        name = f"{str(door).upper() if door == 'http' else 'gRPC'}, {body}, network of {model}, {connections} at once: rate over Triton's"
+        way = "HTTP" if door == "http" else "gRPC"
+        name = f"{way}, {body}, network of {model}, {connections} at once: rate over Triton's"
         want = f">= {WANTED[str(door), str(body)]:g}"
         made.append(document.target(name, want=want, value=value, unit="1", cause=CAUSE))
     return made

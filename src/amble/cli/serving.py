@@ -43,7 +43,8 @@ _PORT = click.IntRange(-1, 65535)
 class Serving:
     """What the options of ``serve`` said."""
 
-    device: str
+    device: tuple[str, ...]
+    fronts: int | None
     slo: str | None
     repository: Path | None
     host: str
@@ -82,6 +83,7 @@ class Serving:
         totals = amble.serve(
             models,
             device=self.device,
+            fronts=self.fronts,
             objective=self.slo,
             repository=self.repository,
             doors=doors,
@@ -120,7 +122,7 @@ class Serving:
         from amble.services.serve.options import Options
         from amble.stages.check.tables import Table
 
-        told = explain(models, device=self.device, repository=self.repository, options=Options(**self.options))
+        told = explain(models, device=self.device[0], repository=self.repository, options=Options(**self.options))
         rows = [(each.model, each.version, "yes" if each.batched else "no", each.reason) for each in told]
         terminal.result(told, lambda: (Table("", ("model", "version", "batched", "because"), tuple(rows)),))
 
@@ -147,7 +149,20 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 _OPTIONS = (
-    click.option("--device", "-d", envvar="AMBLE_DEVICE", default="host", show_default=True, help="host, or sim:CHIP."),
+    click.option(
+        "--device",
+        "-d",
+        multiple=True,
+        envvar="AMBLE_DEVICE",
+        default=("host",),
+        show_default=True,
+        help="host, CPUs of it (host:0-3), or sim:CHIP; each has an engine process where there are several.",
+    ),
+    click.option(
+        "--fronts",
+        type=click.IntRange(min=0),
+        help="Processes that talk to clients; 0: one process for everything.  [default: 0 for one device]",
+    ),
     click.option("--slo", metavar="TIME[@pNN]", help="Deadline of requests that bring none, as in 50ms@p99."),
     click.option("--repository", type=click.Path(file_okay=False, path_type=Path), help="MODEL/VERSION/model.onnx …"),
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all."),

@@ -14,7 +14,7 @@ from amble.core.ports import Device
 from amble.services.serve.desk import Desk, Listener, Reply
 from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Model
-from amble.services.serve.pulse import Do, Pulse
+from amble.services.serve.pulse import Do, Pulse, Seat
 from amble.stages.control.batcher import Refusal, Request
 from amble.stages.control.engine import Batch, Engine
 
@@ -43,6 +43,13 @@ class Admission(Desk):
     def do(self) -> Do:
         """Return what does some work while nobody else uses the device."""
         return self.pulse.do
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """Return the device and its engine, for those who watch."""
+        device, pulse = self.device, self.pulse
+        seat = Seat(device.name, device.calibration, self.engine.totals, pulse.first, pulse.last, self._ledger.busy_s)
+        return (seat,)
 
     def open(self, model: Model) -> None:
         """Begin to serve a model, in any thread."""

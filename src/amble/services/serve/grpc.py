@@ -71,14 +71,16 @@ class Grpc:
         version: str,
         readers: Readers,
         max_bytes: int,
+        shared: bool = False,
     ) -> None:
+        """Answer from a desk and a repository. ``shared``: other processes of this server listen there too."""
         self._access = access
         self._servicer = _Servicer(admission, repository, access, version, readers)
         self._health = health.Health(admission, repository)
         self._options = [
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(shared)),
             ("grpc.max_connection_idle_ms", 1000 * _IDLE_S),
             ("grpc.server_handshake_timeout_ms", 1000 * _HANDSHAKE_S),
             ("grpc.max_metadata_size", limits.HEADER_BYTES),

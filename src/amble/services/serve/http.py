@@ -74,8 +74,7 @@ ALIGNED_BYTES = 8
 LENGTH = b"inference-header-content-length"
 
 _LOG = logging.getLogger(__name__)
-_WORTH_ZIPPING = 512
-_JSON = b"application/json"
+_WORTH_ZIPPING, _JSON = 512, b"application/json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,18 +17,23 @@ from amble.services.serve.admission import Listener
 from amble.services.serve.front import Doors, OnReady
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.options import Options
+from amble.services.serve.processes.parent import Wanted, serve_apart
+from amble.services.serve.processes.places import Place, places
 from amble.services.serve.recording import Recorder, beside
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named
 
-__all__ = ["named", "serve"]
+__all__ = ["fronts_for", "named", "serve"]
+
+_ENGINES = 4  # that one front parses for
 
 
 @door
 def serve(
     models: Sequence[str],
     *,
-    device: str = "host",
+    device: str | Sequence[str] = "host",
+    fronts: int | None = None,
     objective: Deadline | str | None = None,
     repository: Path | str | None = None,
     doors: Doors | None = None,
@@ -36,7 +41,11 @@ def serve(
     log: Path | str | None = None,
     on_ready: OnReady = lambda addresses, stop: None,
 ) -> Totals:
-    """Serve models over the Open Inference Protocol until SIGTERM, Ctrl-C, or ``stop`` as ``on_ready`` is told it.
+    """Serve models over the Open Inference Protocol until SIGTERM, Ctrl-C, or ``stop``, as ``on_ready`` is told it.
+
+    Several devices, or CPUs of this machine (``host:0-3``), have an engine each in its own process, and ``fronts``
+    processes before them that talk to clients; one device is served from this process alone unless ``fronts`` are
+    asked for.
 
     ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``;
     those in the folder ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
@@ -51,22 +60,44 @@ def serve(
     repository = None if repository is None else Path(repository)
     if repository is not None and not repository.is_dir():
         raise Refused(f"{repository} is no folder; make one with MODEL/1/model.onnx in it")
-    opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
+    doors, chosen_places = doors or Doors(), places([device] if isinstance(device, str) else device)
+    num_fronts = fronts_for(chosen_places, fronts)
+    if num_fronts:
+        if log is not None:
+            raise Refused("--log is kept by a server of one process: leave it out, or serve one device with --fronts 0")
+        apart = Wanted(chosen_places, num_fronts, chosen, wanted, dict(map(named, models)), repository)
+        return serve_apart(apart, doors, on_ready)
+    (place,) = chosen_places
+    opened, runner, by_size = open_for_serving(place.uri, threads=chosen.threads)
     recorders: tuple[Listener, ...] = ()
     if log is not None:
         files.try_writing(log)
         alone = len(models) == 1 and repository is None
         recorders = (Recorder(opened, beside(Path(log), alone=alone), deadline=wanted),)
-    loader = ModelLoader(opened, runner, chosen, wanted, by_size, twin(device))
+    loader = ModelLoader(opened, runner, chosen, wanted, by_size, twin(place.uri))
     return front.serve(
         opened,
         loader.load,
-        doors or Doors(),
+        doors,
         named=dict(map(named, models)),
         folder=repository,
         on_ready=on_ready,
         listeners=(*((_spans(),) if chosen.trace else ()), *recorders),
     )
+
+
+def fronts_for(wanted: Sequence[Place], fronts: int | None) -> int:
+    """Return how many fronts to start: 0 is a server of one process, which one device without CPUs of its own gets.
+
+    A front parses for about four engines. Refused where none is to serve what one process cannot.
+    """
+    several = len(wanted) > 1 or bool(wanted[0].cpus)
+    if fronts is None:
+        return -(-len(wanted) // _ENGINES) if several else 0
+    if several and not fronts:
+        named_so = ", ".join(each.name for each in wanted)
+        raise Refused(f"--fronts 0 serves one device from one process, not {named_so}: ask for 1 or more")
+    return fronts
 
 
 def _spans() -> Listener:
