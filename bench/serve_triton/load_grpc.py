@@ -2,8 +2,8 @@
 
     python bench/serve_triton/load_grpc.py PORT METHOD MESSAGE_FILE CONNECTIONS SECONDS CORE
 
-Frames of HTTP/2 that are made beforehand, so that the load takes little of its core and says what the *server* can do:
-a client of grpcio, with one core to itself, is slower than some servers. Windows are kept as the protocol wants them. An
+Frames of HTTP/2, made beforehand, so that the load takes little of its core and says what the *server* can do:
+a client of grpcio, with one core to itself, is slower than some servers. Windows are kept as the protocol wants. An
 answer counts where it has a message: a call that failed has none. Prints answered, failed, and latencies [s].
 """
 

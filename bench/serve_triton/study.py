@@ -1,9 +1,9 @@
 """Our server beside a real Triton: answers a second over HTTP and gRPC, closed loop, both servers on one core.
 
 Triton is the binary of the wheel nvidia-pytriton, with its Python back end over the same ONNX Runtime, one thread,
-batches of up to 8 as ours; `AMBLE_TRITON` names the script that starts it, `AMBLE_TRITON_VENV` where it is installed.
+batches of up to 8 as ours; `AMBLE_TRITON` names the script that starts it, `AMBLE_TRITON_VENV` where it is.
 Servers and their helpers run on one core, the load on another: wrk over HTTP, frames made beforehand over gRPC
-(`load_grpc.py`). Rounds are interleaved: each takes every case of both servers, one after the other, and a ratio is that
+(`load_grpc.py`). Rounds are interleaved: each takes every case of both servers one by one, and a ratio is that
 of one round, of which the median is kept. Refused requests count as sent: only answers are counted.
 """
 
