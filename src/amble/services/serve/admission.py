@@ -1,6 +1,6 @@
 """A desk whose requests an engine of this process computes, in a thread of its own.
 
-A request goes over with ``Engine.offer``, which refuses at once what cannot be answered in time; a batch comes back by
+A request goes over with ``Lanes.offer``, which refuses at once what cannot be answered in time; a batch comes back by
 post.
 """
 
@@ -12,11 +12,12 @@ from functools import partial
 
 from amble.core.ports import Device
 from amble.services.serve.desk import Desk, Listener, Reply
+from amble.services.serve.lanes import Lanes
 from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Model
-from amble.services.serve.pulse import Do, Pulse, Seat
+from amble.services.serve.pulse import Do, Seat
 from amble.stages.control.batcher import Refusal, Request
-from amble.stages.control.engine import Batch, Engine
+from amble.stages.control.engine import Batch
 
 __all__ = ["Admission", "Listener", "Reply", "outcome_of"]
 
@@ -26,14 +27,12 @@ class Admission(Desk):
     """Takes requests of models that are loaded, and has them computed on a device."""
 
     device: Device = field(kw_only=True)
-    engine: Engine = field(init=False)
-    pulse: Pulse = field(init=False)
+    lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make an engine without models."""
+        """Make engines without models."""
         noting = any(each.detailed for each in self.listeners)
-        self.engine = Engine(self.device, (), self, noting=noting)
-        self.pulse = Pulse(self.device)
+        self.lanes = Lanes(self.device, self, noting=noting)
 
     def now_s(self) -> float:
         """Return the device's time [s]."""
@@ -42,28 +41,27 @@ class Admission(Desk):
     @property
     def do(self) -> Do:
         """Return what does some work while nobody else uses the device."""
-        return self.pulse.do
+        return self.lanes.do
 
     @property
     def seats(self) -> tuple[Seat, ...]:
         """Return the device and its engine, for those who watch."""
-        device, pulse = self.device, self.pulse
-        seat = Seat(device.name, device.calibration, self.engine.totals, pulse.first, pulse.last, self._ledger.busy_s)
+        device, lanes = self.device, self.lanes
+        seat = Seat(device.name, device.calibration, lanes.totals, lanes.first, lanes.last, self._ledger.busy_s)
         return (seat,)
 
     def open(self, model: Model) -> None:
         """Begin to serve a model, in any thread."""
-        self.engine.load(model.lane())
+        self.lanes.load(model.lane(), model.one_s)
 
     def close(self, model: Model) -> None:
         """Stop serving a model; what waits for it is refused."""
-        self.engine.unload(model.key)
+        self.lanes.unload(model.key)
 
     def answered(self, batch: Batch) -> None:
         """Take the answers of a batch, in the engine's thread."""
         self.mailbox.send(self._deliver, batch)
-        if not self.engine.waiting(batch.model):
-            self.pulse.breathe()
+        self.lanes.breathe(batch.model)
 
     def refused(self, request: Request, refusal: Refusal) -> None:
         """Take a refusal: of ``offer`` in the loop's thread, later ones in the engine's."""
@@ -73,11 +71,10 @@ class Admission(Desk):
             self.mailbox.send(self._turn_down, request, refusal)
 
     def _offer(self, request: Request) -> None:
-        if self.engine.offer(request) is None:
-            self.pulse.ring()
+        self.lanes.offer(request)
 
     def _withdraw(self, request: Request) -> None:
-        self.engine.withdraw(request)
+        self.lanes.withdraw(request)
 
     def _deliver(self, batch: Batch) -> None:
         outcomes = []

@@ -160,7 +160,7 @@ class _Front:
             closing.callback(self._admission.mailbox.close)
             closing.callback(self._readers.close)
             found = await self._open(closing)
-            working = loop.run_in_executor(None, self._admission.engine.run, self._admission.pulse)
+            working = loop.run_in_executor(None, self._admission.lanes.run)
             try:
                 asked = asyncio.create_task(stop.asked.wait())
                 await _first(asked, working, beside=self._load())
@@ -171,7 +171,7 @@ class _Front:
                     await self._drain(stop, working)
             finally:
                 await self._end(working)
-        return self._admission.engine.totals
+        return self._admission.lanes.totals
 
     async def _open(self, closing: AsyncExitStack) -> Callable[[], Addresses]:
         """Open every door that is wanted; nothing is opened when one cannot be."""
@@ -213,12 +213,12 @@ class _Front:
         """Stop the engine, which puts the clocks back; what it could not answer is refused."""
         self._admission.draining = True
         if self._admission.pending:
-            self._admission.engine.stop()
-        self._admission.pulse.close()
+            self._admission.lanes.stop()
+        self._admission.lanes.close()
         try:
             await working
         finally:
-            self._admission.pulse.abandon()
+            self._admission.lanes.abandon()
             self._admission.mailbox.deliver()
             self._admission.lost()
             assert self._admission.ledger, "all is counted"

@@ -87,6 +87,11 @@ class Model:
         return self.found.config.timeout_s or self.loaded.timeout_s
 
     @property
+    def one_s(self) -> float:
+        """Return the time [s] of a single row at its best."""
+        return self.loaded.ladder.levels[0].rungs[0].latency_s[0]
+
+    @property
     def max_batch(self) -> int:
         """Return the largest batch; 0 where its first axis is no batch."""
         return self.loaded.ladder.max_batch if self.loaded.batched else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from amble.core.ladder import Rung
 from amble.core.point import Clocks
 from amble.services.serve.history import Second
+from amble.services.serve.lanes import added
 from amble.services.serve.ledger import Ledger, Outcome
 from amble.services.serve.processes import summing
 from amble.stages.control.engine import Totals
@@ -44,6 +45,6 @@ def test_the_dead_keep_what_they_counted_and_have_nothing_waiting() -> None:
 
 def test_energy_is_unknown_where_one_does_not_know_it() -> None:
     known, unknown = Totals(answered=1, active_j=2.0, refused={"full": 1}), Totals(answered=2, active_j=None)
-    whole = summing.totals([known, unknown, Totals(refused={"full": 2})])
+    whole = added([known, unknown, Totals(refused={"full": 2})])
     assert (whole.answered, whole.active_j, whole.idle_j, whole.refused) == (3, None, 0.0, {"full": 3})
     assert summing.seconds([Second(answered=1), Second(answered=2, baseline_j=None)]).baseline_j is None

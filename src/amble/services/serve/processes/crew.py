@@ -21,6 +21,7 @@ from typing import Any
 
 from amble.core.errors import AmbleError
 from amble.services.serve.history import History
+from amble.services.serve.lanes import added
 from amble.services.serve.ledger import Ledger
 from amble.services.serve.model import Found, Loaded, Model
 from amble.services.serve.processes import summing
@@ -162,7 +163,7 @@ class Crew:
             if isinstance(each.said, Look) and each.name in self.devices:
                 device, calibration = self.devices[each.name]
                 look: Look = each.said
-                counted = summing.totals([self._before(each), look.totals])
+                counted = added([self._before(each), look.totals])
                 found.append(Seat(device, calibration, counted, look.first, look.last, look.ledger.busy_s))
         return tuple(found)
 
@@ -170,7 +171,7 @@ class Crew:
     def totals(self) -> Totals:
         """Return what all engines have counted, those that have ended too."""
         told = [each.said.totals for each in self.engines if isinstance(each.said, Look)]
-        return summing.totals([*self._totals.values(), *told])
+        return added([*self._totals.values(), *told])
 
     def _before(self, engine: Member) -> Totals:
         """Return what its predecessors counted, who died."""
@@ -229,7 +230,7 @@ class Crew:
             if member.said is not None:
                 self._ended.append(summing.ended(member.said.ledger))
             if isinstance(member.said, Look):
-                self._totals[member.name] = summing.totals([self._before(member), member.said.totals])
+                self._totals[member.name] = added([self._before(member), member.said.totals])
             member.said = None
         if member in self.fronts:
             self.clear(list(self.fronts).index(member))

@@ -64,23 +64,23 @@ class EngineRole:
             "open": lambda model, generation: workshop.open(loaded.filled(model), generation),
             "close": workshop.shut,
             "look": workshop.look,
-            "stop": workshop.engine.stop,
-            "end": workshop.pulse.close,
+            "stop": workshop.lanes.stop,
+            "end": workshop.lanes.close,
             "leave": hung_up.set,
         }
 
         def abandoned() -> None:
-            workshop.engine.stop()
-            workshop.pulse.close()
+            workshop.lanes.stop()
+            workshop.lanes.close()
             hung_up.set()
 
         control = Control(connection, handlers, slow=("load",), on_end=abandoned)
         try:
             with tuned():
-                totals: Totals = workshop.engine.run(workshop.pulse)
+                totals: Totals = workshop.lanes.run()
             _LOG.debug("engine on %s: %s", self.place.name, totals)
         finally:
-            workshop.pulse.abandon()
+            workshop.lanes.abandon()
             workshop.end()
         hung_up.wait(_LINGER_S)
         control.close()

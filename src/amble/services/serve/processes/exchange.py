@@ -152,7 +152,7 @@ class Exchange(Desk):
         """Remember a request that goes to an engine → its number."""
         self._count += 1
         model: Model = request.ticket.model
-        work_ns = round(1e9 * model.loaded.ladder.levels[0].rungs[0].latency_s[0] * request.rows)
+        work_ns = round(1e9 * model.one_s * request.rows)
         self._seats[at].sent[self._count] = _Sent(request, work_ns, offset)
         self._places[request.ticket] = (at, self._count)
         self.loads.add(at, work_ns)

@@ -8,9 +8,8 @@ from dataclasses import fields, replace
 
 from amble.services.serve.history import Second
 from amble.services.serve.ledger import Book, Histogram, Ledger
-from amble.stages.control.engine import Totals
 
-__all__ = ["ended", "seconds", "summed", "totals"]
+__all__ = ["ended", "seconds", "summed"]
 
 
 def summed(ledgers: Iterable[Ledger]) -> Ledger:
@@ -42,20 +41,6 @@ def seconds(found: Iterable[Second]) -> Second:
         unknown = whole.baseline_j is None or each.baseline_j is None
         whole.baseline_j = None if unknown else (whole.baseline_j or 0.0) + (each.baseline_j or 0.0)
         whole.baseline_s += each.baseline_s
-    return whole
-
-
-def totals(found: Iterable[Totals]) -> Totals:
-    """Add up what engines have counted; energy is unknown where one of them does not know it."""
-    whole = Totals()
-    for each in found:
-        for name in ("answered", "late", "batches", "changes", "unchanged"):
-            setattr(whole, name, getattr(whole, name) + getattr(each, name))
-        for name in ("active_j", "idle_j"):
-            so_far, own = getattr(whole, name), getattr(each, name)
-            setattr(whole, name, None if so_far is None or own is None else so_far + own)
-        for cause, count in each.refused.items():
-            whole.refused[cause] = whole.refused.get(cause, 0) + count
     return whole
 
 

@@ -20,13 +20,14 @@ from typing import Any
 from amble.core.ports import Device, Tensors
 from amble.services.serve.admission import outcome_of
 from amble.services.serve.history import History, Second
+from amble.services.serve.lanes import Lanes
 from amble.services.serve.ledger import Ledger
 from amble.services.serve.model import Model
 from amble.services.serve.processes.arena import mapped
 from amble.services.serve.processes.line import INLINE_BYTES, Line, packed, placed, room, unpacked
-from amble.services.serve.pulse import Do, Pulse, Sample
+from amble.services.serve.pulse import Do, Sample
 from amble.stages.control.batcher import Refusal, Request
-from amble.stages.control.engine import Batch, Engine, Totals
+from amble.stages.control.engine import Batch, Totals
 
 __all__ = ["Look", "Workshop"]
 
@@ -72,8 +73,7 @@ class Workshop:
 
     def __init__(self, device: Device, path: Path) -> None:
         """Listen at a place in the file system."""
-        self.engine = Engine(device, (), self)
-        self.pulse = Pulse(device)
+        self.lanes = Lanes(device, self)
         self._device = device
         self._history = History()
         self._ledger = Ledger()
@@ -95,12 +95,12 @@ class Workshop:
     @property
     def do(self) -> Do:
         """Return what does some work while nobody else uses the device."""
-        return self.pulse.do
+        return self.lanes.do
 
     def open(self, model: Model, generation: int = 0) -> None:
         """Begin to serve a model. ``generation``: requests of another one are not of this model."""
         self._models = {**self._models, model.key: (model, generation)}
-        self.engine.load(model.lane())
+        self.lanes.load(model.lane(), model.one_s)
 
     def close(self, model: Model) -> None:
         """Stop serving a model; what waits for it is refused."""
@@ -112,7 +112,7 @@ class Workshop:
 
     def look(self) -> Look:
         """Return what was counted."""
-        return Look(self._ledger, self._history.take(), self.engine.totals, self.pulse.first, self.pulse.last)
+        return Look(self._ledger, self._history.take(), self.lanes.totals, self.lanes.first, self.lanes.last)
 
     def end(self) -> None:
         """Take nothing more; what is not sent by now never is."""
@@ -142,7 +142,7 @@ class Workshop:
             self._send(slip.front, ("refused", slip.number, refusal))
 
     def _close(self, key: str) -> None:
-        self.engine.unload(key)
+        self.lanes.unload(key)
         self._models = {name: each for name, each in self._models.items() if name != key}
 
     def _behind_s(self) -> float:
@@ -222,7 +222,7 @@ class Workshop:
             left = list(front.slips.values())
             front.slips.clear()
         for request in left:
-            self.engine.withdraw(request)
+            self.lanes.withdraw(request)
 
     def _read(self, front: _Front) -> None:
         for _ in range(_MOST_AT_ONCE):
@@ -256,13 +256,12 @@ class Workshop:
         )
         with self._lock:
             front.slips[number] = own
-        if self.engine.offer(own) is None:
-            self.pulse.ring()
+        self.lanes.offer(own)
 
     def _withdraw(self, front: _Front, number: int) -> None:
         with self._lock:
             request = front.slips.get(number)
-        if request is not None and self.engine.withdraw(request) and self._done(request.ticket):
+        if request is not None and self.lanes.withdraw(request) and self._done(request.ticket):
             self._send(front, ("withdrawn", number))
 
 
