@@ -170,7 +170,7 @@ class Desk(ABC):
         wanted = policy(asked.parameters)
         if self.draining:
             raise Fault(503, "the server is shutting down: ask another one")
-        inputs, rows = matched(asked, model.loaded.inputs, model.loaded.outputs, batched=model.max_batch > 0)
+        inputs, rows = matched(asked, model.loaded.inputs, model.loaded.outputs, batched=model.loaded.batched)
         default_s = math.inf if model.timeout_s is None else model.timeout_s
         timeout_s = min(limit_s, default_s if wanted.timeout_s is None else wanted.timeout_s)
         ticket = Ticket(model, asyncio.get_running_loop().create_future())
@@ -229,4 +229,4 @@ def _answer(model: Model, asked: Asked, outcome: Outcome, outputs: Tensors) -> A
     if outcome.core_hz is not None:
         parameters["core_hz"] = outcome.core_hz
     arrays: dict[str, Array | Any] = {port.name: outputs[port.name] for port in model.loaded.outputs}
-    return Answer(model.name, model.version, asked.id, arrays, parameters, model.max_batch > 0)
+    return Answer(model.name, model.version, asked.id, arrays, parameters, model.loaded.batched)

@@ -91,15 +91,15 @@ class Grpc:
         """Begin to serve → the port; 0 takes a free one. Refused when it is taken or not allowed."""
         gates = () if self._access.keys is None else (_Gate(self._access),)
         self._server = grpc.aio.server(interceptors=gates, options=self._options, maximum_concurrent_rpcs=most_calls)
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
         lean = grpc.unary_unary_rpc_method_handler(
             self._servicer.infer, response_serializer=_RESPONSE.SerializeToString
         )
         stream = grpc.stream_stream_rpc_method_handler(
             self._servicer.stream, response_serializer=service_pb2.ModelStreamInferResponse.SerializeToString
         )
-        self._server.add_registered_method_handlers(_SERVICE, {"ModelInfer": lean, "ModelStreamInfer": stream})
-        self._server.add_generic_rpc_handlers((_health_handlers(self._health),))
+        own = grpc.method_handlers_generic_handler(_SERVICE, {"ModelInfer": lean, "ModelStreamInfer": stream})
+        self._server.add_generic_rpc_handlers((own, _health_handlers(self._health)))
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, _Unregistered(self._server))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             if tls is None:
@@ -116,6 +116,16 @@ class Grpc:
         self._health.close()
         if self._server is not None:
             await self._server.stop(_DRAIN_S)
+
+
+class _Unregistered:
+    """A server whose methods are looked up by name: it waits for every registered one apart, at each call anew."""
+
+    def __init__(self, server: Any) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        """Leave them to be looked up."""
 
 
 def _credentials(tls: Certificate) -> Any:
