@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from amble.core.errors import Refused
-from amble.core.point import Clocks, Domain
+from amble.core.point import Clocks
 from amble.devices import lease
 from amble.devices.guarded.protocol import Answer, Ask, decode, encode
-from amble.devices.knobs import BoundedKnob, Bounds, FileActuator
+from amble.devices.knobs import BoundedKnob, Bounds, FileActuator, Kind
 from amble.devices.lease import LeasedActuator, Owner
 from amble.services.guard.guard import Guard, Peer
 from amble.services.guard.rules import Rule, Rules
@@ -31,28 +31,28 @@ class Faulty:
     fault: str = ""
 
     @property
-    def domain(self) -> Domain:
-        return self.knob.domain
+    def kind(self) -> Kind:
+        return self.knob.kind
 
     @property
-    def levels_hz(self) -> tuple[float, ...]:
-        return self.knob.levels_hz
+    def levels(self) -> tuple[float, ...]:
+        return self.knob.levels
 
-    def read_hz(self) -> float:
-        return self.knob.read_hz()
+    def read(self) -> float:
+        return self.knob.read()
 
     def found(self) -> tuple[tuple[str, str], ...]:
         if self.fault == "lost":
             raise Refused("the card is gone")
         return self.knob.found()
 
-    def hold(self, clock_hz: float) -> None:
+    def hold(self, level: float) -> None:
         if self.fault == "refused":
             raise Refused("no right")
         if self.fault == "half":
-            self.knob.nodes[0].low.write_text(f"{clock_hz:.0f}\n")
+            self.knob.nodes[0].low.write_text(f"{level:.0f}\n")
             raise Refused("half of it")
-        self.knob.hold(clock_hz)
+        self.knob.hold(level)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Usage: setup.sh [NAME ...]      Make the environments of other people's programs: .venv-peer-NAME beside .venv.
 # Clients of the server: triton locust kserve analyzer perf_analyzer schemathesis. Servers to compare with: litserve ray mlserver bentoml.
+# mrfi: an injector of bit errors (it asks for torchvision, which has no CPU build and which it does not need here).
 # openvino: amble itself with another ONNX Runtime, whose files would overwrite the CPU's.
 # Without names: the clients, the servers that every bench of serving needs (litserve, ray), and openvino.
 set -euo pipefail
@@ -19,11 +20,13 @@ for name in ${@:-triton locust kserve analyzer perf_analyzer schemathesis litser
         mlserver) wanted=(mlserver==1.7.1 onnxruntime numpy) ;;
         bentoml)  wanted=(bentoml==1.4.40 "${run[@]}") ;;
         openvino) wanted=(-c "$root/constraints.txt" pytest -e "$root[openvino]") ;;
+        mrfi)     wanted=(-c "$root/constraints.txt" torch numpy onnx pyyaml scipy) ;;
         perf_analyzer) "$here/get_perf_analyzer.sh" "$root/.venv-peer-perf_analyzer"; continue ;;
         *) echo "unknown: $name (see the head of $0)" >&2; exit 2 ;;
     esac
     folder=$root/.venv-peer-$name
     [ -x "$folder/bin/python" ] || "${PYTHON:-python3.11}" -m venv "$folder"
     "$folder/bin/python" -m pip install -q --disable-pip-version-check "${wanted[@]}"
+    [ "$name" != mrfi ] || "$folder/bin/python" -m pip install -q --disable-pip-version-check --no-deps mrfi==2.1.0
     echo "made .venv-peer-$name"
 done

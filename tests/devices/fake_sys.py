@@ -57,6 +57,18 @@ def rapl(root: Path, zone: str, name: str, energy_uj: int, range_uj: int = 262_1
     return write(folder / "energy_uj", energy_uj)
 
 
+def rapl_limit(root: Path, zone: str, name: str, watts: int, *, most: int | None = None, number: int = 0) -> Path:
+    """A package whose long-term limit can be set; returns the file of the limit."""
+    folder = root / "sys/class/powercap" / zone
+    write(folder / "name", name)
+    write(folder / "enabled", 1)
+    write(folder / f"constraint_{number}_name", "long_term")
+    write(folder / f"constraint_{number}_max_power_uw", (watts if most is None else most) * 1_000_000)
+    write(folder / f"constraint_{1 - number}_name", "short_term")
+    write(folder / f"constraint_{1 - number}_power_limit_uw", 2 * watts * 1_000_000)
+    return write(folder / f"constraint_{number}_power_limit_uw", watts * 1_000_000)
+
+
 def follow(bound: Path, now: Path) -> None:
     """Let the clock that runs be the upper bound, as with a busy machine."""
     now.symlink_to(bound.name)

@@ -1,10 +1,13 @@
 """Counters that lie, rails, and sums of meters."""
 
+import threading
+
 import pytest
 
 from amble.core.cost import Reading
 from amble.core.errors import Refused
-from amble.devices.rails import RailMeter, drawn_on, rails, whole
+from amble.devices.host import MonotonicClock
+from amble.devices.rails import RailMeter, drawn_on, metered, rails, whole
 from amble.devices.summed import SummedMeter
 from amble.devices.watching import Watch, counter_period_s
 from tests.devices.boards import BOARDS
@@ -116,6 +119,27 @@ def test_power_of_rails_adds_up_and_is_unknown_after_a_gap_or_a_failure(tmp_path
     assert failing.read().energy_j is None
     assert "VDD_IN" in failing.why
     failing.close()
+
+
+def test_a_meter_that_nobody_has_any_more_stops_reading(tmp_path):
+    BOARDS["jetson_tx2"](tmp_path)
+    meter = metered(MonotonicClock(), tmp_path)
+    assert meter is not None
+    meter.read()
+    (thread,) = [each for each in threading.enumerate() if each.name == "amble rails"]
+    del meter
+    thread.join(5.0)
+    assert not thread.is_alive()
+
+
+def test_the_rails_of_a_board_are_chosen_by_name(tmp_path):
+    BOARDS["jetson_tx2"](tmp_path)
+    clock = ManualClock()
+    assert metered(clock, tmp_path).name == "VDD_IN"
+    assert metered(clock, tmp_path, "VDD_SYS_CPU,VDD_SYS_GPU,VDD_SYS_CPU").name == "VDD_SYS_CPU + VDD_SYS_GPU"
+    with pytest.raises(Refused, match=r"rails=VDD_NO: this board has no rail VDD_NO \(it has: .*VDD_IN"):
+        metered(clock, tmp_path, "VDD_NO")
+    assert metered(clock, tmp_path / "elsewhere") is None
 
 
 def test_a_board_without_rails_is_refused():

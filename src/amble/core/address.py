@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from amble.core.errors import Refused
 
-__all__ = ["Address"]
+__all__ = ["Address", "cpu_list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +42,20 @@ class Address:
         """Write it as it is read."""
         address = f"{self.scheme}:{self.name}" if self.name else self.scheme
         return f"{address}?{urlencode(self.options)}" if self.options else address
+
+
+def cpu_list(text: str) -> tuple[int, ...]:
+    """Read a list of CPUs as Linux writes them. Refused for anything else.
+
+    >>> cpu_list("0-2,6")
+    (0, 1, 2, 6)
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise Refused(f"cpus={text} is not a list of CPUs; write cpus=0-3 or cpus=4,6")
+        if dash and int(last) < int(first):
+            raise Refused(f"cpus={text} runs backwards; write the lower number first")
+        found |= set(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))

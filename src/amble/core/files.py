@@ -238,7 +238,7 @@ def _document(path: Path | str) -> dict[str, Any]:
     except OSError as error:
         raise Refused(f"cannot read {path}: {error.strerror or error}") from error
     except msgspec.DecodeError as error:
-        raise Refused(f"{path} is not JSON: {error}") from error
+        raise Refused(f"{path} is not JSON, as files of amble are: {error}") from error
     if not isinstance(document, dict) or "kind" not in document:
         raise Refused(f"{path} is not a file of amble (it has no 'kind')")
     return document

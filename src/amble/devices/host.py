@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from amble.core.errors import Refused
 from amble.core.ports import Clock, Device, Meter, Runner
 from amble.devices.facts import Description
 from amble.devices.knobs import BoundedKnob, Bounds, FileActuator, missing_writes, read_text
+from amble.devices.powercap import power_knob
 from amble.devices.watching import Watch
 
 __all__ = [
@@ -128,10 +130,15 @@ def open(  # noqa: A001
     return Device(name, clock, _meter(sysfs_root, clock), found, runner, "real", precisions)
 
 
-def actuator(sysfs_root: Path = Path("/"), cpus: tuple[int, ...] = ()) -> FileActuator:
-    """Return the clock of these CPUs, or of this machine's fastest; one that refuses with the reason where none is."""
+def actuator(
+    sysfs_root: Path = Path("/"), cpus: tuple[int, ...] = (), *, beside: Sequence[tuple[Path, str]] = ()
+) -> FileActuator:
+    """Return the clock of these CPUs, or of this machine's fastest; one that refuses with the reason where none is.
+
+    ``beside`` are texts of other files that stand there for as long as a clock is held.
+    """
     knob = cpu_knob(sysfs_root, cpus)
-    return FileActuator([knob] if knob else [], refusal=_NO_CLOCK)
+    return FileActuator([knob] if knob else [], refusal=_NO_CLOCK, beside=beside)
 
 
 def rights(sysfs_root: Path = Path("/")) -> tuple[str, ...]:
@@ -144,9 +151,11 @@ def describe(sysfs_root: Path = Path("/")) -> Description:
     knob, found = cpu_knob(sysfs_root), zones(sysfs_root)
     clocks = "fixed clocks"
     if knob is not None:
-        low, high = knob.levels_hz[0] / 1e6, knob.levels_hz[-1] / 1e6
-        clocks = f"cpu {len(knob.levels_hz)} levels, {low:g} to {high:g} MHz, on {len(knob.nodes)} policies"
+        low, high = knob.levels[0] / 1e6, knob.levels[-1] / 1e6
+        clocks = f"cpu {len(knob.levels)} levels, {low:g} to {high:g} MHz, on {len(knob.nodes)} policies"
         clocks += "".join(f"; {each}" for each in _governed(sysfs_root))
+    limit = power_knob(sysfs_root)
+    clocks += f"; limit {limit.levels[0]:g} to {limit.levels[-1]:g} W (knobs=power)" if limit is not None else ""
     meter = "RAPL " + ", ".join(zone.name for zone in found) if _readable(found) else "unknown"
     return Description("host", "real", clocks, meter, rights(sysfs_root))
 

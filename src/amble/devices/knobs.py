@@ -1,4 +1,4 @@
-"""Clock files of Linux → Actuator: bounds that hold a clock at a level, and rates with a lock.
+"""Clock files of Linux → Actuator: bounds that hold a clock at a level, rates with a lock, limits of power.
 
 A knob is held by setting its lower and upper bound to the same level. What was found is kept as (path, text) pairs, so
 that another process can put it back. Until a knob is held its clock wanders with the governor: ``current()`` then
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from amble.core.errors import Refused
 from amble.core.point import Clocks, Domain
@@ -31,28 +31,31 @@ __all__ = [
     "write_text",
 ]
 
+Kind = Literal["core", "memory", "cpu", "limit"]
+"""What a knob sets: one of the clocks, or a power limit."""
+
 _FELT_S = 0.012  # Jetson Orin: at most 11 ms, of the memory clock
 
 
 class Knob(Protocol):
-    """One clock domain that can be held at a level."""
+    """One clock domain, or a power limit, that can be held at a level."""
 
     @property
-    def domain(self) -> Domain:
-        """Return which clock this is."""
+    def kind(self) -> Kind:
+        """Return which clock this is, or that it is a limit."""
         ...
 
     @property
-    def levels_hz(self) -> tuple[float, ...]:
-        """Return the legal clocks [Hz], slowest first."""
+    def levels(self) -> tuple[float, ...]:
+        """Return the legal clocks [Hz] or limits [W], lowest first."""
         ...
 
-    def read_hz(self) -> float:
-        """Return the clock that runs [Hz]."""
+    def read(self) -> float:
+        """Return the clock that runs [Hz], the limit in force [W]."""
         ...
 
-    def hold(self, clock_hz: float) -> None:
-        """Hold this clock [Hz]; Refused when the right is missing or the kernel keeps another one."""
+    def hold(self, level: float) -> None:
+        """Hold this level; Refused when the right is missing or the kernel keeps another one."""
         ...
 
     def found(self) -> tuple[tuple[str, str], ...]:
@@ -73,18 +76,18 @@ class Bounds:
 class BoundedKnob:
     """A clock held between two bounds, written alike to every node of the domain; ``unit_hz`` is 1 or 1000."""
 
-    domain: Domain
-    levels_hz: tuple[float, ...]
+    kind: Domain
+    levels: tuple[float, ...]
     nodes: tuple[Bounds, ...]
     unit_hz: float
 
-    def read_hz(self) -> float:
+    def read(self) -> float:
         """Return the clock of the slowest node; its upper bound where the kernel does not tell the clock."""
         return min(self._now_hz(node) for node in self.nodes)
 
-    def hold(self, clock_hz: float) -> None:
+    def hold(self, level: float) -> None:
         """Set both bounds of every node: going up the upper one first, going down the lower one first."""
-        text = str(round(clock_hz / self.unit_hz))
+        text = str(round(level / self.unit_hz))
         for node in self.nodes:
             rising = int(text) >= _number(node.high)
             for path in (node.high, node.low) if rising else (node.low, node.high):
@@ -92,7 +95,7 @@ class BoundedKnob:
             kept = (read_text(node.low), read_text(node.high))
             if kept != (text, text):
                 raise Refused(
-                    f"{node.high.parent}: asked for {clock_hz / 1e6:g} MHz, the kernel keeps {' to '.join(kept)}; "
+                    f"{node.high.parent}: asked for {level / 1e6:g} MHz, the kernel keeps {' to '.join(kept)}; "
                     f"something else limits this clock (heat, firmware, a power profile)"
                 )
 
@@ -111,23 +114,23 @@ class BoundedKnob:
 class LockedKnob:
     """A clock with a rate and a lock, as the memory clock of Jetson boards (EMC, in debugfs)."""
 
-    domain: Domain
-    levels_hz: tuple[float, ...]
+    kind: Domain
+    levels: tuple[float, ...]
     rate: Path
     lock: Path
 
-    def read_hz(self) -> float:
+    def read(self) -> float:
         """Return the rate in force."""
         return _number(self.rate)
 
-    def hold(self, clock_hz: float) -> None:
+    def hold(self, level: float) -> None:
         """Lock the rate, then set it: firmware drops rates it does not like without an error, so it is read back."""
-        text = str(round(clock_hz))
+        text = str(round(level))
         write_text(self.lock, "1")
         write_text(self.rate, text)
         if read_text(self.rate) != text:
             raise Refused(
-                f"{self.rate}: asked for {clock_hz / 1e6:g} MHz, the firmware keeps {read_text(self.rate)}; "
+                f"{self.rate}: asked for {level / 1e6:g} MHz, the firmware keeps {read_text(self.rate)}; "
                 f"the power profile may cap it (nvpmodel -q)"
             )
 
@@ -137,14 +140,23 @@ class LockedKnob:
 
 
 class FileActuator:
-    """Holds knobs at levels. With no knob there is a single setting, ``Clocks()``, and ``refusal`` says why."""
+    """Holds knobs at levels. With no knob there is a single setting, ``Clocks()``, and ``refusal`` says why.
 
-    def __init__(self, knobs: Sequence[Knob], *, refusal: str = "this device has no clock that can be set") -> None:
+    ``beside`` are texts that stand in other files for as long as a level is held, as of a turbo that is to be off.
+    """
+
+    def __init__(
+        self,
+        knobs: Sequence[Knob],
+        *,
+        refusal: str = "this device has no clock that can be set",
+        beside: Sequence[tuple[Path, str]] = (),
+    ) -> None:
         self._knobs = tuple(knobs)
         self._refusal = refusal
-        domains = [knob.domain for knob in self._knobs]
-        levels = product(*(knob.levels_hz for knob in self._knobs))
-        self._available = tuple(_clocks(domains, each) for each in levels)
+        self._beside = tuple(beside)
+        kinds = [knob.kind for knob in self._knobs]
+        self._available = tuple(_clocks(kinds, each) for each in product(*(knob.levels for knob in self._knobs)))
         self._found: Found | None = None
         self._asked = Clocks()
         self._readings = Readings()
@@ -173,7 +185,7 @@ class FileActuator:
 
     def running(self) -> Clocks:
         """Return the clocks that run, whoever set them."""
-        return _clocks([knob.domain for knob in self._knobs], [knob.read_hz() for knob in self._knobs])
+        return _clocks([knob.kind for knob in self._knobs], [knob.read() for knob in self._knobs])
 
     def felt_within_s(self) -> float:
         """Return within which time [s] work feels a clock: these files are the driver's books."""
@@ -184,15 +196,18 @@ class FileActuator:
         return self._found or self._in_force()
 
     def _in_force(self) -> Found:
-        return Found("sysfs", tuple(pair for knob in self._knobs for pair in knob.found()))
+        beside = tuple((str(path), read_text(path)) for path, _ in self._beside)
+        return Found("sysfs", (*beside, *(pair for knob in self._knobs for pair in knob.found())))
 
     def _hold(self, clocks: Clocks) -> None:
         before = self._in_force()
         try:
+            for path, text in self._beside:
+                _keep_text(path, text)
             for knob in self._knobs:
-                clock_hz = clocks.of(knob.domain)
-                assert clock_hz is not None, "a setting of ours names every knob"
-                knob.hold(clock_hz)
+                level = clocks.power_limit_w if knob.kind == "limit" else clocks.of(knob.kind)
+                assert level is not None, "a setting of ours names every knob"
+                knob.hold(level)
         except Refused:
             with contextlib.suppress(Refused):
                 put_back(before.values)
@@ -260,9 +275,17 @@ def write_text(path: Path, text: str) -> None:
         ) from error
 
 
-def _clocks(domains: Sequence[Domain], levels_hz: Sequence[float]) -> Clocks:
-    level = dict(zip(domains, levels_hz, strict=True))
-    return Clocks(core_hz=level.get("core"), memory_hz=level.get("memory"), cpu_hz=level.get("cpu"))
+def _keep_text(path: Path, text: str) -> None:
+    """Write a text unless it stands there; Refused when the kernel keeps another one."""
+    if read_text(path) != text:
+        write_text(path, text)
+    if (kept := read_text(path)) != text:
+        raise Refused(f"{path}: asked for {text!r}, the kernel keeps {kept!r}")
+
+
+def _clocks(kinds: Sequence[Kind], levels: Sequence[float]) -> Clocks:
+    level = dict(zip(kinds, levels, strict=True))
+    return Clocks(level.get("core"), level.get("memory"), level.get("cpu"), level.get("limit"))
 
 
 def _unknown(asked: Clocks, available: tuple[Clocks, ...]) -> str:

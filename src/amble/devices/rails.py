@@ -10,13 +10,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import ref
 
 from amble.core.cost import Reading
 from amble.core.errors import Refused
 from amble.core.ports import Clock
 from amble.devices.knobs import read_text
 
-__all__ = ["Rail", "RailMeter", "drawn_on", "rails", "whole"]
+__all__ = ["Rail", "RailMeter", "drawn_on", "metered", "rails", "whole"]
 
 _IIO = "sys/bus/i2c/drivers/ina3221x"
 _HWMON = "sys/bus/i2c/drivers/ina3221"
@@ -64,6 +65,23 @@ def whole(found: tuple[Rail, ...]) -> tuple[Rail, ...]:
     return feeding[:1] or found
 
 
+def metered(clock: Clock, root: Path = Path("/"), names: str | None = None) -> RailMeter | None:
+    """Return a meter of the rail that feeds the whole board, or of those that are named (``VDD_GPU_SOC,VDD_CPU_CV``).
+
+    None where the board has no rail. Refused for names it has not.
+    """
+    found = rails(root)
+    if names is None:
+        return RailMeter(clock, whole(found)) if found else None
+    known = {rail.name: rail for rail in found}
+    wanted = [each.strip() for each in names.split(",")]
+    if unknown := [each for each in wanted if each not in known]:
+        raise Refused(
+            f"rails={names}: this board has no rail {', '.join(unknown)} (it has: {', '.join(known) or 'none'})"
+        )
+    return RailMeter(clock, tuple(known[each] for each in dict.fromkeys(wanted)))
+
+
 def drawn_on(found: tuple[Rail, ...], work: Callable[[], object], clock: Clock, *, looks: int = 20) -> tuple[str, ...]:
     """Return the rails that the work draws on: whose power rises when it runs, most first."""
     rise_w = {}
@@ -86,7 +104,7 @@ def _mean_w(found: tuple[Rail, ...], looks: int, between: Callable[[], object]) 
 
 
 class RailMeter:
-    """Adds up the power of rails a period [s] apart, in a thread of its own.
+    """Adds up the power of rails a period [s] apart, in a thread of its own, from the first reading on.
 
     Energy is unknown from the first reading that fails, or comes so late that what happened meanwhile is unknown.
     """
@@ -104,7 +122,9 @@ class RailMeter:
         self._last: tuple[float, float] | None = None
         self._total_j = 0.0
         self._why = ""
-        threading.Thread(target=self._poll, args=(period_s,), daemon=True, name="amble rails").start()
+        self._thread = threading.Thread(
+            target=_poll, args=(ref(self), self._stop, period_s), daemon=True, name="amble rails"
+        )
 
     @property
     def name(self) -> str:
@@ -119,6 +139,8 @@ class RailMeter:
     def read(self) -> Reading:
         """Take a reading now, and return time and energy since the first one; energy None once it is unknown."""
         with self._guard:
+            if self._thread.ident is None:
+                self._thread.start()
             self._sample()
             return Reading(self._clock.now_s(), None if self._why else self._total_j)
 
@@ -126,10 +148,10 @@ class RailMeter:
         """Stop reading."""
         self._stop.set()
 
-    def _poll(self, period_s: float) -> None:
-        while not self._stop.wait(period_s):
-            with self._guard:
-                self._sample()
+    def sample(self) -> None:
+        """Add up what was drawn since the last reading."""
+        with self._guard:
+            self._sample()
 
     def _sample(self) -> None:
         if self._why:
@@ -146,3 +168,13 @@ class RailMeter:
                 return
             self._total_j += passed_s * (now[1] + self._last[1]) / 2
         self._last = now
+
+
+def _poll(meter: ref[RailMeter], stop: threading.Event, period_s: float) -> None:
+    """Take readings until the meter is closed, or nobody has it any more."""
+    while not stop.wait(period_s):
+        reading = meter()
+        if reading is None:
+            return
+        reading.sample()
+        del reading

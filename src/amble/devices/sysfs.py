@@ -139,6 +139,6 @@ def _description(root: Path, node: Path, memory: Knob | None) -> Description:
     levels = _levels_hz(node)
     clocks = f"core {len(levels)} levels, {levels[0] / 1e6:g} to {levels[-1] / 1e6:g} MHz"
     if memory is not None:
-        clocks += f"; memory {len(memory.levels_hz)} levels"
+        clocks += f"; memory {len(memory.levels)} levels"
         clocks += f"; power mode {mode}" if (mode := power_mode(root)) else ""
     return Description(f"sysfs:{node.name}", "real", clocks, "unknown", missing_writes([node / "min_freq"]))

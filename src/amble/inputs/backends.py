@@ -11,7 +11,7 @@ from amble.core.graph import Graph
 from amble.core.layers import Probe
 from amble.core.ports import Device
 from amble.core.registered import DEVICES, names, registered
-from amble.devices import host, knobs, lease, nvml, recorded, simulated, sysfs
+from amble.devices import host, knobs, lease, named, nvml, recorded, simulated, sysfs
 from amble.devices.simulated import chip
 from amble.devices.simulated.paced import paced
 from amble.inputs import clocks, hardware
@@ -96,7 +96,7 @@ BACK_ENDS: Mapping[str, BackEnd] = {
             "host",
             "host",
             _real,
-            options=(*onnx.OPTIONS, "root"),
+            options=(*onnx.OPTIONS, *named.OPTIONS["host"]),
             describe=lambda: (host.describe(),),
             serve=_host_for_clients,
             put_back=knobs.put_back,
@@ -105,9 +105,21 @@ BACK_ENDS: Mapping[str, BackEnd] = {
             here=True,
         ),
         BackEnd(
-            "nvml", "nvml:0", _real, (*onnx.OPTIONS, "knobs", "meter"), describe=nvml.describe, put_back=nvml.put_back
+            "nvml",
+            "nvml:0",
+            _real,
+            (*onnx.OPTIONS, *named.OPTIONS["nvml"], "meter"),
+            describe=nvml.describe,
+            put_back=nvml.put_back,
         ),
-        BackEnd("sysfs", "sysfs:NODE", _real, onnx.OPTIONS, describe=sysfs.describe, put_back=knobs.put_back),
+        BackEnd(
+            "sysfs",
+            "sysfs:NODE",
+            _real,
+            (*onnx.OPTIONS, *named.OPTIONS["sysfs"], "rails"),
+            describe=sysfs.describe,
+            put_back=knobs.put_back,
+        ),
         BackEnd("ssh", "ssh:user@board/host", _board, ("provider", "precision", "threads", "python")),
         BackEnd(
             "sim",

@@ -9,38 +9,27 @@ from pathlib import Path
 from amble.core.address import Address
 from amble.core.errors import Refused
 from amble.core.ports import Device
-from amble.devices import emulated, guarded, host, lease, nvml
+from amble.devices import emulated, guarded, host, lease, named, nvml
 from amble.devices.summed import SummedMeter
 from amble.runtimes import onnx
 
-__all__ = ["emulated_card", "knobs", "metered", "owning", "which"]
+__all__ = ["emulated_card", "metered", "owning"]
 
 
 def emulated_card(address: Address) -> Device:
     """Open the emulated card that this process was told to see, with its runner and its clocks in good hands."""
-    index, card = which(address.name), emulated.folder()
+    index, card = named.which(address.name), emulated.folder()
     assert card is not None
     board = nvml.Board(index)
     known = emulated.read(card)
     compute, clock = onnx.OnnxRunner().run, emulated.CardClock(card)
     calibration = f"emulated: {board.name}, card {known.seed}, {known.slower:g} times slower"
     sleeping = emulated.EmulatedRunner(card, compute)
-    found = owning(nvml.open(index, sleeping, clock=clock, calibration=calibration, knobs=knobs(address)))
+    found = owning(nvml.open(index, sleeping, clock=clock, calibration=calibration, knobs=named.knobs_of(address)))
     runner = emulated.EmulatedRunner(
         card, compute, clocks=found.actuator.current, throttled=lambda: bool(board.throttled())
     )
     return replace(found, runner=runner, precisions=tuple(known.true_chip().precisions))
-
-
-def knobs(address: Address) -> nvml.Knobs:
-    """Return what of a GPU is to be set: its clocks, or its power limit alone."""
-    match address.options.get("knobs", "clocks"):
-        case "clocks":
-            return "clocks"
-        case "power":
-            return "power"
-        case other:
-            raise Refused(f"{address} has no knobs {other!r}; write knobs=clocks, or knobs=power for the limit alone")
 
 
 def metered(device: Device, which: str) -> Device:
@@ -64,8 +53,3 @@ def owning(device: Device) -> Device:
     if socket is None or (os.geteuid() == 0 and not os.environ.get(guarded.VARIABLE)):
         return lease.guarded(device)
     return replace(device, actuator=guarded.GuardedActuator(device.name, socket))
-
-
-def which(name: str) -> int | str:
-    """Return a GPU's index, or its UUID."""
-    return int(name) if name.isdecimal() else name or 0

@@ -12,8 +12,7 @@ from pathlib import Path
 from amble.core.address import Address
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device, Runner
-from amble.devices import board, emulated, host, nvml, sysfs
-from amble.inputs import clocks
+from amble.devices import board, emulated, host, named, nvml, rails
 from amble.runtimes import onnx, processors
 
 __all__ = ["board_over_ssh", "execution", "quickest", "real"]
@@ -59,17 +58,20 @@ def real(address: Address, chosen: onnx.Execution) -> Device:
 
 
 def _cpu(address: Address, chosen: onnx.Execution) -> Device:
-    root = Path(address.options.get("root", "/"))
-    return replace(host.open(_UNSEEN, sysfs_root=root, cpus=chosen.cpus, name=str(address)), machine=processors.here())
+    found = host.open(_UNSEEN, sysfs_root=named.root_of(address), cpus=chosen.cpus, name=str(address))
+    return replace(found, actuator=named.owned_by_name(address), machine=processors.here())
 
 
 def _gpu(address: Address, chosen: onnx.Execution) -> Device:
-    return nvml.open(clocks.which(address.name), _UNSEEN, knobs=clocks.knobs(address))
+    return nvml.open(named.which(address.name), _UNSEEN, knobs=named.knobs_of(address))
 
 
 def _devfreq(address: Address, chosen: onnx.Execution) -> Device:
     clock = host.MonotonicClock()
-    return sysfs.open(_UNSEEN, clock, host.Unmetered(clock), node=address.name or "gpu")
+    meter = rails.metered(clock, named.root_of(address), address.options.get("rails"))
+    calibration = "real" if meter is None else f"real; energy of {meter.name}"
+    actuator = named.owned_by_name(address)
+    return Device(str(address), clock, meter or host.Unmetered(clock), actuator, _UNSEEN, calibration)
 
 
 _PLACES = {"host": "cpu", "nvml": "gpu", "sysfs": "gpu", "ssh": "far"}

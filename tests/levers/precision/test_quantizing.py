@@ -171,6 +171,16 @@ def test_a_disk_that_fills_up_leaves_the_variants_of_an_earlier_call_as_they_wer
         subprocess.run(["umount", str(tmp_path / "out")], check=True)
 
 
+@pytest.mark.parametrize("name", ["fp16.onnx", "int8-s8s8.onnx", "mixed-1.onnx"])
+def test_a_variant_never_replaces_the_network_itself(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    source = tmp_path / "out" / name
+    source.write_bytes(network().SerializeToString())
+    with pytest.raises(Refused, match=f"called {name} would replace the network itself; choose another folder"):
+        quantize(source, data=data(tmp_path), device="host", output=source.parent)
+    assert source.read_bytes() == network().SerializeToString()
+
+
 def test_without_data_it_says_which_arrays_to_give(tmp_path: Path) -> None:
     source = models.saved(tmp_path, network(), "net.onnx")
     with pytest.raises(Refused, match=r"--data FILE.npz with the arrays x \[examples, 16, 24, 24\]"):

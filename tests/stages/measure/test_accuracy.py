@@ -306,6 +306,18 @@ def test_an_answer_that_is_nan_never_counts() -> None:
     assert right(scores([0, 1], [NAN, 1]), scores([0, 1], [1, 0]), labelled).tolist() == [True, False]
 
 
+def test_nan_in_any_output_makes_the_whole_answer_wrong() -> None:
+    spoilt = np.array([[0, 1], [0, NAN], [0, 1]], np.float32)
+    alone = {"y": np.eye(3, dtype=np.float32), "z": np.zeros((3, 2), np.float32), "n": np.array([1, 2])}
+    clean = answers(lambda inputs: alone, unlabelled(3), batch=3)
+    found = answers(lambda inputs: {**alone, "z": spoilt}, unlabelled(3), batch=3)
+    assert right(found, clean, unlabelled(3)).tolist() == [True, False, True]
+    shared = answers(lambda inputs: {**alone, "s": np.array(NAN, np.float32)}, unlabelled(3), batch=3)
+    assert not right(shared, clean, unlabelled(3)).any()
+    with pytest.raises(Refused, match="answers NaN"):
+        right(clean, found, unlabelled(3))
+
+
 def test_a_request_answered_with_nan_is_not_right() -> None:
     labelled = Examples({"x": np.zeros((1, 1), np.float32)}, np.array([0]))
     assert labelled.judge(0, {"y": np.array([[NAN, 1.0]], np.float32)}) is False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,6 +52,7 @@ _WORTH = 1.1  # times as fast, for a variant to make mixes of
 _KEPT = "sensitivity.json"
 _SAMPLE = 64  # examples for the sensitivity of layers
 _PROFILED = 30  # runs of each profile
+_MIXED = "mixed-"  # and its number
 _SHARES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # of the allowance, that mixes are planned with
 
 OnProgress = Callable[[str, int, int], None]
@@ -158,6 +159,7 @@ def quantized(wanted: Quantize, on_progress: OnProgress = lambda what, done, tot
         cpu = wanted.processor or processors.here()
         source, feeds = plain(Path(graph.source), Path(folder) / "plain"), _feeds(fit.calibration, graph)
         workshop = Workshop(source, Path(folder), feeds, cpu.saturates)
+        _spare(Path(graph.source), output, [each.name for each in workshop.candidates()])
         points = allowed.points(bench.quality(graph).share.ratio.value)
         trial = _Trial(graph, bench, Path(folder), output, points)
         attempts = [tried(each, trial.folder, bench) for each in workshop.candidates()]
@@ -168,6 +170,13 @@ def quantized(wanted: Quantize, on_progress: OnProgress = lambda what, done, tot
         variants = _with_final(described, fit, bench, trial.folder)
         _keep(variants, trial)
     return variants
+
+
+def _spare(source: Path, output: Path, names: Iterable[str]) -> None:
+    """Refuse to write variants where one of them would replace the network itself."""
+    taken = source.stem in names or source.stem.startswith(_MIXED)
+    if taken and source.resolve().parent == output.resolve():
+        raise Refused(f"a variant called {source.name} would replace the network itself; choose another folder with -o")
 
 
 @contextmanager
@@ -274,7 +283,7 @@ def _mixed(trial: _Trial, workshop: Workshop, attempts: list[Tried | Variant], j
     for mix in precision.mixes(latency_s, loss, cast_s, budgets=budgets):
         if not mix.left:
             continue
-        candidate = workshop.int8(kind, [name for at in mix.left for name in groups[at]], f"mixed-{len(found) + 1}")
+        candidate = workshop.int8(kind, [name for at in mix.left for name in groups[at]], f"{_MIXED}{len(found) + 1}")
         about = f"{candidate.about}, planned {mix.latency_s * 1e3:.3g} ms and {mix.loss:.2g} points of loss"
         made = tried(replace(candidate, about=about), trial.folder, trial.bench)
         if isinstance(made, Tried):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
+from amble.core.address import cpu_list
 from amble.core.errors import Refused
 from amble.runtimes.onnx.execution import Execution
 from amble.runtimes.onnx.providers import CPU, TORCH, Place, Provider, installed, named
@@ -12,7 +12,6 @@ from amble.runtimes.onnx.providers import CPU, TORCH, Place, Provider, installed
 __all__ = ["OPTIONS", "execution"]
 
 OPTIONS = ("provider", "precision", "threads", "cpus")
-_CPUS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
 def execution(
@@ -23,7 +22,7 @@ def execution(
     Without a provider: on the CPU ONNX Runtime's own kernels, on a GPU the quickest that is installed, and torch where
     ONNX Runtime has none for it.
     """
-    cpus = _cpus(given["cpus"]) if "cpus" in given else ()
+    cpus = cpu_list(given["cpus"]) if "cpus" in given else ()
     threads = _threads(given["threads"]) if "threads" in given else max(1, len(cpus))
     if place == "cuda" and (cpus or "threads" in given):
         raise Refused("threads= and cpus= are of the CPU: a GPU runs networks without them; leave them out")
@@ -48,13 +47,3 @@ def _threads(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise Refused(f"threads={text} is not a number of threads; write threads=4")
     return int(text)
-
-
-def _cpus(text: str) -> tuple[int, ...]:
-    """Read ``0-3,6``."""
-    if not _CPUS.fullmatch(text):
-        raise Refused(f"cpus={text} is not a list of CPUs; write cpus=0-3 or cpus=4,6")
-    ends = [[int(word) for word in part.split("-")] for part in text.split(",")]
-    if any(each[0] > each[-1] for each in ends):
-        raise Refused(f"cpus={text} runs backwards; write the lower number first")
-    return tuple(sorted({cpu for each in ends for cpu in range(each[0], each[-1] + 1)}))

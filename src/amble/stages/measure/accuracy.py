@@ -6,7 +6,7 @@ for a list of scores the same highest one, for anything else (embeddings, maps) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -57,28 +57,42 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """What a network answered: its first output, flat [example, score], and the output's own shape."""
+    """What a network answered: its first output, flat [example, score], and the output's own shape.
+
+    ``whole`` [example] tells which answers hold no NaN in any other output; None where there are no others.
+    """
 
     scores: npt.NDArray[np.float32]
     shape: tuple[int, ...]
+    whole: Counted | None = None
 
     @property
     def are_lists(self) -> bool:
         """Tell whether an answer is a list of scores, one for each class."""
         return len(self.shape) == 1 and self.shape[0] > 1
 
+    @property
+    def are_numbers(self) -> Counted:
+        """Tell of every answer [example] whether all of it is numbers, in all outputs."""
+        first = np.asarray(~np.isnan(self.scores).any(axis=1))
+        return first if self.whole is None else np.asarray(first & self.whole)
+
 
 def answers(run: Run, examples: Examples, *, batch: int, on_progress: OnProgress = lambda done, total: None) -> Answers:
     """Run a network on all examples, ``batch`` at a time. Refused when it answers with nothing."""
     found: list[Array] = []
+    whole: list[Counted] = []
     for first in range(0, len(examples), batch):
         outputs = run(examples.batch(first, batch))
         if not outputs:
             raise Refused("the device gives no answers, only times; measure accuracy where networks really run")
-        found.append(next(iter(outputs.values())))
+        scores, *others = outputs.values()
+        found.append(scores)
+        whole.append(_whole(others, len(scores)))
         on_progress(min(first + batch, len(examples)), len(examples))
-    whole = np.concatenate(found)[: len(examples)]
-    return Answers(whole.reshape(len(whole), -1).astype(np.float32), whole.shape[1:])
+    joined = np.concatenate(found)[: len(examples)]
+    flat = joined.reshape(len(joined), -1).astype(np.float32)
+    return Answers(flat, joined.shape[1:], np.concatenate(whole)[: len(joined)])
 
 
 def right(found: Answers, reference: Answers, examples: Examples, *, alike: float = ALIKE) -> Counted:
@@ -88,7 +102,7 @@ def right(found: Answers, reference: Answers, examples: Examples, *, alike: floa
     holds NaN never counts. Refused when there are labels and the answers are no lists of scores, or of fewer classes;
     and without labels when the reference itself answers NaN, with which nothing can agree.
     """
-    numbers = ~np.isnan(found.scores).any(axis=1)
+    numbers = found.are_numbers
     if examples.labels is not None:
         if not found.are_lists:
             raise Refused(
@@ -226,12 +240,23 @@ def shapes_of(examples: Examples, batch: int) -> Mapping[str, tuple[int, ...]]:
 
 def _refuse_nan(reference: Answers) -> None:
     """Refuse a reference that answers what is no number."""
-    wrong = np.asarray(np.isnan(reference.scores).any(axis=1))
+    wrong = np.asarray(~reference.are_numbers)
     if wrong.any():
         raise Refused(
             f"the network itself answers NaN (not a number) for {int(wrong.sum())} of {len(wrong)} examples, first for "
             f"example {int(wrong.argmax())}, and nothing agrees with that; mend its weights, or leave these out"
         )
+
+
+def _whole(outputs: Sequence[Array], num: int) -> Counted:
+    """Tell of every row [row] whether these outputs hold no NaN; one that has no row for each is everybody's."""
+    whole = np.ones(num, bool)
+    for each in outputs:
+        if each.dtype.kind != "f":
+            continue
+        wrong = np.isnan(each)
+        whole &= ~(wrong.reshape(num, -1).any(axis=1) if each.ndim and len(each) == num else wrong.any())
+    return whole
 
 
 def _less_infinities(ours: Scores, theirs: Scores) -> tuple[Scores, Scores]:
