@@ -85,13 +85,13 @@ def _free() -> int:
 
 
 @contextmanager
-def _running(words: Sequence[str], name: str) -> Iterator[subprocess.Popen[bytes]]:
+def _running(words: Sequence[str], name: str, *, pinned: bool = True) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server on its core while the block runs, with everything that it starts."""
     log = BUILD / f"serve_triton-{name}.log"
     quiet = {"OMP_NUM_THREADS": "1"}
     with log.open("w") as out:
         running = subprocess.Popen(
-            ["taskset", "-c", str(SERVER_CORE), *words],
+            [*(("taskset", "-c", str(SERVER_CORE)) if pinned else ()), *words],
             stdout=out, stderr=out, env={**os.environ, **quiet}, start_new_session=True,
         )  # fmt: skip
         try:
@@ -106,12 +106,12 @@ def _running(words: Sequence[str], name: str) -> Iterator[subprocess.Popen[bytes
 
 
 @contextmanager
-def ours(models: dict[str, Path], *more: str) -> Iterator[dict[str, int]]:
-    """Run our server; the ports of its doors."""
+def ours(models: dict[str, Path], *more: str, pinned: bool = True) -> Iterator[dict[str, int]]:
+    """Run our server, on its core or on any; the ports of its doors."""
     ports = {"http": _free(), "grpc": _free()}
     words = [str(Path(sys.executable).parent / "amble"), "serve", *(f"{name}={path}" for name, path in models.items())]
     words += [f"--http-port={ports['http']}", f"--grpc-port={ports['grpc']}", "--metrics-port=-1", *more]
-    with _running(words, "amble") as running:
+    with _running(words, "amble", pinned=pinned) as running:
         _await(ports["http"], running, "amble")
         yield ports
 
@@ -147,26 +147,37 @@ def _await(port: int, running: subprocess.Popen[bytes], name: str) -> None:
     raise RuntimeError(f"{name} did not start: see build/serve_triton-{name}.log")
 
 
-def offered(case: Case, ports: dict[str, int], folder: Path) -> dict[str, float]:
-    """Offer one load -> answered, failed, seconds, p50_s, p99_s."""
+def offered(
+    case: Case, ports: dict[str, int], folder: Path, *, seconds: int | None = None, core: int | None = LOAD_CORE
+) -> dict[str, float]:
+    """Offer one load, from one core or any -> answered, failed, seconds, p50_s, p99_s."""
+    seconds = seconds or case.seconds
     if case.door == "grpc":
-        words = [
-            sys.executable,
-            str(HERE / "load_grpc.py"),
-            str(ports["grpc"]),
-            INFER,
-            str(folder / f"{case.model}.pb"),
-        ]
-        words += [str(case.connections), str(case.seconds), str(LOAD_CORE)]
-        told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        return dict(json.loads(told))
-    head = (folder / f"{case.model}.head").read_text()
+        message = folder / f"{case.model}.pb"
+        words = [sys.executable, str(HERE / "load_grpc.py"), str(ports["grpc"]), INFER, str(message)]
+        words += [str(case.connections), str(seconds), str(core)]
+        return told(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    words = wrk(case, ports, folder, seconds, core=core)
+    return told(subprocess.run(words, capture_output=True, check=True, text=True, env=given(case, folder)).stdout)
+
+
+def wrk(case: Case, ports: dict[str, int], folder: Path, seconds: int, *, core: int | None = LOAD_CORE) -> list[str]:
+    """Return the command that loads the HTTP door."""
     url = f"http://127.0.0.1:{ports['http']}/v2/models/{case.model}/infer"
-    words = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{case.connections}", f"-d{case.seconds}s"]
-    words += ["--timeout", "20s", "--latency", "-s", str(HERE / "wrk.lua"), url]
-    made = {**os.environ, "BODY": str(folder / f"{case.model}.body"), "HEAD": head}
-    told = subprocess.run(words, capture_output=True, text=True, check=True, env=made).stdout
-    return dict(json.loads(told.partition("JSON ")[2]))
+    words = [] if core is None else ["taskset", "-c", str(core)]
+    words += ["wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
+    return [*words, "-s", str(HERE / "wrk.lua"), url]
+
+
+def given(case: Case, folder: Path) -> dict[str, str]:
+    """Return the environment in which wrk finds what it sends."""
+    head = (folder / f"{case.model}.head").read_text()
+    return {**os.environ, "BODY": str(folder / f"{case.model}.body"), "HEAD": head}
+
+
+def told(out: str) -> dict[str, float]:
+    """Read what a load said of itself."""
+    return dict(json.loads(out.partition("JSON ")[2] or out))
 
 
 def messages(folder: Path, model: str, num_bytes: int) -> None:
