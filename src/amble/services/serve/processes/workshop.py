@@ -116,10 +116,16 @@ class Workshop:
 
     def end(self) -> None:
         """Take nothing more; what is not sent by now never is."""
+        if self._over:
+            return
         self._over = True
         self._wake()
         self._thread.join()
-        self._door.close()
+        for key in list(self._known.get_map().values()):
+            if key.data is not None:
+                self._lose(key.data)
+        for each in (self._known, self._door, self._woken, self._waker):
+            each.close()
 
     def answered(self, batch: Batch) -> None:
         """Send the answers of a batch, in the engine's thread."""
@@ -183,7 +189,7 @@ class Workshop:
             self._wake()
 
     def _wake(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # full: it is awake; closed: nobody reads any more
             self._waker.send(b"\0")
 
     def _listen(self) -> None:
