@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import signal
 import socket
@@ -15,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,20 @@ from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
 
 from amble.core.errors import Refused
+from amble.core.schedule import Deadline
+from amble.services.serve.access import Keys
 from amble.services.serve.front import Doors
 from amble.services.serve.options import Options
+from amble.services.serve.processes.child import Logs
+from amble.services.serve.processes.engine import nowhere
+from amble.services.serve.processes.front import FrontRole, plain
 from amble.services.serve.processes.parent import Wanted, serve_apart
 from amble.services.serve.processes.places import places
+from amble.stages.control.governors import Budget
+from amble.stages.control.governors.named import governor as governor_named
+from amble.stages.control.governors.named import known
 from tests.jobs.serving_process import WIDTH, Process, free_port, slow_network, started
+from tests.services.serve.house import loaded
 
 AMBLE = str(Path(sys.executable).parent / "amble")
 CPUS = sorted(os.sched_getaffinity(0))[:2]
@@ -305,3 +316,27 @@ def test_a_log_is_refused_with_the_remedy(tmp_path: Path) -> None:
     found = subprocess.run(command(model, 0, log), capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 2
     assert "--fronts 0" in found.stderr
+
+
+def test_keys_and_certificates_reach_the_fronts(tmp_path: Path) -> None:
+    given = Keys(None, "a-key-that-is-long-enough")
+    doors = plain(Doors(keys=given, control=True, hosts=("name",)))
+    role = FrontRole(doors, 0, 4, (), 0, {}, None, False, Logs(()))
+    sent: FrontRole = pickle.loads(pickle.dumps(role))  # noqa: S301
+    found = sent.opened_doors()
+    assert found.keys is not None
+    assert found.keys.know("a-key-that-is-long-enough")
+    assert not found.keys.know("another-key-long-enough")
+    assert found.control
+    assert found.hosts == ("name",)
+    assert found.room_bytes == 64 << 20, "a fourth of the room"
+
+
+@pytest.mark.parametrize("name", known())
+def test_what_is_told_of_a_model_can_be_sent_whichever_governor_it_has(name: str) -> None:
+    made = loaded({"x": "float"})
+    governor = governor_named(name)(made.ladder, Deadline(0.1), Budget(0.0))
+    told = replace(made, governor=governor, graph=nowhere)
+    found = pickle.loads(pickle.dumps(told))  # noqa: S301
+    assert found.ladder == told.ladder
+    assert found.governor.name == governor.name

@@ -75,7 +75,7 @@ class FrontRole:
 
     async def _run(self, connection: Connection, niceness: int) -> None:
         loop, history, over = asyncio.get_running_loop(), History(), asyncio.Event()
-        doors = self._doors()
+        doors = self.opened_doors()
         arena = Arena(2 * doors.room_bytes)
         wish = _Wish(loop)
         desk = Exchange(
@@ -106,7 +106,8 @@ class FrontRole:
                 listener.close()
         wish.control.close()
 
-    def _doors(self) -> Doors:
+    def opened_doors(self) -> Doors:
+        """Return the doors with their keys and certificates, read here, and this front's share of the room."""
         doors, keys, tls = self.doors
         return replace(
             doors,
