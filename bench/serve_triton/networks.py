@@ -15,21 +15,22 @@ from onnx import TensorProto, helper, numpy_helper
 
 __all__ = ["bare_s", "write"]
 
-CHANNELS, SIZE = 4, 8
-USED = CHANNELS * SIZE * SIZE
-WIDTH = 32
-MOST = 4000
+CHANNELS = 4  # of the image that a row begins with
+SMALL, LARGE = (32, 8), (128, 16)  # channels of the layers, and the image's width and height
+LONG_S = 2e-3  # from here on layers are large, so that there are few
+MOST = 400
 
 
 def write(path: Path, num_bytes: int, wanted_s: float) -> float:
     """Write a network that takes about this long on one thread here -> how long it takes [s]."""
-    few, many = 4, 24
-    _save(path, num_bytes, few)
+    size = LARGE if wanted_s >= LONG_S else SMALL
+    few, many = 1, 5
+    _save(path, num_bytes, size, few)
     few_s = bare_s(path, num_bytes)
-    _save(path, num_bytes, many)
+    _save(path, num_bytes, size, many)
     each_s = (bare_s(path, num_bytes) - few_s) / (many - few)
     layers = max(1, min(MOST, round(few + (wanted_s - few_s) / each_s)))
-    _save(path, num_bytes, layers)
+    _save(path, num_bytes, size, layers)
     return bare_s(path, num_bytes)
 
 
@@ -47,15 +48,16 @@ def bare_s(path: Path, num_bytes: int, repeats: int = 15) -> float:
     return sorted(times_s)[len(times_s) // 2]
 
 
-def _save(path: Path, num_bytes: int, layers: int) -> None:
+def _save(path: Path, num_bytes: int, size: tuple[int, int], layers: int) -> None:
     rng = np.random.default_rng(1)
+    width, side = size
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", num_bytes // 4])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", WIDTH])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])
     held = {
-        "starts": np.array([0]), "ends": np.array([USED]), "axes": np.array([1]),
-        "shape": np.array([-1, CHANNELS, SIZE, SIZE]),
-        "first": 0.1 * rng.standard_normal((WIDTH, CHANNELS, 3, 3)).astype(np.float32),
-        "again": 0.08 * rng.standard_normal((WIDTH, WIDTH, 3, 3)).astype(np.float32),
+        "starts": np.array([0]), "ends": np.array([CHANNELS * side * side]), "axes": np.array([1]),
+        "shape": np.array([-1, CHANNELS, side, side]),
+        "first": 0.1 * rng.standard_normal((width, CHANNELS, 3, 3)).astype(np.float32),
+        "again": (2 / (9 * width)) ** 0.5 * rng.standard_normal((width, width, 3, 3)).astype(np.float32),
         "plane": np.array([2, 3]),
     }  # fmt: skip
     nodes = [

@@ -36,7 +36,7 @@ WANTED = {("http", "4 kB"): 0.8, ("http", "600 kB"): 1.0, ("grpc", "4 kB"): 0.6,
 ROUNDS = 3
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
-START_S = 120.0
+START_S = 300.0
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 MEASURED = ("amble.services.serve.serving",)  # what the command that is served with runs: the age of a result counts it
 

@@ -14,7 +14,8 @@ def _ratio(result: Result, record: Record) -> float:
     """Return our rate over Triton's at one record of ours: the median over rounds."""
     same = {name: record[name] for name in ("door", "body", "model", "connections")}
     (other,) = result.where(server="triton", **same)
-    return median(mine / theirs for mine, theirs in zip(record["rate_hz"], other["rate_hz"], strict=True) if theirs)
+    pairs: list[tuple[float, float]] = list(zip(record["rate_hz"], other["rate_hz"], strict=True))
+    return median(mine / theirs for mine, theirs in pairs if theirs)
 
 
 def _table(result: Result) -> str:
