@@ -67,6 +67,13 @@ class Connection:
 
     def __post_init__(self) -> None:
         """Connect and shake hands."""
+        self.greet()
+
+    def greet(self) -> None:
+        """Connect, for the first time or again."""
+        self.stream, self.frame_bytes, self.first_window, self.window = -1, 16384, 65535, 65535
+        self.unread.clear()
+        self.out.clear()
         self.socket = socket.create_connection(("127.0.0.1", self.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         settings = struct.pack(">HIHI", 4, WIDE, 1, 0)
@@ -101,6 +108,9 @@ class Connection:
             try:
                 gone = self.socket.send(self.out)
             except BlockingIOError:
+                return
+            except OSError:  # which reading tells, too
+                self.out.clear()
                 return
             del self.out[:gone]
 
@@ -180,8 +190,18 @@ def closed(port: int, method: str, message: bytes, connections: int, seconds: fl
             each.call()
         start_s = time.perf_counter()
         while (now_s := time.perf_counter()) < start_s + seconds:
-            for key, _ in waiting.select(start_s + seconds - now_s if not any(each.out for each in own) else 0.001):
-                key.data.read(more=True)
+            busy = any(each.out for each in own)
+            for key, _ in waiting.select(0.001 if busy else start_s + seconds - now_s):
+                each: Connection = key.data
+                try:
+                    each.read(more=True)
+                except OSError:  # the server has hung up, which is a failure; what is asked next goes elsewhere
+                    waiting.unregister(each.socket)
+                    each.socket.close()
+                    each.failed += 1
+                    each.greet()
+                    each.call()
+                    waiting.register(each.socket, selectors.EVENT_READ, each)
             for each in own:
                 if each.out:
                     each.flush()
