@@ -17,7 +17,7 @@ setup: .venv/.all
 	@touch $@
 
 .venv/.all: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) install -q -c constraints.txt -e '.[cpu,plots,nvidia,serve,trace,torch,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[cpu,plots,nvidia,serve,trace,torch,bench,dev]'
 	@touch $@ .venv/.core
 
 setup-system:

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,20 @@ def test_the_page_is_one_page_and_names_files_that_are_there() -> None:
     ]
     known = {str(path) for path in places}
     assert [name for name in names if not any(path.endswith(f"/{name}") for path in known)] == []
+
+
+def test_what_lies_beside_modules_is_in_the_package() -> None:
+    """A wheel has what pyproject.toml lists; a page or a table that is not would be missed only once installed."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    shipped = {
+        path
+        for package, patterns in listed.items()
+        for pattern in patterns
+        for path in SOURCE.parent.joinpath(*package.split(".")).glob(pattern)
+    }
+    data = {path for path in SOURCE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert sorted(map(str, data - shipped)) == []
+    assert [each for each in listed if not SOURCE.parent.joinpath(*each.split(".")).is_dir()] == []
 
 
 def _imports(path: Path) -> set[str]:

@@ -16,7 +16,7 @@ document.on_one_core()
 from dataclasses import replace  # noqa: E402  after the threads are set
 from pathlib import Path  # noqa: E402
 
-from amble import jobs  # noqa: E402
+from amble import inputs  # noqa: E402
 from amble.levers.memory import approximating  # noqa: E402
 from amble.levers.memory import modules as memory  # noqa: E402
 from amble.levers.memory.energy import ArrayShares, Module  # noqa: E402
@@ -31,8 +31,8 @@ ALL = ArrayShares(activate=1.0, refresh=1.0, transfer=1.0, background=1.0)
 
 def main() -> None:
     options = document.options("dram_ceiling", __doc__)
-    graph = jobs.load("fashion-resnet")
-    found, _ = approximating.halves("bundled", "image", 2, lambda: jobs.labelled("bundled", graph))
+    graph = inputs.load("fashion-resnet")
+    found, _ = approximating.halves("bundled", "image", 2, lambda: inputs.labelled("bundled", graph))
     network = approximating.Faulty.of(FaultyOnnx(Path(graph.source)), found)
     limits = dict.fromkeys(network.types, 0.5)
     flops = sum(each.flops for each in graph.operators)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from amble import bundled, jobs
+from amble import bundled, inputs
 from amble.core.errors import Refused
 from amble.levers.memory import approximating, tolerance
 from amble.levers.memory import mapping as planning
@@ -132,7 +132,7 @@ def mapped_network(key: Key, row: Record, rates_file: Path) -> Iterator[Record]:
 
 
 def judged(key: Key, rate: float, left: float, shelf: Shelf) -> Judge:
-    graph, network = jobs.load(path(key)), key[0]
+    graph, network = inputs.load(path(key)), key[0]
     faulty = approximating.Faulty.of(FaultyOnnx(path(key)), examples(network, "held_out", 0, NUM_FOUND))
     proving = faulty.on(examples(network, "test", 1_000, NUM_PROVEN))
     trying = faulty.on(examples(network, "test", 3_000, NUM_TRIED))

@@ -29,7 +29,7 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 
-from amble import jobs  # noqa: E402
+from amble import inputs  # noqa: E402
 from amble.levers.memory.approximating import Faulty  # noqa: E402
 from amble.runtimes.onnx.faulty import FaultyOnnx  # noqa: E402
 from amble.stages.measure.accuracy import Examples  # noqa: E402
@@ -81,7 +81,7 @@ def mapped_network(precision: str, row: Record, shelf: Shelf) -> Iterator[Record
 
 
 def judged(precision: str, rate: float, shelf: Shelf) -> Judge:
-    graph = jobs.load(path(precision))
+    graph = inputs.load(path(precision))
     faulty = Faulty.of(FaultyOnnx(path(precision)), texts("held_out", 0, NUM_WATCHED))
     proving, trying = (faulty.on(texts("test", *part)) for part in (PROVING, TRYING))
     flops = sum(each.flops for each in graph.operators)

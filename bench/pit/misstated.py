@@ -27,9 +27,9 @@ _CAUSE = "the account counts what the ladder states; the governor does not see w
 Record = dict[str, Any]
 
 
-def misstated(menu: Sequence[Rung], network: str, stated: float) -> list[Record]:
+def misstated(fp32: Sequence[Rung], network: str, stated: float) -> list[Record]:
     """Serve four cells with a ladder that states this loss; `accuracy` is the truth, `told` what the ladder says."""
-    rungs = with_int8(menu, FACTOR, loss=stated)
+    rungs = with_int8(fp32, FACTOR, loss=stated)
     steps = ladder(rungs, network)
     fastest = steps.levels[0].rungs[0]
     objective = Deadline(10.0 * fastest.latency_s[0], 0.95)

@@ -19,7 +19,7 @@ from amble.stages.control.batcher import Pace
 from amble.stages.control.governor import Decision, Observation
 from amble.stages.control.governors import Pit, max_clocks
 from bench.kit import document
-from bench.pit.traffic import Outcome, ladder, published_menu, run, trace, with_int8
+from bench.pit.traffic import Outcome, ladder, published_rungs, run, trace, with_int8
 
 __all__ = ["SHAPED", "replayed", "reproduced", "shaped"]
 
@@ -65,16 +65,16 @@ class TwoState:
 
 def replayed(count: int) -> list[Record]:
     """The two-state rule, 10 ms of standing still for each change, against FP32 at full clocks."""
-    menu = with_int8(published_menu("pnasnet-large"), 1.1)
+    rungs = with_int8(published_rungs("pnasnet-large"), 1.1)
     stop = (SwitchCost("core", Cost(0.010, 1.0)),)
-    steps = ladder(menu, "pnasnet-large", switches=stop)
-    low = next(rung for rung in menu if rung.variant == "fp32" and rung.clocks.core_hz == 949e6)
-    high = next(rung for rung in menu if rung.variant == "int8" and rung.clocks.core_hz == 1531e6)
+    steps = ladder(rungs, "pnasnet-large", switches=stop)
+    low = next(rung for rung in rungs if rung.variant == "fp32" and rung.clocks.core_hz == 949e6)
+    high = next(rung for rung in rungs if rung.variant == "int8" and rung.clocks.core_hz == 1531e6)
     found = []
     for load in FORETOLD:
         arrivals_s = trace("poisson", load / steps.levels[0].rungs[0].latency_s[0], count, seed=7, data=Path())
         both = [
-            run(each, menu, arrivals_s, deadline_s=NEVER_S, seed=1, stall_s=0.010, settle_s=0.0)
+            run(each, rungs, arrivals_s, deadline_s=NEVER_S, seed=1, stall_s=0.010, settle_s=0.0)
             for each in (TwoState(low, high), max_clocks(steps))
         ]
         record = {"part": "replay", "load": load, "requests": count, "changes_hz": both[0].changes_hz}
@@ -84,13 +84,13 @@ def replayed(count: int) -> list[Record]:
 
 def shaped(network: str, count: int) -> list[Record]:
     """`pit` without deadlines against `max`."""
-    menu = with_int8(published_menu(network), 1.1)
-    steps = ladder(menu, network)
+    rungs = with_int8(published_rungs(network), 1.1)
+    steps = ladder(rungs, network)
     found = []
     for load in (0.1, 0.3, 0.5, 0.7, 0.85, 0.95):
         rate_hz = load / steps.levels[0].rungs[0].latency_s[0]
         arrivals_s = trace("poisson", rate_hz, count, seed=3, data=Path())
-        both = [run(each, menu, arrivals_s, deadline_s=NEVER_S, seed=1) for each in (Pit(steps), max_clocks(steps))]
+        both = [run(each, rungs, arrivals_s, deadline_s=NEVER_S, seed=1) for each in (Pit(steps), max_clocks(steps))]
         found.append({"part": "shape", "network": network, "load": load, **_against(both[0], both[1])})
     return found
 

@@ -54,7 +54,7 @@ from bench.pit.clairvoyant import Case, exact_j, lower_bound  # noqa: E402
 from bench.pit.misstated import STATED, misstated, misstated_targets  # noqa: E402
 from bench.pit.online import least_j, pieces, settled_at_once  # noqa: E402
 from bench.pit.reproduced import SHAPED, replayed, reproduced, shaped  # noqa: E402
-from bench.pit.traffic import BURST, TRACES, Outcome, chip_menu, ladder, published_menu, run, trace, with_int8  # noqa: E402
+from bench.pit.traffic import BURST, TRACES, Outcome, chip_rungs, ladder, published_rungs, run, trace, with_int8  # noqa: E402
 
 FLOOR = 0.995  # of FP32's accuracy
 PIECES = {"poisson": 1, "bursts": 1, "on-off": 10}  # parts of a trace with a rate of their own; other traces: 5
@@ -110,7 +110,7 @@ Record = dict[str, Any]
 class Setting:
     """What all cells of a network and an INT8 factor share."""
 
-    menu: tuple[Rung, ...]
+    rungs: tuple[Rung, ...]
     steps: Ladder
     adaptive: Amble
 
@@ -177,7 +177,7 @@ def _work(plan: Plan, data: Path) -> Iterator[tuple[str, Callable[[], Records]]]
             yield from ((key.named("sweep"), partial(_cell, plan, key, data)) for key in keys)
     for network, _ in plan.networks[:2]:
         for stated in STATED:
-            yield f"misstated-{network}-{stated:g}", partial(misstated, _menu(plan, network), network, stated)
+            yield f"misstated-{network}-{stated:g}", partial(misstated, _rungs(plan, network), network, stated)
     for network, max_batch in plan.networks:
         for factor in plan.bound_factors:
             yield f"looseness-{network}-{factor:g}", partial(_loose, plan, network, factor)
@@ -191,16 +191,16 @@ def _work(plan: Plan, data: Path) -> Iterator[tuple[str, Callable[[], Records]]]
 
 @cache
 def _setting(plan: Plan, network: str, factor: float) -> Setting:
-    menu = with_int8(_menu(plan, network), factor)
-    steps = ladder(menu, network)
-    return Setting(menu, steps, Amble(steps, Deadline(10.0 * steps.levels[0].rungs[0].latency_s[0], 0.95)))
+    rungs = with_int8(_rungs(plan, network), factor)
+    steps = ladder(rungs, network)
+    return Setting(rungs, steps, Amble(steps, Deadline(10.0 * steps.levels[0].rungs[0].latency_s[0], 0.95)))
 
 
 @cache
-def _menu(plan: Plan, network: str) -> tuple[Rung, ...]:
+def _rungs(plan: Plan, network: str) -> tuple[Rung, ...]:
     if network == "pnasnet-large":
-        return published_menu(network)
-    return chip_menu(network, max_batch=dict(plan.networks)[network])
+        return published_rungs(network)
+    return chip_rungs(network, max_batch=dict(plan.networks)[network])
 
 
 def _traces(data: Path) -> list[str]:
@@ -223,7 +223,7 @@ def _cell(plan: Plan, key: Key, data: Path) -> Records:
     )
     runs = {
         one.name: [
-            run(one, setting.menu, each, deadline_s=setting.objective_s, seed=seed)
+            run(one, setting.rungs, each, deadline_s=setting.objective_s, seed=seed)
             for seed, each in enumerate(arrivals)
         ]
         for one in governors
@@ -252,7 +252,7 @@ def _gap(plan: Plan, key: Key, data: Path) -> Records:
     setting = _setting(plan, key.network, key.factor)
     rate_hz, objective_s = setting.rate_hz(key.load), setting.objective_s
     arrivals_s = trace(key.trace, rate_hz, plan.bound_requests, seed=11, data=data)
-    outcome = run(setting.adaptive, setting.menu, arrivals_s, deadline_s=objective_s, seed=11)
+    outcome = run(setting.adaptive, setting.rungs, arrivals_s, deadline_s=objective_s, seed=11)
     drops = round(outcome.missed * len(arrivals_s))
     case = Case(arrivals_s, objective_s, 1.0 - FLOOR, drops, outcome.window_s)
     bound, energy_j = lower_bound(case, setting.steps), outcome.total_j

@@ -1,6 +1,6 @@
-"""A menu of rungs, a trace and a governor -> what serving it cost, in virtual time; shared by the benches of serving.
+"""Rungs, a trace and a governor -> what serving it cost, in virtual time; shared by the benches of serving.
 
-Menus come from the simulated Tesla P40 (`sim:tesla-p40`, its own physics, profiled like any device) or from the laws
+Rungs come from the simulated Tesla P40 (`sim:tesla-p40`, its own physics, profiled like any device) or from the laws
 that were fitted to published runs on a real one. INT8 is what a bench sweeps: so many times as fast as FP32, at 10 %
 less power, 0.6 % less accurate.
 """
@@ -37,9 +37,9 @@ __all__ = [
     "TRACES",
     "Outcome",
     "Tally",
-    "chip_menu",
+    "chip_rungs",
     "ladder",
-    "published_menu",
+    "published_rungs",
     "run",
     "serve_on",
     "trace",
@@ -62,7 +62,7 @@ BURST = 4  # requests at a time
 TRACES = ("poisson", "bursts", "ramp", "on-off", "twitter", "azure")
 
 
-def published_menu(network: str) -> tuple[Rung, ...]:
+def published_rungs(network: str) -> tuple[Rung, ...]:
     """FP32 rungs by the published laws: time above, busy 82.5 + 29.6 f³ W, idle 44.3 + 3.2 f³ W; one at a time."""
     over, fixed = PUBLISHED_MS[network]
     found = []
@@ -74,7 +74,7 @@ def published_menu(network: str) -> tuple[Rung, ...]:
     return tuple(found)
 
 
-def chip_menu(network: str, *, max_batch: int, precision: str = "fp32") -> tuple[Rung, ...]:
+def chip_rungs(network: str, *, max_batch: int, precision: str = "fp32") -> tuple[Rung, ...]:
     """Profile a network on `sim:tesla-p40` at every clock, at batch sizes 1, 2, 4, ...; others are interpolated."""
     device = simulated.open("tesla-p40", seed=0)
     path = models.write(network, BUILD / "models")
@@ -101,7 +101,7 @@ def _idle_w(device: Device) -> float:
 
 
 def with_int8(
-    menu: Sequence[Rung], factor: float, *, power: float = INT8_POWER, loss: float = INT8_LOSS
+    rungs: Sequence[Rung], factor: float, *, power: float = INT8_POWER, loss: float = INT8_LOSS
 ) -> tuple[Rung, ...]:
     """Add an INT8 rung beside each: ``factor`` times as fast, at this share of the power."""
     quick = [
@@ -112,14 +112,14 @@ def with_int8(
             energy_j=tuple(each * power / factor for each in rung.joules),
             accuracy=1.0 - loss,
         )
-        for rung in menu
+        for rung in rungs
     ]
-    return (*menu, *quick)
+    return (*rungs, *quick)
 
 
-def ladder(menu: Sequence[Rung], network: str, *, switches: tuple[SwitchCost, ...] = SWITCH) -> Ladder:
+def ladder(rungs: Sequence[Rung], network: str, *, switches: tuple[SwitchCost, ...] = SWITCH) -> Ladder:
     """Build the ladder for idle-included energy, with a margin for the device's noise."""
-    return build(menu, graph=network, device="sim:tesla-p40", switches=switches, margin=1.0 + 2.0 * NOISE)
+    return build(rungs, graph=network, device="sim:tesla-p40", switches=switches, margin=1.0 + 2.0 * NOISE)
 
 
 def trace(kind: str, rate_hz: float, count: int, *, seed: int, data: Path) -> FloatArray:
@@ -204,7 +204,7 @@ class Outcome:
 
 def run(
     governor: Governor[Any],
-    menu: Sequence[Rung],
+    rungs: Sequence[Rung],
     arrivals_s: FloatArray,
     *,
     deadline_s: float,
@@ -213,7 +213,7 @@ def run(
     settle_s: float = SETTLE_S,
 ) -> Outcome:
     """Serve a trace on a table with the chip's switching and noise; without a deadline (infinite) none is refused."""
-    device = open_table("tesla-p40", menu, behaviour=Behaviour(NOISE, stall_s, settle_s), seed=seed)
+    device = open_table("tesla-p40", rungs, behaviour=Behaviour(NOISE, stall_s, settle_s), seed=seed)
     return serve_on(device, governor, lambda variant, batch: whole("network", variant, batch), arrivals_s, deadline_s)
 
 

@@ -192,16 +192,16 @@ def closed(port: int, method: str, message: bytes, connections: int, seconds: fl
         while (now_s := time.perf_counter()) < start_s + seconds:
             busy = any(each.out for each in own)
             for key, _ in waiting.select(0.001 if busy else start_s + seconds - now_s):
-                each: Connection = key.data
+                one: Connection = key.data
                 try:
-                    each.read(more=True)
+                    one.read(more=True)
                 except OSError:  # the server has hung up, which is a failure; what is asked next goes elsewhere
-                    waiting.unregister(each.socket)
-                    each.socket.close()
-                    each.failed += 1
-                    each.greet()
-                    each.call()
-                    waiting.register(each.socket, selectors.EVENT_READ, each)
+                    waiting.unregister(one.socket)
+                    one.socket.close()
+                    one.failed += 1
+                    one.greet()
+                    one.call()
+                    waiting.register(one.socket, selectors.EVENT_READ, one)
             for each in own:
                 if each.out:
                     each.flush()

@@ -255,7 +255,11 @@ def _numbers(value: object) -> list[float]:
     return [float(each) for each in value]
 
 
-CAUSE = ""
+CAUSE = (
+    "taken on a machine with much other work and without the right to let the loop go first: every hand-over between "
+    "grpcio's poller, the loop and the engine waits for its turn there; tried: methods looked up by name (kept), "
+    "grpcio's synchronous server and the plain event loop (no difference), another HTTP server (see decision 12)"
+)
 
 
 def targets(records: Sequence[Record]) -> list[Target]:

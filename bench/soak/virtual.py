@@ -22,7 +22,7 @@ from amble.devices.recorded.tabled import Behaviour, open_table, whole
 from amble.stages.control.batcher import Request
 from amble.stages.control.engine import Engine, Lane
 from amble.stages.control.governors import Amble
-from bench.pit.traffic import SETTLE_S, STALL_S, Tally, ladder, published_menu, with_int8
+from bench.pit.traffic import SETTLE_S, STALL_S, Tally, ladder, published_rungs, with_int8
 
 __all__ = ["CARDS", "poisson", "served"]
 
@@ -83,11 +83,11 @@ def _cards(rung: Rung) -> Rung:
 
 def served(name: str, hours: Iterator[FloatArray]) -> dict[str, Any]:
     """Serve a stream of arrivals [s] and return the record of it."""
-    menu = [_cards(rung) for rung in with_int8(published_menu("pnasnet-large"), 1.5)]
-    steps = ladder(menu, "pnasnet-large")
+    rungs = [_cards(rung) for rung in with_int8(published_rungs("pnasnet-large"), 1.5)]
+    steps = ladder(rungs, "pnasnet-large")
     deadline_s = 10.0 * steps.levels[0].rungs[0].latency_s[0]
     governor = Amble(steps, Deadline(deadline_s, 0.95))
-    device = open_table("tesla-p40", menu, behaviour=Behaviour(0.01, STALL_S, SETTLE_S), seed=0)
+    device = open_table("tesla-p40", rungs, behaviour=Behaviour(0.01, STALL_S, SETTLE_S), seed=0)
     tally = Watched(deadline_s)
     lane = Lane("", governor, lambda variant, batch: whole("network", variant, batch))
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()

@@ -20,11 +20,11 @@ document.on_one_core()
 
 import numpy as np  # noqa: E402
 
-from amble import jobs  # noqa: E402
+from amble import inputs  # noqa: E402
 from amble.bundled import fashion_mnist, model_input  # noqa: E402
 from amble.core.layers import Shape  # noqa: E402
 from amble.core.subject import Where  # noqa: E402
-from amble.levers.widths.choosing import Pricing, candidates, choose, problem  # noqa: E402
+from amble.levers.widths.choosing import Pricing, candidates, choose, knapsack  # noqa: E402
 from amble.levers.widths.network import Group, Layer, Network  # noqa: E402
 from amble.levers.widths.staircase import Point, Staircase, StaircaseTable, Stairs, shape_of  # noqa: E402
 from amble.levers.widths.staircases import Given, Work, opened, priced, table_of  # noqa: E402
@@ -46,7 +46,7 @@ def bundled(folder: Path, precision: Precision = "fp32") -> Work:
     data, output = folder / "data.npz", folder / precision
     output.mkdir()
     np.savez(data, image=model_input(images[:400]), labels=classes[:400].astype(np.int64))
-    return opened(Given(jobs.BUNDLED, data, "host", output, importance="l1", precision=precision))
+    return opened(Given(inputs.BUNDLED, data, "host", output, importance="l1", precision=precision))
 
 
 def table(work: Work, rounds: int) -> tuple[StaircaseTable, Record]:
@@ -69,7 +69,7 @@ def table(work: Work, rounds: int) -> tuple[StaircaseTable, Record]:
 def predictions(work: Work, made: StaircaseTable, folder: Path, budgets: Sequence[float]) -> Iterator[Record]:
     """Cut the network to several budgets, predict each from the table, and measure it beside the whole network."""
     pricing = priced(work, made)
-    asked = problem(pricing, candidates(pricing))
+    asked = knapsack(pricing, candidates(pricing))
     for share in budgets:
         chosen = choose(asked, share * pricing.total({}))
         path = folder / f"cut-{share}.onnx"
@@ -179,7 +179,7 @@ def search(depth: int = 60, width: int = 512) -> Record:
     made = StaircaseTable(Where("made up", "made up"), "law", "fp32", 1, 0, tuple(map(_made_up, shapes)))
     pricing = Pricing(network, made)
     begin_s = time.process_time()
-    found = choose(problem(pricing, candidates(pricing)), 0.6 * pricing.total({}))
+    found = choose(knapsack(pricing, candidates(pricing)), 0.6 * pricing.total({}))
     took_s = time.process_time() - begin_s
     return {"what": "width search", "layers": depth, "edges": width // 16, "took_s": took_s, "gap": found.gap}
 

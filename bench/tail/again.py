@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from amble.levers.widths import surgery
 from amble.runtimes.torch import exporting, training
 from bench.bases.base import KEPT, labelled, learning, prepare, trained
 from bench.bases.export import accuracy
+from bench.tail import surgery
 from bench.tail.prune import NUM_RANKING, Cell, first, logged, tuned
 from bench.tail.timing import Times
 

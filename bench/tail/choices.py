@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from amble.core.subject import Where
 from amble.levers.widths.adjusting import filled, traded, trimmed
-from amble.levers.widths.choosing import Pricing, choose, problem
+from amble.levers.widths.choosing import Pricing, choose, knapsack
 from amble.levers.widths.network import Group, Layer, Network, Widths
 from amble.levers.widths.staircase import StaircaseTable, worth
 
@@ -97,7 +97,7 @@ def moved(pricing: Timed, widths: Widths, at: Edges, budget_s: float) -> dict[st
 
 def planned(pricing: Timed, at: Edges, budget_s: float) -> dict[str, int]:
     """Choose all widths at once."""
-    return choose(problem(pricing, at), budget_s).widths
+    return choose(knapsack(pricing, at), budget_s).widths
 
 
 def _allowed(group: Group, width: int) -> int:

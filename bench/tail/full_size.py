@@ -21,9 +21,8 @@ from torch import nn
 
 from amble.core.errors import Infeasible, Refused
 from amble.core.subject import Where
-from amble.levers.widths import surgery
 from amble.levers.widths.adjusting import blind, rounded
-from amble.levers.widths.choosing import Pricing, choose, problem
+from amble.levers.widths.choosing import Pricing, choose, knapsack
 from amble.levers.widths.measuring import Effort, empty, staircases
 from amble.levers.widths.network import Group, Network, Widths
 from amble.levers.widths.staircase import shape_of
@@ -31,7 +30,7 @@ from amble.runtimes.onnx.layers import OnnxLayers
 from amble.runtimes.torch import exporting
 from bench.bases.base import KEPT
 from bench.models.architectures import mobilenetv2, resnet50, vgg16
-from bench.tail import choices
+from bench.tail import choices, surgery
 from bench.tail.measure import resized, session, timed
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"resnet50": resnet50, "vgg16": vgg16, "mobilenetv2": mobilenetv2}
@@ -87,7 +86,7 @@ def planned(network: Network, cut: Widths) -> Widths | None:
 
 def fastest(pricing: Pricing, blocks: choices.Edges, most_lost: float) -> Widths:
     """Bisect the budget to the loss."""
-    asked, best = problem(pricing, blocks), {name: widths[-1] for name, widths in blocks.items()}
+    asked, best = knapsack(pricing, blocks), {name: widths[-1] for name, widths in blocks.items()}
     low, high = 0.0, pricing.total(best)
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)

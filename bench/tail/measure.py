@@ -23,7 +23,6 @@ from onnx import numpy_helper
 from torch import nn
 
 from amble.core.subject import Where
-from amble.levers.widths import surgery
 from amble.levers.widths.choosing import Pricing
 from amble.levers.widths.network import Layer, Network, Widths
 from amble.levers.widths.staircase import StaircaseTable
@@ -32,6 +31,7 @@ from amble.runtimes.onnx.layers import profiled, undisturbed
 from amble.runtimes.onnx.overhead import overhead
 from amble.runtimes.torch import exporting
 from bench.bases.base import KEPT, fresh
+from bench.tail import surgery
 from bench.tail.choices import LayerTime
 from bench.tail.prune import PRUNED, logged
 from bench.tail.timing import Times

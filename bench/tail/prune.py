@@ -27,15 +27,14 @@ from torch import nn
 
 from amble.levers.widths import adjusting as width_adjust
 from amble.levers.widths import choosing as width
-from amble.levers.widths import search, surgery
 from amble.levers.widths.network import Widths
-from amble.levers.widths.surgery import Coupling
 from amble.runtimes.torch import training
 from amble.runtimes.torch.training import CrossEntropy, Labelled, Recipe
 from bench.bases import base
 from bench.bases.base import KEPT, code_digest, held_out, labelled, learning, prepare, trained
 from bench.bases.data import digest, original
-from bench.tail import choices
+from bench.tail import choices, search, surgery
+from bench.tail.surgery import Coupling
 from bench.tail.timing import Times
 
 LOG = BENCH / "tail" / "prune.jsonl"

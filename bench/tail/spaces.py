@@ -16,9 +16,9 @@ from functools import partial
 import onnx
 import onnxruntime
 
-from amble.levers.widths import search
 from amble.levers.widths.network import Network, Widths
 from bench.bases.base import held_out, prepare
+from bench.tail import search
 from bench.tail.measure import EXAMPLE, resized, session, skeleton, timed
 from bench.tail.prune import NUM_JUDGING, Cell, asked, done, first, keep, measured, provenance
 

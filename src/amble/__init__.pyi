@@ -14,10 +14,10 @@ from .jobs.costing import (
     predict as predict,
     tabulate as tabulate,
 )
-from .jobs.fleets import fleet as fleet
-from .jobs.governing import govern as govern, is_governed as is_governed, probe as probe, prove as prove
 from .levers.memory.approximating import dram as dram
 from .levers.precision.quantizing import quantize as quantize
 from .levers.widths.pruning import prune as prune
+from .services.cluster.forecast import fleet as fleet
+from .services.govern.governing import govern as govern, is_governed as is_governed, probe as probe, prove as prove
 from .services.serve.serving import serve as serve
 from .stages.measure.transitions import with_transitions as with_transitions

@@ -19,7 +19,7 @@ from amble.runtimes.onnx.batched import BatchedRunner
 from amble.testing import RunnerCase, RunnerConformance
 from tests.devices import fake_sys
 from tests.runtimes import models
-from tests.stages.control.ladders import menu
+from tests.stages.control.ladders import every_rung
 
 COLUMNS = "device,workload,kernel,precision,batch,core_hz,memory_hz,cpu_hz,power_limit_w,latency_s,power_w,repeat"
 
@@ -76,7 +76,7 @@ def looked_up(root: Path) -> RunnerCase:
     """What comes in goes out of it; its network is known by its precision."""
     ports = (Port("x", (1, 3), "float"),)
     graph = Graph("net", tuple(Operator(f"op{at}", "Whole", 0.0, 0.0, 0.0) for at in range(3)), 1, "net", ports, ports)
-    return RunnerCase(open_table("menu", menu()), graph, {"x": np.ones((1, 3), np.float32)})
+    return RunnerCase(open_table("rungs", every_rung()), graph, {"x": np.ones((1, 3), np.float32)})
 
 
 RUNNERS: dict[str, Callable[[Path], RunnerCase]] = {

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amble import jobs
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.processor import Processor, Saturations
-from amble.core.variants import Variants
+from amble.core.variants import FORMAT, Variants
 from amble.levers.precision.quantizing import FILE, graphs, quantize
 from amble.runtimes import processors
 from amble.runtimes.saturation import saturates
@@ -70,8 +69,8 @@ def test_on_the_same_kind_of_cpu_nothing_is_said(on: Processor, caplog: pytest.L
 def test_an_old_file_is_read_and_says_nothing_where_sums_are_exact(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    files.save(made(None, None), tmp_path / FILE, jobs.VARIANTS)
-    assert checked(files.load(tmp_path / FILE, jobs.VARIANTS), VNNI, caplog) == ""
+    files.save(made(None, None), tmp_path / FILE, FORMAT)
+    assert checked(files.load(tmp_path / FILE, FORMAT), VNNI, caplog) == ""
 
 
 def test_this_machine_knows_itself() -> None:
@@ -109,7 +108,7 @@ def test_a_file_of_another_cpu_is_not_opened_in_silence(tmp_path: Path) -> None:
     assert "would be cut at 16 bits on a CPU without VNNI" in found.variant("int8-u8s8").reason
     kept = [replace(each, verdict="kept", file="../net.onnx") for each in found.variants if each.name == "int8-u8s8"]
     path = tmp_path / "out" / FILE
-    files.save(replace(found, variants=(found.reference, *kept)), path, jobs.VARIANTS)
+    files.save(replace(found, variants=(found.reference, *kept)), path, FORMAT)
     with pytest.raises(Refused, match="make it anew on this machine: amble quantize"):
         graphs(path, processor=AVX2)
     assert set(graphs(path, processor=VNNI)) == {"fp32", "int8"}
@@ -119,7 +118,7 @@ def test_the_server_does_not_open_them_in_silence_either(tmp_path: Path, caplog:
     here = processors.here()
     other = replace(here, saturates=not here.saturates, instructions=("of another",))
     path = tmp_path / FILE
-    files.save(made(other, SOME), path, jobs.VARIANTS)
+    files.save(made(other, SOME), path, FORMAT)
     if here.saturates:
         with pytest.raises(Refused, match="make it anew"):
             candidates(path, Options())

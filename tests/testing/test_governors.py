@@ -13,9 +13,9 @@ from amble.stages.control.batcher import Pace
 from amble.stages.control.governor import NEVER_S, Decision, Observation
 from amble.stages.control.governors import Fixed, max_clocks
 from amble.testing import GovernorConformance
-from tests.stages.control.ladders import ladder, menu
+from tests.stages.control.ladders import every_rung, ladder
 
-TOP = max_clocks(ladder(menu(max_batch=2)))
+TOP = max_clocks(ladder(every_rung(max_batch=2)))
 
 
 @dataclass

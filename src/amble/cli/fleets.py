@@ -13,7 +13,7 @@ from amble.cli.verbs import main
 from amble.core.quantity import format_energy, format_time, parse_time_s
 
 if TYPE_CHECKING:
-    from amble.jobs.fleets import Forecast
+    from amble.services.cluster.forecast import Forecast
     from amble.stages.check.cells import Table
 
 __all__ = ["fleet"]

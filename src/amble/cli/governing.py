@@ -53,7 +53,7 @@ def govern(terminal: Terminal, *, urls: tuple[str, ...], probe: bool, output: Pa
     another one with --map. A tenth of the time, by lot, clocks are as found, so that what is saved is measured. At the
     end, and after whatever goes wrong, clocks are as they were found. amble check LOG and amble show LOG read the log.
     """
-    from amble.jobs.governing import Watching
+    from amble.services.govern.governing import Watching
 
     names = ("watch", "seed", "ca", "canary", "proxy", "table", "workload", "metrics_port")
     how = Watching(

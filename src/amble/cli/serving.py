@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import amble
 from amble.cli.options import PLACE, Named, max_loss_option, shapes_of
 from amble.cli.terminal import Terminal
 from amble.core.errors import Refused
@@ -22,7 +21,8 @@ from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
     from amble.services.serve.access import Keys
-    from amble.services.serve.front import Addresses
+    from amble.services.serve.front import Addresses, Doors
+    from amble.services.serve.serving import Serve
     from amble.services.serve.tls import Certificate
 
 __all__ = ["Serving", "serving_options"]
@@ -41,88 +41,31 @@ _PORT = click.IntRange(-1, 65535)
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What the options of ``serve`` said."""
+    """What the options of ``serve`` said: what is asked for, and how it is told."""
 
-    device: tuple[str, ...]
-    fronts: int | None
-    slo: str | None
-    repository: Path | None
-    host: str
-    ports: tuple[int, int, int]
-    options: dict[str, Any]
-    drain_s: float
-    model_control: str
-    api_keys: Path | None
-    allow_host: tuple[str, ...]
-    tls: tuple[Path | None, Path | None, Path | None]
+    asked: Serve
     log_format: str
-    log: Path | None = None
-    explain: bool = False
+    explain: bool
 
-    def run(self, models: tuple[str, ...], terminal: Terminal) -> None:
+    def run(self, terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
-        from amble.services.serve.front import Doors
-        from amble.services.serve.options import Options
+        from amble.services.serve.serving import served
 
         _configure(self.log_format)
         if self.explain:
-            self._explain(models, terminal)
+            self._explain(terminal)
             return
-        http, grpc, metrics = self.ports
-        doors = Doors(
-            host=self.host,
-            http_port=http,
-            grpc_port=None if grpc < 0 else grpc,
-            metrics_port=None if metrics < 0 else metrics,
-            drain_s=self.drain_s,
-            keys=self._keys(),
-            control=self.model_control == "explicit",
-            hosts=self.allow_host,
-            tls=self._certificate(),
-        )
-        totals = amble.serve(
-            models,
-            device=self.device,
-            fronts=self.fronts,
-            objective=self.slo,
-            repository=self.repository,
-            doors=doors,
-            options=Options(**self.options),
-            log=self.log,
-            on_ready=lambda addresses, stop: _tell(addresses, terminal),
-        )
+        totals = served(self.asked, lambda addresses, stop: _tell(addresses, terminal))
         terminal.result(totals, lambda: ())
         refused = sum(totals.refused.values())
         terminal.note(f"amble: {totals.answered} answered, {totals.late} of them late, {refused} refused")
 
-    def _keys(self) -> Keys | None:
-        """Read the keys of the file, else those in the environment; None where there are neither."""
-        from amble.services.serve.access import Keys
-
-        given = os.environ.get("AMBLE_API_KEYS", "")
-        return Keys(self.api_keys, given) if self.api_keys is not None or given else None
-
-    def _certificate(self) -> Certificate | None:
-        """Read the files for TLS; None where none was named. Refused when one of them is missing."""
-        from amble.services.serve.tls import Certificate
-
-        cert, key, client_ca = self.tls
-        if cert is not None and key is not None:
-            return Certificate(cert, key, client_ca)
-        if cert is not None:
-            raise Refused(f"--tls-cert {cert} needs the key of the certificate: --tls-key FILE")
-        for option, path in (("--tls-key", key), ("--tls-client-ca", client_ca)):
-            if path is not None:
-                raise Refused(f"{option} {path} needs the certificate of the server: --tls-cert FILE --tls-key FILE")
-        return None
-
-    def _explain(self, models: tuple[str, ...], terminal: Terminal) -> None:
+    def _explain(self, terminal: Terminal) -> None:
         """Say which models are batched, and why others are not."""
         from amble.services.serve.explaining import explain
-        from amble.services.serve.options import Options
         from amble.stages.check.tables import Table
 
-        told = explain(models, device=self.device[0], repository=self.repository, options=Options(**self.options))
+        told = explain(self.asked)
         rows = [(each.model, each.version, "yes" if each.batched else "no", each.reason) for each in told]
         terminal.result(told, lambda: (Table("", ("model", "version", "batched", "because"), tuple(rows)),))
 
@@ -131,21 +74,62 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a function what the options of ``serve`` say, as ``serving``."""
 
     @wraps(function)
-    def run(terminal: Terminal, *, models: tuple[str, ...], **options: Any) -> None:
+    def run(terminal: Terminal, *, log_format: str, explain: bool, **options: Any) -> None:
         from amble.core.variants import Allowance
+        from amble.services.serve.options import Options
+        from amble.services.serve.serving import Serve
 
-        ports = tuple(options.pop(f"{door}_port") for door in ("http", "grpc", "metrics"))
-        options["tls"] = tuple(options.pop(f"tls_{file}") for file in ("cert", "key", "client_ca"))
+        doors = _doors(options)
         chosen = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
-        chosen["max_loss"] = Allowance.parse(options.pop("max_loss"))
-        chosen["shapes"] = shapes_of(options.pop("shape"))
-        options["drain_s"] = parse_time_s(options.pop("drain"))
-        function(terminal, models=models, serving=Serving(ports=ports, options=chosen, **options))
+        max_loss, shapes = Allowance.parse(options.pop("max_loss")), shapes_of(options.pop("shape"))
+        served_as = Options(**chosen, max_loss=max_loss, shapes=shapes)
+        asked = Serve(objective=options.pop("slo"), doors=doors, options=served_as, **options)
+        function(terminal, serving=Serving(asked, log_format, explain))
 
     decorated: Callable[..., None] = run
     for option in _OPTIONS:
         decorated = option(decorated)
     return decorated
+
+
+def _doors(options: dict[str, Any]) -> Doors:
+    """Take what says where to listen, and whom to let in, out of the options."""
+    from amble.services.serve.front import Doors
+
+    http, grpc, metrics = (options.pop(f"{door}_port") for door in ("http", "grpc", "metrics"))
+    return Doors(
+        host=options.pop("host"),
+        http_port=http,
+        grpc_port=None if grpc < 0 else grpc,
+        metrics_port=None if metrics < 0 else metrics,
+        drain_s=parse_time_s(options.pop("drain")),
+        keys=_keys(options.pop("api_keys")),
+        control=options.pop("model_control") == "explicit",
+        hosts=options.pop("allow_host"),
+        tls=_certificate(*(options.pop(f"tls_{file}") for file in ("cert", "key", "client_ca"))),
+    )
+
+
+def _keys(path: Path | None) -> Keys | None:
+    """Read the keys of the file, else those in the environment; None where there are neither."""
+    from amble.services.serve.access import Keys
+
+    given = os.environ.get("AMBLE_API_KEYS", "")
+    return Keys(path, given) if path is not None or given else None
+
+
+def _certificate(cert: Path | None, key: Path | None, client_ca: Path | None) -> Certificate | None:
+    """Read the files for TLS; None where none was named. Refused when one of them is missing."""
+    from amble.services.serve.tls import Certificate
+
+    if cert is not None and key is not None:
+        return Certificate(cert, key, client_ca)
+    if cert is not None:
+        raise Refused(f"--tls-cert {cert} needs the key of the certificate: --tls-key FILE")
+    for option, path in (("--tls-key", key), ("--tls-client-ca", client_ca)):
+        if path is not None:
+            raise Refused(f"{option} {path} needs the certificate of the server: --tls-cert FILE --tls-key FILE")
+    return None
 
 
 _OPTIONS = (

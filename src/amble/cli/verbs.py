@@ -34,7 +34,7 @@ from amble.cli.terminal import Terminal, kept_below, kept_in
 from amble.core.quantity import parse_hz, parse_time_s
 
 if TYPE_CHECKING:
-    from amble.jobs import Artefact
+    from amble.jobs.artefacts import Artefact
     from amble.jobs.checking import Plan
 
 __all__ = ["main"]
@@ -108,6 +108,8 @@ def measure(
     An interrupted measurement goes on where it stopped when it is called again with the same -o. A table of all clocks
     has the time and power of whole runs, and of the idle device, in the schema that amble fit and recorded:FILE read.
     """
+    from amble.jobs.costing import Measure, measured
+
     if all_clocks and (points is not None or output is None or not output.name.endswith((".csv", ".csv.gz"))):
         raise click.UsageError("--all-clocks measures every setting into a table: give -o FILE.csv, and no --points")
     device = network.on(device)
@@ -115,13 +117,15 @@ def measure(
     if terminal.dry_run:
         terminal.would(f"measure {len(graph.operators)} operators of {graph.name} on {opened.name}")
         return
-    keep = output.with_name(f"{output.name}.part") if output else None
-    left = kept_in(keep)
+    asked = Measure(points=points, repeats=repeats, keep=output.with_name(f"{output.name}.part") if output else None)
+    left = kept_in(asked.keep)
     with terminal.progress(f"measuring {graph.name}", kept=lambda: left() + _clocks_of(device)) as on_progress:
         if all_clocks:
-            table = amble.tabulate(graph, opened, output=output, repeats=repeats, keep=keep, on_progress=on_progress)
+            table = amble.tabulate(
+                graph, opened, output=output, repeats=repeats, keep=asked.keep, on_progress=on_progress
+            )
         else:
-            profile = amble.measure(graph, opened, points=points, repeats=repeats, keep=keep, on_progress=on_progress)
+            profile = measured(graph, opened, asked, on_progress)
             if changes is not None:
                 profile = amble.with_transitions(profile, graph, opened, repeats=changes)
     if all_clocks and output is not None:
@@ -275,7 +279,7 @@ def check(
     serve --log or amble govern kept: it is judged as it is, by its own objectives or --deadline.
     """
     from amble.jobs.checking import Check, checked
-    from amble.jobs.logs import is_log
+    from amble.stages.check.logs import is_log
 
     if not device and amble.is_governed(schedule):
         _prove(terminal, Path(schedule), output, html)
@@ -304,7 +308,7 @@ def _prove(terminal: Terminal, log: Path, output: Path | None, html: Path | None
 @verb(main)
 @click.argument("models", nargs=-1, metavar="[[NAME=]MODEL]...")
 @serving_options
-def serve(terminal: Terminal, *, models: tuple[str, ...], serving: Serving) -> None:
+def serve(terminal: Terminal, *, serving: Serving) -> None:
     """Serve models over the Open Inference Protocol: HTTP, gRPC, metrics, and a dashboard at /dashboard.
 
     MODEL is an ONNX file, fashion-resnet (bundled), a schedule of amble plan, or variants.json of amble quantize.
@@ -313,9 +317,9 @@ def serve(terminal: Terminal, *, models: tuple[str, ...], serving: Serving) -> N
     what was accepted, put the clocks back and end.
     """
     if terminal.dry_run:
-        terminal.would(f"serve {', '.join(models) or serving.repository} on {serving.device}")
+        terminal.would(f"serve {serving.asked.about} on {', '.join(serving.asked.device)}")
         return
-    serving.run(models, terminal)
+    serving.run(terminal)
 
 
 @verb(main)

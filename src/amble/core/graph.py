@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from amble.core.subject import Subject
 
-__all__ = ["Gemm", "Graph", "Operator", "Port"]
+__all__ = ["Gemm", "Graph", "Layer", "Operator", "Port"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,27 @@ class Gemm:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """A convolution or matrix product as the network's file has it, which is what ties all that is said of it.
+
+    ``weights`` is the initialiser that it multiplies by ("" for a product of activations), of ``num_weights`` values;
+    ``input`` the tensor that it reads, through a check or not: it is the same layer.
+    """
+
+    name: str
+    weights: str
+    num_weights: int
+    input: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Operator:
     """One node as the runtime executes it, after its own fusion.
 
     ``flops`` counts a multiply-add as two. ``bytes_read`` covers activations and weights, at the graph's own
     precision; ``weight_bytes`` is the share of it that never changes between inferences.
-    ``output_shape`` is empty for scalars and where the runtime does not know it.
+    ``output_shape`` is empty for scalars and where the runtime does not know it; ``layer`` is what it computes, None
+    where that is no layer, or where it is not certain which.
     """
 
     name: str
@@ -39,6 +54,7 @@ class Operator:
     weight_bytes: float = 0.0
     output_shape: tuple[int, ...] = ()
     gemm: Gemm | None = None
+    layer: Layer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -26,6 +26,7 @@ __all__ = [
     "FloatArray",
     "Meter",
     "Remembering",
+    "Retabled",
     "Runner",
     "SteppedMeter",
     "Tensors",
@@ -216,3 +217,33 @@ class CostModel(Protocol):
     def margin(self, percentile: float) -> float:
         """Return the ratio of this percentile of the latency to the predicted one, from measured residuals."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Retabled:
+    """A cost model with another table of its costs, and the same elsewhere."""
+
+    costs: CostModel
+    made: Callable[[Graph], CostTable]
+
+    @property
+    def where(self) -> Where:
+        """Return the device that the costs hold on."""
+        return self.costs.where
+
+    @property
+    def switches(self) -> tuple[SwitchCost, ...]:
+        """Return what changing each clock domain costs."""
+        return self.costs.switches
+
+    def table(self, graph: Graph) -> CostTable:
+        """Return the other table."""
+        return self.made(graph)
+
+    def idle_w(self, clocks: Clocks) -> float | None:
+        """Return the power [W] of doing nothing at these clocks; None where unknown."""
+        return self.costs.idle_w(clocks)
+
+    def margin(self, percentile: float) -> float:
+        """Return the ratio of this percentile of the latency to the predicted one."""
+        return self.costs.margin(percentile)

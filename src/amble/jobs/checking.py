@@ -12,13 +12,14 @@ from amble.core.graph import Graph
 from amble.core.names import nearest
 from amble.core.ports import CostModel, Device
 from amble.core.schedule import Deadline, Schedule, Step
-from amble.jobs import logs, remote
+from amble.jobs import remote
 from amble.jobs.artefacts import SCHEDULE
 from amble.jobs.costing import OnProgress, again
 from amble.levers.memory import joint
 from amble.levers.memory.partitions import FORMAT as DRAM
 from amble.levers.memory.partitions import DramPlan
 from amble.runtimes.onnx.refusals import door
+from amble.stages.check import logs
 from amble.stages.check.arrivals import parse_load
 from amble.stages.check.evidence import Evidence, Pair
 from amble.stages.check.report import assess

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +14,11 @@ from typing import overload
 from amble import inputs as opening
 from amble.core import files
 from amble.core.delimited import is_delimited
-from amble.core.errors import Infeasible, Refused
+from amble.core.errors import Refused
 from amble.core.graph import Graph
-from amble.core.point import Clocks, OperatingPoint
+from amble.core.point import Clocks
 from amble.core.ports import Device
-from amble.core.profile import IdlePower, Profile
+from amble.core.profile import Profile
 from amble.core.schedule import Deadline, Schedule
 from amble.core.table import Table, read_table, write_table
 from amble.jobs.artefacts import LOG, PROFILE, read
@@ -33,18 +33,42 @@ from amble.stages.fit.settings import costs_of_table
 from amble.stages.fit.tables import FITTED, FittedTable, fit_table, predict_table, write_predictions
 from amble.stages.measure import design, drift, operators, platform
 from amble.stages.measure.tabulating import tabulated
-from amble.stages.plan import clocks
+from amble.stages.plan.prospects import prospects
 
-__all__ = ["OnProgress", "again", "costs_for", "costs_of", "fit", "import_layers", "measure", "predict", "tabulate"]
+__all__ = [
+    "Measure",
+    "OnProgress",
+    "again",
+    "costs_for",
+    "costs_of",
+    "fit",
+    "import_layers",
+    "measure",
+    "measured",
+    "predict",
+    "tabulate",
+]
 
 OnProgress = Callable[[int, int], None]
 _QUICK = "p-norm"  # the model that chooses what to measure next
-_TYPICAL = (1.1, 1.5, 2.0, 3.0)  # deadlines, in units of the fastest time, when none is given
-_RUNS = 600  # of the whole network, for the margin of a percentile
-_MOST_REPEATS = 50  # at one setting, for their sake
 
 
-@door
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How much is to be measured, for the sake of which plans.
+
+    Without a ``deadline`` plans from tight to loose are meant. It ends when every setting that a plan chooses has been
+    measured, or at ``points`` settings. Where these are few each is run more than ``repeats`` times, up to 50, as the
+    margin of a percentile takes some hundred runs. ``keep`` is where the profile so far is saved after every point: an
+    interrupted call goes on from there.
+    """
+
+    deadline: Deadline | None = None
+    points: int | None = None
+    repeats: int = 20
+    keep: Path | None = None
+
+
 def measure(
     graph: Graph,
     device: Device,
@@ -57,29 +81,36 @@ def measure(
 ) -> Profile:
     """Measure every operator where it tells most: spread over the clocks, then where plans for the deadline would run.
 
-    Without a ``deadline`` plans from tight to loose are meant. It stops when every setting that a plan chooses has been
-    measured, or at ``points`` settings. Where these are few each is run more than ``repeats`` times, up to 50, as the
-    margin of a percentile takes some hundred runs. ``keep`` is where the profile so far is saved after every point: an
-    interrupted call goes on from there.
+    The arguments are those of `Measure`.
     """
-    keep = Path(keep) if keep else None
+    return measured(graph, device, Measure(deadline, points, repeats, Path(keep) if keep else None), on_progress)
+
+
+@door
+def measured(
+    graph: Graph, device: Device, asked: Measure, on_progress: OnProgress = lambda done, total: None
+) -> Profile:
+    """Do what `measure` does, as one request asks for it."""
+    keep = asked.keep
     if keep:
         files.try_writing(keep)
     so_far = files.load(keep, PROFILE) if keep and keep.exists() else operators.begin(graph, device)
-    enough = min(points or design.enough(so_far.points), len(so_far.points))
-    most = min(points or 2 * enough, len(so_far.points))
+    size = design.sized(so_far.points, asked.points, asked.repeats)
 
     def note(profile: Profile) -> None:
         if keep:
             files.save(profile, keep, PROFILE)
-        on_progress(len(profile.totals), most)
+        on_progress(len(profile.totals), size.most)
 
-    enough_runs = max(repeats, min(_MOST_REPEATS, -(-_RUNS // most)))
-    measuring = partial(operators.operators, graph, device, repeats=enough_runs, on_point=note)
-    spread = measuring(next_point=design.farthest(enough), so_far=so_far)
-    known = replace(spread, idle=_idle(spread, device), switches=platform.switch_costs(device))
-    profile = measuring(next_point=_where_plans_run(graph, deadline, most), so_far=known)
-    whole = drift.rechecked(replace(profile, idle=_idle(profile, device)), graph, device, repeats=enough_runs)
+    def plans(profile: Profile) -> Iterator[Schedule]:
+        found = profile_costs(profile, partial(profiles.surfaces, model=_QUICK, held_out=False))
+        return prospects(graph, found, asked.deadline)
+
+    measuring = partial(operators.operators, graph, device, repeats=size.repeats, on_point=note)
+    spread = measuring(next_point=design.farthest(size.spread), so_far=so_far)
+    known = replace(platform.with_idle(spread, device), switches=platform.switch_costs(device))
+    profile = measuring(next_point=design.where_plans_run(plans, size.most), so_far=known)
+    whole = drift.rechecked(platform.with_idle(profile, device), graph, device, repeats=size.repeats)
     if keep:
         keep.unlink(missing_ok=True)
     return whole
@@ -100,41 +131,11 @@ def tabulate(
     ``keep`` is as for ``measure``.
     """
     every = len(device.actuator.available())
-    table = tabulated(measure(graph, device, points=every, repeats=repeats, keep=keep, on_progress=on_progress))
+    asked = Measure(points=every, repeats=repeats, keep=Path(keep) if keep else None)
+    table = tabulated(measured(graph, device, asked, on_progress))
     if output is not None:
         write_table(table, output)
     return table
-
-
-def _idle(profile: Profile, device: Device) -> tuple[IdlePower, ...]:
-    known = {each.clocks for each in profile.idle}
-    settings = dict.fromkeys(total.point.clocks for total in profile.totals)
-    return profile.idle + platform.idle_power(device, [clocks for clocks in settings if clocks not in known])
-
-
-def _where_plans_run(graph: Graph, deadline: Deadline | None, most: int) -> operators.NextPoint:
-    """Return a chooser of the next setting: one that a plan with what is known so far uses and nobody measured."""
-
-    def next_point(profile: Profile) -> OperatingPoint | None:
-        measured = {total.point for total in profile.totals}
-        if len(measured) >= most:
-            return None
-        costs = profile_costs(profile, partial(profiles.surfaces, model=_QUICK, held_out=False))
-        for wanted in [deadline] if deadline else _typical(costs):
-            with suppress(Infeasible):
-                for planner in (clocks.single, clocks.per_operator):
-                    plan = planner(graph, costs, wanted)
-                    for point in dict.fromkeys(step.point for step in plan.steps):
-                        if point not in measured:
-                            return point
-        return None
-
-    return next_point
-
-
-def _typical(costs: Costs) -> list[Deadline]:
-    fastest_s = float(costs.arrays().latency_s.sum(axis=0).min()) * costs.margin(0.99)
-    return [Deadline(factor * fastest_s) for factor in _TYPICAL]
 
 
 @door
@@ -238,7 +239,7 @@ def costs_for(
     kept = files.cache_folder() / f"costs-{hashlib.sha256(content.encode()).hexdigest()[:20]}.json"
     if kept.exists():
         return network, files.load(kept, COSTS)
-    part = kept.with_suffix(".part")
-    costs = fit(measure(network, opened, deadline=deadline, keep=part, on_progress=on_progress))
+    asked = Measure(deadline, keep=kept.with_suffix(".part"))
+    costs = fit(measured(network, opened, asked, on_progress))
     files.save(costs, kept, COSTS)
     return network, costs

@@ -22,13 +22,13 @@ from amble.runtimes.remote import client
 from amble.runtimes.remote.client import Input, Remote, Sent
 from amble.stages.check.arrivals import Load, parse_load
 from amble.stages.check.evidence import Evidence
+from amble.stages.check.logs import MISSED
 from amble.stages.check.report import assess
 from amble.stages.measure.accuracy import Examples, read_arrays
 
 __all__ = ["check_server", "is_url"]
 
 _SEED = 0  # of the arrivals and of made-up inputs
-_MISSED = 10.0  # deadlines that a request without an answer counts as having taken
 _PATIENCE_S = 30.0  # at least, before this client gives up on an answer
 _LAG = 0.1  # of the deadline, by which the client itself may be late and say nothing
 _REASONS = 3  # that are told
@@ -56,7 +56,7 @@ def check_server(
     if deadline is None or arrivals is None:
         raise ValueError(f"to check {url} give the arrivals of a load, and a deadline for its answers")
     load, limit = parse_load(arrivals), Deadline.parse(deadline) if isinstance(deadline, str) else deadline
-    remote = Remote.at(url, timeout_s=max(_PATIENCE_S, _MISSED * limit.latency_s))
+    remote = Remote.at(url, timeout_s=max(_PATIENCE_S, MISSED * limit.latency_s))
     inputs = remote.inputs()
     examples = _made_up(inputs, url) if data is None else _fitting(*_read(data), inputs)
     binary = remote.is_binary()
@@ -161,7 +161,7 @@ def _log(remote: Remote, load: Load, sent: list[Sent], deadline: Deadline, examp
 def _served(each: Sent, index: int, deadline: Deadline, examples: Examples) -> Served:
     limit_s = each.due_s + deadline.latency_s
     if each.reply.status != 200:
-        finish_s = max(each.finish_s, each.due_s + _MISSED * deadline.latency_s)
+        finish_s = max(each.finish_s, each.due_s + MISSED * deadline.latency_s)
         return Served(each.due_s, each.sent_s, finish_s, limit_s)
     first = None if examples.labels is None else client.first_output(each.reply)
     right = None if first is None else examples.judge(index, {"": first})
@@ -182,7 +182,7 @@ def _notes(sent: list[Sent], deadline: Deadline) -> Iterator[str]:
         reasons = "; ".join(f"{reason} ({count})" for reason, count in missed.most_common(_REASONS))
         yield (
             f"{missed.total()} of {len(sent)} requests were refused or failed and count as late; in percentiles and "
-            f"means each counts as {format_time(_MISSED * deadline.latency_s)}: {reasons}"
+            f"means each counts as {format_time(MISSED * deadline.latency_s)}: {reasons}"
         )
     joules = [found for each in sent if (found := _joules(each)) is not None]
     if joules:

@@ -9,7 +9,7 @@ from amble.core.schedule import Deadline
 from amble.stages.control.governors import Amble, Tuning, max_clocks
 from bench.pit.clairvoyant import Case, exact_j, lower_bound
 from bench.pit.relaxed import Prices, priced_j
-from tests.stages.control.ladders import ladder, menu, open_device, poisson, serve
+from tests.stages.control.ladders import every_rung, ladder, open_device, poisson, serve
 
 SLO_S = 0.1
 
@@ -21,7 +21,7 @@ def case(arrivals_s: np.ndarray[tuple[int], np.dtype[np.float64]], *, drops: int
 @pytest.mark.parametrize("max_batch", [1, 2])
 @pytest.mark.parametrize("rate_hz", [20.0, 80.0])
 def test_the_bound_is_below_the_optimum_and_not_far(max_batch: int, rate_hz: float) -> None:
-    steps = ladder(menu(max_batch=max_batch), stall_s=0.0002)
+    steps = ladder(every_rung(max_batch=max_batch), stall_s=0.0002)
     one = case(poisson(rate_hz, 8, seed=4))
     bound, best_j = lower_bound(one, steps), exact_j(one, steps)
     assert bound.linear_j <= best_j + 1e-9
@@ -33,7 +33,7 @@ def test_the_bound_is_below_the_optimum_and_not_far(max_batch: int, rate_hz: flo
 @pytest.mark.parametrize("loss_j", [0.0, 10.0, 100.0, 1000.0])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_price_lifts_the_bound_above_the_optimum(max_batch: int, loss_j: float, seed: int) -> None:
-    steps = ladder(menu(max_batch=max_batch), stall_s=0.002)
+    steps = ladder(every_rung(max_batch=max_batch), stall_s=0.002)
     one = case(poisson(90.0, 7, seed=seed))
     best_j = exact_j(one, steps)
     assert priced_j(one, steps, Prices(loss_j, 0.0)) <= best_j + 1e-9
@@ -65,7 +65,7 @@ def test_no_governor_is_below_the_bound(rate_hz: float) -> None:
 
 
 def test_one_request_alone_is_served_at_the_floor() -> None:
-    steps = ladder(menu(int8=False))
+    steps = ladder(every_rung(int8=False))
     one = Case(np.array([0.0]), SLO_S, 0.005, 0, 1.0)
     floor = steps.levels[0].rungs[-1]
     expected_j = steps.park_w * 1.0 + floor.energy_j[0] - steps.park_w * floor.latency_s[0]

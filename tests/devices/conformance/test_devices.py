@@ -15,7 +15,7 @@ from amble.devices.simulated.paced import paced
 from amble.testing import DeviceConformance
 from tests.devices import fake_sys
 from tests.devices.over_fake_nvml.fake_gpu import HOPPER, FakeGpu
-from tests.stages.control.ladders import menu
+from tests.stages.control.ladders import every_rung
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def a_paced_chip(root: Path, runner) -> Device:
     return paced(simulated.open("jetson-tx2", seed=1))
 
 
-def a_menu(root: Path, runner) -> Device:
-    return open_table("menu", menu())
+def rungs(root: Path, runner) -> Device:
+    return open_table("rungs", every_rung())
 
 
 BACK_ENDS: dict[str, Callable[..., Device]] = {
@@ -108,7 +108,7 @@ BACK_ENDS: dict[str, Callable[..., Device]] = {
     "recorded, no power": a_table_without_power,
     "simulated": a_simulated_chip,
     "paced": a_paced_chip,
-    "tabled": a_menu,
+    "tabled": rungs,
 }
 if (
     "AMBLE_EMULATED_CARD" in os.environ

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import amble
 from amble.cli import main
 from amble.core.errors import Refused
+from amble.core.graph import Layer
 from amble.levers.memory import modules as memory
 from amble.levers.memory.approximating import Faulty, Memories, Proving, dram, halves, trials
 from amble.levers.memory.partitions import DramPlan
@@ -183,7 +184,7 @@ def test_the_command_maps_saves_and_shows(model: Path, data: Path, tmp_path: Pat
 def test_what_the_plan_says_of_layers_adds_up(found: tuple[DramPlan, list[str]]) -> None:
     plan, _ = found
     (layer,) = plan.layers
-    assert (layer.name, layer.num_weights, plan.precision) == ("centres", 2_400, "fp32")
+    assert (layer.layer, plan.precision) == (Layer("centres", "w", 2_400, "x"), "fp32")
     assert 0.0 < layer.moved_j < layer.nominal_j
     assert 0.0 < plan.held_w < plan.nominal_held_w
     assert plan.energy_j < plan.nominal_j
@@ -210,6 +211,8 @@ def test_clocks_and_memory_are_planned_together(
     alone = json.loads(CliRunner().invoke(main, [*given, "--json"]).stdout)
     memory_j = sum(each.moved_j for each in found[0].layers) + found[0].held_w * schedule["period_s"]
     assert schedule["predicted"]["energy_j"] - alone["predicted"]["energy_j"] == pytest.approx(memory_j, rel=0.05)
+    hardened = ["plan", str(folder / "hard.onnx"), *given[2:], "--dram", str(tmp_path / "map.json")]
+    assert CliRunner().invoke(main, hardened).exit_code == 0
     wrong = replace(found[0], precision="int8")
     amble.save(wrong, tmp_path / "wrong.json")
     refused = CliRunner().invoke(main, [*given, "--dram", str(tmp_path / "wrong.json")])

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from amble.core import files
 from amble.core.errors import Refused
-from amble.core.graph import Gemm, Graph
+from amble.core.graph import Graph, Layer
 from amble.core.ports import CostModel
 from amble.core.schedule import Deadline, Schedule
-from amble.levers.memory.joint import AT_RATINGS, WithMemory, layers_of, with_memory
-from amble.levers.memory.partitions import DramPlan, LayerMemory, Placed
+from amble.levers.memory.joint import AT_RATINGS, layers_of, moving, with_memory
+from amble.levers.memory.partitions import FORMAT, DramPlan, LayerMemory, Placed
 from amble.levers.memory.profiles import MemoryPoint
 from amble.stages.plan.clocks import per_operator
 from tests.stages.plan.test_clocks import made_up
 
+FIRST, SECOND = Layer("first", "first.weight", 20, "x"), Layer("second", "second.weight", 20, "y")
 LAYERS = (
-    LayerMemory("first", 20, ("bank0",), moved_j=2e-3, nominal_j=3e-3),
-    LayerMemory("second", 30, ("bank0", "bank1"), moved_j=1e-3, nominal_j=1.5e-3),
+    LayerMemory(FIRST, ("bank0",), moved_j=2e-3, nominal_j=3e-3),
+    LayerMemory(SECOND, ("bank0", "bank1"), moved_j=1e-3, nominal_j=1.5e-3),
 )
 MAPPING = DramPlan(
     placed=(Placed("w", "bank0", 0, 1e-6),),
@@ -38,13 +42,10 @@ MAPPING = DramPlan(
 
 
 def network() -> tuple[Graph, CostModel]:
-    """Five operators, of which the second and the fourth multiply by 20 and by 30 weights."""
+    """Five operators, of which the second and the fourth compute layers of as many weights."""
     graph, costs = made_up()
-    gemms = {1: Gemm(1, 4, 5), 3: Gemm(1, 3, 5, groups=2)}
-    operators = tuple(
-        replace(each, gemm=gemms[index], weight_bytes=80.0) if index in gemms else each
-        for index, each in enumerate(graph.operators)
-    )
+    layers = {1: FIRST, 3: SECOND}
+    operators = tuple(replace(each, layer=layers.get(index)) for index, each in enumerate(graph.operators))
     return replace(graph, operators=operators), costs
 
 
@@ -96,16 +97,6 @@ def test_without_a_period_every_plan_holds_the_memory_for_as_long_as_it_runs() -
     assert joint.lower_bound_j == alone.lower_bound_j
 
 
-def test_operators_without_known_weights_take_no_layer_from_one_that_has_them() -> None:
-    graph, _ = network()
-    product = replace(graph.operators[0], gemm=Gemm(1, 4, 5), weight_bytes=0.0)
-    with_product = replace(graph, operators=(product, *graph.operators[1:]))
-    assert {name: layer.name for name, layer in layers_of(with_product, MAPPING).items()} == {
-        "op1": "first",
-        "op3": "second",
-    }
-
-
 def test_notes_say_what_is_only_predicted() -> None:
     notes = " ".join(planned(MAPPING).notes)
     assert "of memory an inference, predicted and not measured" in notes
@@ -122,7 +113,7 @@ def test_partitions_split_no_run_of_equal_clocks() -> None:
 
 def test_a_cost_model_with_memory_is_the_same_elsewhere() -> None:
     graph, costs = network()
-    joint = WithMemory(costs, {"op1": 1.0})
+    joint = moving(costs, {"op1": 1.0})
     table, before = joint.table(graph), costs.table(graph)
     assert (table.energy_j - before.energy_j).round(9).tolist() == [[0.0] * 4, [1.0] * 4, *[[0.0] * 4] * 3]
     assert (table.latency_s == before.latency_s).all()
@@ -131,10 +122,11 @@ def test_a_cost_model_with_memory_is_the_same_elsewhere() -> None:
     assert (joint.where, joint.switches) == (costs.where, costs.switches)
 
 
-def test_layers_find_their_operators_by_size_whatever_the_order() -> None:
+def test_layers_find_their_operators_by_name_whatever_the_order_and_however_read() -> None:
     graph, _ = network()
-    swapped = replace(MAPPING, layers=LAYERS[::-1])
-    assert {name: layer.name for name, layer in layers_of(graph, swapped).items()} == {"op1": "first", "op3": "second"}
+    checked = replace(LAYERS[0], layer=replace(FIRST, input="x_checked"))
+    swapped = replace(MAPPING, layers=(LAYERS[1], checked))
+    assert layers_of(graph, swapped) == {"op1": checked, "op3": LAYERS[1]}
 
 
 @pytest.mark.parametrize(
@@ -142,9 +134,32 @@ def test_layers_find_their_operators_by_size_whatever_the_order() -> None:
     [
         (replace(MAPPING, precision="int8"), "the mapping is of int8, the plan runs fp32"),
         (replace(MAPPING, layers=()), "make it anew"),
-        (replace(MAPPING, layers=(replace(LAYERS[0], num_weights=7),)), "another network"),
+        (
+            replace(MAPPING, layers=(LAYERS[0], replace(LAYERS[1], layer=replace(SECOND, num_weights=7)))),
+            r"another network: .* has no operator of its own for second \(7 weights\); map it anew with amble dram",
+        ),
+        (replace(MAPPING, layers=LAYERS[:1]), r"the mapping has no layer for second \(20 weights\)"),
     ],
 )
 def test_mappings_that_do_not_fit_are_refused(mapping: DramPlan, said: str) -> None:
     with pytest.raises(Refused, match=said):
         planned(mapping)
+
+
+def test_graphs_that_name_no_layers_are_refused() -> None:
+    with pytest.raises(Refused, match="name no layers of a file"):
+        layers_of(made_up()[0], MAPPING)
+
+
+def test_mappings_without_names_are_read_but_not_planned_with(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.json"
+    files.save(MAPPING, path, FORMAT)
+    document = json.loads(path.read_text())
+    for each in document["dram"]["layers"]:
+        layer = each.pop("layer")
+        each |= {"name": layer["name"], "num_weights": layer["num_weights"]}
+    path.write_text(json.dumps(document | {"format": 1}))
+    older = files.load(path, FORMAT)
+    assert older == replace(MAPPING, layers=())
+    with pytest.raises(Refused, match="or not by name; make it anew with amble dram"):
+        planned(older)

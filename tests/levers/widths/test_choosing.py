@@ -13,7 +13,7 @@ from amble.core.errors import Infeasible
 from amble.core.layers import Shape
 from amble.core.subject import Where
 from amble.levers.widths.adjusting import blind, filled, rounded, scaled, traded, trimmed
-from amble.levers.widths.choosing import Pricing, Problem, candidates, choose, problem
+from amble.levers.widths.choosing import Knapsack, Pricing, candidates, choose, knapsack
 from amble.levers.widths.network import Group, Layer, Network
 from amble.levers.widths.staircase import Point, Staircase, StaircaseTable, Stairs, shape_of
 
@@ -62,7 +62,7 @@ def residual() -> Network:
     return Network("residual", layers, (group("a", 48, 1), group("i", 48, 2), group("j", 64, 3), group("b", 64, 4)))
 
 
-def brute(asked: Problem, budget: float) -> float:
+def brute(asked: Knapsack, budget: float) -> float:
     choices = product(*(range(len(each)) for each in asked.widths))
     return min(asked.loss(each) for each in choices if asked.cost(each) <= budget)
 
@@ -71,7 +71,7 @@ def brute(asked: Problem, budget: float) -> float:
 @pytest.mark.parametrize("share", [0.9, 0.7, 0.5, 0.35])
 def test_the_choice_is_near_the_best_of_all_and_the_bound_below_it(network: Network, share: float) -> None:
     pricing = Pricing(network, table_of(network), rest=1e-6)
-    asked = problem(pricing, candidates(pricing))
+    asked = knapsack(pricing, candidates(pricing))
     budget = share * pricing.total({})
     found, best = choose(asked, budget), brute(asked, budget)
     assert found.cost <= budget
@@ -91,7 +91,7 @@ def test_candidates_are_the_ends_of_stairs() -> None:
 def test_nothing_is_pruned_where_the_budget_allows_all() -> None:
     network = chain(3)
     pricing = Pricing(network, table_of(network))
-    found = choose(problem(pricing, candidates(pricing)), pricing.total({}))
+    found = choose(knapsack(pricing, candidates(pricing)), pricing.total({}))
     assert found.widths == network.today
     assert found.lost == found.gap == 0.0
 
@@ -99,7 +99,7 @@ def test_nothing_is_pruned_where_the_budget_allows_all() -> None:
 def test_a_budget_out_of_reach_is_infeasible_with_the_least_there_is() -> None:
     network = chain(3)
     pricing = Pricing(network, table_of(network))
-    asked = problem(pricing, candidates(pricing))
+    asked = knapsack(pricing, candidates(pricing))
     with pytest.raises(Infeasible, match="narrowest worth using") as caught:
         choose(asked, 1e-9)
     least = pricing.total(dict.fromkeys(network.today, 16))
@@ -110,14 +110,14 @@ def test_a_budget_out_of_reach_is_infeasible_with_the_least_there_is() -> None:
 def test_energy_can_be_the_budget() -> None:
     network = chain(3)
     pricing = Pricing(network, table_of(network), resource="energy")
-    asked = problem(pricing, candidates(pricing))
+    asked = knapsack(pricing, candidates(pricing))
     assert choose(asked, 0.5 * pricing.total({}), resource="energy").cost <= 0.5 * pricing.total({})
 
 
 def test_a_looser_budget_never_loses_more_than_its_gap() -> None:
     network = residual()
     pricing = Pricing(network, table_of(network))
-    asked = problem(pricing, candidates(pricing))
+    asked = knapsack(pricing, candidates(pricing))
     found = [choose(asked, share * pricing.total({})) for share in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)]
     for tight, loose in pairwise(found):
         assert loose.bound <= tight.lost * (1 + 1e-9)
@@ -129,7 +129,7 @@ def test_the_time_of_the_search_grows_hardly_faster_than_the_layers() -> None:
     def searched_s(layers: int) -> float:
         network = chain(layers, 256)
         pricing = Pricing(network, table_of(network))
-        asked, budget = problem(pricing, candidates(pricing)), 0.6 * pricing.total({})
+        asked, budget = knapsack(pricing, candidates(pricing)), 0.6 * pricing.total({})
         times_s = []
         for _ in range(3):
             begin_s = time.thread_time()
@@ -148,7 +148,7 @@ def test_concatenations_of_many_groups_are_thinned_until_they_fit() -> None:
     network = Network("dense", (*writers, mixed), groups)
     pricing = Pricing(network, table_of(network))
     budget = 0.7 * pricing.total({})
-    assert choose(problem(pricing, candidates(pricing)), budget).cost <= budget
+    assert choose(knapsack(pricing, candidates(pricing)), budget).cost <= budget
 
 
 def test_other_operators_cost_in_proportion_to_what_layers_write() -> None:
@@ -205,4 +205,4 @@ def test_the_best_at_once_loses_no_more_than_moving_a_blind_result() -> None:
     edges = candidates(pricing)
     budget = 0.6 * pricing.total({})
     moved = traded(pricing, trimmed(pricing, blind(network, 0.7), edges, budget), edges, budget)
-    assert choose(problem(pricing, edges), budget).lost <= network.lost(moved) * (1 + 1e-9)
+    assert choose(knapsack(pricing, edges), budget).lost <= network.lost(moved) * (1 + 1e-9)

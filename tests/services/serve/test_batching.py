@@ -18,6 +18,7 @@ from amble.services.serve.joining import TOLERANCES, Unlike, compared
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
 from amble.services.serve.options import Options
+from amble.services.serve.serving import Serve
 from tests.services.serve.networks import APART, MIXING, chain
 
 Tensors = Mapping[str, Any]
@@ -73,8 +74,9 @@ def test_a_shape_that_fixes_the_first_axis_makes_it_no_batch(tmp_path: Path) -> 
 
 
 def test_every_model_is_explained_without_serving_it(tmp_path: Path) -> None:
-    models = [str(saved(tmp_path, step, name=name)) for name, step in (("a", APART["relu"]), ("b", MIXING["softmax"]))]
-    told = {each.model: each for each in explain(models)}
+    steps = (("a", APART["relu"]), ("b", MIXING["softmax"]))
+    asked = Serve(tuple(str(saved(tmp_path, step, name=name)) for name, step in steps))
+    told = {each.model: each for each in explain(asked)}
     assert told["a"].batched
     assert not told["b"].batched
     assert "Softmax" in told["b"].reason

@@ -23,9 +23,9 @@ from amble.core.point import Clocks
 from amble.core.report import Estimate, Share
 from amble.core.schedule import Deadline
 from amble.core.subject import Subject, Where
+from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Allowance, Variant, Variants
 from amble.inputs import open_for_serving
-from amble.jobs import VARIANTS
 from amble.services.serve.configuration import Config
 from amble.services.serve.front import Addresses, Doors
 from amble.services.serve.loading import ModelLoader

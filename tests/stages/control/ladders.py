@@ -1,4 +1,4 @@
-"""A small menu, its ladder, and a sink that remembers: three clocks, FP32 and INT8, times to be reckoned by hand."""
+"""A few rungs, their ladder, and a sink that remembers: three clocks, FP32 and INT8, times to be reckoned by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDLE_W = {SLOW: 20.0, MIDDLE: 22.0, FAST: 26.0}
 ONE_S = {SLOW: 0.030, MIDDLE: 0.015, FAST: 0.010}  # one request at FP32
 
 
-def menu(*, factor: float = 2.0, loss: float = 0.006, max_batch: int = 1, int8: bool = True) -> tuple[Rung, ...]:
+def every_rung(*, factor: float = 2.0, loss: float = 0.006, max_batch: int = 1, int8: bool = True) -> tuple[Rung, ...]:
     """Every clock at FP32, and at INT8: so many times as fast at the same power. Further rows cost half."""
     found = []
     for clocks, one_s in ONE_S.items():
@@ -41,9 +41,9 @@ def menu(*, factor: float = 2.0, loss: float = 0.006, max_batch: int = 1, int8: 
 
 
 def ladder(rungs: tuple[Rung, ...] | None = None, *, stall_s: float = 0.0, settle_s: float = 0.0) -> Ladder:
-    """Build the ladder of a menu."""
+    """Build the ladder of the rungs."""
     switches = (SwitchCost("core", Cost(stall_s, stall_s * 100.0), settle_s),)
-    return build(rungs or menu(), graph="net", device="table:test", switches=switches)
+    return build(rungs or every_rung(), graph="net", device="table:test", switches=switches)
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Notes:
 
 def open_device(rungs: tuple[Rung, ...] | None = None, *, seed: int = 0, **behaviour: Any) -> Device:
     """A table without noise unless asked for."""
-    return open_table("test", rungs or menu(), behaviour=Behaviour(**{"noise": 0.0, **behaviour}), seed=seed)
+    return open_table("test", rungs or every_rung(), behaviour=Behaviour(**{"noise": 0.0, **behaviour}), seed=seed)
 
 
 def lane(governor: Any, *, model: str = "", queue_limit: int = 1024) -> Lane:

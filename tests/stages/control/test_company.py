@@ -15,10 +15,10 @@ from amble.stages.control.governor import NEVER_S, Observation
 from amble.stages.control.governors import Amble, Tuning
 from amble.stages.control.governors.company import Company, held, hold, unheld
 from amble.stages.control.governors.rate import Rate, arrive, fresh
-from tests.stages.control.ladders import Notes, ladder, lane, menu, open_device, poisson, serve
+from tests.stages.control.ladders import Notes, every_rung, ladder, lane, open_device, poisson, serve
 
 SLO_S = 0.1
-BATCHED = menu(max_batch=4)
+BATCHED = every_rung(max_batch=4)
 
 
 def amble(*, worth: float = 0.02) -> Amble:

@@ -14,7 +14,7 @@ from amble.stages.control.governors import Amble, Dvfs, Pit, Tuning, best_fixed,
 from amble.stages.control.governors.planned import Planned
 from amble.stages.plan.clocks import per_operator
 from amble.testing import GovernorConformance
-from tests.stages.control.ladders import ladder, menu
+from tests.stages.control.ladders import every_rung, ladder
 from tests.stages.plan.test_clocks import made_up
 
 QUICK = Tuning(grid=6, clumps=(1,))
@@ -37,8 +37,8 @@ GOVERNORS: dict[str, Callable[[Ladder], Governor[Any]]] = {
 }
 LADDERS = {
     "two variants": ladder(stall_s=0.0002, settle_s=0.01),
-    "batches": ladder(menu(max_batch=4), stall_s=0.0002),
-    "one variant": ladder(menu(int8=False)),
+    "batches": ladder(every_rung(max_batch=4), stall_s=0.0002),
+    "one variant": ladder(every_rung(int8=False)),
 }
 
 

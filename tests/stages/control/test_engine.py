@@ -21,7 +21,18 @@ from amble.stages.control.governor import Decision, Observation
 from amble.stages.control.governors import Amble, Dvfs, Fixed, Pit, Tuning, int8_max, max_clocks
 from amble.stages.control.source import Doorbell, Replay
 from tests.fakes import FakeDevice, graph
-from tests.stages.control.ladders import FAST, MIDDLE, SLOW, Notes, ladder, lane, menu, open_device, poisson, serve
+from tests.stages.control.ladders import (
+    FAST,
+    MIDDLE,
+    SLOW,
+    Notes,
+    every_rung,
+    ladder,
+    lane,
+    open_device,
+    poisson,
+    serve,
+)
 
 GOVERNORS = {
     "max": lambda steps: max_clocks(steps),
@@ -35,7 +46,7 @@ GOVERNORS = {
 @pytest.mark.parametrize("name", GOVERNORS)
 @pytest.mark.parametrize("max_batch", [1, 4])
 def test_every_request_is_answered_or_refused_exactly_once(name: str, max_batch: int) -> None:
-    rungs = menu(max_batch=max_batch)
+    rungs = every_rung(max_batch=max_batch)
     arrivals_s = poisson(150.0, 2000)
     notes, totals = serve(open_device(rungs, noise=0.02), GOVERNORS[name](ladder(rungs)), arrivals_s, 0.1)
     seen = [request.arrival_s for batch in notes.batches for request in batch.requests]
@@ -59,7 +70,7 @@ def test_active_and_idle_energy_are_the_meter(name: str) -> None:
 
 
 def test_a_batch_is_shared_out_by_rows() -> None:
-    rungs = menu(max_batch=4, int8=False)
+    rungs = every_rung(max_batch=4, int8=False)
     device, notes = open_device(rungs), Notes()
     engine = Engine(device, [lane(max_clocks(ladder(rungs)))], notes)
     for rows in (1, 3):
@@ -97,7 +108,7 @@ def test_a_batch_names_the_clocks_that_ran_and_not_those_asked_for() -> None:
 @pytest.mark.parametrize("name", ["max", "int8-max", "amble"])
 @pytest.mark.parametrize("max_batch", [1, 4])
 def test_without_noise_no_accepted_request_is_late(name: str, max_batch: int) -> None:
-    rungs = menu(max_batch=max_batch)
+    rungs = every_rung(max_batch=max_batch)
     device = open_device(rungs, stall_s=0.0005, settle_s=0.004)
     steps = ladder(rungs, stall_s=0.0005, settle_s=0.004)
     notes, totals = serve(device, GOVERNORS[name](steps), poisson(120.0, 3000), 0.1)
@@ -106,7 +117,7 @@ def test_without_noise_no_accepted_request_is_late(name: str, max_batch: int) ->
 
 def test_under_twice_the_capacity_goodput_stays() -> None:
     arrivals_s = poisson(200.0, 4000)
-    notes, _ = serve(open_device(noise=0.02), max_clocks(ladder(menu(int8=False))), arrivals_s, 0.1)
+    notes, _ = serve(open_device(noise=0.02), max_clocks(ladder(every_rung(int8=False))), arrivals_s, 0.1)
     on_time = notes.num_answered - notes.num_late
     assert on_time / arrivals_s[-1] > 0.95 / 0.010
 
@@ -165,7 +176,7 @@ def test_a_batch_that_fails_is_refused_with_the_reason_and_serving_goes_on() -> 
 
 
 def test_one_bad_request_does_not_harm_its_batch() -> None:
-    rungs = menu(max_batch=2, int8=False)
+    rungs = every_rung(max_batch=2, int8=False)
     device, notes = open_device(rungs), Notes()
     engine = Engine(device, [lane(max_clocks(ladder(rungs)))], notes)
     engine.offer(Request(0.0, 1.0, inputs={"x": np.zeros((1, 2))}, ticket="good"))
@@ -175,7 +186,7 @@ def test_one_bad_request_does_not_harm_its_batch() -> None:
 
 
 def test_outputs_come_back_to_who_sent_the_inputs() -> None:
-    rungs = menu(max_batch=4, int8=False)
+    rungs = every_rung(max_batch=4, int8=False)
     device, notes = open_device(rungs), Notes()
     engine = Engine(device, [lane(max_clocks(ladder(rungs)))], notes)
     for value, rows in ((1.0, 1), (2.0, 3)):
@@ -259,20 +270,20 @@ class Waits:
 
 
 def test_a_governor_may_hold_a_request_for_a_larger_batch() -> None:
-    rungs = menu(max_batch=2, int8=False)
+    rungs = every_rung(max_batch=2, int8=False)
     notes, _ = serve(open_device(rungs), Waits(rungs[-1]), np.array([0.0, 0.020]), 0.2)
     assert [batch.rows for batch in notes.batches] == [2]
     assert notes.batches[0].start_s == pytest.approx(0.020)
 
 
 def test_a_held_request_is_not_held_for_ever() -> None:
-    rungs = menu(max_batch=2, int8=False)
+    rungs = every_rung(max_batch=2, int8=False)
     notes, _ = serve(open_device(rungs), Waits(rungs[-1]), np.array([0.0]), 0.2)
     assert notes.batches[0].start_s == pytest.approx(0.050)
 
 
 def test_the_governor_is_told_what_ran_and_what_came() -> None:
-    rungs = menu(int8=False)
+    rungs = every_rung(int8=False)
     governor = Waits(ladder(rungs).levels[0].rungs[0])
     serve(open_device(rungs), governor, np.array([0.060, 0.061, 0.062]), 0.2)
     done = [seen.done for seen in governor.seen if seen.done is not None]
@@ -282,7 +293,7 @@ def test_the_governor_is_told_what_ran_and_what_came() -> None:
 
 
 def test_a_run_along_clocks_that_changed_is_not_taken_for_a_slow_one() -> None:
-    rungs = menu(int8=False)
+    rungs = every_rung(int8=False)
     device = open_device(rungs, settle_s=0.05)
     device.actuator.apply(SLOW)
     device.clock.sleep(1.0)

@@ -12,7 +12,7 @@ from amble.core.schedule import Deadline
 from amble.stages.control.batcher import Pace
 from amble.stages.control.governor import NEVER_S, Decision, Done, Observation, replay
 from amble.stages.control.governors import Amble, Dvfs, Pit, Tuning, best_fixed, int8_max, max_clocks
-from tests.stages.control.ladders import FAST, MIDDLE, SLOW, ladder, menu, open_device, poisson, serve
+from tests.stages.control.ladders import FAST, MIDDLE, SLOW, every_rung, ladder, open_device, poisson, serve
 
 QUICK = Tuning(grid=6, clumps=(1,))
 
@@ -71,7 +71,7 @@ def test_int8_max_is_int8_at_the_highest_clock() -> None:
 
 
 def test_static_takes_the_cheapest_rung_that_carries_the_rate() -> None:
-    steps = ladder(menu(int8=False))
+    steps = ladder(every_rung(int8=False))
     assert best_fixed(steps, 10.0).rung.clocks == MIDDLE, "the slowest costs more in all than it saves"
     assert best_fixed(steps, 75.0).rung.clocks == FAST
 
@@ -88,7 +88,7 @@ def waiting(now_s: float, *due_s: float, arrived: int = 0) -> Observation:
 
 
 def test_dvfs_takes_the_slowest_clock_that_is_on_time() -> None:
-    governor = Dvfs(ladder(menu(int8=False)))
+    governor = Dvfs(ladder(every_rung(int8=False)))
     state = governor.init(0.0)
     for due_s, clocks in ((0.1, MIDDLE), (0.014, FAST)):
         _, decision = governor.step(state, waiting(0.0, due_s))
@@ -104,7 +104,7 @@ def test_dvfs_never_leaves_fp32_and_never_goes_below_the_floor() -> None:
 
 
 def test_dvfs_goes_up_at_once_and_down_only_after_patience() -> None:
-    governor = Dvfs(ladder(menu(int8=False)), patience=3)
+    governor = Dvfs(ladder(every_rung(int8=False)), patience=3)
     state, decision = governor.step(governor.init(0.0), waiting(0.0, 0.014))
     clocks = []
     for _ in range(4):
@@ -115,7 +115,7 @@ def test_dvfs_goes_up_at_once_and_down_only_after_patience() -> None:
 
 
 def test_dvfs_parks_after_five_idle_seconds() -> None:
-    governor = Dvfs(ladder(menu(int8=False)))
+    governor = Dvfs(ladder(every_rung(int8=False)))
     state, first = governor.step(governor.init(0.0), Observation(1.0))
     assert (first.clocks, first.wake_s) == (None, 5.0)
     _, later = governor.step(state, Observation(5.0))
@@ -195,7 +195,7 @@ def test_observations_are_frozen() -> None:
 
 
 def test_one_clock_and_one_precision_are_enough_for_every_governor() -> None:
-    only = ladder((menu(int8=False)[0],))
+    only = ladder((every_rung(int8=False)[0],))
     for governor in (max_clocks(only), int8_max(only), Dvfs(only), Pit(only), Amble(only, Deadline(0.2), tuning=QUICK)):
-        notes, _ = serve(open_device((menu(int8=False)[0],)), governor, np.arange(20.0) * 0.05, 0.2)
+        notes, _ = serve(open_device((every_rung(int8=False)[0],)), governor, np.arange(20.0) * 0.05, 0.2)
         assert notes.num_answered == 20

@@ -18,7 +18,7 @@ from amble.stages.control.governors.policy import Load, baseline_refusals, solve
 from amble.stages.control.governors.rate import arrive, fresh
 from amble.stages.control.governors.shifts import Shifts
 from amble.stages.control.slowdown import Slowdown, observe
-from tests.stages.control.ladders import FAST, MIDDLE, SLOW, Notes, ladder, menu, open_device, poisson, serve
+from tests.stages.control.ladders import FAST, MIDDLE, SLOW, Notes, every_rung, ladder, open_device, poisson, serve
 
 SLO_S = 0.1
 BUDGET = Budget()
@@ -37,7 +37,7 @@ def losses(notes: Notes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 @pytest.mark.parametrize("rate_hz", [20.0, 90.0, 140.0])
 @pytest.mark.parametrize("loss", [0.006, 0.05])
 def test_no_sliding_window_loses_more_than_the_budget(rate_hz: float, loss: float) -> None:
-    rungs = menu(loss=loss)
+    rungs = every_rung(loss=loss)
     budget = Budget(window=200, cap_share=0.06)
     notes, _ = serve(open_device(rungs), amble(ladder(rungs), budget=budget), poisson(rate_hz, 3000), SLO_S)
     lost = np.cumsum(np.concatenate([[0.0], losses(notes)]))
@@ -135,10 +135,10 @@ def test_a_stricter_goal_costs_more_energy_and_refuses_less(rate_hz: float) -> N
 @pytest.mark.parametrize("rate_hz", [60.0, 90.0, 120.0])
 @pytest.mark.parametrize("clump", [1, 4])
 def test_the_model_foresees_how_many_are_refused_at_one_fixed_rung(rate_hz: float, clump: int) -> None:
-    steps = ladder(menu(int8=False))
+    steps = ladder(every_rung(int8=False))
     expected = baseline_refusals(steps.levels[0].rungs[0], steps, Load(rate_hz, SLO_S, clump))
     arrivals_s = np.repeat(poisson(rate_hz / clump, 20_000 // clump, seed=2), clump)
-    _, totals = serve(open_device(menu(int8=False)), max_clocks(steps), arrivals_s, SLO_S)
+    _, totals = serve(open_device(every_rung(int8=False)), max_clocks(steps), arrivals_s, SLO_S)
     assert sum(totals.refused.values()) / len(arrivals_s) == pytest.approx(expected, rel=0.3, abs=0.003)
 
 
@@ -204,7 +204,7 @@ def test_an_idle_device_parks_once_waiting_has_cost_as_much() -> None:
 
 
 def test_requests_are_held_back_for_a_larger_batch_while_there_is_time() -> None:
-    rungs = menu(max_batch=4)
+    rungs = every_rung(max_batch=4)
     governor = amble(ladder(rungs))
     state = governor.init(0.0)
     for step in range(200):
@@ -218,7 +218,7 @@ def test_requests_are_held_back_for_a_larger_batch_while_there_is_time() -> None
 
 
 def test_nobody_is_held_back_beyond_the_tightest_deadline_of_the_batch_wherever_it_stands() -> None:
-    governor = amble(ladder(menu(max_batch=4)))
+    governor = amble(ladder(every_rung(max_batch=4)))
     state = governor.init(0.0)
     for step in range(200):
         state, _ = governor.step(state, Observation(0.02 * step, (), 0, 1, asked=MIDDLE))
@@ -234,7 +234,7 @@ def test_nobody_is_held_back_beyond_the_tightest_deadline_of_the_batch_wherever_
 
 
 def test_a_batch_is_not_cut_to_what_the_account_pays_for() -> None:
-    rungs = menu(max_batch=4)
+    rungs = every_rung(max_batch=4)
     governor = amble(ladder(rungs))
     state = governor.init(0.0)._replace(saved=0.002)  # one row at INT8, not four
     waiting = Observation(0.0, (0.06,) * 4, 4, 4, asked=FAST)
@@ -248,7 +248,7 @@ def test_a_batch_is_not_cut_to_what_the_account_pays_for() -> None:
 
 @pytest.mark.parametrize(("waiting", "variant"), [(3, "fp32"), (7, "int8")])
 def test_a_small_account_is_left_for_when_one_batch_does_not_serve_all(waiting: int, variant: str) -> None:
-    governor = amble(ladder(menu(max_batch=4)))
+    governor = amble(ladder(every_rung(max_batch=4)))
     state = governor.init(0.0)._replace(saved=0.03)
     _, decision = governor.step(state, Observation(0.0, (0.07,) * waiting, waiting, waiting, asked=FAST))
     assert decision.rung is not None
@@ -256,7 +256,7 @@ def test_a_small_account_is_left_for_when_one_batch_does_not_serve_all(waiting: 
 
 
 def test_a_batch_larger_than_any_account_pays_for_still_goes_at_the_quick_level() -> None:
-    rungs = menu(max_batch=4)
+    rungs = every_rung(max_batch=4)
     budget = Budget(window=100, cap_share=0.01)  # a full account pays for four rows at INT8
     governor = amble(ladder(rungs), budget=budget)
     state = governor.init(0.0)._replace(saved=budget.cap)
@@ -268,7 +268,7 @@ def test_a_batch_larger_than_any_account_pays_for_still_goes_at_the_quick_level(
 
 @pytest.mark.parametrize("rows_paid", [5, 6, 7, 8])
 def test_a_batch_that_no_full_account_pays_for_takes_what_this_one_pays_for(rows_paid: int) -> None:
-    rungs = menu(max_batch=8)
+    rungs = every_rung(max_batch=8)
     budget = Budget(window=100, cap_share=0.02)  # half of a full account pays for some rows at INT8, not for eight
     assert 2 <= budget.rows_left(0.5 * budget.cap, 0.006) < rows_paid
     saved = rows_paid * (0.006 - budget.income) + 1e-6
@@ -296,7 +296,7 @@ def test_accuracy_is_put_by_when_more_come_than_did(rates_hz: tuple[float, float
 
 
 def test_holding_back_saves_energy_and_misses_nothing() -> None:
-    rungs = menu(max_batch=4)
+    rungs = every_rung(max_batch=4)
     arrivals_s = poisson(40.0, 1000)
     joules = {}
     for name, tuning in (("held", Tuning(grid=12, clumps=(1,))), ("at once", Tuning(grid=12, clumps=(1,), worth=2.0))):
@@ -320,7 +320,7 @@ def test_any_trace_is_served_within_the_budget_and_what_is_admitted_is_hardly_ev
 
 
 def test_without_a_choice_every_request_is_served_at_once_and_slow_downs_are_still_learnt() -> None:
-    rung = replace(menu()[0], latency_s=menu()[0].latency_s[:1], energy_j=menu()[0].energy_j[:1])
+    rung = replace(every_rung()[0], latency_s=every_rung()[0].latency_s[:1], energy_j=every_rung()[0].energy_j[:1])
     governor = amble(replace(ladder((rung,)), park=rung.clocks))
     assert governor.only == rung
     state = governor.init(0.0)
@@ -334,9 +334,9 @@ def test_without_a_choice_every_request_is_served_at_once_and_slow_downs_are_sti
 
 
 def test_without_energies_it_serves_by_time_alone_and_never_holds_back() -> None:
-    rungs = tuple(replace(rung, energy_j=None, idle_w=0.0) for rung in menu())
+    rungs = tuple(replace(rung, energy_j=None, idle_w=0.0) for rung in every_rung())
     steps = ladder(rungs)
     governor = Amble(steps, Deadline(0.1), tuning=Tuning(grid=6, clumps=(1,), worth=1.0))
-    notes, totals = serve(open_device(menu()), governor, poisson(40.0, 300), 0.1)
+    notes, totals = serve(open_device(every_rung()), governor, poisson(40.0, 300), 0.1)
     assert totals.answered + sum(totals.refused.values()) == 300
     assert {batch.rung.clocks for batch in notes.batches} == {FAST}

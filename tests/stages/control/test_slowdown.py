@@ -14,9 +14,9 @@ from amble.stages.control.batcher import Queue, Request
 from amble.stages.control.governor import Observation, replay
 from amble.stages.control.governors import Amble, Tuning
 from amble.stages.control.slowdown import Slowdown, aged, observe
-from tests.stages.control.ladders import FAST, ladder, menu, open_device, poisson, serve
+from tests.stages.control.ladders import FAST, every_rung, ladder, open_device, poisson, serve
 
-ONE_CLOCK = tuple(rung for rung in menu() if rung.clocks == FAST)
+ONE_CLOCK = tuple(rung for rung in every_rung() if rung.clocks == FAST)
 SLO_S = 0.050
 FRESH = Slowdown()
 
@@ -133,7 +133,7 @@ def test_an_idle_governor_asks_to_be_woken_when_its_doubts_are_due() -> None:
 
 @pytest.mark.parametrize("rows", [1, 2])
 def test_whoever_comes_first_is_refused_only_for_what_is_beyond_doubt(rows: int) -> None:
-    governor = lone(ladder(tuple(rung for rung in menu(max_batch=2) if rung.clocks == FAST)))
+    governor = lone(ladder(tuple(rung for rung in every_rung(max_batch=2) if rung.clocks == FAST)))
     pace = governor.pace(governor.init(0.0))._replace(factor=30.0)
     request = Request(0.0, 0.020, rows=rows)
     assert Queue(8).offer(request, 0.0, pace) is None

@@ -314,6 +314,8 @@ def test_nan_in_any_output_makes_the_whole_answer_wrong() -> None:
     assert right(found, clean, unlabelled(3)).tolist() == [True, False, True]
     shared = answers(lambda inputs: {**alone, "s": np.array(NAN, np.float32)}, unlabelled(3), batch=3)
     assert not right(shared, clean, unlabelled(3)).any()
+    listed: Any = {**alone, "maps": [{1: NAN}, {1: 0.5}, {1: 0.5}]}
+    assert right(answers(lambda inputs: listed, unlabelled(3), batch=3), clean, unlabelled(3)).all()
     with pytest.raises(Refused, match="answers NaN"):
         right(clean, found, unlabelled(3))
 

@@ -79,6 +79,18 @@ def test_idle_power_is_measured_at_each_setting_and_unknown_without_a_meter() ->
     assert platform.idle_power(FakeDevice(metered=False).device(), LEVELS) == ()
 
 
+def test_idle_power_that_is_known_is_not_measured_again() -> None:
+    fake = FakeDevice()
+    first = operators.operators(GRAPH, fake.device(), next_point=design.farthest(1))
+    known = platform.with_idle(first, fake.device())
+    both = operators.operators(GRAPH, fake.device(), next_point=design.farthest(2), so_far=known)
+    told = replace(both, idle=tuple(replace(each, power_w=77.0) for each in both.idle))
+    assert [(each.clocks, each.power_w) for each in platform.with_idle(told, fake.device()).idle] == [
+        (LEVELS[1], 77.0),
+        (LEVELS[0], pytest.approx(1.0)),
+    ]
+
+
 def test_a_switch_costs_its_stall_and_settles_later() -> None:
     fake = FakeDevice(settle_s=0.004, stall_s=0.0005)
     (switch,) = platform.switch_costs(fake.device())

@@ -18,7 +18,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import CostTable
 from amble.core.profile import SwitchCost
 from amble.core.schedule import Accounting
-from amble.stages.plan.ladder import Variant, build, floor, menu, objective
+from amble.stages.plan.ladder import Variant, build, every_rung, floor, objective
 
 # a published sweep of one network on a Tesla P40: t = 19.1 / f + 11.5 ms, busy 82.5 + 29.6 f^3 W, idle 44.3 + 3.2 f^3 W
 GHZ = (0.544, 0.632, 0.734, 0.835, 0.949, 1.063, 1.189, 1.303, 1.430, 1.531)
@@ -155,26 +155,26 @@ def graphs(*sizes: int, precision: str = "fp32") -> dict[int, Graph]:
     return {size: Graph("net", operators, size, f"net {size}", precision=precision) for size in sizes}
 
 
-def test_a_menu_sums_operators_and_fills_batch_sizes_in_between() -> None:
-    rungs = menu([Variant("fp32", graphs(1, 4), cast(Any, Priced()))], max_batch=4)
+def test_a_rung_sums_operators_and_fills_batch_sizes_in_between() -> None:
+    rungs = every_rung([Variant("fp32", graphs(1, 4), cast(Any, Priced()))], max_batch=4)
     assert [rung.clocks.core_hz for rung in rungs] == [1e9, 2e9]
     assert rungs[0].latency_s == pytest.approx((0.002, 0.004, 0.006, 0.008))
     assert rungs[1].energy_j == pytest.approx((0.01, 0.02, 0.03, 0.04))
     assert rungs[1].idle_w == 2.0
 
 
-def test_a_menu_ends_at_the_largest_batch_asked_for() -> None:
-    (rung, _) = menu([Variant("fp32", graphs(1, 2, 8), cast(Any, Priced()))], max_batch=2)
+def test_rungs_end_at_the_largest_batch_asked_for() -> None:
+    (rung, _) = every_rung([Variant("fp32", graphs(1, 2, 8), cast(Any, Priced()))], max_batch=2)
     assert rung.max_batch == 2
 
 
-def test_a_menu_needs_batch_size_one() -> None:
+def test_rungs_need_batch_size_one() -> None:
     with pytest.raises(ValueError, match="batch size 1"):
-        menu([Variant("fp32", graphs(2), cast(Any, Priced()))], max_batch=4)
+        every_rung([Variant("fp32", graphs(2), cast(Any, Priced()))], max_batch=4)
 
 
 def test_energies_that_a_table_lacks_stay_unknown() -> None:
-    rungs = menu([Variant("fp32", graphs(1, 4), cast(Any, Priced(metered=False)))], max_batch=4)
+    rungs = every_rung([Variant("fp32", graphs(1, 4), cast(Any, Priced(metered=False)))], max_batch=4)
     assert [rung.energy_j for rung in rungs] == [None, None]
     assert rungs[0].latency_s == pytest.approx((0.002, 0.004, 0.006, 0.008))
 

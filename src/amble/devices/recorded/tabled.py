@@ -1,7 +1,7 @@
-"""A menu of rungs → a light simulated device: time and energy are looked up, with noise, switching and contention.
+"""Rungs → a light simulated device: time and energy are looked up, with noise, switching and contention.
 
 For days of traffic, where only the cost of whole batches counts. It computes no outputs: what comes in goes out. The
-menu is the truth of this device; a governor may be given another one.
+rungs are the truth of this device; a governor may be given others.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ def whole(model: str, variant: str, batch: int) -> Graph:
     )
 
 
-def open_table(name: str, menu: Sequence[Rung], *, behaviour: Behaviour = Behaviour(), seed: int = 0) -> Device:
-    """Open a device that has exactly the clocks and variants of the menu, at the fastest clocks and time 0."""
-    table = Tabled(menu, behaviour, seed)
-    precisions = tuple(dict.fromkeys(rung.variant for rung in menu))
+def open_table(name: str, rungs: Sequence[Rung], *, behaviour: Behaviour = Behaviour(), seed: int = 0) -> Device:
+    """Open a device that has exactly the clocks and variants of the rungs, at the fastest clocks and time 0."""
+    table = Tabled(rungs, behaviour, seed)
+    precisions = tuple(dict.fromkeys(rung.variant for rung in rungs))
     return Device(f"table:{name}", table, table, table, table, "uncalibrated: a table", precisions)
 
 
 class Tabled:
     """All ports of the device in one, so that a batch is one call deep. Time passes in sleep, apply and run only."""
 
-    def __init__(self, menu: Sequence[Rung], behaviour: Behaviour, seed: int) -> None:
-        """Take the menu as the truth."""
+    def __init__(self, rungs: Sequence[Rung], behaviour: Behaviour, seed: int) -> None:
+        """Take the rungs as the truth."""
         self._by_clocks: dict[Clocks, dict[str, Rung]] = {}
-        for rung in menu:
+        for rung in rungs:
             self._by_clocks.setdefault(rung.clocks, {})[rung.variant] = rung
         self._settings = tuple(sorted(self._by_clocks))
         self._idle_w = {clocks: max(r.idle_w for r in rungs.values()) for clocks, rungs in self._by_clocks.items()}
@@ -85,7 +85,7 @@ class Tabled:
         return Reading(self._time_s, self._energy_j)
 
     def available(self) -> tuple[Clocks, ...]:
-        """Return the menu's clocks, slowest first."""
+        """Return the rungs' clocks, slowest first."""
         return self._settings
 
     def current(self) -> Clocks:

@@ -18,8 +18,6 @@ from amble.devices.simulated.chip import Chip
 
 __all__ = ["GOVERNORS", "Governor", "Load", "Rule", "governor"]
 
-GOVERNORS = ("performance", "schedutil", "simple_ondemand", "sysscale")
-
 _SAME_S = 1e-9
 _UP_THRESHOLD = 0.90  # DFSO_UPTHRESHOLD, drivers/devfreq/governor_simpleondemand.c
 _DOWN_DIFFERENTIAL = 0.05  # DFSO_DOWNDIFFERENCTIAL, same file
@@ -159,5 +157,6 @@ _CORE_RULES = {
     "schedutil": Rule(_SCHEDUTIL_RATE_LIMIT_S, _schedutil),
     "simple_ondemand": Rule(_DEVFREQ_POLLING_S, _ondemand),
 }
+GOVERNORS = ("performance", *_CORE_RULES, "sysscale")
 _DEVFREQ_MEMORY = Rule(_DEVFREQ_POLLING_S, _ondemand_memory)
 _SYSSCALE = Rule(_SYSSCALE_PERIOD_S, _sysscale)

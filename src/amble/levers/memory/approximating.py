@@ -340,8 +340,7 @@ def by_layer(plan: DramPlan, network: Faulty, made: Module, duration_s: float) -
         seen.add(each.input)
         layers.append(
             LayerMemory(
-                name=each.name,
-                num_weights=weights[each.weights].size if each.weights else 0,
+                layer=each,
                 partitions=tuple(dict.fromkeys(homes[name] for name, _, _ in reversed(parts))),
                 moved_j=sum(moved_j(*part, lowered=True) for part in parts),
                 nominal_j=sum(moved_j(*part, lowered=False) for part in parts),

@@ -8,56 +8,32 @@ those of the cost model: a deadline rests on nothing that was only predicted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from amble.core.cost import Cost
 from amble.core.errors import Refused
-from amble.core.graph import Graph, Operator
-from amble.core.point import Clocks
-from amble.core.ports import CostModel, CostTable
-from amble.core.profile import SwitchCost
+from amble.core.graph import Graph
+from amble.core.ports import CostModel, CostTable, Retabled
 from amble.core.quantity import format_energy, format_time
 from amble.core.schedule import Baseline, Schedule
-from amble.core.subject import Where
 from amble.levers.memory.partitions import DramPlan, LayerMemory
 
-__all__ = ["AT_RATINGS", "WithMemory", "layers_of", "with_memory"]
+__all__ = ["AT_RATINGS", "layers_of", "moving", "with_memory"]
 
 AT_RATINGS = "memory at its ratings"
 
 
-@dataclass(frozen=True, slots=True)
-class WithMemory:
-    """A cost model whose operators also take the energy [J] of what they move in memory, by name."""
+def moving(costs: CostModel, moved_j: Mapping[str, float]) -> CostModel:
+    """Return a cost model whose operators also take the energy [J] of what they move in memory, by name."""
 
-    costs: CostModel
-    moved_j: Mapping[str, float]
+    def table(graph: Graph) -> CostTable:
+        alone = costs.table(graph)
+        more_j = np.array([moved_j.get(operator.name, 0.0) for operator in graph.operators])
+        return replace(alone, energy_j=alone.energy_j + more_j[:, None])
 
-    @property
-    def where(self) -> Where:
-        """Return the device that the costs hold on."""
-        return self.costs.where
-
-    @property
-    def switches(self) -> tuple[SwitchCost, ...]:
-        """Return what changing each clock domain costs."""
-        return self.costs.switches
-
-    def table(self, graph: Graph) -> CostTable:
-        """Return the costs of all operators at all candidate points."""
-        table = self.costs.table(graph)
-        moved_j = np.array([self.moved_j.get(operator.name, 0.0) for operator in graph.operators])
-        return replace(table, energy_j=table.energy_j + moved_j[:, None])
-
-    def idle_w(self, clocks: Clocks) -> float | None:
-        """Return the power [W] of doing nothing at these clocks, without the memory's."""
-        return self.costs.idle_w(clocks)
-
-    def margin(self, percentile: float) -> float:
-        """Return the ratio of this percentile of the latency to the predicted one."""
-        return self.costs.margin(percentile)
+    return Retabled(costs, table)
 
 
 def with_memory(graph: Graph, costs: CostModel, mapping: DramPlan, plan: Callable[[CostModel], Schedule]) -> Schedule:
@@ -66,7 +42,7 @@ def with_memory(graph: Graph, costs: CostModel, mapping: DramPlan, plan: Callabl
     Refused for a mapping of another network or precision, and for one that says nothing of layers.
     """
     layers = layers_of(graph, mapping)
-    made = plan(WithMemory(costs, {name: layer.moved_j for name, layer in layers.items()}))
+    made = plan(moving(costs, {name: layer.moved_j for name, layer in layers.items()}))
     wrong = sorted({step.point.precision for step in made.steps} - {mapping.precision})
     if wrong:
         raise Refused(
@@ -82,29 +58,27 @@ def with_memory(graph: Graph, costs: CostModel, mapping: DramPlan, plan: Callabl
 
 
 def layers_of(graph: Graph, mapping: DramPlan) -> dict[str, LayerMemory]:
-    """Return the layer of each operator that moves weights, in order, by the number of weights.
+    """Return the layer of each operator that computes one, by the names that both have from the network's file.
 
-    An operator of which no weights are known is taken only where none has as many as the layer. Refused where
-    the graph has no operator for a layer.
+    A network that was retrained for the mapping is in a file of its own, and so are its names: plan that one. Refused
+    where either has a layer that the other has not.
     """
     if not mapping.layers:
-        raise Refused("the mapping does not say what each layer moves; make it anew with amble dram")
-    products = [operator for operator in graph.operators if operator.gemm is not None]
-    found: dict[str, LayerMemory] = {}
-    for layer in mapping.layers:
-        free = [each for each in products if each.name not in found]
-        fitting = (each for num in (layer.num_weights, 0) for each in free if _num_weights(each) == num)
-        operator = next(fitting, None)
-        if operator is None:
-            raise Refused(f"the mapping is of another network: {graph.name} has no operator for its layer {layer.name}")
-        found[operator.name] = layer
-    return found
-
-
-def _num_weights(operator: Operator) -> int:
-    """Return how many weights an operator reads; 0 for a product of activations."""
-    gemm = operator.gemm
-    return gemm.n * gemm.k * gemm.groups if gemm is not None and operator.weight_bytes > 0 else 0
+        raise Refused("the mapping does not say what each layer moves, or not by name; make it anew with amble dram")
+    operators = {each.layer: each.name for each in graph.operators if each.layer is not None}
+    if not operators:
+        raise Refused(f"the operators of {graph.name} name no layers of a file, so no mapping can be laid over them")
+    layers = {each.layer: each for each in mapping.layers}
+    for lacking, named, what in (
+        (layers.keys() - operators, graph.name, "operator of its own"),
+        (operators.keys() - layers, "the mapping", "layer"),
+    ):
+        if lacking:
+            said = ", ".join(sorted(f"{each.name} ({each.num_weights} weights)" for each in lacking)[:3])
+            raise Refused(
+                f"the mapping is of another network: {named} has no {what} for {said}; map it anew with amble dram"
+            )
+    return {operators[layer]: each for layer, each in layers.items()}
 
 
 def _held(schedule: Schedule, mapping: DramPlan, layers: Mapping[str, LayerMemory]) -> Schedule:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from amble.core.files import Format
+from amble.core.graph import Layer
 from amble.levers.memory.profiles import MemoryPoint
 
 __all__ = [
@@ -112,11 +113,11 @@ class Shown(NamedTuple):
 class LayerMemory:
     """What one layer moves in an inference [J], where its tensors were placed and at ratings; where that is.
 
-    ``partitions`` hold its weights and its input; ``num_weights`` (values) tells which operator of a runtime it is.
+    ``partitions`` hold its weights and its input; ``layer`` names it as the file does that was mapped, which after
+    retraining is the one that the export of the retrained network wrote.
     """
 
-    name: str
-    num_weights: int
+    layer: Layer
     partitions: tuple[str, ...]
     moved_j: float
     nominal_j: float
@@ -158,4 +159,5 @@ class DramPlan:
         return 1.0 - self.energy_j / self.nominal_j
 
 
-FORMAT = Format("dram", 1, DramPlan)
+FORMAT = Format("dram", 2, DramPlan, {1: lambda held: {**held, "layers": []}})
+"""Layers of format 1 had no names that tie them to a graph; such a mapping is shown, but not planned with."""

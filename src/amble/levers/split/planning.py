@@ -29,11 +29,9 @@ import numpy as np
 from amble.core.errors import Infeasible, Refused
 from amble.core.graph import Graph
 from amble.core.point import Clocks
-from amble.core.ports import CostModel, CostTable, FloatArray
-from amble.core.profile import SwitchCost
+from amble.core.ports import CostModel, CostTable, FloatArray, Retabled
 from amble.core.quantity import format_excess, format_time
 from amble.core.schedule import Deadline, Step
-from amble.core.subject import Where
 from amble.levers.split.cuts import Cut, sent_bytes
 from amble.levers.split.link import Link
 from amble.stages.plan.problem import Problem, Task, pose, to_schedule
@@ -86,33 +84,6 @@ class Regime:
     fastest_bit_s: float
     index: int | None
     precision: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Costs of some operators of a network, as those of a network of their own."""
-
-    costs: CostModel
-    whole: CostTable
-    rows: tuple[int, ...]
-
-    @property
-    def where(self) -> Where:
-        return self.costs.where
-
-    @property
-    def switches(self) -> tuple[SwitchCost, ...]:
-        return self.costs.switches
-
-    def table(self, graph: Graph) -> CostTable:
-        rows = list(self.rows)
-        return replace(self.whole, latency_s=self.whole.latency_s[rows], energy_j=self.whole.energy_j[rows])
-
-    def idle_w(self, clocks: Clocks) -> float | None:
-        return self.costs.idle_w(clocks)
-
-    def margin(self, percentile: float) -> float:
-        return self.costs.margin(percentile)
 
 
 @dataclass(eq=False)
@@ -208,9 +179,14 @@ class Question:
                 return None
             part = replace(self.graph, operators=tuple(self.graph.operators[row] for row in rows), offset=0, whole=0)
             deadline = Deadline(most_s, self.deadline.percentile)
-            task = Task(part, _Part(self.costs, self.table, rows), deadline, self.period_s)
-            self._problems[index] = pose(task)
+            costs = Retabled(self.costs, lambda graph: _part(self.table, rows))
+            self._problems[index] = pose(Task(part, costs, deadline, self.period_s))
         return self._problems[index]
+
+
+def _part(whole: CostTable, rows: tuple[int, ...]) -> CostTable:
+    """Return the costs of some operators of a network, as those of a network of their own."""
+    return replace(whole, latency_s=whole.latency_s[list(rows)], energy_j=whole.energy_j[list(rows)])
 
 
 def choice(question: Question, link: Link, index: int, precision: str) -> Choice:

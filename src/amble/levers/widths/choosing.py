@@ -26,7 +26,7 @@ from amble.levers.widths.elimination import Elimination
 from amble.levers.widths.network import Group, Layer, Network, Widths
 from amble.levers.widths.staircase import Axis, Staircase, StaircaseTable, shape_of, worth
 
-__all__ = ["Chosen", "Pricing", "Problem", "Resource", "candidates", "choose", "problem"]
+__all__ = ["Chosen", "Knapsack", "Pricing", "Resource", "candidates", "choose", "knapsack"]
 
 Resource = Literal["latency", "energy"]
 
@@ -138,8 +138,8 @@ def _thinned(widths: tuple[int, ...], most: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What to choose from: names of groups, ``widths`` and importance ``lost`` of each one's candidates [candidate].
+class Knapsack:
+    """One candidate of each group into a budget: names of groups, their ``widths``, importance ``lost`` [candidate].
 
     ``scopes`` are the groups (by number, ascending) that a layer depends on, ``costs`` its costs over their candidates.
     """
@@ -183,7 +183,7 @@ class Chosen:
         return max(0.0, self.lost - self.bound) / max(self.lost, _LEAST_GAIN)
 
 
-def problem(pricing: Pricing, widths: Mapping[str, tuple[int, ...]]) -> Problem:
+def knapsack(pricing: Pricing, widths: Mapping[str, tuple[int, ...]]) -> Knapsack:
     """Price every layer at every combination of the candidates it depends on.
 
     Where concatenations make layers depend on many groups, candidates are thinned until tables of them can be kept.
@@ -192,7 +192,7 @@ def problem(pricing: Pricing, widths: Mapping[str, tuple[int, ...]]) -> Problem:
     while not _fits(pricing.network, widths):
         most = most * 2 // 3
         widths = {name: _thinned(each, most) for name, each in widths.items()}
-    return _problem(pricing, widths)
+    return _packed(pricing, widths)
 
 
 def _scopes(network: Network) -> list[tuple[int, ...]]:
@@ -215,7 +215,7 @@ def _fits(network: Network, widths: Mapping[str, Sequence[int]]) -> bool:
     return True
 
 
-def _problem(pricing: Pricing, widths: Mapping[str, Sequence[int]]) -> Problem:
+def _packed(pricing: Pricing, widths: Mapping[str, Sequence[int]]) -> Knapsack:
     network = pricing.network
     names = tuple(each.name for each in network.groups)
     lost = tuple(np.array([group.lost()[w] for w in widths[group.name]]) for group in network.groups)
@@ -228,10 +228,10 @@ def _problem(pricing: Pricing, widths: Mapping[str, Sequence[int]]) -> Problem:
         prices = [pricing.layer(layer, dict(zip((names[v] for v in scope), at, strict=True))) for at in product(*axes)]
         scopes.append(scope)
         costs.append(np.array(prices).reshape([len(axis) for axis in axes]))
-    return Problem(names, tuple(tuple(widths[n]) for n in names), lost, tuple(scopes), tuple(costs), fixed)
+    return Knapsack(names, tuple(tuple(widths[n]) for n in names), lost, tuple(scopes), tuple(costs), fixed)
 
 
-def choose(asked: Problem, budget: float, *, resource: Resource = "latency") -> Chosen:
+def choose(asked: Knapsack, budget: float, *, resource: Resource = "latency") -> Chosen:
     """Return the widths that lose least within the budget [s, or J]; Infeasible with the least that is possible.
 
     ValueError where layers depend on too many widths at once for tables of them.
@@ -250,11 +250,11 @@ def choose(asked: Problem, budget: float, *, resource: Resource = "latency") -> 
     return Chosen(asked.named(best), asked.cost(best), asked.loss(best), min(bound, asked.loss(best)))
 
 
-def _single(asked: Problem) -> list[tuple[int, ...]]:
+def _single(asked: Knapsack) -> list[tuple[int, ...]]:
     return [(each,) for each in range(len(asked.names))]
 
 
-def _solve(asked: Problem, order: Elimination, price: float) -> tuple[float, tuple[int, ...]]:
+def _solve(asked: Knapsack, order: Elimination, price: float) -> tuple[float, tuple[int, ...]]:
     """Minimise loss + price × cost (at an infinite price the cost alone) → the sum and its choice."""
     loss_weight, cost_weight = (0.0, 1.0) if np.isinf(price) else (1.0, price)
     tables = [*(loss_weight * each for each in asked.lost), *(cost_weight * each for each in asked.costs)]
@@ -263,7 +263,7 @@ def _solve(asked: Problem, order: Elimination, price: float) -> tuple[float, tup
 
 
 def _priced(
-    asked: Problem, order: Elimination, budget: float, cheapest: tuple[int, ...]
+    asked: Knapsack, order: Elimination, budget: float, cheapest: tuple[int, ...]
 ) -> tuple[list[tuple[int, ...]], float]:
     """Bisect the price to the budget → the affordable choices met, and the best lower bound of any price."""
     _, choice = _solve(asked, order, 0.0)
@@ -288,20 +288,20 @@ def _priced(
     return [*dict.fromkeys(found)][-3:], bound
 
 
-def _first_price(asked: Problem) -> float:
+def _first_price(asked: Knapsack) -> float:
     lost = sum(float(each.max() - each.min()) for each in asked.lost)
     span = sum(float(each.max() - each.min()) for each in asked.costs)
     return max(lost, _LEAST_GAIN) / max(span, _LEAST_GAIN)
 
 
-def _exchanged(asked: Problem, choice: tuple[int, ...], budget: float) -> tuple[int, ...]:
+def _exchanged(asked: Knapsack, choice: tuple[int, ...], budget: float) -> tuple[int, ...]:
     """Change one group, or two that share no layer, as long as less is lost within the budget."""
     while (better := _best_exchange(asked, choice, budget)) is not None:
         choice = better
     return choice
 
 
-def _best_exchange(asked: Problem, choice: tuple[int, ...], budget: float) -> tuple[int, ...] | None:
+def _best_exchange(asked: Knapsack, choice: tuple[int, ...], budget: float) -> tuple[int, ...] | None:
     near = [
         range(max(0, at - _REACH), min(len(w), at + _REACH + 1)) for at, w in zip(choice, asked.widths, strict=True)
     ]
@@ -325,7 +325,7 @@ def _best_exchange(asked: Problem, choice: tuple[int, ...], budget: float) -> tu
     return tuple(changed)
 
 
-def _change(asked: Problem, choice: tuple[int, ...], move: tuple[int, int]) -> float:
+def _change(asked: Knapsack, choice: tuple[int, ...], move: tuple[int, int]) -> float:
     """Return what it costs more to give one group another width."""
     group, at = move
     after = (*choice[:group], at, *choice[group + 1 :])
@@ -336,7 +336,7 @@ def _change(asked: Problem, choice: tuple[int, ...], move: tuple[int, int]) -> f
     return total
 
 
-def _neighbours(asked: Problem) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def _neighbours(asked: Knapsack) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
     """Tell which groups share a layer [group, group]; every group is its own neighbour."""
     count = len(asked.names)
     shared = np.eye(count, dtype=np.bool_)

@@ -18,7 +18,7 @@ from amble.core.graph import Graph
 from amble.core.quantity import format_energy, format_time
 from amble.core.report import Estimate
 from amble.levers.widths import choosing
-from amble.levers.widths.choosing import Chosen, Problem, Resource
+from amble.levers.widths.choosing import Chosen, Knapsack, Resource
 from amble.levers.widths.judging import with_ends
 from amble.levers.widths.staircases import STATISTICS, Work
 
@@ -60,13 +60,13 @@ class Cutter:
     resource: Resource
     budget: float
 
-    def plan(self, problem: Problem, folder: Path) -> Cut:
+    def plan(self, knapsack: Knapsack, folder: Path) -> Cut:
         """Choose widths; measure the network cut to them; correct the target by what was found, and choose again."""
         target, tried = self.budget, list[Cut]()
         for number in range(_TRIES):
             self.work.on_progress("cutting and measuring", number, _TRIES)
             try:
-                chosen = choosing.choose(problem, target, resource=self.resource)
+                chosen = choosing.choose(knapsack, target, resource=self.resource)
             except Infeasible:
                 if not tried:
                     raise

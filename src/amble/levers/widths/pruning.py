@@ -270,7 +270,7 @@ class _Pruner:
         """Choose, cut and measure; tune what is faster and keeps the budget, and judge."""
         unpaid(self.pricing, self.edges, self.wanted.widths)
         edges = {**self.edges, **{name: (each,) for name, each in self.wanted.widths.items()}}
-        plan = self.cutter.plan(choosing.problem(self.pricing, edges), self.work.form.folder)
+        plan = self.cutter.plan(choosing.knapsack(self.pricing, edges), self.work.form.folder)
         hopeless = self.cutter.hopeless(plan)
         if not hopeless:
             self._tune(plan)

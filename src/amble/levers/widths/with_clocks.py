@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from amble.core.errors import Infeasible
 from amble.core.point import Clocks
 from amble.core.quantity import format_time
-from amble.levers.widths.choosing import Pricing, Problem, candidates, choose, problem
+from amble.levers.widths.choosing import Knapsack, Pricing, candidates, choose, knapsack
 
 __all__ = ["Setting", "Together", "choose_together"]
 
@@ -61,20 +61,20 @@ def choose_together(settings: Sequence[Setting], latency_s: float, most_lost: fl
 def _found(setting: Setting, most_lost: float) -> Iterator[Together]:
     """Return the widths that lose no more than allowed, each the cheapest by one mixture of time and energy."""
     edges = candidates(setting.latency)
-    time, energy = (problem(each, edges) for each in (setting.latency, setting.energy))
+    time, energy = (knapsack(each, edges) for each in (setting.latency, setting.energy))
     for share in _SHARES:
         widths, lost = _narrowest(_mixed(time, energy, share, setting), most_lost)
         yield Together(setting.clocks, widths, setting.latency.total(widths), setting.energy.total(widths), lost)
 
 
-def _mixed(time: Problem, energy: Problem, share: float, setting: Setting) -> Problem:
+def _mixed(time: Knapsack, energy: Knapsack, share: float, setting: Setting) -> Knapsack:
     """Return one problem whose costs are shares of today's time and energy."""
     by_time, by_energy = share / setting.latency.total({}), (1.0 - share) / setting.energy.total({})
     costs = tuple(by_time * t + by_energy * e for t, e in zip(time.costs, energy.costs, strict=True))
     return replace(time, costs=costs, fixed=by_time * time.fixed + by_energy * energy.fixed)
 
 
-def _narrowest(asked: Problem, most_lost: float) -> tuple[dict[str, int], float]:
+def _narrowest(asked: Knapsack, most_lost: float) -> tuple[dict[str, int], float]:
     """Bisect the budget, a share of today's, down to where the loss is still allowed."""
     low, high = 0.0, 1.0
     best = choose(asked, 1.0 + 1e-9)

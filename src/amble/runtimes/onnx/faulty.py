@@ -20,12 +20,13 @@ import onnxruntime
 from onnx import numpy_helper
 
 from amble.core.errors import Refused
+from amble.core.graph import Layer
 from amble.runtimes.faults import Home, Injector
 from amble.runtimes.onnx import cutting
 from amble.runtimes.onnx.preparing import options
 from amble.runtimes.onnx.reading import read
 from amble.runtimes.onnx.refusals import refusing
-from amble.runtimes.onnx.stored import Layer, layers
+from amble.runtimes.onnx.stored import layers
 
 __all__ = ["FaultyOnnx"]
 

@@ -21,17 +21,19 @@ import numpy as np
 import onnx
 
 from amble.core.errors import Refused
-from amble.core.graph import Graph, Operator, Port
+from amble.core.graph import Graph, Layer, Operator, Port
 from amble.runtimes.external import graph_tensors
 from amble.runtimes.modernising import MIN_OPSET, is_random, modern, opset
 from amble.runtimes.onnx import reading
 from amble.runtimes.onnx.counting import Traffic, traffic, work
 from amble.runtimes.onnx.execution import Execution
 from amble.runtimes.onnx.feeds import made_up, vocabularies
+from amble.runtimes.onnx.lineage import computed
 from amble.runtimes.onnx.preparing import inner_nodes, optimise, options, session
 from amble.runtimes.onnx.products import Attribute, Call, Shape
 from amble.runtimes.onnx.refusals import refusing
 from amble.runtimes.onnx.shapes import bind
+from amble.runtimes.onnx.stored import layers_by_output
 from amble.runtimes.onnx.trace import Kernel, kernels, nested
 from amble.runtimes.values import call
 
@@ -90,6 +92,7 @@ def _prepare(path: Path, batch: int, shapes: Mapping[str, Shape], *, folder: Pat
     model = modern(written, str(path))
     inputs = bind(model, str(path), batch, shapes)
     feed = made_up(inputs, vocabularies(model.graph), seed=0, of=str(path))
+    layers = layers_by_output(model)
     optimised = optimise(model, str(path), folder, fused=execution.fused)
     found, results = _run_observed(optimised, str(path), folder, feed)
     outputs = tuple(port for port, _ in results)
@@ -107,7 +110,7 @@ def _prepare(path: Path, batch: int, shapes: Mapping[str, Shape], *, folder: Pat
     precision = _precision(optimised.graph)
     graph = Graph(
         name=path.stem,
-        operators=_operators(optimised.graph, pairs),
+        operators=_operators(optimised.graph, pairs, computed(model.graph, layers, optimised.graph)),
         batch=batch,
         digest=reading.digest(content + execution.form, batch, {port.name: port.shape for port in inputs}),
         inputs=inputs,
@@ -185,17 +188,19 @@ def _reorder(graph: onnx.GraphProto, names: list[str]) -> None:
     graph.node.extend(ordered)
 
 
-def _operators(graph: onnx.GraphProto, pairs: list[tuple[Kernel, list[Kernel]]]) -> tuple[Operator, ...]:
+def _operators(
+    graph: onnx.GraphProto, pairs: list[tuple[Kernel, list[Kernel]]], layers: Mapping[str, Layer]
+) -> tuple[Operator, ...]:
     inner = {node.name: node for outer in graph.node for node in inner_nodes(outer)}
     weights = {tensor.name for tensor in graph_tensors(graph)}
     executed = [
         [(node, kernel), *((inner[each.node], each) for each in inside if each.node in inner)]
         for node, (kernel, inside) in zip(graph.node, pairs, strict=True)
     ]
-    return tuple(_operator(each, weights) for each in executed)
+    return tuple(_operator(each, weights, layers.get(each[0][0].name)) for each in executed)
 
 
-def _operator(executed: list[tuple[onnx.NodeProto, Kernel]], weights: Set[str]) -> Operator:
+def _operator(executed: list[tuple[onnx.NodeProto, Kernel]], weights: Set[str], layer: Layer | None) -> Operator:
     """Count one outer node, the first of those executed, with the nodes that ran inside it."""
     node, kernel = executed[0]
     outer, *inside = [work(_call(*each)) for each in executed]
@@ -210,6 +215,7 @@ def _operator(executed: list[tuple[onnx.NodeProto, Kernel]], weights: Set[str]) 
         weight_bytes=moved.weight_bytes,
         output_shape=tuple(shapes[0]) if shapes else (),
         gemm=outer.gemm,
+        layer=layer,
     )
 
 

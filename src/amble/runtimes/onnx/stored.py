@@ -6,46 +6,49 @@ them is fatal. In a quantised model the stored tensors are the integers behind a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from math import prod
 
 import onnx
 from onnx import numpy_helper
 
 from amble.core.errors import Refused
+from amble.core.graph import Layer
 
-__all__ = ["Layer", "cut_to", "layers"]
+__all__ = ["cut_to", "layers", "layers_by_output"]
 
 _KINDS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 _SAME_VALUES = ("DequantizeLinear", "Transpose", "Reshape", "Identity", "Cast", "Flatten", "Squeeze", "Unsqueeze")
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A layer's tensors in memory: initialiser of its weights ("" for a product of activations), and its input."""
-
-    name: str
-    weights: str
-    input: str
-
-
 def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
     """Return the layers in order; Refused for a model without a convolution or matrix product at its top level."""
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    weights = {tensor.name for tensor in model.graph.initializer}
-    found = []
-    for index, node in enumerate(model.graph.node):
-        if node.op_type not in _KINDS:
-            continue
-        second = 3 if node.op_type.startswith("QLinear") else 1
-        weight = _stored(node.input[second], made_by, through=_SAME_VALUES)
-        feature = _stored(node.input[0], made_by, through=("DequantizeLinear",))
-        found.append(Layer(node.name or f"{node.op_type}_{index}", weight if weight in weights else "", feature))
+    found = layers_by_output(model)
     if not found:
         raise Refused(
             "the model has no convolution or matrix product to read its tensors from memory; "
             "give one with layers of these kinds: " + ", ".join(_KINDS)
         )
-    return tuple(found)
+    return tuple(found.values())
+
+
+def layers_by_output(model: onnx.ModelProto) -> dict[str, Layer]:
+    """Return the layers in order, by what they write; a node without a name of its own is called by that."""
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    sizes = {tensor.name: prod(tensor.dims) for tensor in model.graph.initializer}
+    called = Counter(node.name for node in model.graph.node)
+    found = {}
+    for node in model.graph.node:
+        if node.op_type not in _KINDS:
+            continue
+        second = 3 if node.op_type.startswith("QLinear") else 1
+        weight = _stored(node.input[second], made_by, through=_SAME_VALUES)
+        feature = _stored(node.input[0], made_by, through=("DequantizeLinear",))
+        weight, size = (weight, sizes[weight]) if weight in sizes else ("", 0)
+        named = node.name and called[node.name] == 1
+        name = node.name if named else f"{node.op_type} of {node.output[0]}"
+        found[node.output[0]] = Layer(name, weight, size, feature)
+    return found
 
 
 def cut_to(model: onnx.ModelProto) -> dict[str, tuple[float, float]]:

@@ -27,7 +27,6 @@ from amble.runtimes.onnx.network import Network
 from amble.runtimes.onnx.providers import TORCH
 from amble.runtimes.onnx.sessions import Sessions
 from amble.runtimes.segments import Span, solve, spans, works_s
-from amble.runtimes.torch.cuda_layers import Timer
 from amble.runtimes.torch.importing import Imported, imported
 
 __all__ = ["TorchRunner", "replayed_s"]
@@ -37,6 +36,9 @@ _WARM_UP = 3
 _SEGMENT_RUNS = 15
 _IN_A_GRAPH_S = 200e-6
 """Least time between two events: they are told in steps of half a microsecond."""
+
+Timer = Callable[[Callable[[], object], Callable[[], object], int], FloatArray]
+"""The work, what comes between two runs of it, number of runs → times [s], [run]."""
 
 
 def replayed_s(work: Callable[[], object], between: Callable[[], object], runs: int) -> FloatArray:

@@ -1,6 +1,6 @@
 """A torch network and labelled inputs → the same network trained: interruptible, repeatable, stopped early.
 
-One loop for first training, fine-tuning after surgery, distillation and retraining with bit errors: they differ in
+One loop for first training, fine-tuning after cutting, distillation and retraining with bit errors: they differ in
 their loss alone. Orders, augmentations and rates depend on seed and epoch only, so a run that was stopped ends with the
 same weights, as far as torch is deterministic for one number of threads.
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 
 from amble.inputs import open_for_serving
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
-from amble.services.serve.options import Options
 from amble.services.serve.repository import find
-from amble.services.serve.serving import named
+from amble.services.serve.serving import Serve, named
 
 __all__ = ["Explained", "explain"]
 
@@ -27,17 +24,14 @@ class Explained:
     reason: str
 
 
-def explain(
-    models: Sequence[str], *, device: str = "host", repository: Path | str | None = None, options: Options | None = None
-) -> tuple[Explained, ...]:
+def explain(asked: Serve) -> tuple[Explained, ...]:
     """Say of every model whether its requests may share a batch, and why (not), without serving anything."""
-    chosen = options or Options()
-    opened, runner, by_size = open_for_serving(device, threads=chosen.threads)
-    loader = ModelLoader(opened, runner, chosen, None, by_size)
-    found = [Found(name, "1", path) for name, path in map(named, models)]
-    if repository is not None:
+    opened, runner, by_size = open_for_serving(asked.places[0].uri, threads=asked.options.threads)
+    loader = ModelLoader(opened, runner, asked.options, None, by_size)
+    found = [Found(name, "1", path) for name, path in map(named, asked.models)]
+    if asked.repository is not None:
         read_text = import_module("amble.services.serve.grpc").read_text
-        folders = sorted(each for each in Path(repository).iterdir() if each.is_dir())
+        folders = sorted(each for each in asked.repository.iterdir() if each.is_dir())
         found += [version for each in folders for version in find(each, read_text=read_text)]
     verdicts = [loader.explain(each) for each in found]
     return tuple(

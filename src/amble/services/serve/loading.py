@@ -38,8 +38,7 @@ from amble.services.serve.pulse import Do
 from amble.services.serve.rows import Verdict
 from amble.stages.control.governors import Budget, Planned
 from amble.stages.control.governors.named import governor as governor_named
-from amble.stages.plan.ladder import Variant, build
-from amble.stages.plan.ladder import menu as ladder_menu
+from amble.stages.plan.ladder import Variant, build, every_rung
 
 __all__ = ["ModelLoader"]
 
@@ -173,7 +172,7 @@ class ModelLoader:
             seen += [profile for profile, _ in found.values()]
             by_size = BySize({size: costs for size, (_, costs) in found.items()})
             variants.append(Variant(variant, graphs, by_size, accuracy))
-        rungs = [_rising(rung) for rung in ladder_menu(variants, max_batch=sizes[-1])]
+        rungs = [_rising(rung) for rung in every_rung(variants, max_batch=sizes[-1])]
         margin = float(np.clip(np.quantile([ratio for each in seen for ratio in each.ratios], 0.9), 1.0, 1.5))
         first = offered.graph(next(iter(offered.accuracies)), 1, by_size=self.by_size)
         return build(rungs, graph=name, device=self.device.name, margin=margin), known(seen[0], first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
@@ -23,12 +24,53 @@ from amble.services.serve.recording import Recorder, beside
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named
 
-__all__ = ["fronts_for", "named", "serve"]
+__all__ = ["Serve", "fronts_for", "named", "serve", "served"]
 
 _ENGINES = 4  # that one front parses for
 
 
-@door
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Models and a device; where clients come in, and how they are answered.
+
+    Several devices, or CPUs of this machine (``host:0-3``), have an engine each in its own process, and ``fronts``
+    processes before them that talk to clients; one device is served from this process alone unless ``fronts`` are
+    asked for.
+
+    ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``;
+    those in the folder ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
+    ``log`` is the file for what happened, which ``check`` and ``fit`` read; one beside it for each model where there
+    may be several (`recording`).
+    """
+
+    models: tuple[str, ...]
+    device: tuple[str, ...] = ("host",)
+    fronts: int | None = None
+    objective: Deadline | str | None = None
+    repository: Path | None = None
+    doors: Doors = field(default_factory=Doors)
+    options: Options = field(default_factory=Options)
+    log: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no server can begin with."""
+        governor_named(self.options.governor)
+        if not self.models and self.repository is None:
+            raise ValueError("nothing to serve: name a model, or a repository of models")
+        if self.repository is not None and not self.repository.is_dir():
+            raise Refused(f"{self.repository} is no folder; make one with MODEL/1/model.onnx in it")
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Return where engines run. Refused where places overlap, or are not there."""
+        return places(self.device)
+
+    @property
+    def about(self) -> str:
+        """Return how the user knows what is served."""
+        return ", ".join(self.models) or str(self.repository)
+
+
 def serve(
     models: Sequence[str],
     *,
@@ -41,48 +83,44 @@ def serve(
     log: Path | str | None = None,
     on_ready: OnReady = lambda addresses, stop: None,
 ) -> Totals:
-    """Serve models over the Open Inference Protocol until SIGTERM, Ctrl-C, or ``stop``, as ``on_ready`` is told it.
+    """Serve models over the Open Inference Protocol until SIGTERM, Ctrl-C, or ``stop`` as ``on_ready`` is told it.
 
-    Several devices, or CPUs of this machine (``host:0-3``), have an engine each in its own process, and ``fronts``
-    processes before them that talk to clients; one device is served from this process alone unless ``fronts`` are
-    asked for.
-
-    ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``;
-    those in the folder ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
-    ``log`` is the file for what happened, which ``check`` and ``fit`` read; one beside it for each model where there
-    may be several (`recording`).
+    The arguments are those of `Serve`.
     """
-    wanted = Deadline.parse(objective) if isinstance(objective, str) else objective
-    chosen = options or Options()
-    governor_named(chosen.governor)
-    if not models and repository is None:
-        raise ValueError("nothing to serve: name a model, or a repository of models")
-    repository = None if repository is None else Path(repository)
-    if repository is not None and not repository.is_dir():
-        raise Refused(f"{repository} is no folder; make one with MODEL/1/model.onnx in it")
-    doors, chosen_places = doors or Doors(), places([device] if isinstance(device, str) else device)
-    num_fronts = fronts_for(chosen_places, fronts)
-    if num_fronts:
-        if log is not None:
+    folder, kept = (None if each is None else Path(each) for each in (repository, log))
+    devices = (device,) if isinstance(device, str) else tuple(device)
+    rules = (doors or Doors(), options or Options(), kept)
+    return served(Serve(tuple(models), devices, fronts, objective, folder, *rules), on_ready)
+
+
+@door
+def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> Totals:
+    """Do what `serve` does, as one request asks for it."""
+    objective = Deadline.parse(asked.objective) if isinstance(asked.objective, str) else asked.objective
+    where = asked.places
+    if num_fronts := fronts_for(where, asked.fronts):
+        if asked.log is not None:
             raise Refused("--log is kept by a server of one process: leave it out, or serve one device with --fronts 0")
-        apart = Wanted(chosen_places, num_fronts, chosen, wanted, dict(map(named, models)), repository)
-        return serve_apart(apart, doors, on_ready)
-    (place,) = chosen_places
-    opened, runner, by_size = open_for_serving(place.uri, threads=chosen.threads)
+        paths = dict(map(named, asked.models))
+        return serve_apart(
+            Wanted(where, num_fronts, asked.options, objective, paths, asked.repository), asked.doors, on_ready
+        )
+    (place,) = where
+    opened, runner, by_size = open_for_serving(place.uri, threads=asked.options.threads)
     recorders: tuple[Listener, ...] = ()
-    if log is not None:
-        files.try_writing(log)
-        alone = len(models) == 1 and repository is None
-        recorders = (Recorder(opened, beside(Path(log), alone=alone), deadline=wanted),)
-    loader = ModelLoader(opened, runner, chosen, wanted, by_size, twin(place.uri))
+    if asked.log is not None:
+        files.try_writing(asked.log)
+        alone = len(asked.models) == 1 and asked.repository is None
+        recorders = (Recorder(opened, beside(asked.log, alone=alone), deadline=objective),)
+    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(place.uri))
     return front.serve(
         opened,
         loader.load,
-        doors,
-        named=dict(map(named, models)),
-        folder=repository,
+        asked.doors,
+        named=dict(map(named, asked.models)),
+        folder=asked.repository,
         on_ready=on_ready,
-        listeners=(*((_spans(),) if chosen.trace else ()), *recorders),
+        listeners=(*((_spans(),) if asked.options.trace else ()), *recorders),
     )
 
 

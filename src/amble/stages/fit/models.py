@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from amble.stages.fit.laws import POWER_LAWS, TIME_LAWS, Law
 from amble.stages.fit.pooled import Estimate, fit_pooled
 
-__all__ = ["DEFAULT", "MODELS", "Measured", "Prediction", "fields_of", "forms_used", "predict"]
+__all__ = ["DEFAULT", "MODELS", "Z90", "Measured", "Prediction", "fields_of", "forms_used", "predict"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -33,7 +33,10 @@ _PAIRS = {  # name -> law of time, law of power
     "interpolate": ("interpolate", "interpolate"),
 }
 MODELS = (DEFAULT, *_PAIRS)
-_Z90 = 1.645 * 1.2  # half a 90 % interval in deviations, widened by what the files of the design asked for
+Z90 = 1.645
+"""Half a 90 % interval of a normal distribution, in standard deviations."""
+
+_WIDE = Z90 * 1.2  # widened by what the files of the design asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +114,11 @@ def forms_used(model: str, measured: Measured) -> set[str]:
 def _with_intervals(time: Estimate, power: Estimate) -> Prediction:
     return Prediction(
         np.exp(time.mean),
-        np.exp(time.mean - _Z90 * time.sd),
-        np.exp(time.mean + _Z90 * time.sd),
+        np.exp(time.mean - _WIDE * time.sd),
+        np.exp(time.mean + _WIDE * time.sd),
         np.exp(power.mean),
-        np.exp(power.mean - _Z90 * power.sd),
-        np.exp(power.mean + _Z90 * power.sd),
+        np.exp(power.mean - _WIDE * power.sd),
+        np.exp(power.mean + _WIDE * power.sd),
     )
 
 

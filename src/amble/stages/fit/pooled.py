@@ -21,7 +21,7 @@ from amble.stages.fit.ceiling import implied_limit
 from amble.stages.fit.hierarchy import sampled, smooth_share
 from amble.stages.fit.laws import Law, interpolation, knee_power, linear_power, overlap, power_law
 from amble.stages.fit.parameters import DEVICE, Geometry, flags_of, geometry_of
-from amble.stages.fit.posterior import Posterior, Problem, Settings, trusted
+from amble.stages.fit.posterior import Observations, Posterior, Settings, trusted
 from amble.stages.fit.response import respond, respond_time
 from amble.stages.fit.sweep import farthest_points, outside
 
@@ -65,7 +65,7 @@ class _Half:
 
     output: int
     posterior: Posterior
-    problem: Problem
+    observed: Observations
 
     @property
     def sigma(self) -> float:
@@ -112,7 +112,7 @@ class Pooled:
         return {
             parameter.name: (float(column.mean()), float(column.std()))
             for parameter, column in zip(DEVICE, half.posterior.device.T, strict=True)
-            if parameter.needs <= half.problem.flags
+            if parameter.needs <= half.observed.flags
         }
 
 
@@ -134,14 +134,14 @@ def _alone(knobs: tuple[str, ...], points: Floats, values: tuple[Floats, Floats]
     halves = []
     capped = limit is not None or "power_limit_w" in knobs
     if TIME in outputs and not capped:
-        problem = _problem(knobs, points, values, levels, (TIME,))
+        observed = _observations(knobs, points, values, levels, (TIME,))
         more = replace(settings, pooled_workloads=8 * settings.pooled_workloads)
-        halves.append(_Half(TIME, sampled(problem, more), problem))
+        halves.append(_Half(TIME, sampled(observed, more), observed))
     if POWER in outputs or capped:
-        problem = _problem(knobs, points, values, levels, outputs)
-        problem = problem if limit is None else _limited(problem)
-        posterior = sampled(problem, settings)
-        halves += [_Half(output, posterior, problem) for output in outputs if output == POWER or capped]
+        observed = _observations(knobs, points, values, levels, outputs)
+        observed = observed if limit is None else _limited(observed)
+        posterior = sampled(observed, settings)
+        halves += [_Half(output, posterior, observed) for output in outputs if output == POWER or capped]
     return Pooled(knobs, points, values, levels, tuple(halves), (), limit)
 
 
@@ -219,13 +219,13 @@ def _thinned(points: Floats, at: NDArray[np.int64]) -> NDArray[np.int64]:
     return at if len(at) <= most else np.sort(at[farthest_points(points[at], most)])
 
 
-def _problem(
+def _observations(
     knobs: tuple[str, ...],
     points: Floats,
     values: tuple[Floats, Floats],
     levels: tuple[Floats, Floats],
     outputs: tuple[int, ...],
-) -> Problem:
+) -> Observations:
     known = np.any([~np.isnan(values[output]) for output in outputs], axis=0)
     chosen = _fit_points(points, known)
     repeated = np.zeros(chosen.shape, dtype=bool)
@@ -235,7 +235,7 @@ def _problem(
     believed = ~np.isnan(value) & ~np.tile(repeated, (1, len(outputs)))
     at = points[chosen]
     flags = flags_of(knobs, time=TIME in outputs, power=POWER in outputs)
-    return Problem(
+    return Observations(
         flags=flags,
         geometry=geometry_of(at, knobs, top=points.max(axis=0), low=points.min(axis=0)),
         outputs=outputs,
@@ -245,10 +245,10 @@ def _problem(
     )
 
 
-def _limited(problem: Problem) -> Problem:
-    """Return the problem under a power limit that is the same everywhere."""
-    geometry = replace(problem.geometry, cap=np.ones(problem.likeness.shape[:2]))
-    return replace(problem, flags=problem.flags | {"cap", "power"}, geometry=geometry)
+def _limited(observed: Observations) -> Observations:
+    """Return the observations under a power limit that is the same everywhere."""
+    geometry = replace(observed.geometry, cap=np.ones(observed.likeness.shape[:2]))
+    return replace(observed, flags=observed.flags | {"cap", "power"}, geometry=geometry)
 
 
 def _reach(points: Floats) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from amble.stages.fit.parameters import Geometry
 
-__all__ = ["Posterior", "Problem", "Settings", "trusted"]
+__all__ = ["Observations", "Posterior", "Settings", "trusted"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -40,7 +40,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Observations:
     """What was measured, as logarithms without their level."""
 
     flags: frozenset[str]

@@ -23,14 +23,13 @@ from amble.core.subject import Subject, Where
 from amble.core.table import NUMBERS, TEXTS, Table
 from amble.stages.fit.checks import checked_points
 from amble.stages.fit.costs import Costs, Error
-from amble.stages.fit.models import Prediction
+from amble.stages.fit.models import Z90, Prediction
 from amble.stages.fit.sweep import Floats, asked_of, refuse_unplaced
 from amble.stages.fit.tables import FittedTable, predict_table
 
 __all__ = ["costs_of_table", "names_of"]
 
 _IDLE = "idle"
-_Z90 = 1.645
 _FEWEST_RUNS = 20
 _LISTED = 5
 
@@ -142,7 +141,7 @@ def _predicted(fitted: FittedTable, rows: list[int], asked: FloatArray) -> Predi
 
 def _deviation(fitted: FittedTable, found: Prediction) -> float:
     """Return the deviation of the logarithm of a time from what is predicted: repeats, and predictions."""
-    wide = np.log(found.latency_hi_s / found.latency_lo_s) / (2 * _Z90)
+    wide = np.log(found.latency_hi_s / found.latency_lo_s) / (2 * Z90)
     predicted = float(np.nanmedian(wide)) if np.isfinite(wide).any() else 0.0
     return math.hypot(fitted.noise, predicted)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amble.stages.fit.models import Prediction, fields_of
+from amble.stages.fit.models import Z90, Prediction, fields_of
 
 __all__ = ["completed", "elsewhere"]
 
@@ -20,7 +20,6 @@ Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 Key = tuple[str, ...]
 
-_Z90 = 1.645
 _ALONE = 1.0  # deviation of the logarithm of a value of which a single other workload is all that is known
 _BATCHES = 0.1  # deviation at least, of a value read off a line over other batch sizes
 
@@ -68,7 +67,7 @@ def _estimated(rows: Floats, keys: list[Key], key: Key) -> Floats:
             log[0].std(axis=0, ddof=1) * np.sqrt(1 + 1 / len(alike)) if len(alike) > 1 else np.full_like(middle, _ALONE)
         )
     ends = np.nan_to_num(log[1:] - log[0], nan=0.0)
-    below, above = ends[0].min(axis=0) - _Z90 * sd, ends[1].max(axis=0) + _Z90 * sd
+    below, above = ends[0].min(axis=0) - Z90 * sd, ends[1].max(axis=0) + Z90 * sd
     found: Floats = np.exp(np.stack([middle, middle + below, middle + above]))
     return found
 

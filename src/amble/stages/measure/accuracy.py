@@ -249,10 +249,13 @@ def _refuse_nan(reference: Answers) -> None:
 
 
 def _whole(outputs: Sequence[Array], num: int) -> Counted:
-    """Tell of every row [row] whether these outputs hold no NaN; one that has no row for each is everybody's."""
+    """Tell of every row [row] whether these outputs hold no NaN; one that has no row for each is everybody's.
+
+    Sequences and maps are not looked into.
+    """
     whole = np.ones(num, bool)
     for each in outputs:
-        if each.dtype.kind != "f":
+        if not isinstance(each, np.ndarray) or each.dtype.kind != "f":
             continue
         wrong = np.isnan(each)
         whole &= ~(wrong.reshape(num, -1).any(axis=1) if each.ndim and len(each) == num else wrong.any())

@@ -19,7 +19,7 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Remembering, SteppedMeter, Timings
 from amble.core.quantity import format_time
 from amble.stages.measure.metering import measured
-from amble.stages.measure.platform import felt, settle
+from amble.stages.measure.platform import felt, settle, timed_s
 
 __all__ = ["Finding", "Verdict", "examine"]
 
@@ -94,11 +94,11 @@ def _governor(device: Device, graph: Graph, *, period_s: float) -> Iterator[Find
     """Back to back against one request a period, clocks as they were found."""
     run = _runner(device, graph)
     _busy(device, run, 0.1)
-    steady_s = float(np.median([_took_s(device, run) for _ in range(_REPEATS)]))
+    steady_s = float(np.median([timed_s(device, run) for _ in range(_REPEATS)]))
     spaced_s = []
     for _ in range(_RUNS_AT_PERIOD):
         device.clock.sleep(max(0.0, period_s - steady_s))
-        spaced_s.append(_took_s(device, run))
+        spaced_s.append(timed_s(device, run))
     ratio = float(np.median(spaced_s)) / steady_s
     says = f"{format_time(steady_s)} back to back, {format_time(ratio * steady_s)} once every {format_time(period_s)}"
     if ratio > _PENALTY:
@@ -203,9 +203,3 @@ def _busy(device: Device, run: Callable[[], object], least_s: float) -> None:
     until_s = device.clock.now_s() + least_s
     while device.clock.now_s() < until_s:
         run()
-
-
-def _took_s(device: Device, run: Callable[[], object]) -> float:
-    start_s = device.clock.now_s()
-    run()
-    return device.clock.now_s() - start_s

@@ -9,10 +9,10 @@ from statistics import median
 from amble.core.cost import Cost
 from amble.core.point import DOMAINS, Clocks, Domain
 from amble.core.ports import Device, Remembering, SteppedMeter
-from amble.core.profile import IdlePower, SwitchCost
+from amble.core.profile import IdlePower, Profile, SwitchCost
 from amble.stages.measure.metering import measured
 
-__all__ = ["ends", "felt", "idle_power", "settle", "switch_costs"]
+__all__ = ["ends", "felt", "idle_power", "settle", "switch_costs", "timed_s", "with_idle"]
 
 _POLL_S = 1e-4
 _GIVE_UP_S = 0.5
@@ -27,6 +27,14 @@ def idle_power(device: Device, settings: Iterable[Clocks], *, window_s: float = 
     """
     found = [_idle(device, clocks, window_s) for clocks in settings]
     return tuple(each for each in found if each is not None)
+
+
+def with_idle(profile: Profile, device: Device) -> Profile:
+    """Add the idle power at every setting that was measured, unless it is known."""
+    known = {each.clocks for each in profile.idle}
+    settings = dict.fromkeys(total.point.clocks for total in profile.totals)
+    found = idle_power(device, [clocks for clocks in settings if clocks not in known])
+    return replace(profile, idle=profile.idle + found)
 
 
 def settle(device: Device, target: Clocks) -> None:
@@ -48,12 +56,17 @@ def felt(device: Device, work: Callable[[], object]) -> bool:
     begin_s, times_s = now_s(), list[float]()
     least_s = device.actuator.felt_within_s()
     while now_s() - begin_s < least_s + _GIVE_UP_S:
-        start_s = now_s()
-        work()
-        times_s = [*times_s[-2:], now_s() - start_s]
+        times_s = [*times_s[-2:], timed_s(device, work)]
         if now_s() - begin_s >= least_s and len(times_s) == 3 and max(times_s) <= (1 + _SAME) * min(times_s):
             return True
     return False
+
+
+def timed_s(device: Device, work: Callable[[], object]) -> float:
+    """Work once, and return how long it took by the device's clock [s]."""
+    start_s = device.clock.now_s()
+    work()
+    return device.clock.now_s() - start_s
 
 
 def _idle(device: Device, clocks: Clocks, window_s: float) -> IdlePower | None:

@@ -17,7 +17,7 @@ from amble.core.graph import Graph
 from amble.core.point import DOMAINS, Clocks, Domain, OperatingPoint
 from amble.core.ports import Device
 from amble.core.profile import Profile, SwitchCost, Transition
-from amble.stages.measure.platform import ends, felt, settle
+from amble.stages.measure.platform import ends, felt, settle, timed_s
 
 __all__ = ["transitions", "with_transitions"]
 
@@ -102,14 +102,8 @@ def _telling(graph: Graph, device: Device, low: Clocks, high: Clocks) -> _Work |
     for clocks in (low, high):
         device.actuator.apply(clocks)
         felt(device, run)
-        levels_s.append(float(np.median([_took_s(device, run) for _ in range(_PROFILED)])))
+        levels_s.append(float(np.median([timed_s(device, run) for _ in range(_PROFILED)])))
     return _Work(run, *levels_s)
-
-
-def _took_s(device: Device, run: Callable[[], object]) -> float:
-    start_s = device.clock.now_s()
-    run()
-    return device.clock.now_s() - start_s
 
 
 def _change(device: Device, work: _Work, target: Clocks) -> _Change:
@@ -122,7 +116,7 @@ def _change(device: Device, work: _Work, target: Clocks) -> _Change:
     read_s, begun_s, row, longest_s = float("inf"), 0.0, 0, 0.0
     while row < _IN_ROW and now_s() - start_s < _GIVE_UP_S:
         begin_s = now_s()
-        took_s = _took_s(device, work.run)
+        took_s = timed_s(device, work.run)
         longest_s = max(longest_s, took_s)
         fits = abs(took_s / level_s - 1.0) <= _BAND
         begun_s = begin_s if fits and row == 0 else begun_s

@@ -17,7 +17,7 @@ from scipy.optimize import linprog
 from amble.stages.plan.sweep import FORBIDDEN, Lattice, Prices
 from amble.stages.plan.trellis import Floats, Ints
 
-__all__ = ["SLACK", "Dual", "End", "Found", "Problem", "climb"]
+__all__ = ["SLACK", "Dual", "End", "Found", "Primal", "climb"]
 
 SLACK = 1e-12  # rounding that a budget forgives, relative to it
 _TIGHT = 1e-4  # the climb stops when its bound is this near to the best it can be, relative
@@ -34,7 +34,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Problem:
+class Primal:
     """Minimise energy less `idle_w` times time, within the budgets. `offset_j` makes it the energy asked for."""
 
     lattice: Lattice
@@ -80,7 +80,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """Paths known so far and what they cost in a problem."""
+    """Paths known so far and what they cost in a primal."""
 
     cells: Ints  # [path, column]
     time_s: Floats  # [path], as the budget counts it
@@ -88,15 +88,15 @@ class Found:
     loss: Floats  # [path]
 
     @classmethod
-    def of(cls, problem: Problem, cells: Ints) -> Found:
+    def of(cls, primal: Primal, cells: Ints) -> Found:
         """Cost the paths; those with a forbidden step or end are left out."""
         first, last = cells[:, 0], cells[:, -1]
-        allowed = (problem.start.never[first] == 0) & (problem.end.never[last] == 0)
+        allowed = (primal.start.never[first] == 0) & (primal.end.never[last] == 0)
         cells, first, last = cells[allowed], first[allowed], last[allowed]
-        time_s, energy_j, loss = problem.lattice.sums(cells)
-        time_s += problem.start.time_s[first] + problem.end.time_s[last]
-        energy_j += problem.start.energy_j[first] + problem.end.energy_j[last]
-        return cls(cells, time_s, energy_j - problem.idle_w * time_s, loss)
+        time_s, energy_j, loss = primal.lattice.sums(cells)
+        time_s += primal.start.time_s[first] + primal.end.time_s[last]
+        energy_j += primal.start.energy_j[first] + primal.end.energy_j[last]
+        return cls(cells, time_s, energy_j - primal.idle_w * time_s, loss)
 
     def some(self, which: NDArray[np.bool_] | slice) -> Found:
         """Some of them."""
@@ -107,9 +107,9 @@ class Found:
         names = ("cells", "time_s", "cost_j", "loss")
         return Found(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
-    def best(self, problem: Problem) -> int | None:
+    def best(self, primal: Primal) -> int | None:
         """Index of the cheapest path that keeps the budgets; None where none does."""
-        costs = np.where(problem.fits(self.time_s, self.loss), self.cost_j, np.inf)
+        costs = np.where(primal.fits(self.time_s, self.loss), self.cost_j, np.inf)
         return int(costs.argmin()) if len(costs) and costs.min() < np.inf else None
 
 
@@ -164,62 +164,62 @@ class _Known:
                 self.too_high, self.timely = price, cells
 
 
-def climb(problem: Problem, seeds: Ints | None = None) -> Dual:
-    """Find the best prices; `seeds` are cells [path, column] of paths known from a similar problem."""
-    nothing = np.empty((0, problem.lattice.num_columns), np.int64)
-    known = _Known(Found.of(problem, nothing if seeds is None else seeds))
-    asked = _opening(problem) if seeds is None else _next(problem, known)
+def climb(primal: Primal, seeds: Ints | None = None) -> Dual:
+    """Find the best prices; `seeds` are cells [path, column] of paths known from a similar primal."""
+    nothing = np.empty((0, primal.lattice.num_columns), np.int64)
+    known = _Known(Found.of(primal, nothing if seeds is None else seeds))
+    asked = _opening(primal) if seeds is None else _next(primal, known)
     for _ in range(_PASSES):
         if asked is None:
             break
-        _ask(problem, known, asked)
-        if _hopeless(problem, known, asked):
+        _ask(primal, known, asked)
+        if _hopeless(primal, known, asked):
             return replace(known.dual, bound_j=np.inf)
-        asked = _next(problem, known)
+        asked = _next(primal, known)
     return known.dual
 
 
-def _ask(problem: Problem, known: _Known, asked: _Asked) -> None:
+def _ask(primal: Primal, known: _Known, asked: _Asked) -> None:
     """Run one pass, and note its paths, bounds and on which side of the budget they fell."""
-    value, cells = problem.lattice.paths(problem.prices(asked.energy, asked.time, asked.loss))
+    value, cells = primal.lattice.paths(primal.prices(asked.energy, asked.time, asked.loss))
     exists = value < FORBIDDEN / 2
-    new = Found.of(problem, cells[exists])
+    new = Found.of(primal, cells[exists])
     known.found = known.found.joined(new)
-    weighs, spent = exists & (asked.energy == 1.0), problem.spent(asked.time, asked.loss)
+    weighs, spent = exists & (asked.energy == 1.0), primal.spent(asked.time, asked.loss)
     for lane in np.flatnonzero(weighs):
         bound_j = float(value[lane] - spent[lane])
         if bound_j > known.bound_j:
             known.bound_j, known.time, known.loss = bound_j, float(asked.time[lane]), float(asked.loss[lane])
-    known.narrow(asked.time[weighs], new.some(weighs[exists]), problem.latest_s)
+    known.narrow(asked.time[weighs], new.some(weighs[exists]), primal.latest_s)
 
 
-def _hopeless(problem: Problem, known: _Known, asked: _Asked) -> bool:
+def _hopeless(primal: Primal, known: _Known, asked: _Asked) -> bool:
     """Whether the pass asked for the fastest path, or the one of least loss, and even that is over its budget."""
     found, extreme = known.found, asked.energy == 0.0
     if not len(found.cells):
         return True
-    late = (extreme & (asked.time > 0)).any() and found.time_s.min() > problem.latest_s
-    return bool(late or ((extreme & (asked.loss > 0)).any() and found.loss.min() > problem.worst_loss))
+    late = (extreme & (asked.time > 0)).any() and found.time_s.min() > primal.latest_s
+    return bool(late or ((extreme & (asked.loss > 0)).any() and found.loss.min() > primal.worst_loss))
 
 
-def _opening(problem: Problem) -> _Asked:
+def _opening(primal: Primal) -> _Asked:
     """Extremes, and prices around those at which the operators, each for itself, would just keep the budget."""
-    guess = _guess(problem)
-    if problem.limits_loss:
-        worth = guess * problem.budget_s / max(problem.max_loss, 1e-12)
+    guess = _guess(primal)
+    if primal.limits_loss:
+        worth = guess * primal.budget_s / max(primal.max_loss, 1e-12)
         triples = [(0, 1, 0), (0, 0, 1), (1, 0, 0), (1, guess, 0), (1, 0, worth), (1, guess, worth)]
     else:
-        spread = np.geomspace(0.5, 2.0, max(problem.lattice.lanes - 2, 1)) if problem.lattice.lanes > 3 else [1.0]
+        spread = np.geomspace(0.5, 2.0, max(primal.lattice.lanes - 2, 1)) if primal.lattice.lanes > 3 else [1.0]
         triples = [(0, 1, 0), (1, 0, 0), *((1, guess * factor, 0) for factor in spread)]
     return _Asked(*np.array(triples, np.float64).T.copy())
 
 
-def _guess(problem: Problem) -> float:
+def _guess(primal: Primal) -> float:
     """Price of time [W] at which a sample of the operators, switching aside, spends their share of the budget."""
-    lattice = problem.lattice
+    lattice = primal.lattice
     rows = np.unique(np.linspace(0, lattice.num_columns - 1, 64).astype(np.int64))
     barred = lattice.forbidden[rows]
-    time_s, cost_j = lattice.time_s[rows], lattice.energy_j[rows] - problem.idle_w * lattice.time_s[rows]
+    time_s, cost_j = lattice.time_s[rows], lattice.energy_j[rows] - primal.idle_w * lattice.time_s[rows]
     fast = np.take_along_axis(cost_j, (time_s + barred).argmin(1, keepdims=True), 1).sum()
     slow = np.take_along_axis(time_s, (cost_j + barred).argmin(1, keepdims=True), 1).sum()
     least_s, least_j = (time_s + barred).min(1).sum(), (cost_j + barred).min(1).sum()
@@ -228,28 +228,28 @@ def _guess(problem: Problem) -> float:
     prices = (fast - least_j) / (slow - least_s) * np.geomspace(1e-2, 1e3, 26)
     chosen = (cost_j + barred + prices[:, None, None] * time_s).argmin(axis=2)  # [price, row]
     spent = time_s[np.arange(len(rows)), chosen].sum(axis=1)
-    share = problem.budget_s * len(rows) / lattice.num_columns
+    share = primal.budget_s * len(rows) / lattice.num_columns
     return float(prices[np.abs(spent - share).argmin()])
 
 
-def _next(problem: Problem, known: _Known) -> _Asked | None:
+def _next(primal: Primal, known: _Known) -> _Asked | None:
     """Prices worth asking for, None where the bound is as good as the paths known allow."""
-    return _next_both(problem, known) if problem.limits_loss else _next_time(problem, known)
+    return _next_both(primal, known) if primal.limits_loss else _next_time(primal, known)
 
 
-def _next_time(problem: Problem, known: _Known) -> _Asked | None:
+def _next_time(primal: Primal, known: _Known) -> _Asked | None:
     found = known.found
-    late = found.time_s > problem.latest_s
+    late = found.time_s > primal.latest_s
     if late.all():
         return _Asked(np.array([0.0, 1.0]), np.array([1.0, 0.0]), np.zeros(2))
-    fast, slow = _bracket(found.time_s, found.cost_j, problem.budget_s)
+    fast, slow = _bracket(found.time_s, found.cost_j, primal.budget_s)
     price = 0.0  # where the cheapest path of all is in time
     if slow is not None:
         price = float((found.cost_j[fast] - found.cost_j[slow]) / (found.time_s[slow] - found.time_s[fast]))
-    best_j = float(found.cost_j[fast] + price * (found.time_s[fast] - problem.budget_s))
-    if best_j - known.bound_j <= _TIGHT * abs(best_j + problem.offset_j):
+    best_j = float(found.cost_j[fast] + price * (found.time_s[fast] - primal.budget_s))
+    if best_j - known.bound_j <= _TIGHT * abs(best_j + primal.offset_j):
         return None
-    times = np.array([price, *(_around(price, known, problem.lattice.lanes - 1) if price else [])])
+    times = np.array([price, *(_around(price, known, primal.lattice.lanes - 1) if price else [])])
     return _Asked(np.ones(len(times)), times, np.zeros(len(times)))
 
 
@@ -282,30 +282,30 @@ def _around(price: float, known: _Known, count: int) -> list[float]:
     return both[:count]
 
 
-def _next_both(problem: Problem, known: _Known) -> _Asked | None:
+def _next_both(primal: Primal, known: _Known) -> _Asked | None:
     """As `_next_time`, with the linear programme over the paths known in the place of their hull."""
     found = known.found
-    time, loss, best_j = _master(problem, found)
-    if best_j - known.bound_j <= _TIGHT * abs(best_j + problem.offset_j):
+    time, loss, best_j = _master(primal, found)
+    if best_j - known.bound_j <= _TIGHT * abs(best_j + primal.offset_j):
         return None
     between = [(time + (known.time - time) * part, loss + (known.loss - loss) * part) for part in (0.25, 0.5, 0.75)]
     beside = [(time * 1.1, loss), (time * 0.9, loss), (time, loss * 1.1), (time, loss * 0.9)]
-    pairs = np.array([(time, loss), *between, *beside][: max(problem.lattice.lanes, 4)])
+    pairs = np.array([(time, loss), *between, *beside][: max(primal.lattice.lanes, 4)])
     return _Asked(np.ones(len(pairs)), pairs[:, 0].copy(), pairs[:, 1].copy())
 
 
-def _master(problem: Problem, found: Found) -> tuple[float, float, float]:
+def _master(primal: Primal, found: Found) -> tuple[float, float, float]:
     """Prices of time and loss, and the greatest bound, that the paths known allow; what is over budget costs dearly."""
     scale_j = max(float(np.abs(found.cost_j).max()), 1e-300)
-    scale_s = max(abs(problem.budget_s), float(np.ptp(found.time_s)), 1e-300)
-    scale_loss = max(abs(problem.max_loss), float(np.ptp(found.loss)), 1e-300)
+    scale_s = max(abs(primal.budget_s), float(np.ptp(found.time_s)), 1e-300)
+    scale_loss = max(abs(primal.max_loss), float(np.ptp(found.loss)), 1e-300)
     dear = 1e4
     solved = linprog(
         np.append(found.cost_j / scale_j, [dear, dear]),
         A_ub=np.stack(
             [np.append(found.time_s / scale_s, [-1.0, 0.0]), np.append(found.loss / scale_loss, [0.0, -1.0])]
         ),
-        b_ub=[problem.budget_s / scale_s, problem.max_loss / scale_loss],
+        b_ub=[primal.budget_s / scale_s, primal.max_loss / scale_loss],
         A_eq=np.append(np.ones(len(found.cost_j)), [0.0, 0.0])[None],
         b_eq=[1.0],
         method="highs",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from amble.stages.plan.dual import Dual, Found, Problem
+from amble.stages.plan.dual import Dual, Found, Primal
 from amble.stages.plan.sweep import FORBIDDEN, Lattice, Prices
 from amble.stages.plan.through import Through
 from amble.stages.plan.trellis import Floats, Ints
@@ -95,18 +95,18 @@ def close(through: Through, dual: Dual, incumbent: Found, limits: Limits) -> tup
 
     Returns it with the bound proved: within the tolerance of it or of the cutoff, unless labels had to be put aside.
     """
-    problem, search = through.problem, _Search(through.problem, incumbent, limits)
+    primal, search = through.primal, _Search(through.primal, incumbent, limits)
     guide = _guide(through, search.threshold)
     if guide is None:
         return search.best, max(dual.bound_j, search.threshold)
-    labels, dropped_j, last = None, np.inf, problem.lattice.num_columns - 1
+    labels, dropped_j, last = None, np.inf, primal.lattice.num_columns - 1
     for column in range(last + 1):
-        labels = _extend(problem, guide, labels, column, search.threshold)
+        labels = _extend(primal, guide, labels, column, search.threshold)
         if column % max(4, last // 64) == 0 or column == last:
             search.complete(guide, labels, column)
             labels = labels.of(labels.bound_j < search.threshold)
         if len(labels.place) > _MANY:
-            labels = labels.of(_undominated(problem, guide, labels, column, search.best_j))
+            labels = labels.of(_undominated(primal, guide, labels, column, search.best_j))
         if len(labels.place) > limits.max_labels:
             order = np.argpartition(labels.bound_j, limits.max_labels)
             dropped_j = min(dropped_j, float(labels.bound_j[order[limits.max_labels :]].min()))
@@ -120,8 +120,8 @@ def close(through: Through, dual: Dual, incumbent: Found, limits: Limits) -> tup
 class _Search:
     """The incumbent, and the chain of labels that better ones are read from."""
 
-    def __init__(self, problem: Problem, incumbent: Found, limits: Limits) -> None:
-        self.best, self._problem, self._limits = incumbent, problem, limits
+    def __init__(self, primal: Primal, incumbent: Found, limits: Limits) -> None:
+        self.best, self._primal, self._limits = incumbent, primal, limits
         self._kept: list[tuple[Ints, Ints]] = []  # place and parent of the labels of each column
 
     @property
@@ -143,12 +143,12 @@ class _Search:
         time_s = labels.time_s[:, None] + guide.time_s[column][labels.place]
         loss = labels.loss[:, None] + guide.loss[column][labels.place]
         cost_j = labels.cost_j[:, None] + guide.cost_j[column][labels.place]
-        cost_j[~self._problem.fits(time_s, loss)] = np.inf
+        cost_j[~self._primal.fits(time_s, loss)] = np.inf
         if cost_j.size and cost_j.min() < self.best_j:
             label, lane = divmod(int(cost_j.argmin()), cost_j.shape[1])
             places = self._prefix(labels, label) + _follow(guide, column, int(labels.place[label]), lane)
-            better = Found.of(self._problem, guide.cells[np.array([places])])
-            if better.best(self._problem) == 0 and better.cost_j[0] < self.best_j:
+            better = Found.of(self._primal, guide.cells[np.array([places])])
+            if better.best(self._primal) == 0 and better.cost_j[0] < self.best_j:
                 self.best = better
 
     def _prefix(self, labels: _Labels, label: int) -> list[int]:
@@ -170,26 +170,26 @@ def _follow(guide: _Guide, column: int, place: int, lane: int) -> list[int]:
 
 def _guide(through: Through, threshold_j: float) -> _Guide | None:
     """Keep the cells that the bounds leave (None: no path), and follow the continuations among them."""
-    problem = through.problem
-    lattice, spent = problem.lattice, problem.spent(through.time, through.loss)
-    alive, cells = _alive(through, [*(threshold_j + spent), problem.latest_s, problem.worst_loss])
+    primal = through.primal
+    lattice, spent = primal.lattice, primal.spent(through.time, through.loss)
+    alive, cells = _alive(through, [*(threshold_j + spent), primal.latest_s, primal.worst_loss])
     if not alive.any(axis=1).all():
         return None
     prices = through.prices.some(slice(0, through.num_lanes))
     behind = np.stack([through.tails(lane, cells) for lane in range(prices.num_lanes)], axis=-1)
     after = behind - lattice.weigh(prices, slice(None), cells)
-    follow, sums = _continuations(problem, prices, cells, behind)
-    steps = None if lattice.differs or lattice.num_columns < 2 else _steps(problem, 1, cells)
+    follow, sums = _continuations(primal, prices, cells, behind)
+    steps = None if lattice.differs or lattice.num_columns < 2 else _steps(primal, 1, cells)
     spread = (np.inf, np.inf) if steps is None else (float(np.ptp(steps[0])), float(np.ptp(steps[1])))
-    nodes = _nodes(problem, slice(None), cells)
+    nodes = _nodes(primal, slice(None), cells)
     return _Guide(cells, alive, *nodes, after, follow, *sums, spent, through.time, through.loss, steps, spread)
 
 
 def _alive(through: Through, limits: list[float]) -> tuple[NDArray[np.bool_], Ints]:
     """Which cells may be on a path within the limits [lane]: [column, place], and the cells of the places."""
-    alive, cells = np.ones(through.table.shape[:2], bool), np.arange(through.problem.lattice.num_cells)
+    alive, cells = np.ones(through.table.shape[:2], bool), np.arange(through.primal.lattice.num_cells)
     for lane in range(through.num_lanes):
-        node = through.problem.lattice.weigh(through.prices.some(slice(lane, lane + 1)), slice(None), cells)[:, :, 0]
+        node = through.primal.lattice.weigh(through.prices.some(slice(lane, lane + 1)), slice(None), cells)[:, :, 0]
         alive &= through.heads(lane, cells) + through.tails(lane, cells) - node <= limits[lane]
         kept = alive.any(axis=0)
         cells, alive = cells[kept], np.ascontiguousarray(alive[:, kept])
@@ -197,30 +197,30 @@ def _alive(through: Through, limits: list[float]) -> tuple[NDArray[np.bool_], In
 
 
 def _continuations(
-    problem: Problem, prices: Prices, cells: Ints, behind: Floats
+    primal: Primal, prices: Prices, cells: Ints, behind: Floats
 ) -> tuple[Ints, tuple[Floats, Floats, Floats]]:
     """Follow the cheapest continuation of each cell at each price: next places, and time, cost and loss of it all."""
-    lattice, places, lane = problem.lattice, np.arange(len(cells))[:, None], np.arange(prices.num_lanes)
+    lattice, places, lane = primal.lattice, np.arange(len(cells))[:, None], np.arange(prices.num_lanes)
     follow = np.zeros(behind.shape, np.int64)
     time_s, cost_j, loss = (np.zeros(behind.shape) for _ in range(3))
-    end = problem.end
+    end = primal.end
     time_s[-1] = end.time_s[cells, None]
-    cost_j[-1] = (end.energy_j - problem.idle_w * end.time_s + end.never)[cells, None]
+    cost_j[-1] = (end.energy_j - primal.idle_w * end.time_s + end.never)[cells, None]
     chunk = 1 if lattice.differs else max(1, _PAIRS // (behind[0].size * len(cells)))
     for begin in range(0, lattice.num_columns - 1, chunk):
         some = slice(begin, min(begin + chunk, lattice.num_columns - 1))
         after = slice(some.start + 1, some.stop + 1)
-        step_s, step_j = _steps(problem, begin + 1, cells)
-        priced = step_j[..., None] * prices.energy + step_s[..., None] * (prices.time + problem.idle_w * prices.energy)
+        step_s, step_j = _steps(primal, begin + 1, cells)
+        priced = step_j[..., None] * prices.energy + step_s[..., None] * (prices.time + primal.idle_w * prices.energy)
         follow[some] = (priced + behind[after, None]).argmin(axis=2)
-        node_s, node_j, lost = _nodes(problem, after, cells)  # [column, place]
+        node_s, node_j, lost = _nodes(primal, after, cells)  # [column, place]
         column = np.arange(node_s.shape[0])[:, None, None]
         time_s[some] = step_s[places, follow[some]] + node_s[column, follow[some]]
         cost_j[some] = step_j[places, follow[some]] + node_j[column, follow[some]]
         loss[some] = lost[column, follow[some]]
     for column_ in range(lattice.num_columns - 2, -1, -1):
         chosen = follow[column_]
-        for total in (time_s, cost_j, loss) if problem.limits_loss else (time_s, cost_j):
+        for total in (time_s, cost_j, loss) if primal.limits_loss else (time_s, cost_j):
             total[column_] += total[column_ + 1][chosen, lane]
     return follow, (time_s, cost_j, loss)
 
@@ -232,12 +232,12 @@ def _within(lattice: Lattice, step: int, cells: Ints) -> tuple[Floats, Floats, F
     return time_s[square], energy_j[square], never[square]
 
 
-def _extend(problem: Problem, guide: _Guide, labels: _Labels | None, column: int, threshold_j: float) -> _Labels:
+def _extend(primal: Primal, guide: _Guide, labels: _Labels | None, column: int, threshold_j: float) -> _Labels:
     """Take every label to every cell that is alive in the column, as far as bounds allow."""
     places = guide.alive[column].nonzero()[0]
     if labels is None:
-        return _start(problem, guide, places, threshold_j)
-    step_s, step_j = guide.steps or _steps(problem, column, guide.cells)
+        return _start(primal, guide, places, threshold_j)
+    step_s, step_j = guide.steps or _steps(primal, column, guide.cells)
     to_s = (step_s + guide.node_s[column])[:, places]  # [place, goal]
     to_j = (step_j + guide.node_j[column])[:, places]
     loss = guide.node_loss[column, places]
@@ -247,7 +247,7 @@ def _extend(problem: Problem, guide: _Guide, labels: _Labels | None, column: int
         cost_j = some.cost_j[:, None] + to_j[some.place]
         time_s = some.time_s[:, None] + to_s[some.place]
         bound_j = cost_j + guide.time[0] * time_s + (guide.after[column, places, 0] - guide.spent[0])
-        if problem.limits_loss:
+        if primal.limits_loss:
             bound_j += guide.price[0] * (some.loss[:, None] + loss)
         open_ = (bound_j < threshold_j).ravel().nonzero()[0]
         label, goal = np.divmod(open_, len(places))
@@ -256,58 +256,58 @@ def _extend(problem: Problem, guide: _Guide, labels: _Labels | None, column: int
         to = places[goal]
         extended = _Labels(time_s.ravel()[open_], cost_j.ravel()[open_], lost, bound_j, to, begin + label)
         few = len(open_) <= _FEW and column < len(guide.alive) - 1
-        parts.append(extended if few else _bounded(problem, guide, extended, column, threshold_j))
+        parts.append(extended if few else _bounded(primal, guide, extended, column, threshold_j))
     if len(parts) == 1:
         return parts[0]
     names = ("time_s", "cost_j", "loss", "bound_j", "place", "parent")
     return _Labels(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _steps(problem: Problem, step: int, cells: Ints) -> tuple[Floats, Floats]:
+def _steps(primal: Primal, step: int, cells: Ints) -> tuple[Floats, Floats]:
     """Time and cost of a step among some cells: [from, to]."""
-    time_s, energy_j, never = _within(problem.lattice, step, cells)
-    return time_s, energy_j - problem.idle_w * time_s + never
+    time_s, energy_j, never = _within(primal.lattice, step, cells)
+    return time_s, energy_j - primal.idle_w * time_s + never
 
 
-def _start(problem: Problem, guide: _Guide, places: Ints, threshold_j: float) -> _Labels:
-    cells, start = guide.cells[places], problem.start
+def _start(primal: Primal, guide: _Guide, places: Ints, threshold_j: float) -> _Labels:
+    cells, start = guide.cells[places], primal.start
     time_s, cost_j, loss = guide.node_s[0, places], guide.node_j[0, places], guide.node_loss[0, places]
-    start_j = start.energy_j[cells] - problem.idle_w * start.time_s[cells] + start.never[cells]
+    start_j = start.energy_j[cells] - primal.idle_w * start.time_s[cells] + start.never[cells]
     nothing = np.zeros(len(cells), np.int64)
     labels = _Labels(
         time_s + start.time_s[cells], cost_j + start_j, loss, np.full(len(cells), -np.inf), places, nothing
     )
-    return _bounded(problem, guide, labels, 0, threshold_j)
+    return _bounded(primal, guide, labels, 0, threshold_j)
 
 
-def _bounded(problem: Problem, guide: _Guide, labels: _Labels, column: int, threshold_j: float) -> _Labels:
+def _bounded(primal: Primal, guide: _Guide, labels: _Labels, column: int, threshold_j: float) -> _Labels:
     """Bound the labels at all prices, keeping those that may still win and keep the budgets."""
     after, count = guide.after[column][labels.place], guide.num_prices  # [label, lane]
     bounds_j = after[:, :count] + (labels.cost_j[:, None] - guide.spent)
     bounds_j += labels.time_s[:, None] * guide.time
-    open_ = labels.time_s + after[:, count] <= problem.latest_s
-    if problem.limits_loss:
+    open_ = labels.time_s + after[:, count] <= primal.latest_s
+    if primal.limits_loss:
         bounds_j += labels.loss[:, None] * guide.price
-        open_ &= labels.loss + after[:, count + 1] <= problem.worst_loss
+        open_ &= labels.loss + after[:, count + 1] <= primal.worst_loss
     bound_j = np.maximum(bounds_j.max(axis=1), labels.bound_j)
     open_ &= bound_j < threshold_j
     return _Labels(labels.time_s, labels.cost_j, labels.loss, bound_j, labels.place, labels.parent).of(open_)
 
 
-def _nodes(problem: Problem, columns: slice, cells: Ints) -> tuple[Floats, Floats, Floats]:
+def _nodes(primal: Primal, columns: slice, cells: Ints) -> tuple[Floats, Floats, Floats]:
     """Time, cost and loss of some cells: [column, place]."""
-    lattice = problem.lattice
+    lattice = primal.lattice
     time_s, energy_j = lattice.time_s[columns, cells], lattice.energy_j[columns, cells]
     loss = np.zeros(time_s.shape) if lattice.loss is None else lattice.loss[columns, cells]
-    return time_s, energy_j - problem.idle_w * time_s + lattice.forbidden[columns, cells], loss
+    return time_s, energy_j - primal.idle_w * time_s + lattice.forbidden[columns, cells], loss
 
 
-def _undominated(problem: Problem, guide: _Guide, labels: _Labels, column: int, best_j: float) -> NDArray[np.bool_]:
+def _undominated(primal: Primal, guide: _Guide, labels: _Labels, column: int, best_j: float) -> NDArray[np.bool_]:
     """Which labels no other makes useless: [label]."""
-    if problem.limits_loss:
+    if primal.limits_loss:
         return _undominated_by_rivals(labels)
     step_j = _COST_STEP * (abs(best_j) if np.isfinite(best_j) else float(np.abs(labels.cost_j).max(initial=0.0)))
-    time = np.round(labels.time_s / ((_TIME_STEP * abs(problem.budget_s)) or 1.0))
+    time = np.round(labels.time_s / ((_TIME_STEP * abs(primal.budget_s)) or 1.0))
     spread_s, spread_j = guide.spread if column + 1 < len(guide.alive) else (np.inf, np.inf)
     group = labels.place if spread_s or spread_j else np.zeros_like(labels.place)
     order = np.lexsort((labels.cost_j, time, group))

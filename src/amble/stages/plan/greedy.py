@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from amble.stages.plan.dual import SLACK
 from amble.stages.plan.trellis import Floats, Ints, Solution, Trellis, Wait, totals
 
 __all__ = ["greedy", "hull_greedy"]
-
-_ROUNDING = 1e-12  # relative, forgiven by a budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def _hull(latency_s: Floats, energy_j: Floats, pareto: list[int]) -> list[int]:
 def _spend(latency_s: Floats, energy_j: Floats, lists: list[list[int]], budget_s: float) -> list[int]:
     """Walk down the lists while slack lasts; how far each group went."""
     ranks = [0] * len(lists)
-    slack_s = budget_s * (1 + _ROUNDING) - sum(latency_s[group, points[0]] for group, points in enumerate(lists))
+    slack_s = budget_s * (1 + SLACK) - sum(latency_s[group, points[0]] for group, points in enumerate(lists))
     while True:
         moves = [_move(latency_s, energy_j, lists, group, rank + 1) for group, rank in enumerate(ranks)]
         fitting = [move for move in moves if move is not None and move.time_s <= slack_s]
@@ -125,7 +124,7 @@ def _fill(latency_s: Floats, energy_j: Floats, nodes: Ints, budget_s: float) -> 
     """Take the single change of largest saving that fits, over and over."""
     nodes, rows = nodes.copy(), np.arange(len(nodes))
     while True:
-        slack_s = budget_s * (1 + _ROUNDING) - latency_s[rows, nodes].sum()
+        slack_s = budget_s * (1 + SLACK) - latency_s[rows, nodes].sum()
         slower_s = latency_s - latency_s[rows, nodes][:, None]
         saved_j = np.where(slower_s <= slack_s, energy_j[rows, nodes][:, None] - energy_j, -np.inf)
         group, node = divmod(int(saved_j.argmax()), saved_j.shape[1])
@@ -150,6 +149,6 @@ def _relaxed(latency_s: Floats, energy_j: Floats, hulls: list[list[int]], budget
 def _solution(trellis: Trellis, path: Ints, budget_s: float, wait: Wait | None, bound_j: float) -> Solution:
     wait_node = None if wait is None else int(path[-1])
     cost = totals(trellis, path, wait, wait_node)
-    feasible = bool(cost.latency_s <= budget_s * (1 + _ROUNDING))
+    feasible = bool(cost.latency_s <= budget_s * (1 + SLACK))
     gap = (cost.energy_j - bound_j) / abs(cost.energy_j) if feasible and cost.energy_j else np.inf
     return Solution(path, wait_node, cost.latency_s, cost.energy_j, cost.loss, bound_j, max(float(gap), 0.0), feasible)

@@ -22,7 +22,7 @@ from amble.core.ports import CostTable, FloatArray
 from amble.core.profile import SwitchCost
 from amble.core.schedule import Accounting
 
-__all__ = ["Tables", "Variant", "build", "floor", "menu", "objective", "pareto"]
+__all__ = ["Tables", "Variant", "build", "every_rung", "floor", "objective", "pareto"]
 
 
 class Tables(Protocol):
@@ -50,7 +50,7 @@ class Variant:
     accuracy: float = 1.0
 
 
-def menu(variants: Iterable[Variant], *, max_batch: int) -> tuple[Rung, ...]:
+def every_rung(variants: Iterable[Variant], *, max_batch: int) -> tuple[Rung, ...]:
     """Return every single-clock rung of these variants, batch sizes that were not measured filled in between.
 
     Raises ValueError for a variant without a graph of batch size 1. Energies that some table lacks are unknown.

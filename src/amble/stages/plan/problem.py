@@ -20,12 +20,11 @@ from amble.core.profile import SwitchCost
 from amble.core.quantity import format_excess, format_time
 from amble.core.schedule import Accounting, Deadline, Schedule, Step
 from amble.stages.plan.delayed import Rest, delays, switching
+from amble.stages.plan.dual import SLACK
 from amble.stages.plan.grain import blocks
 from amble.stages.plan.trellis import Ints, Solution, Trellis, Wait, totals
 
 __all__ = ["Problem", "Task", "alone", "fastest_alone", "highest", "pose", "to_schedule", "too_slow"]
-
-_ROUNDING = 1e-12  # relative, forgiven by a budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +122,7 @@ def alone(problem: Problem, node: int) -> Solution:
     """Return the path that stays at one node, also while waiting."""
     path = np.full(problem.trellis.num_operators, node, dtype=np.int64)
     cost = totals(problem.trellis, path, problem.wait, node if problem.wait else None)
-    feasible = cost.latency_s <= problem.limit_s * (1 + _ROUNDING)
+    feasible = cost.latency_s <= problem.limit_s * (1 + SLACK)
     return Solution(path, node, cost.latency_s, cost.energy_j, cost.loss, -np.inf, np.inf, feasible)
 
 

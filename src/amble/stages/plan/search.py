@@ -40,7 +40,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from amble.stages.plan.dual import SLACK, Dual, End, Found, Problem, climb
+from amble.stages.plan.dual import SLACK, Dual, End, Found, Primal, climb
 from amble.stages.plan.exact import Limits, close
 from amble.stages.plan.splice import splice
 from amble.stages.plan.sweep import FORBIDDEN, Lattice, Prices
@@ -137,33 +137,31 @@ def _with_wait(question: _Question, wait_node: int | None, seeds: Ints | None, c
 
     What is not below `cutoff_j` need not be found.
     """
-    problem = _problem(question, wait_node)
-    dual = climb(problem, seeds)
-    found, bound_j = _only(dual.found, dual.found.best(problem)), dual.bound_j
+    primal = _primal(question, wait_node)
+    dual = climb(primal, seeds)
+    found, bound_j = _only(dual.found, dual.found.best(primal)), dual.bound_j
     enough = _EXACT if question.exact else _GOOD
-    if bound_j + problem.offset_j < cutoff_j and _excess(problem, found, bound_j) > (
-        _EXACT if question.exact else _FINE
-    ):
-        through = look(problem, dual)
-        if not problem.limits_loss:
+    if bound_j + primal.offset_j < cutoff_j and _excess(primal, found, bound_j) > (_EXACT if question.exact else _FINE):
+        through = look(primal, dual)
+        if not primal.limits_loss:
             found = found.joined(splice(through))
-            found = _only(found, found.best(problem))
-        if _excess(problem, found, bound_j) > enough:
+            found = _only(found, found.best(primal))
+        if _excess(primal, found, bound_j) > enough:
             most = _LABELS_EXACT if question.exact else _LABELS
-            tolerance_j = 0.95 * enough * abs(bound_j + problem.offset_j)
-            limits = Limits(tolerance_j, most, cutoff_j - problem.offset_j)
+            tolerance_j = 0.95 * enough * abs(bound_j + primal.offset_j)
+            limits = Limits(tolerance_j, most, cutoff_j - primal.offset_j)
             found, bound_j = close(through, dual, found, limits)
     if not len(found.cells):
-        return _Answer(np.empty(0, np.int64), wait_node, np.inf, bound_j + problem.offset_j, dual)
-    energy_j = float(found.cost_j[0]) + problem.offset_j
-    return _Answer(found.cells[0], wait_node, energy_j, min(bound_j + problem.offset_j, energy_j), dual)
+        return _Answer(np.empty(0, np.int64), wait_node, np.inf, bound_j + primal.offset_j, dual)
+    energy_j = float(found.cost_j[0]) + primal.offset_j
+    return _Answer(found.cells[0], wait_node, energy_j, min(bound_j + primal.offset_j, energy_j), dual)
 
 
-def _excess(problem: Problem, found: Found, bound_j: float) -> float:
+def _excess(primal: Primal, found: Found, bound_j: float) -> float:
     """Relative distance of the path found from the bound, infinite where none was found."""
     if not len(found.cells):
         return np.inf
-    return _gap(float(found.cost_j[0]) + problem.offset_j, bound_j + problem.offset_j)
+    return _gap(float(found.cost_j[0]) + primal.offset_j, bound_j + primal.offset_j)
 
 
 def _over_waits(question: _Question, seeds: Ints | None) -> _Answer:
@@ -230,44 +228,44 @@ def _loose_bounds(question: _Question, kappa: float, loss: float, *, calm: bool)
     ahead, behind = last[:, : lanes + 1], last[:, lanes + 1 :]
     found = np.full(question.trellis.num_nodes, np.inf)
     for node in np.flatnonzero(np.isfinite(wait.idle_w)):
-        problem = _problem(question, int(node))
-        if (behind[:, -1] + problem.start.time_s + problem.start.never).min() > problem.latest_s:
+        primal = _primal(question, int(node))
+        if (behind[:, -1] + primal.start.time_s + primal.start.never).min() > primal.latest_s:
             continue
-        valid = np.flatnonzero(kappas + problem.idle_w >= 0)
-        time, losses = kappas[valid] + problem.idle_w, np.full(len(valid), loss)
-        priced = problem.prices(np.ones(len(valid)), time, losses)
+        valid = np.flatnonzero(kappas + primal.idle_w >= 0)
+        time, losses = kappas[valid] + primal.idle_w, np.full(len(valid), loss)
+        priced = primal.prices(np.ones(len(valid)), time, losses)
         forward = (ahead[:, valid] + priced.end).min(axis=0) + priced.start.min(axis=0)
         backward = (behind[:, valid] + priced.start).min(axis=0) + priced.end.min(axis=0)
-        bounds = np.maximum(forward, backward) - problem.spent(time, losses)
-        found[node] = bounds.max(initial=-np.inf) + problem.offset_j
+        bounds = np.maximum(forward, backward) - primal.spent(time, losses)
+        found[node] = bounds.max(initial=-np.inf) + primal.offset_j
     return np.where(found > FORBIDDEN / 2, np.inf, found)
 
 
 def _tight_bounds(question: _Question, nodes: Ints, kappa: float, loss: float) -> Floats:
     """Bound the energy for some waiting nodes [node] by a pass in which each has its own ends."""
-    problems = [_problem(question, int(node)) for node in nodes]
-    times = [max(kappa + problem.idle_w, 0.0) for problem in problems]
-    each = [p.prices(np.ones(1), np.array([time]), np.array([loss])) for p, time in zip(problems, times, strict=True)]
+    primals = [_primal(question, int(node)) for node in nodes]
+    times = [max(kappa + primal.idle_w, 0.0) for primal in primals]
+    each = [p.prices(np.ones(1), np.array([time]), np.array([loss])) for p, time in zip(primals, times, strict=True)]
     names = ("energy", "time", "loss", "start", "end")
     value, _ = question.lattice.paths(Prices(*(np.concatenate([getattr(p, name) for p in each], -1) for name in names)))
-    spent = [p.spent(np.array([time]), np.array([loss]))[0] for p, time in zip(problems, times, strict=True)]
-    bounds_j = value - spent + [problem.offset_j for problem in problems]
+    spent = [p.spent(np.array([time]), np.array([loss]))[0] for p, time in zip(primals, times, strict=True)]
+    bounds_j = value - spent + [primal.offset_j for primal in primals]
     return np.where(value > FORBIDDEN / 2, np.inf, bounds_j)
 
 
-def _problem(question: _Question, wait_node: int | None) -> Problem:
+def _primal(question: _Question, wait_node: int | None) -> Primal:
     """Put together ends, idle power and budget for one waiting node (None: the run alone)."""
     lattice, wait = question.lattice, question.wait
     before = wait_node if question.trellis.start is None else question.trellis.start
     free = End(*np.zeros((3, lattice.num_cells)))
     start = free if before is None else End(*(table[lattice.cell_of_node[before]] for table in lattice.into(0)))
     if wait is None or wait_node is None:
-        return Problem(lattice, question.budget_s, question.max_loss, start, free)
+        return Primal(lattice, question.budget_s, question.max_loss, start, free)
     idle_w = float(wait.idle_w[wait_node])
     park_s, park_j, never = (table[:, lattice.cell_of_node[wait_node]] for table in lattice.into(lattice.num_columns))
     held_up_s = np.maximum(park_s - (wait.period_s - question.budget_s), 0.0)  # what must be over by the next request
     end = End(held_up_s, park_j - idle_w * (park_s - held_up_s), never)
-    return Problem(lattice, question.budget_s, question.max_loss, start, end, idle_w, idle_w * wait.period_s)
+    return Primal(lattice, question.budget_s, question.max_loss, start, end, idle_w, idle_w * wait.period_s)
 
 
 def _fallback(question: _Question, bound_j: float) -> Solution:
@@ -276,8 +274,8 @@ def _fallback(question: _Question, bound_j: float) -> Solution:
     if not fastest.feasible or bound_j == np.inf:
         return replace(fastest, feasible=False)
     cells = question.lattice.cell_of_node[fastest.path][None]
-    problem = _problem(question, fastest.wait_node)
-    if Found.of(problem, cells).best(problem) is None:
+    primal = _primal(question, fastest.wait_node)
+    if Found.of(primal, cells).best(primal) is None:
         return replace(fastest, feasible=False)
     gap = _gap(fastest.energy_j, bound_j)
     return replace(fastest, lower_bound_j=bound_j, gap=gap)
@@ -288,7 +286,7 @@ def _fastest(question: _Question) -> Solution:
     lattice = question.lattice
     if np.isfinite(question.max_loss):
         return _fastest_within(question)
-    alone = _problem(replace(question, wait=None), None)
+    alone = _primal(replace(question, wait=None), None)
     value, cells = lattice.paths(alone.prices(np.zeros(1), np.ones(1), np.zeros(1)))
     if value[0] > FORBIDDEN / 2:
         return Solution(np.empty(0, np.int64), None, np.inf, np.inf, 0.0, np.inf, np.inf, feasible=False)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from amble.stages.plan.dual import Found, Problem
+from amble.stages.plan.dual import Found, Primal
 from amble.stages.plan.sweep import FORBIDDEN
 from amble.stages.plan.through import Through
 from amble.stages.plan.trellis import Floats, Ints
@@ -26,19 +26,19 @@ _SAFE = 1e-8  # part of the budget kept free, as the slope is rounded
 
 def splice(through: Through) -> Found:
     """Return the most promising spliced paths, costed exactly; for a budget of time alone."""
-    problem = through.problem
-    tied = through.beside if len(through.beside) else problem.lattice.paths(through.prices, through.table)[1][:2]
+    primal = through.primal
+    tied = through.beside if len(through.beside) else primal.lattice.paths(through.prices, through.table)[1][:2]
     heads, tails = (_slopes(through, cheapest) for cheapest in (through.heads, through.tails))
     best: list[tuple[float, int, int, tuple[int, int]]] = []
     for head, tail in itertools.product(range(2), repeat=2):
-        best += [(*each, (head, tail)) for each in _candidates(problem, heads[head], tails[tail])]
-    found = Found.of(problem, tied)
+        best += [(*each, (head, tail)) for each in _candidates(primal, heads[head], tails[tail])]
+    found = Found.of(primal, tied)
     for cost_j, column, cell, lanes in sorted(best)[:_TRACED]:
-        index = found.best(problem)
+        index = found.best(primal)
         if index is not None and found.cost_j[index] <= cost_j:
             break
         path = _trace(through, (column, cell), lanes, tied)
-        found = found.joined(Found.of(problem, path[None]))
+        found = found.joined(Found.of(primal, path[None]))
     return found
 
 
@@ -54,17 +54,17 @@ def _slopes(through: Through, cheapest: Callable[[int], Floats]) -> list[tuple[F
 
 
 def _candidates(
-    problem: Problem, head: tuple[Floats, Floats], tail: tuple[Floats, Floats]
+    primal: Primal, head: tuple[Floats, Floats], tail: tuple[Floats, Floats]
 ) -> list[tuple[float, int, int]]:
     """Cost, column and cell of the cheapest paths in time, prefix and suffix joined there."""
-    lattice = problem.lattice
+    lattice = primal.lattice
     time_s = head[0] + tail[0]
     time_s -= lattice.time_s
     cost_j = head[1] + tail[1]
     cost_j -= lattice.energy_j
-    if problem.idle_w:
-        cost_j -= problem.idle_w * time_s
-    cost_j[time_s > problem.budget_s * (1 - _SAFE)] = np.inf
+    if primal.idle_w:
+        cost_j -= primal.idle_w * time_s
+    cost_j[time_s > primal.budget_s * (1 - _SAFE)] = np.inf
     flat = cost_j.ravel()
     count = min(_TRACED // 4, flat.size)
     best = np.argpartition(flat, count - 1)[:count]
@@ -75,7 +75,7 @@ def _candidates(
 
 def _trace(through: Through, at: tuple[int, int], lanes: tuple[int, int], tied: Ints) -> Ints:
     """Follow the prefix and the suffix from a column and cell, each until it runs into the path of its lane."""
-    lattice, (column, cell), (head, tail) = through.problem.lattice, at, lanes
+    lattice, (column, cell), (head, tail) = through.primal.lattice, at, lanes
     heads, tails, prices = through.heads(head), through.tails(tail), through.prices.time
     cells = np.concatenate([tied[head, :column], [cell], tied[tail, column + 1 :]])
     held = cell

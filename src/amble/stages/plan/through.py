@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amble.stages.plan.dual import Dual, Problem
+from amble.stages.plan.dual import Dual, Primal
 from amble.stages.plan.sweep import Prices
 from amble.stages.plan.trellis import Floats, Ints
 
@@ -25,7 +25,7 @@ _BOTH = (1.0, 0.85, 1.18, 0.6, 1.7, 0.3, 3.0)  # of the best prices of time and 
 class Through:
     """Prefixes and suffixes, node included in both. Bounding lanes come first, then the extremes, then slopes."""
 
-    problem: Problem
+    primal: Primal
     prices: Prices
     table: Floats  # [step, cell, 2 lane], as a sweep leaves it
     time: Floats  # [lane] price of a second, for the bounding lanes
@@ -41,7 +41,7 @@ class Through:
     @property
     def num_lanes(self) -> int:
         """Lanes without those for slopes."""
-        return self.num_bounds + (2 if self.problem.limits_loss else 1)
+        return self.num_bounds + (2 if self.primal.limits_loss else 1)
 
     def heads(self, lane: int, cells: Ints | slice = slice(None)) -> Floats:
         """Priced cost of the cheapest prefixes that end at each cell: [column, cell]."""
@@ -52,24 +52,24 @@ class Through:
         return self.table[::-1, cells, self.prices.num_lanes + lane]
 
 
-def look(problem: Problem, dual: Dual) -> Through:
+def look(primal: Primal, dual: Dual) -> Through:
     """Sweep at the prices next to the best, at others around, and at the extremes.
 
     For a budget of time alone the first two lanes are the least price known to be high enough and the greatest known
     to be too low.
     """
     step = _STEP * (dual.time + abs(dual.bound_j) / float(dual.found.time_s.max()))
-    if problem.limits_loss:
+    if primal.limits_loss:
         pairs = [(dual.time * factor, dual.loss * factor) for factor in _BOTH]
         pairs += [(dual.time * factor, dual.loss / factor) for factor in _BOTH[1:]]
         pairs += [(dual.time * factor, dual.loss) for factor in _BOTH[1:]]
         others = [(0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
     else:
         near = [dual.too_high, dual.too_low]
-        further = _FACTORS if problem.lattice.lanes >= len(_FACTORS) else ()
+        further = _FACTORS if primal.lattice.lanes >= len(_FACTORS) else ()
         pairs = [(price, 0.0) for price in [*near, *(dual.time * factor for factor in further)]]
         others = [(0.0, 1.0, 0.0), (1.0, near[0] + step, 0.0), (1.0, near[1] - step, 0.0)]
     energy, time, loss = np.array([*((1.0, *pair) for pair in pairs), *others]).T.copy()
-    prices, count = problem.prices(energy, time, loss), len(pairs)
-    table = problem.lattice.sweep(prices, problem.lattice.num_columns)
-    return Through(problem, prices, table, time[:count], loss[:count], dual.beside, step)
+    prices, count = primal.prices(energy, time, loss), len(pairs)
+    table = primal.lattice.sweep(prices, primal.lattice.num_columns)
+    return Through(primal, prices, table, time[:count], loss[:count], dual.beside, step)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -44,11 +46,11 @@ class Concatenated(nn.Module):
 class Gated(nn.Module):
     """Depth-wise, with squeeze and excitation."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 8, squeezed: int = 4) -> None:
         super().__init__()
-        self.up, self.depthwise = block(1, 8, 1), block(8, 8, groups=8)
-        self.squeeze, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
-        self.head = nn.Conv2d(8, 4, 1)
+        self.up, self.depthwise = block(1, width, 1), block(width, width, groups=width)
+        self.squeeze, self.excite = nn.Conv2d(width, squeezed, 1), nn.Conv2d(squeezed, width, 1)
+        self.head = nn.Conv2d(width, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.depthwise(self.up(x))
@@ -56,7 +58,7 @@ class Gated(nn.Module):
         return self.head(x * gate).mean((2, 3))
 
 
-def seeded(kind: type[nn.Module], seed: int = 0) -> nn.Module:
+def seeded(kind: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     """A network whose normalisation is not trivial, in evaluation mode."""
     torch.manual_seed(seed)
     made = kind()

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import inliner, numpy_helper, shape_inference
 
+from amble.runtimes.onnx.shapes import network_inputs
 from amble.services.serve.rows.facts import FIXED, Call, Cell, Fact, Mixed, Rule, Times, merged
 from amble.services.serve.rows.mixing import COMPUTING
 from amble.services.serve.rows.shaping import SHAPING
@@ -76,14 +77,9 @@ def proved_file(path: Path) -> Verdict:
     return proved(onnx.load(str(path), load_external_data=False))
 
 
-def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    weights = {each.name for each in graph.initializer}
-    return [each for each in graph.input if each.name not in weights]
-
-
 def _one_symbol(graph: onnx.GraphProto) -> None:
     """Demand that the first axes of all inputs and outputs are open, and the same one as far as the file says."""
-    inputs = _inputs(graph)
+    inputs = network_inputs(graph)
     symbols = {}
     for each in (*inputs, *graph.output):
         if not each.type.HasField("tensor_type"):
@@ -119,7 +115,7 @@ def _followed(model: onnx.ModelProto) -> dict[str, Fact]:
     facts = {each.name: _constant(each) for each in model.graph.initializer}
     for each in model.graph.sparse_initializer:
         facts[each.values.name] = FIXED
-    for value in _inputs(model.graph):
+    for value in network_inputs(model.graph):
         facts[value.name] = Fact((Times(1), *inferred.get(value.name, ())[1:]), 0)
     for node in model.graph.node:
         made = _judged(node, facts)
@@ -205,7 +201,7 @@ def _numbers(value: object) -> Fact:
 def _inferred(model: onnx.ModelProto) -> dict[str, tuple[Cell, ...]]:
     """Infer what ONNX can of all shapes; open axes other than the rows' are unknown."""
     graph = model.graph
-    for each in _inputs(graph):
+    for each in network_inputs(graph):
         each.type.tensor_type.shape.dim[0].dim_param = _ROWS
     for each in graph.output:
         each.type.tensor_type.ClearField("shape")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from amble.core.errors import Refused
-from amble.levers.widths.surgery import coupling, importance, pruned, recalibrated
 from amble.runtimes.torch.training import Labelled
+from bench.tail.surgery import coupling, importance, pruned, recalibrated
 from tests.levers.memory.learning.networks import Chain, Concatenated, Gated, Residual, seeded
 
 EXAMPLE = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))

@@ -14,11 +14,11 @@ import numpy as np
 from torch import nn
 
 from amble.core.errors import Refused
-from amble.levers.widths import surgery
 from amble.levers.widths.network import Widths
-from amble.levers.widths.surgery import Coupling
 from amble.runtimes.torch import training
 from amble.runtimes.torch.training import Labelled, Prepare, as_stored
+from bench.tail import surgery
+from bench.tail.surgery import Coupling
 
 __all__ = ["Effort", "Found", "evolve", "inherited"]
 

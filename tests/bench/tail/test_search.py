@@ -7,9 +7,9 @@ import torch
 
 from amble.core.errors import Refused
 from amble.levers.widths.network import Widths
-from amble.levers.widths.search import Effort, evolve, inherited
-from amble.levers.widths.surgery import coupling, importance, recalibrated
 from amble.runtimes.torch.training import Labelled
+from bench.tail.search import Effort, evolve, inherited
+from bench.tail.surgery import coupling, importance, recalibrated
 from tests.levers.memory.learning.networks import Chain, seeded
 
 SPACE = {"a": (1, 2, 3, 4), "b": (1, 2, 3, 4), "c": (1, 2, 3, 4)}
