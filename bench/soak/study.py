@@ -4,7 +4,9 @@ In real time a tiny network, so that it is the server that is soaked: of a hundr
 answer is checked), five cannot be on time, three are malformed, two hang up before their answer. In virtual time the
 engine and the default governor on a simulated device, Poisson arrivals at 85 % of its FP32 capacity (`virtual.py`).
 
-    python -m bench.soak --only virtual --out FILE     leaves what FILE says of the other half as it is
+Over TLS what encrypting costs, and honest clients beside attackers of each kind (`tls.py`, `attackers.py`).
+
+    python -m bench.soak --only virtual --out FILE     leaves what FILE says of the other parts as it is
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +31,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from bench.kit import document
+from bench.soak import tls
 from bench.soak.virtual import poisson, served
 
 USERS = 16
@@ -168,25 +172,45 @@ def virtual(count: int) -> Half:
     ]
 
 
-def _kept(out: Path | None, *, of_virtual: bool) -> Half:
-    """Return what the last result says of one half."""
+PARTS = ("real", "virtual", "tls")
+
+
+def _part(result: Mapping[str, Any]) -> str:
+    """Return which part a record is of."""
+    return "tls" if "attack" in result else "virtual" if result.get("run") == "virtual soak" else "real"
+
+
+def _kept(out: Path | None, part: str) -> Half:
+    """Return what the last result says of one part."""
     if out is None or not out.exists():
         return [], []
     old = json.loads(out.read_text(encoding="utf-8"))
-    results = [each for each in old["results"] if (each.get("run") == "virtual soak") == of_virtual]
-    names = [each for each in old["targets"] if each["target"].startswith("virtual: ") == of_virtual]
+    results = [each for each in old["results"] if _part(each) == part]
+    heads = {each["target"]: each["target"].partition(": ")[0] for each in old["targets"]}
+    names = [
+        each for each in old["targets"] if (heads[each["target"]] if heads[each["target"]] in PARTS else "real") == part
+    ]
     return results, [document.Target(**each) for each in names]
 
 
+def encrypted(span_s: float) -> Half:
+    """Serve over TLS, with and without attackers."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = tls.measured(network(Path(folder) / "double.onnx"), span_s)
+    return results, tls.judged(results)
+
+
 def main() -> None:
-    """Run both halves, or one of them beside what is known of the other."""
+    """Run all parts, or one of them beside what is known of the others."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--only", choices=("real", "virtual"))
+    parser.add_argument("--only", choices=PARTS)
     asked, others = parser.parse_known_args()
     options = document.options("soak", __doc__, others)
     small = options.quick
-    halves = (
-        _kept(options.out, of_virtual=False) if asked.only == "virtual" else real(5_000 if small else 100_000),
-        _kept(options.out, of_virtual=True) if asked.only == "real" else virtual(50_000 if small else 1_000_000),
-    )
-    document.finish(options, [*halves[0][0], *halves[1][0]], [*halves[0][1], *halves[1][1]])
+    runs: dict[str, Callable[[], Half]] = {
+        "real": lambda: real(5_000 if small else 100_000),
+        "virtual": lambda: virtual(50_000 if small else 1_000_000),
+        "tls": lambda: encrypted(1.0 if small else 10.0),
+    }
+    parts = [run() if asked.only in (None, name) else _kept(options.out, name) for name, run in runs.items()]
+    document.finish(options, [each for part in parts for each in part[0]], [each for part in parts for each in part[1]])

@@ -1,5 +1,5 @@
 """Other people's clients -> one verdict on `amble serve`, started on the bundled network: all of them, and a fuzzer;
-then NVIDIA's client and curl once more on a server that speaks TLS and asks for a key.
+then NVIDIA's client, KServe's and curl once more on a server that speaks TLS and asks for a key.
 
     make setup-peers && make acceptance          DEVICE=sim:jetson-tx2 make acceptance, for one with a meter
     ALLOW_MISSING="wrk kserve" make acceptance   these may be unable to run here; any other that is, has failed
@@ -85,7 +85,7 @@ def clients(at: dict[str, str]) -> dict[str, list[str]]:
 def secure_clients(at: dict[str, str]) -> dict[str, list[str]]:
     """The command of each client that is tried over TLS and with a key."""
     every = clients(at)
-    return {f"{name}-tls": every[name] for name in ("tritonclient", "curl")}
+    return {f"{name}-tls": every[name] for name in ("tritonclient", "kserve", "curl")}
 
 
 def secured() -> tuple[list[str], dict[str, str]]:
@@ -144,7 +144,7 @@ def main() -> int:
                     failed.append(name)
         return count
 
-    ran = try_all([], {}, clients) + try_all(*secured(), secure_clients)
+    ran = try_all(["--shared-memory"], {}, clients) + try_all(*secured(), secure_clients)
     print(json.dumps({"client": "all", "ok": not failed, "ran": ran, "failed": failed, "left_out": left_out}))
     return 1 if failed else 0
 

@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from amble.services.serve.access import Keys
     from amble.services.serve.front import Addresses, Doors
     from amble.services.serve.serving import Serve
+    from amble.services.serve.shared_memory import Regions
     from amble.services.serve.tls import Certificate
 
 __all__ = ["Serving", "serving_options"]
@@ -46,6 +49,7 @@ class Serving:
     asked: Serve
     log_format: str
     explain: bool
+    shared_memory: bool
 
     def run(self, terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
@@ -55,7 +59,9 @@ class Serving:
         if self.explain:
             self._explain(terminal)
             return
-        totals = served(self.asked, lambda addresses, stop: _tell(addresses, terminal))
+        with _regions(self.shared_memory) as regions:
+            asked = replace(self.asked, doors=replace(self.asked.doors, regions=regions))
+            totals = served(asked, lambda addresses, stop: _tell(addresses, terminal))
         terminal.result(totals, lambda: ())
         refused = sum(totals.refused.values())
         terminal.note(f"amble: {totals.answered} answered, {totals.late} of them late, {refused} refused")
@@ -66,7 +72,11 @@ class Serving:
         from amble.stages.check.tables import Table
 
         told = explain(self.asked)
-        rows = [(each.model, each.version, "yes" if each.batched else "no", each.reason) for each in told]
+        why = ("; ".join(filter(None, (each.reason, each.lengths))) for each in told)
+        rows = [
+            (each.model, each.version, "yes" if each.batched else "no", reason)
+            for each, reason in zip(told, why, strict=True)
+        ]
         terminal.result(told, lambda: (Table("", ("model", "version", "batched", "because"), tuple(rows)),))
 
 
@@ -74,7 +84,7 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a function what the options of ``serve`` say, as ``serving``."""
 
     @wraps(function)
-    def run(terminal: Terminal, *, log_format: str, explain: bool, **options: Any) -> None:
+    def run(terminal: Terminal, *, log_format: str, explain: bool, shared_memory: bool, **options: Any) -> None:
         from amble.core.variants import Allowance
         from amble.services.serve.options import Options
         from amble.services.serve.serving import Serve
@@ -84,7 +94,7 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
         max_loss, shapes = Allowance.parse(options.pop("max_loss")), shapes_of(options.pop("shape"))
         served_as = Options(**chosen, max_loss=max_loss, shapes=shapes)
         asked = Serve(objective=options.pop("slo"), doors=doors, options=served_as, **options)
-        function(terminal, serving=Serving(asked, log_format, explain))
+        function(terminal, serving=Serving(asked, log_format, explain, shared_memory))
 
     decorated: Callable[..., None] = run
     for option in _OPTIONS:
@@ -173,6 +183,7 @@ _OPTIONS = (
         "--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes; as often as needed."
     ),
     click.option("--drain", default="30s", show_default=True, metavar="TIME", help="Time to answer what was accepted."),
+    click.option("--shared-memory", is_flag=True, help="Let clients on this machine pass tensors in /dev/shm."),
     click.option("--explain", is_flag=True, help="Say which models are batched and why others are not; serve nothing."),
     click.option("--trace", is_flag=True, help="Send spans by OTLP (OTEL_* variables say where to)."),
     click.option("--log", type=PLACE, help="Keep what happened in this file: amble check and amble fit read it."),
@@ -180,6 +191,18 @@ _OPTIONS = (
         "--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="On stderr."
     ),
 )
+
+
+@contextmanager
+def _regions(offered: bool) -> Iterator[Regions | None]:
+    """Make a place where regions of shared memory are noted, where they are offered."""
+    if not offered:
+        yield None
+        return
+    from amble.services.serve.shared_memory import Regions
+
+    with TemporaryDirectory(prefix="amble-regions-") as folder:
+        yield Regions(Path(folder))
 
 
 def _tell(addresses: Addresses, terminal: Terminal) -> None:

@@ -27,11 +27,11 @@ from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import descriptors
 from amble.services.serve.admission import Listener
+from amble.services.serve.crowd import Crowd
 from amble.services.serve.front import Doors
 from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Model
 from amble.services.serve.quota import Quota, Reservation
-from amble.services.serve.web import Crowd
 from tests.jobs.serving_process import started
 from tests.services.serve.house import House, house
 from tests.services.serve.networks import APART, chain

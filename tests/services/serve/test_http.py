@@ -48,6 +48,9 @@ def test_the_server_describes_itself_and_its_model(open_house: House) -> None:
 
 def test_the_interface_is_described_and_every_path_of_it_exists(open_house: House) -> None:
     found = open_house.call("GET", "/v2/openapi.json")[1]
+    assert {"/v1/models", "/v1/models/{model}:predict", "/v1/models/{model}/versions/{version}:predict"} < {
+        *found["paths"]
+    }
     for path, calls in found["paths"].items():
         there = path.replace("{model}", "plain").replace("{version}", "1")
         for method in calls:

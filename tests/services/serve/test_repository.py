@@ -73,7 +73,6 @@ def test_a_text_configuration_without_its_reader_says_what_is_missing(tmp_path: 
         ({"dynamic_batching": {"default_queue_policy": {"timeout_action": "DELAY"}}}, "default_queue_policy"),
         ({"sequence_batching": {"max_sequence_idle_microseconds": 1}}, "sequence_batching"),
         ({"backend": "tensorrt"}, "backend"),
-        ({"parameters": {"intra_op_thread_count": {"string_value": "1"}}}, "intra_op_thread_count"),
         ({"input": [{"name": "x", "reshape": {"shape": [1]}}]}, "input.reshape"),
     ],
 )

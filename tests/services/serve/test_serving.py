@@ -234,7 +234,7 @@ def test_paths_with_equals_signs_are_served_by_themselves_and_under_a_name(tmp_p
     path = tmp_path / "lr=0.1,bs=32" / "model.onnx"
     path.parent.mkdir()
     shutil.copy(bundled.model_path(), path)
-    assert named(str(path)) == ("model", path)
-    assert named(f"m={path}") == ("m", path)
+    assert named(str(path))[:2] == ("model", path)
+    assert named(f"m={path}")[:2] == ("m", path)
     with pytest.raises(Refused, match="there is no model"):
         named("m=lr=0.1,bs=32/none.onnx")

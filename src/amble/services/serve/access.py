@@ -112,12 +112,19 @@ class Access:
             authorization, key = (headers.get(name, b"").decode("latin-1") for name in (b"authorization", b"x-api-key"))
             self.check_key(authorization, key)
 
+    def owner(self, headers: Mapping[bytes, bytes]) -> str:
+        """Return whose a thing is that a client makes here: a digest of its key; empty where none is asked for."""
+        return self.owner_by(*(headers.get(name, b"").decode("latin-1") for name in (b"authorization", b"x-api-key")))
+
+    def owner_by(self, authorization: str, key: str) -> str:
+        """Return the same by what was told of the key."""
+        return "" if self.keys is None else _digest(_told(authorization, key)).hex()
+
     def check_key(self, authorization: str, key: str) -> None:
         """Let one pass who has a key."""
         if self.keys is None:
             return
-        scheme, _, token = authorization.strip().partition(" ")
-        told = key.strip() or (token.strip() if scheme.lower() == "bearer" else "")
+        told = _told(authorization, key)
         if not told:
             raise Fault(401, "this server asks for a key: send Authorization: Bearer KEY, or X-API-Key: KEY")
         if not self.keys.know(told):
@@ -140,6 +147,11 @@ class Access:
         origin = headers.get(b"origin")
         if origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != host.lower():
             raise Fault(403, "pages of other origins may not ask this server")
+
+
+def _told(authorization: str, key: str) -> str:
+    scheme, _, token = authorization.strip().partition(" ")
+    return key.strip() or (token.strip() if scheme.lower() == "bearer" else "")
 
 
 def _digest(key: str) -> bytes:

@@ -15,12 +15,11 @@ from amble.core.errors import Refused
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Tensors
-from amble.runtimes import onnx
-from amble.services.serve.joining import Unlike, compared
+from amble.services.serve.joining import Draw, Run, Unlike, compared
 from amble.services.serve.pulse import Do
 from amble.services.serve.rows import Verdict, proved_file
 
-__all__ = ["Wish", "kept", "read", "tried"]
+__all__ = ["Wish", "kept", "read", "runs", "tried"]
 
 Compute = Callable[[Graph, OperatingPoint, Tensors], Tensors]
 
@@ -39,7 +38,9 @@ def read(paths: Iterable[Path], shapes: Mapping[str, tuple[int, ...]], wish: Wis
         return Verdict(False, "max_batch_size is 0 in its configuration")
     for name, shape in shapes.items():
         if shape and shape[0] != 1:
-            return Verdict(False, f"--shape gives the first axis of {name!r} the size {shape[0]}")
+            return Verdict(
+                False, f"--shape (or what is said of the model) gives the first axis of {name!r} the size {shape[0]}"
+            )
     verdict = Verdict(False, "there is no network")
     for path in paths:
         verdict = proved_file(path)
@@ -48,22 +49,26 @@ def read(paths: Iterable[Path], shapes: Mapping[str, tuple[int, ...]], wish: Wis
     return verdict
 
 
-def tried(verdict: Verdict, graphs: Mapping[str, Graph], compute: Compute, wish: Wish, do: Do) -> Verdict:
-    """Compare joined answers with single ones, in every variant; ``graphs`` are those of one row, by variant."""
+def tried(verdict: Verdict, asking: Mapping[str, tuple[Run, Draw]], wish: Wish) -> Verdict:
+    """Compare joined answers with single ones, in every variant: by its name, what answers, and what draws a row."""
     if not verdict.proved or wish.most < 2:
         return verdict
     told = []
-    for variant, graph in graphs.items():
-        point = OperatingPoint(precision=variant)
-
-        def run(inputs: Tensors, graph: Graph = graph, point: OperatingPoint = point) -> Tensors:
-            return do(partial(compute, graph, point, inputs))
-
+    for variant, (run, draw) in asking.items():
         try:
-            told.append(str(compared(run, partial(onnx.example_inputs, graph), wish.most)))
+            told.append(str(compared(run, draw, wish.most)))
         except (Unlike, Refused, ValueError) as reason:
             return Verdict(False, f"tried at {variant}: {reason}")
     return Verdict(True, "; ".join([verdict.reason, *dict.fromkeys(told)]))
+
+
+def runs(graphs: Mapping[str, Graph], compute: Compute, do: Do) -> dict[str, Run]:
+    """Return what answers a request in each variant, where ``do`` does it."""
+
+    def run(graph: Graph, point: OperatingPoint, inputs: Tensors) -> Tensors:
+        return do(partial(compute, graph, point, inputs))
+
+    return {variant: partial(run, graph, OperatingPoint(precision=variant)) for variant, graph in graphs.items()}
 
 
 def kept(verdict: Verdict, wish: Wish) -> Verdict:

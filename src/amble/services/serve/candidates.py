@@ -31,7 +31,7 @@ class Candidates:
         self.path = next(iter(paths.values()))
         self.files = tuple(paths.values())
         self.shapes = dict(options.shapes)
-        self._paths = paths
+        self.paths = paths
         self._known: dict[tuple[str, int], Graph] = {}
 
     def graph(self, variant: str, rows: int, *, by_size: bool) -> Graph:
@@ -42,7 +42,7 @@ class Candidates:
                 shapes = {
                     name: (rows if shape[0] == 1 else shape[0], *shape[1:]) for name, shape in self.shapes.items()
                 }
-                self._known[key] = onnx.load(self._paths[variant], batch=rows, shapes=shapes)
+                self._known[key] = onnx.load(self.paths[variant], batch=rows, shapes=shapes)
             else:
                 self._known[key] = replace(self.graph(variant, 1, by_size=False), batch=rows)
         return self._known[key]

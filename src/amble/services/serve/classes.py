@@ -1,8 +1,11 @@
-"""Scores → classes: the classification extension of the protocol, ``SCORE:INDEX`` of the highest, the highest first."""
+"""Scores → classes: the classification extension of the protocol, ``SCORE:INDEX`` of the highest, the highest first.
+
+Where names of the classes are known it is ``SCORE:INDEX:NAME``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +28,10 @@ def classes_of(name: str, parameters: Mapping[str, Any]) -> int:
     return count
 
 
-def classified(value: Array, count: int, rows: bool) -> Array:
+def classified(value: Array, count: int, rows: bool, labels: Sequence[str] = ()) -> Array:
     """Return texts of the ``count`` highest scores, for each row of a batch or for the whole tensor.
+
+    ``labels`` are the names of the classes, as far as there are any.
 
     Of equal scores the first comes first; what is no number comes last. Fault for what has no scores.
     """
@@ -38,8 +43,12 @@ def classified(value: Array, count: int, rows: bool) -> Array:
     order = np.argsort(_falling(numbers), axis=1, kind="stable")[:, :count]
     made = np.empty(order.shape, np.object_)
     for row, chosen in enumerate(order):
-        made[row] = [f"{_said(numbers[row, index])}:{index}" for index in chosen]
+        made[row] = [f"{_said(numbers[row, index])}:{_named(int(index), labels)}" for index in chosen]
     return made if rows else made[0]
+
+
+def _named(index: int, labels: Sequence[str]) -> str:
+    return f"{index}:{labels[index]}" if index < len(labels) and labels[index] else str(index)
 
 
 def _falling(scores: Array) -> Array:

@@ -7,10 +7,13 @@ for nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from amble.services.serve.settings import Settings, configured
 
 __all__ = ["Claim", "Config", "parse_config"]
 
@@ -23,7 +26,9 @@ class Config:
     """What a model's configuration may say: Triton's names, the part of them that means something here.
 
     ``timeout_s`` is the time of a request that brings none. ``versions``: ``latest`` of so many, ``all``, or a list.
-    ``inputs`` and ``outputs`` are what it says of tensors; the network must agree.
+    ``inputs`` and ``outputs`` are what it says of tensors; the network must agree. ``labels``: by output, the file of
+    its classes' names; ``formats``: by tensor, what its axes mean to people, which is told and changes nothing.
+    ``settings`` are its parameters.
     """
 
     name: str = ""
@@ -35,6 +40,9 @@ class Config:
     versions: tuple[str, ...] = ()
     inputs: tuple[Claim, ...] = ()
     outputs: tuple[Claim, ...] = ()
+    labels: Mapping[str, Path] = field(default_factory=dict)
+    formats: Mapping[str, str] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
 
 
 class _Queue(msgspec.Struct):
@@ -75,6 +83,14 @@ class _Tensor(msgspec.Struct):
     format: str | int = "FORMAT_NONE"
 
 
+class _Output(_Tensor):
+    label_filename: str = ""
+
+
+class _Decoupled(msgspec.Struct):
+    decoupled: bool = False
+
+
 class _Document(msgspec.Struct):
     name: str = ""
     platform: str = ""
@@ -85,7 +101,8 @@ class _Document(msgspec.Struct):
     version_policy: _Versions = msgspec.field(default_factory=_Versions)
     instance_group: list[_Instances] = []
     input: list[_Tensor] = []
-    output: list[_Tensor] = []
+    output: list[_Output] = []
+    model_transaction_policy: _Decoupled = msgspec.field(default_factory=_Decoupled)
     parameters: dict[str, Any] = {}
 
 
@@ -98,7 +115,8 @@ _INSIDE: Mapping[str, type[msgspec.Struct]] = {
     "version_policy.specific": _Specific,
     "instance_group": _Instances,
     "input": _Tensor,
-    "output": _Tensor,
+    "output": _Output,
+    "model_transaction_policy": _Decoupled,
 }
 _ALLOWED: Mapping[str, tuple[str | int, ...]] = {
     "platform": ("", "onnxruntime_onnx"),
@@ -106,7 +124,24 @@ _ALLOWED: Mapping[str, tuple[str | int, ...]] = {
     "default_model_filename": ("", "model.onnx"),
 }
 _KINDS = ("KIND_AUTO", "KIND_CPU", "KIND_MODEL", 0, 2, 3)
-_TOLD = ("batching",)  # what a server says of itself among the parameters, and is sent back by clients
+_TOLD = ("batching", "lengths")  # what a server says of itself among the parameters, and is sent back by clients
+_CHOICES = ("sequence_batching", "ensemble_scheduling")  # ask for something even when they are empty
+_FORMATS = ("FORMAT_NONE", "FORMAT_NHWC", "FORMAT_NCHW")
+_REASONS: Mapping[str, str] = {
+    "dynamic_batching.max_queue_delay_microseconds": "a batch is what waits when the device is free, and nobody is "
+    "delayed for it; the default governor does wait where deadlines allow it and it saves energy",
+    "dynamic_batching.preferred_batch_size": "the governor chooses the size of every batch by its deadlines",
+    "dynamic_batching.priority_levels": "every request may bring a priority from 1 to 65535",
+    "dynamic_batching.preserve_ordering": "who is due first is answered first",
+    "sequence_batching": "models keep no state from request to request",
+    "ensemble_scheduling": "models are not chained here; export the chain as one network",
+    "model_warmup": "a model is warm when it is served, since it was measured; examples among the parameters are what "
+    "it was measured with",
+    "input.allow_ragged_batch": "requests of unlike length share a batch by padding, where that is proved",
+    "response_cache": "every request is computed",
+    "optimization": "precision and clocks follow the load; amble quantize makes the variants",
+}
+"""Why a field is not done here, by its place."""
 
 
 def parse_config(document: Mapping[str, Any]) -> Config:
@@ -131,6 +166,13 @@ def parse_config(document: Mapping[str, Any]) -> Config:
         versions=tuple(str(each) for each in versions.specific.versions) if versions.specific else (),
         inputs=tuple((each.name, each.data_type, tuple(each.dims)) for each in read.input),
         outputs=tuple((each.name, each.data_type, tuple(each.dims)) for each in read.output),
+        labels={each.name: Path(each.label_filename) for each in read.output if each.label_filename},
+        formats={
+            each.name: _FORMATS[each.format] if isinstance(each.format, int) else each.format
+            for each in (*read.input, *read.output)
+            if each.format not in ("FORMAT_NONE", 0)
+        },
+        settings=configured({name: value for name, value in read.parameters.items() if name not in _TOLD}),
     )
 
 
@@ -139,8 +181,9 @@ def _refuse_others(document: Mapping[str, Any], path: str) -> None:
     known = {each.name for each in msgspec.structs.fields(_INSIDE[path])}
     for name, value in document.items():
         place = f"{path}.{name}".lstrip(".")
-        if name not in known and not _is_empty(value):
-            raise ValueError(f"model configuration: {place} is not done here; leave it out")
+        if name not in known and (not _is_empty(value) or (name in _CHOICES and value is not None)):
+            why = f": {_REASONS[place]}" if place in _REASONS else ""
+            raise ValueError(f"model configuration: {place} is not done here{why}; leave it out")
         for each in value if isinstance(value, list) else [value]:
             if place in _INSIDE and isinstance(each, Mapping):
                 _refuse_others(each, place)
@@ -171,5 +214,13 @@ def _refuse_wishes(read: _Document) -> None:
                 f"model configuration: instance_group: {group.count} × {group.kind} is not done here; "
                 "a model has one instance, on the device of the server"
             )
-    if left := [name for name in read.parameters if name not in _TOLD]:
-        raise ValueError(f"model configuration: parameters.{left[0]} is not done here; leave it out")
+    if read.model_transaction_policy.decoupled:
+        raise ValueError(
+            "model configuration: model_transaction_policy.decoupled is not done here: every request has one answer, "
+            "since an ONNX network computes its outputs once; leave it out"
+        )
+    for tensor in (*read.input, *read.output):
+        if tensor.format not in (*_FORMATS, *range(len(_FORMATS))):
+            raise ValueError(
+                f"model configuration: input {tensor.name!r}: format {tensor.format!r} is none of {_FORMATS}"
+            )

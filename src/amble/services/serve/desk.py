@@ -228,5 +228,9 @@ def _answer(model: Model, asked: Asked, outcome: Outcome, outputs: Tensors) -> A
         parameters["idle_j"] = outcome.idle_j
     if outcome.core_hz is not None:
         parameters["core_hz"] = outcome.core_hz
+    if model.loaded.lengths is not None:
+        outputs = model.loaded.lengths.cut(outputs, {each.name: each.value for each in asked.inputs})
     arrays: dict[str, Array | Any] = {port.name: outputs[port.name] for port in model.loaded.outputs}
-    return Answer(model.name, model.version, asked.id, arrays, parameters, model.loaded.batched)
+    return Answer(
+        model.name, model.version, asked.id, arrays, parameters, model.loaded.batched, labels=model.loaded.labels
+    )

@@ -9,32 +9,35 @@ from amble.inputs import open_for_serving
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.model import Found
 from amble.services.serve.repository import find
-from amble.services.serve.serving import Serve, named
+from amble.services.serve.serving import Serve, named, refuse_shapes_of_none
 
 __all__ = ["Explained", "explain"]
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """Whether a model's requests may share a batch, and why (not)."""
+    """Whether a model's requests may share a batch, and why (not); ``lengths``: which of those of unlike length do."""
 
     model: str
     version: str
     batched: bool
     reason: str
+    lengths: str = ""
 
 
 def explain(asked: Serve) -> tuple[Explained, ...]:
     """Say of every model whether its requests may share a batch, and why (not), without serving anything."""
     opened, runner, by_size = open_for_serving(asked.places[0].uri, threads=asked.options.threads)
-    loader = ModelLoader(opened, runner, asked.options, None, by_size)
-    found = [Found(name, "1", path) for name, path in map(named, asked.models)]
+    given = list(map(named, asked.models))
+    refuse_shapes_of_none([path for _, path, _ in given], asked)
+    loader = ModelLoader(opened, runner, asked.options, None, by_size, said={name: said for name, _, said in given})
+    found = [Found(name, "1", path) for name, path, _ in given]
     if asked.repository is not None:
         read_text = import_module("amble.services.serve.grpc").read_text
         folders = sorted(each for each in asked.repository.iterdir() if each.is_dir())
         found += [version for each in folders for version in find(each, read_text=read_text)]
     verdicts = [loader.explain(each) for each in found]
     return tuple(
-        Explained(each.name, each.version, verdict.proved, verdict.reason)
-        for each, verdict in zip(found, verdicts, strict=True)
+        Explained(each.name, each.version, verdict.proved, verdict.reason, "" if lengths is None else lengths.reason)
+        for each, (verdict, lengths) in zip(found, verdicts, strict=True)
     )

@@ -32,6 +32,7 @@ from amble.services.serve.process import most_connections, set_niceness, tuned
 from amble.services.serve.quota import Quota
 from amble.services.serve.reading import Readers
 from amble.services.serve.repository import Repository
+from amble.services.serve.shared_memory import Regions
 from amble.services.serve.tls import Certificate
 from amble.stages.control.engine import Totals
 
@@ -49,7 +50,7 @@ class Doors:
     ``headers_s`` and ``body_s`` are the times [s] a client may take to send its headers and its body over HTTP.
     ``keys`` are asked of clients if given, ``control`` lets them load and unload models, ``hosts`` are names that the
     server has beside those of the loopback, where it listens only there. With ``tls`` HTTP and gRPC are encrypted; the
-    port of metrics and health stays plain.
+    port of metrics and health stays plain. ``regions``: shared memory is offered.
     """
 
     host: str = "127.0.0.1"
@@ -65,6 +66,7 @@ class Doors:
     control: bool = False
     hosts: tuple[str, ...] = ()
     tls: Certificate | None = None
+    regions: Regions | None = None
 
     @property
     def access(self) -> Access:
@@ -278,10 +280,12 @@ async def open_doors(
             readers=readers,
             max_bytes=doors.max_bytes,
             shared=shared,
+            regions=doors.regions,
         )
         grpc_port = await grpc.start(doors.host, doors.grpc_port, tls=doors.tls)
         closing.push_async_callback(grpc.stop)
-    http = Http(desk, repository, told, doors.max_bytes, doors.body_s, readers, doors.access)
+    rules = (doors.max_bytes, doors.body_s, readers, doors.access, doors.regions)
+    http = Http(desk, repository, told, *rules)
     tls = None if doors.tls is None else doors.tls.server_context()
     patience = web.Patience(doors.headers_s, doors.body_s)
     await _run(closing, web.Web(http, http_socket, patience, most_connections(), tls))

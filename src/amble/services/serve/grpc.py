@@ -23,14 +23,16 @@ from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import health
 from amble.services.serve.access import Access
+from amble.services.serve.calls import SharedMemory, client_of, owner_of
 from amble.services.serve.desk import Desk
-from amble.services.serve.http import EXTENSIONS
+from amble.services.serve.http import extensions
 from amble.services.serve.messages import asked_of, identity_of, response_of
 from amble.services.serve.model import Model
 from amble.services.serve.options import NO_LOGGING, NO_TRACE
 from amble.services.serve.protocol import Asked
 from amble.services.serve.reading import Readers
 from amble.services.serve.repository import Repository, refuse_unknown
+from amble.services.serve.shared_memory import Memory, Regions
 from amble.services.serve.statistics import statistics
 from amble.services.serve.tls import Certificate, Pem
 from amble.services.serve.wire import TooMany, cut
@@ -49,6 +51,7 @@ _STATUS = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     499: grpc.StatusCode.CANCELLED,
+    501: grpc.StatusCode.UNIMPLEMENTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
 _SERVICE = "inference.GRPCInferenceService"
@@ -72,10 +75,12 @@ class Grpc:
         readers: Readers,
         max_bytes: int,
         shared: bool = False,
+        regions: Regions | None = None,
     ) -> None:
         """Answer from a desk and a repository. ``shared``: other processes of this server listen there too."""
         self._access = access
         self._servicer = _Servicer(admission, repository, access, version, readers)
+        self._servicer.regions = regions
         self._health = health.Health(admission, repository)
         self._options = [
             ("grpc.max_receive_message_length", max_bytes),
@@ -196,8 +201,10 @@ def _answering(status: int, text: str) -> Any:
     return grpc.unary_unary_rpc_method_handler(refuse)
 
 
-class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+class _Servicer(SharedMemory, service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Calls → the admission and the repository, and what they say back."""
+
+    stubs = service_pb2
 
     def __init__(self, admission: Desk, repository: Repository, access: Access, version: str, readers: Readers) -> None:
         self._access = access
@@ -224,7 +231,9 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def ServerMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Tell what this server is."""
-        return service_pb2.ServerMetadataResponse(name="amble", version=self._version, extensions=EXTENSIONS)
+        return service_pb2.ServerMetadataResponse(
+            name="amble", version=self._version, extensions=extensions(self.regions)
+        )
 
     async def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Describe a model."""
@@ -265,6 +274,10 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         await _or_abort_after(context, self._repository.stop(request.model_name))
         return service_pb2.RepositoryModelUnloadResponse()
 
+    async def checked(self, context: Context, call: Callable[[], T]) -> T:
+        """Return what a call gives, or end the call with the status of its fault."""
+        return await _or_abort(context, call)
+
     async def infer(self, message: bytes, context: Context) -> Any:
         """Answer a request, given as it came over the wire: this is ModelInfer."""
         answering = self._inferred(message, context, self._admission.now_s())
@@ -291,10 +304,11 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, NO_LOGGING)
 
     async def _inferred(self, message: bytes, context: Context, arrival_s: float) -> Any:
-        client = _client(context)
+        client = client_of(context)
         with self._admission.holding(client) as hold:
             hold.grow(len(message))
-            model, asked = await self._asked(message, client)
+            memory = None if self.regions is None else Memory(self.regions, owner_of(self._access, context), hold.grow)
+            model, asked = await self._asked(message, client, memory)
             left_s = context.time_remaining()
             limit_s = math.inf if left_s is None or left_s > _FOREVER_S else left_s
             reply = await self._admission.infer(
@@ -302,26 +316,28 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
             )
             return response_of(reply.answer, asked, _RESPONSE)
 
-    async def _asked(self, message: bytes, client: str) -> tuple[Model, Asked]:
+    async def _asked(self, message: bytes, client: str, memory: Memory | None) -> tuple[Model, Asked]:
         """Read a request: at once where it has few fields and little beside raw tensors, else beside the loop."""
         try:
             small, raw = cut(message, _FEW_FIELDS)
-            texts = b"BYTES" in small and sum(map(len, raw)) > limits.INLINE_BYTES
-            if len(small) <= limits.INLINE_BYTES and not texts:
-                return self._parsed(small, raw)
+            beside = (b"BYTES" in small and sum(map(len, raw)) > limits.INLINE_BYTES) or (
+                memory is not None and b"shared_memory_region" in small
+            )
+            if len(small) <= limits.INLINE_BYTES and not beside:
+                return self._parsed(small, raw, memory)
         except TooMany:
             pass
         except ValueError as error:
             raise Fault(400, f"request is no ModelInferRequest: {error}") from error
-        return await self._readers.read(client, partial(self._parsed_whole, message))
+        return await self._readers.read(client, partial(self._parsed_whole, message, memory))
 
-    def _parsed_whole(self, message: bytes) -> tuple[Model, Asked]:
+    def _parsed_whole(self, message: bytes, memory: Memory | None) -> tuple[Model, Asked]:
         try:
-            return self._parsed(*cut(message))
+            return self._parsed(*cut(message), memory)
         except ValueError as error:
             raise Fault(400, f"request is no ModelInferRequest: {error}") from error
 
-    def _parsed(self, small: bytes, raw: Sequence[memoryview]) -> tuple[Model, Asked]:
+    def _parsed(self, small: bytes, raw: Sequence[memoryview], memory: Memory | None) -> tuple[Model, Asked]:
         """Parse a request whose raw tensors were cut out, in any thread, and find its model."""
         if len(small) > limits.JSON_BYTES:
             raise Fault(400, f"more than {limits.JSON_BYTES} bytes beside raw tensors; send raw_input_contents")
@@ -330,7 +346,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         except DecodeError as error:
             raise Fault(400, f"request is no ModelInferRequest: {error}") from error
         model = self._repository.model(request.model_name, request.model_version)
-        return model, asked_of(request, raw, model.loaded.inputs)
+        return model, asked_of(request, raw, model.loaded.inputs, memory)
 
 
 async def _or_abort(context: Context, call: Callable[[], T]) -> T:
@@ -351,11 +367,6 @@ async def _or_abort_after(context: Context, answering: Awaitable[T]) -> T:
     with suppress(asyncio.CancelledError):  # not inside the except: it would keep the fault's frames, and the message
         await context.abort(_STATUS.get(status, grpc.StatusCode.INTERNAL), text)
     raise Fault(status, text)
-
-
-def _client(context: Context) -> str:
-    """Return who asks: an address, of ``ipv4:127.0.0.1:1234``."""
-    return str(context.peer()).rpartition(":")[0]
 
 
 def _described(context: Context, identity: str) -> dict[str, str]:

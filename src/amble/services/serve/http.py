@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,18 +16,20 @@ from typing import Any, cast
 
 import msgspec
 
-from amble.core.graph import Port
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import codings, kserve, openapi
 from amble.services.serve.access import Access
+from amble.services.serve.changes import changed, registered, shared_status
 from amble.services.serve.desk import Desk, Reply
 from amble.services.serve.ledger import Ledger
 from amble.services.serve.model import Model
 from amble.services.serve.options import NO_LOGGING, NO_TRACE
-from amble.services.serve.protocol import Answer, Asked, decode, encode
+from amble.services.serve.protocol import Asked
 from amble.services.serve.quota import Reservation
 from amble.services.serve.reading import Readers, is_small
-from amble.services.serve.repository import Repository, refuse_unknown
+from amble.services.serve.repository import Repository
+from amble.services.serve.shared_memory import Memory, Regions, cuda_refused
+from amble.services.serve.speaking import VERBS, Body, Writer, spoken, target
 from amble.services.serve.statistics import statistics
 
 __all__ = [
@@ -43,13 +45,12 @@ __all__ = [
     "Response",
     "Scope",
     "described",
+    "extensions",
     "respond",
 ]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Body = bytes | memoryview
-Writer = Callable[[Answer], tuple[bytes, int | None]]  # the body, and the length of its JSON before binary tensors
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -61,6 +62,7 @@ EXTENSIONS = (
     "schedule_policy",
     "parameters",
     "classification",
+    "generate",
 )
 GONE = "amble.gone"
 """Key of a scope: what the connection is to call when its client has gone."""
@@ -74,7 +76,8 @@ ALIGNED_BYTES = 8
 LENGTH = b"inference-header-content-length"
 
 _LOG = logging.getLogger(__name__)
-_WORTH_ZIPPING, _JSON = 512, b"application/json"
+_WORTH_ZIPPING, _JSON, _EVENTS = 512, b"application/json", b"text/event-stream"
+_POSTED = (*VERBS, "index", "load", "unload", "register", "unregister")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Http:
     body_s: float = 30.0
     readers: Readers = field(default_factory=Readers)
     access: Access = field(default_factory=Access)
+    regions: Regions | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -121,29 +125,43 @@ class Http:
     ) -> Response:
         method, path = scope["method"], tuple(scope["path"].strip("/").split("/"))
         method = "GET" if method == "HEAD" else method
-        if method != "POST" and (path[-1] in ("infer", "index", "load", "unload") or path[-1].endswith(":predict")):
+        if method != "POST" and (path[-1] in _POSTED or path[-1].endswith(":predict")):
             return _other_method(scope, b"POST")
         match method, path:
-            case "POST", ("v2", "models", name, "infer"):
-                return await self._infer(scope, receive, headers, self.repository.model(name), arrival_s)
-            case "POST", ("v2", "models", name, "versions", version, "infer"):
-                return await self._infer(scope, receive, headers, self.repository.model(name, version), arrival_s)
+            case "POST", ("v2", "models", *rest) if (wanted := target(rest)) is not None:
+                model = self.repository.model(*wanted[:2])
+                return await self._infer(scope, receive, headers, model, arrival_s, verb=wanted[2])
             case _, ("v2", "logging") | ("v2", *_, "trace", "setting"):
                 raise Fault(501, NO_LOGGING if path[-1] == "logging" else NO_TRACE)
-            case "POST", ("v2", "repository", *rest):
-                with self.admission.holding(_client(scope)) as hold:
-                    body, coding = await self._body(scope, receive, headers, hold)
-                    if coding != b"identity":
-                        body = await self.readers.read(hold.client, partial(self._plain, body, coding, hold))
-                    return await self._changed(tuple(rest), body)
+            case _, ("v2", "repository" | "systemsharedmemory" | "cudasharedmemory" as what, *rest):
+                if what == "repository" and method != "POST":
+                    raise Fault(404, f"{method} {scope['path']}: no such path")
+                return await self._beside(scope, receive, headers, what, tuple(rest))
             case "POST", ("v1", "models", *rest) if rest and ":" in rest[-1]:
                 model = self.repository.model(*kserve.asked_of(rest))
-                return await self._infer(scope, receive, headers, model, arrival_s, v1=True)
+                return await self._infer(scope, receive, headers, model, arrival_s, verb="predict")
             case _, ("v2" | "v1" as root, *rest):
                 ledger = await self.admission.whole() if path[-1] == "stats" else self.admission.counted
                 found = self._read(tuple(rest), ledger) if root == "v2" else self._read_v1(tuple(rest))
                 return found if method == "GET" else _other_method(scope, b"GET, HEAD")
         raise Fault(404, f"{method} {scope['path']}: no such path; the protocol's begin with /v2, or /v1")
+
+    async def _beside(
+        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], what: str, rest: tuple[str, ...]
+    ) -> Response:
+        """Answer what is about the repository, or shared memory."""
+        if what == "cudasharedmemory":
+            raise cuda_refused()
+        owner = self.access.owner(headers)
+        if scope["method"] != "POST":
+            return _json(shared_status(self.regions, rest, owner))
+        with self.admission.holding(_client(scope)) as hold:
+            body, coding = await self._body(scope, receive, headers, hold)
+            if coding != b"identity":
+                body = await self.readers.read(hold.client, partial(self._plain, body, coding, hold))
+            if what == "repository":
+                return _json(await changed(self.repository, self.access, rest, body))
+            return _json(registered(self.regions, rest, body, owner, hold.client))
 
     def _read_v1(self, path: tuple[str, ...]) -> Response:
         """Answer what KServe's V1 asks and changes nothing."""
@@ -158,7 +176,7 @@ class Http:
         """Answer what changes nothing."""
         match path:
             case ():
-                return _json({"name": "amble", "version": self.version, "extensions": EXTENSIONS})
+                return _json({"name": "amble", "version": self.version, "extensions": extensions(self.regions)})
             case ("openapi.json",):
                 return _json(
                     openapi.document(self.version, {each.name: each.versions for each in self.repository.models})
@@ -204,18 +222,20 @@ class Http:
         model: Model,
         arrival_s: float,
         *,
-        v1: bool = False,
+        verb: str,
     ) -> Response:
-        """Answer a request of V2, or of KServe's V1: both through the same limits."""
-        header_length = None if v1 else _length(headers, LENGTH)
-        spoken = _spoken_v1 if v1 else partial(_spoken, header_length)
+        """Answer a request of V2, of KServe's V1, or to generate: all through the same limits."""
+        header_length = _length(headers, LENGTH) if verb == "infer" else None
         with self.admission.holding(_client(scope)) as hold:
+            regions = self.regions
+            memory = None if regions is None else Memory(regions, self.access.owner(headers), hold.grow)
+            read_as = spoken(verb, header_length, memory)
             body, coding = await self._body(scope, receive, headers, hold)
 
             def read() -> tuple[Asked, Writer]:
-                return spoken(self._plain(body, coding, hold), model.loaded.inputs)
+                return read_as(self._plain(body, coding, hold), model.loaded.inputs)
 
-            small = coding == b"identity" and is_small(body, header_length)
+            small = coding == b"identity" and is_small(body, header_length, shared=regions is not None)
             asked, write = read() if small else await self.readers.read(hold.client, read)
             context = described(headers, asked.id)
             reply = await _unless_gone(scope, self.admission.infer(model, asked, arrival_s=arrival_s, context=context))
@@ -224,37 +244,12 @@ class Http:
         self.admission.wrote(model, self.admission.now_s() - began_s)
         extra = tuple((name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers)
         if json_length is None:
-            return Response(200, text, headers=extra)
+            return Response(200, text, _EVENTS if verb == "generate_stream" else _JSON, extra)
         return Response(200, text, b"application/octet-stream", (*extra, (LENGTH, b"%d" % json_length)))
 
     def _plain(self, body: Body, coding: bytes, hold: Reservation) -> Body:
         """Unpack a body, in any thread."""
         return body if coding == b"identity" else codings.unpacked(body, coding, self.max_bytes, hold.grow)
-
-    async def _changed(self, path: tuple[str, ...], body: Body) -> Response:
-        """Answer what concerns the repository."""
-        match path:
-            case ("index",):
-                ready = _object(body).get("ready", False)
-                listed = self.repository.index()
-                return _json([each for each in listed if not ready or each["state"] == "READY"])
-            case ("models", name, "load"):
-                self.access.check_control()
-                parameters = _object(body).get("parameters", {})
-                if not isinstance(parameters, dict):
-                    raise Fault(400, "parameters: an object is expected")
-                refuse_unknown(parameters)
-                config = parameters.get("config")
-                if config is not None and not isinstance(config, str):
-                    raise Fault(400, "parameters.config: a model configuration as a text of JSON is expected")
-                await self.repository.start(name, config)
-                return _json({})
-            case ("models", name, "unload"):
-                self.access.check_control()
-                _object(body)
-                await self.repository.stop(name)
-                return _json({})
-        raise Fault(404, f"/v2/repository/{'/'.join(path)}: no such path")
 
     async def _body(
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], hold: Reservation
@@ -302,6 +297,11 @@ class Http:
             chunks.append(chunk)
 
 
+def extensions(regions: Regions | None) -> tuple[str, ...]:
+    """Return what is offered beyond the protocol."""
+    return EXTENSIONS if regions is None else (*EXTENSIONS, "system_shared_memory")
+
+
 async def respond(send: Send, response: Response, scope: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Send a response; a client that has gone is nobody's error."""
     headers = [
@@ -340,18 +340,6 @@ def described(headers: Mapping[bytes, bytes], identity: str) -> dict[str, str]:
     return found
 
 
-def _spoken(header_length: int | None, text: Body, ports: Sequence[Port]) -> tuple[Asked, Writer]:
-    """Read a request of V2, in any thread → it, and what writes its answer."""
-    asked = decode(text, header_length, ports)
-    return asked, partial(encode, asked=asked)
-
-
-def _spoken_v1(text: Body, ports: Sequence[Port]) -> tuple[Asked, Writer]:
-    """Read a request of V1, in any thread → it, and what writes its answer."""
-    asked, as_rows = kserve.decode(text, ports)
-    return asked, lambda answer: (kserve.encode(answer, as_rows=as_rows), None)
-
-
 def _other_method(scope: Scope, allowed: bytes) -> Response:
     text = f"{scope['method']} {scope['path']}: use {allowed.decode()}"
     return replace(_error(405, text), headers=((b"allow", allowed),))
@@ -364,14 +352,6 @@ def _json(document: object, status: int = 200) -> Response:
 def _error(status: int, text: str) -> Response:
     said = _json({"error": text}, status)
     return replace(said, headers=((b"www-authenticate", b"Bearer"),)) if status == 401 else said
-
-
-def _object(body: Body) -> dict[str, Any]:
-    """Read a body that may be empty as a JSON object."""
-    try:
-        return msgspec.json.decode(body, type=dict[str, Any]) if bytes(body).strip() else {}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Fault(400, f"request is no JSON object: {error}") from error
 
 
 def _length(headers: Mapping[bytes, bytes], name: bytes) -> int | None:

@@ -16,13 +16,15 @@ import numpy.typing as npt
 from amble.core.ports import Tensors
 from amble.stages.control.tensors import join, split
 
-__all__ = ["TOLERANCES", "Compared", "Unlike", "compared"]
+__all__ = ["TOLERANCES", "Compared", "Draw", "Run", "Unlike", "compared", "difference"]
 
 TOLERANCES: Mapping[str, float] = {"float64": 1e-10, "float32": 1e-4, "float16": 4e-3, "bfloat16": 3e-2}
 _SIZES = (2, 3)
 _DISTINCT = 8
 
 Run = Callable[[Tensors], Tensors]
+Draw = Callable[[int], Tensors]
+"""A seed → a request of one row."""
 
 
 class Unlike(Exception):
@@ -35,15 +37,16 @@ class Compared:
 
     answers: int
     worst: float
+    how: str = "joined"
 
     def __str__(self) -> str:
         """Say it in one line."""
         if self.worst == 0.0:
-            return f"{self.answers} joined answers equal single ones bit for bit"
-        return f"{self.answers} joined answers equal single ones within {self.worst:.0e} of their largest element"
+            return f"{self.answers} {self.how} answers equal single ones bit for bit"
+        return f"{self.answers} {self.how} answers equal single ones within {self.worst:.0e} of their largest element"
 
 
-def compared(run: Run, draw: Callable[[int], Tensors], most: int) -> Compared:
+def compared(run: Run, draw: Draw, most: int) -> Compared:
     """Join single rows, drawn by their seed, to batches of several sizes up to ``most`` and compare. Unlike if not."""
     rows = [draw(seed) for seed in range(min(most, _DISTINCT))]
     alone = [run(each) for each in rows]
@@ -53,22 +56,21 @@ def compared(run: Run, draw: Callable[[int], Tensors], most: int) -> Compared:
             places = [(first + index * (1 + 2 * first)) % len(rows) for index in range(size)]
             together = split(run(join([rows[place] for place in places])), [1] * size)
             for place, answer in zip(places, together, strict=True):
-                worst = max(worst, _difference(alone[place], answer, size))
+                worst = max(worst, difference(alone[place], answer, f"in a batch of {size}"))
                 count += 1
     return Compared(count, worst)
 
 
-def _difference(alone: Tensors, joined: Tensors, size: int) -> float:
+def difference(alone: Tensors, joined: Tensors, how: str) -> float:
+    """Return the largest difference of two answers, as a share of the largest element. Unlike when it is too large."""
     worst = 0.0
     for name, want in alone.items():
         got = joined[name]
         if got.shape != want.shape or got.dtype != want.dtype:
-            raise Unlike(
-                f"output {name!r} has the shape {list(got.shape)} in a batch of {size}, {list(want.shape)} alone"
-            )
+            raise Unlike(f"output {name!r} has the shape {list(got.shape)} {how}, {list(want.shape)} alone")
         found = _distance(want, got)
         if not found <= TOLERANCES.get(str(want.dtype), 0.0):
-            raise Unlike(f"output {name!r} differs by {found:.1e} of its largest element in a batch of {size}")
+            raise Unlike(f"output {name!r} differs by {found:.1e} of its largest element {how}")
         worst = max(worst, found)
     return worst
 

@@ -17,9 +17,10 @@ from amble.runtimes.remote import limits
 from amble.runtimes.remote.datatypes import Array, datatype
 from amble.runtimes.remote.fault import Fault
 from amble.runtimes.remote.numbers import from_json, to_list
-from amble.services.serve.protocol import Answer, Asked, Tensor, fits
+from amble.services.serve.fitting import fits
+from amble.services.serve.protocol import Answer, Asked, Tensor
 
-__all__ = ["asked_of", "decode", "encode"]
+__all__ = ["asked_of", "decode", "encode", "parameters_of", "shape_of"]
 
 _NOTHING = msgspec.Raw(b"")
 
@@ -59,7 +60,7 @@ def decode(text: bytes | memoryview, ports: Sequence[Port]) -> tuple[Asked, bool
     try:
         body = _BODY.decode(text)
         columns, as_rows = _columns(body, ports)
-        parameters = _parameters(bytes(body.parameters))
+        parameters = parameters_of(bytes(body.parameters))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Fault(400, f"request: {error}") from error
     wanted = {port.name: port for port in ports}
@@ -113,9 +114,14 @@ def _turned(rows: Sequence[Mapping[str, msgspec.Raw]]) -> Mapping[str, bytes]:
 
 def _tensor(port: Port, raw: bytes) -> Tensor:
     kind = datatype(port)
-    shape = _shape_of_texts(port.name, raw) if kind == "BYTES" else _shape(port.name, raw)
+    shape = shape_of(port, raw)
     fits(port.name, kind, shape, port)
     return Tensor(port.name, kind, shape, from_json(port.name, kind, shape, raw))
+
+
+def shape_of(port: Port, raw: bytes) -> tuple[int, ...]:
+    """Return the shape that an input's lists have, if they are regular; that they are is checked when they are read."""
+    return _shape_of_texts(port.name, raw) if datatype(port) == "BYTES" else _shape(port.name, raw)
 
 
 def _shape(name: str, raw: bytes) -> tuple[int, ...]:
@@ -154,7 +160,8 @@ def _shape_of_texts(name: str, raw: bytes) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _parameters(raw: bytes) -> Mapping[str, Any]:
+def parameters_of(raw: bytes) -> Mapping[str, Any]:
+    """Read parameters of a request; DecodeError for what is none."""
     if len(raw) > limits.PARAMETER_BYTES:
         raise Fault(400, f"parameters: more than {limits.PARAMETER_BYTES} bytes")
     return _PARAMETERS.decode(raw) if raw else {}

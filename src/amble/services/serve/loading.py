@@ -7,7 +7,7 @@ that a governor may choose. Where the device has no meter nothing is known of en
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from amble import bundled
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.ladder import Ladder, Rung
@@ -24,18 +23,22 @@ from amble.core.point import Clocks
 from amble.core.ports import Device
 from amble.core.schedule import FORMAT as SCHEDULE
 from amble.core.schedule import Deadline
-from amble.inputs import BUNDLED
 from amble.runtimes import onnx
 from amble.runtimes.onnx.batched import BatchedRunner, Signature
 from amble.runtimes.onnx.refusals import refusing
 from amble.runtimes.remote.datatypes import datatype
 from amble.services.serve import batching
-from amble.services.serve.candidates import Candidates, candidates
+from amble.services.serve.candidates import Candidates
+from amble.services.serve.fed import refuse_reckoning
+from amble.services.serve.labels import labels_of
+from amble.services.serve.lengths import Lengths
 from amble.services.serve.model import Found, Loaded
 from amble.services.serve.options import Options
 from amble.services.serve.profiling import BySize, Profiler, as_one, known
 from amble.services.serve.pulse import Do
 from amble.services.serve.rows import Verdict
+from amble.services.serve.settings import Settings
+from amble.services.serve.tailoring import Tailored, network_of, tailored
 from amble.stages.control.governors import Budget, Planned
 from amble.stages.control.governors.named import governor as governor_named
 from amble.stages.plan.ladder import Variant, build, every_rung
@@ -54,7 +57,8 @@ _NO_SLO_S = 0.1  # what a governor aims at when no objective is given, or ten ti
 class ModelLoader:
     """Makes models ready to be served on a device.
 
-    ``objective`` is what every answer should keep; None: requests have no deadline unless they bring one.
+    ``objective`` is what every answer should keep; None: requests have no deadline unless they bring one. ``said`` are
+    settings of single models, by name, beneath those of their configurations.
     ``by_size``: the device reckons from operators, so it wants those of each batch size. ``twin`` is a device like it
     that serves nobody, to measure on.
     """
@@ -65,6 +69,7 @@ class ModelLoader:
     objective: Deadline | None = None
     by_size: bool = False
     twin: Device | None = None
+    said: Mapping[str, Settings] = field(default_factory=dict)
     profiler: Profiler = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,17 +82,27 @@ class ModelLoader:
         with refusing(str(found.path), "served"):
             if found.path.suffix == ".json" and files.kind_of(found.path) == "schedule":
                 return self._scheduled(found)
-            return self._measured(found, do)
+            return self._measured(found, self._tailored(found), do)
 
-    def _measured(self, found: Found, do: Do) -> Loaded:
-        offered = candidates(found.path, self.options)
+    def _tailored(self, found: Found) -> Tailored:
+        made = tailored(found, self.settings(found), self.options)
+        if made.samples is not None and self.by_size:
+            refuse_reckoning(made.samples, self.device)
+        return made
+
+    def settings(self, found: Found) -> Settings:
+        """Return what is said of a model: in its configuration, else where it was named."""
+        return found.config.settings.over(self.said.get(found.name, Settings()))
+
+    def _measured(self, found: Found, made: Tailored, do: Do) -> Loaded:
+        offered = made.candidates(self.runner)
         signature = self._opened(offered.path)
         wish = self.wish(found)
-        joined = batching.read(offered.files, offered.shapes, wish)
-        singles = {variant: offered.graph(variant, 1, by_size=self.by_size) for variant in offered.accuracies}
-        joined = batching.kept(batching.tried(joined, singles, self.runner.compute, wish, do), wish)
+        joined, lengths = self._joined(made, offered, wish, do)
+        joined = batching.kept(joined, wish)
         sizes = [*(size for size in _SIZES if size < wish.most), wish.most] if joined.proved else [1]
-        ladder, expected = self._ladder(found.name, offered, sizes, do)
+        profiler = replace(self.profiler, device=made.measured_on(self.profiler.device, self.runner))
+        ladder, expected = self._ladder(found.name, offered, sizes, profiler, do)
         aim = self.objective or Deadline(max(_NO_SLO_S, 10 * ladder.rungs[0].latency_s[0]))
         governor = governor_named(self.options.governor)(ladder, aim, Budget(offered.may_lose))
         graph = partial(offered.graph, by_size=self.by_size)
@@ -102,22 +117,37 @@ class ModelLoader:
             default_s,
             joined.reason,
             expected,
+            lengths,
+            labels_of(found, self.settings(found), signature.outputs),
         )
+
+    def _joined(
+        self, made: Tailored, offered: Candidates, wish: batching.Wish, do: Do
+    ) -> tuple[Verdict, Lengths | None]:
+        """Prove and try whether requests may share a batch, and whether those of unlike length may."""
+        singles = {variant: offered.graph(variant, 1, by_size=self.by_size) for variant in offered.accuracies}
+        read = batching.read(offered.files, offered.shapes, wish)
+        runs = batching.runs(singles, self.runner.compute, do)
+        asking = {variant: (run, partial(made.draw, singles[variant])) for variant, run in runs.items()}
+        joined = batching.tried(read, asking, wish)
+        if not joined.proved or wish.most < 2:
+            return joined, None
+        return joined, made.lengths(next(iter(singles.values())), tuple(runs.values()))
 
     def wish(self, found: Found) -> batching.Wish:
         """Return the largest batch that is wanted of a model."""
-        claimed = found.config.max_batch_size
+        said = self.settings(found).batch
+        claimed = said if found.config.max_batch_size is None else found.config.max_batch_size
         return batching.Wish(self.options.max_batch if claimed is None else claimed, claimed is not None)
 
-    def explain(self, found: Found) -> Verdict:
+    def explain(self, found: Found) -> tuple[Verdict, Lengths | None]:
         """Say whether a model's requests may share a batch, without measuring it."""
         if found.path.suffix == ".json" and files.kind_of(found.path) == "schedule":
-            return Verdict(False, _PLANNED)
-        offered, wish = candidates(found.path, self.options), self.wish(found)
+            return Verdict(False, _PLANNED), None
+        made = self._tailored(found)
+        offered = made.candidates(self.runner)
         self._opened(offered.path)
-        singles = {variant: offered.graph(variant, 1, by_size=self.by_size) for variant in offered.accuracies}
-        read = batching.read(offered.files, offered.shapes, wish)
-        return batching.tried(read, singles, self.runner.compute, wish, lambda work: work())
+        return self._joined(made, offered, self.wish(found), _at_once)
 
     def _opened(self, path: Path) -> Signature:
         """Open a network; Refused where clients cannot ask it anything, or its tensors cannot be sent."""
@@ -136,8 +166,10 @@ class ModelLoader:
 
     def _scheduled(self, found: Found) -> Loaded:
         """Serve a schedule as it was planned, one request at a time."""
+        if settings := self.settings(found):
+            raise Refused(f"model {found.name!r}: {settings.said}: {_PLANNED}; nothing else can be said of it")
         schedule = files.load(found.path, SCHEDULE)
-        source = bundled.model_path() if schedule.subject.source == BUNDLED else Path(schedule.subject.source)
+        source = network_of(found.path)
         graph = onnx.load(source, batch=schedule.subject.batch, shapes=schedule.subject.shapes)
         if graph.digest != schedule.subject.digest:
             raise Refused(f"{source} is no longer the network that {found.path} was planned for; plan it anew")
@@ -160,7 +192,9 @@ class ModelLoader:
             Known.of(schedule),
         )
 
-    def _ladder(self, name: str, offered: Candidates, sizes: Sequence[int], do: Do) -> tuple[Ladder, Known]:
+    def _ladder(
+        self, name: str, offered: Candidates, sizes: Sequence[int], profiler: Profiler, do: Do
+    ) -> tuple[Ladder, Known]:
         """Measure and fit every variant at every clock setting and batch size; say what was known of the first."""
         settings = do(partial(_settings, self.device))
         measuring: Do = do if self.twin is None else _at_once  # a twin serves nobody: no need to wait for a turn
@@ -168,7 +202,7 @@ class ModelLoader:
         for variant, accuracy in offered.accuracies.items():
             whole = {size: offered.graph(variant, size, by_size=self.by_size) for size in sizes}
             graphs = whole if self.by_size else {size: as_one(graph) for size, graph in whole.items()}
-            found = {size: self.profiler.measured(graph, settings, measuring) for size, graph in graphs.items()}
+            found = {size: profiler.measured(graph, settings, measuring) for size, graph in graphs.items()}
             seen += [profile for profile, _ in found.values()]
             by_size = BySize({size: costs for size, (_, costs) in found.items()})
             variants.append(Variant(variant, graphs, by_size, accuracy))

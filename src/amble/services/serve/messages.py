@@ -14,7 +14,9 @@ from amble.runtimes.remote import limits
 from amble.runtimes.remote.datatypes import DATATYPES, Array, from_bytes, name_of, to_bytes
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve.classes import classes_of, classified
-from amble.services.serve.protocol import Answer, Asked, Tensor, checked_shape, refuse_unfit, refuse_unoffered
+from amble.services.serve.fitting import checked_shape, refuse_unfit
+from amble.services.serve.protocol import Answer, Asked, Tensor, offered
+from amble.services.serve.shared_memory import FIELDS, Memory
 from amble.services.serve.wire import cut
 
 __all__ = ["asked_of", "identity_of", "response_of"]
@@ -34,10 +36,14 @@ _CONTENTS = {
 }
 
 
-def asked_of(request: Any, raw: Sequence[memoryview], ports: Sequence[Port]) -> Asked:
-    """Make a request of it; binary tensors come in the order of the inputs, or each brings its own contents."""
-    if raw and len(raw) != len(request.inputs):
-        raise Fault(400, f"raw_input_contents: {len(raw)} tensors for {len(request.inputs)} inputs")
+def asked_of(request: Any, raw: Sequence[memoryview], ports: Sequence[Port], memory: Memory | None = None) -> Asked:
+    """Make a request of it; binary tensors come in the order of the inputs, or each brings its own contents.
+
+    Those in shared memory bring none.
+    """
+    sent = [each for each in request.inputs if FIELDS[0] not in each.parameters]
+    if raw and len(raw) != len(sent):
+        raise Fault(400, f"raw_input_contents: {len(raw)} tensors for {len(sent)} inputs")
     if not request.inputs:
         raise Fault(400, "inputs: the request has none")
     if len(request.inputs) > limits.INPUTS or len(request.outputs) > limits.INPUTS:
@@ -45,18 +51,24 @@ def asked_of(request: Any, raw: Sequence[memoryview], ports: Sequence[Port]) -> 
     shapes = [checked_shape(each.name, tuple(each.shape[: limits.RANK + 1])) for each in request.inputs]
     named = zip(request.inputs, shapes, strict=True)
     refuse_unfit([Tensor(each.name, each.datatype, shape, _NO_ARRAY) for each, shape in named], ports)
-    tensors = []
-    for index, (each, shape) in enumerate(zip(request.inputs, shapes, strict=True)):
-        refuse_unoffered(f"input {each.name!r}", each.parameters)
-        value = from_bytes(each.name, each.datatype, shape, raw[index]) if raw else _contents(each, shape)
+    tensors, binary = [], iter(raw)
+    for each, shape in zip(request.inputs, shapes, strict=True):
+        if FIELDS[0] in each.parameters:
+            shared = offered(memory, f"input {each.name!r}").input(each.name, _parameters(each.parameters))
+            value = from_bytes(each.name, each.datatype, shape, shared)
+        else:
+            value = from_bytes(each.name, each.datatype, shape, next(binary)) if raw else _contents(each, shape)
         tensors.append(Tensor(each.name, each.datatype, shape, value))
-    for each in request.outputs:
-        refuse_unoffered(f"output {each.name!r}", each.parameters)
+    places = {
+        each.name: offered(memory, f"output {each.name!r}").output(each.name, _parameters(each.parameters))
+        for each in request.outputs
+        if FIELDS[0] in each.parameters
+    }
     outputs = {each.name: True for each in request.outputs} or None
     classes = {
         each.name: classes_of(each.name, _parameters(each.parameters)) for each in request.outputs if each.parameters
     }
-    return Asked(tuple(tensors), request.id, outputs, True, _parameters(request.parameters), classes)
+    return Asked(tuple(tensors), request.id, outputs, True, _parameters(request.parameters), classes, places)
 
 
 def identity_of(message: bytes, stub: Any) -> str:
@@ -104,19 +116,25 @@ def response_of(answer: Answer, asked: Asked, stub: Any) -> Any:
     for name in asked.outputs or answer.outputs:
         value = answer.outputs[name]
         if asked.classes and asked.classes.get(name):
-            value = classified(value, asked.classes[name], answer.rows)
+            value = classified(value, asked.classes[name], answer.rows, answer.labels.get(name, ()))
         kind = name_of(value)
-        made.outputs.add(name=name, datatype=kind, shape=value.shape)
-        made.raw_output_contents.append(to_bytes(value, kind))
-    for name, each in answer.parameters.items():
-        parameter = made.parameters[name]
+        output, data = made.outputs.add(name=name, datatype=kind, shape=value.shape), to_bytes(value, kind)
+        if name in asked.places:
+            _write(output.parameters, asked.places[name].put(name, data))
+            data = b""  # so that the others keep their places
+        made.raw_output_contents.append(data)
+    _write(made.parameters, answer.parameters)
+    return made
+
+
+def _write(parameters: Any, values: Mapping[str, str | float | int | bool]) -> None:
+    for name, each in values.items():
         match each:
             case bool():
-                parameter.bool_param = each
+                parameters[name].bool_param = each
             case int():
-                parameter.int64_param = each
+                parameters[name].int64_param = each
             case float():
-                parameter.double_param = each
+                parameters[name].double_param = each
             case str():
-                parameter.string_param = each
-    return made
+                parameters[name].string_param = each

@@ -5,7 +5,7 @@ Pure data: how models are found is in `repository`, how they are served in the e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from amble.core.ladder import Ladder
 from amble.core.log import Known
 from amble.runtimes.remote.datatypes import datatype
 from amble.services.serve.configuration import Config
+from amble.services.serve.lengths import Lengths, QueueByLength
 from amble.services.serve.pulse import Do
 from amble.stages.control.engine import Lane
 from amble.stages.control.governor import Governor
@@ -39,7 +40,8 @@ class Loaded:
     """A model ready to be served. Shapes of ``inputs`` and ``outputs`` have −1 for open axes.
 
     ``batched``: it is proved that the first axis of all of them is the batch, and ``batching`` says how, or why it is
-    not. ``graph`` gives the network of a variant at a batch size.
+    not. ``lengths``: how requests of unlike length share a batch, where inputs have further open axes. ``graph`` gives
+    the network of a variant at a batch size; ``labels`` are names of classes, by output.
     ``timeout_s`` is the time of requests that bring none, unless the configuration has one; ``known`` is what a log of
     it can be read by.
     """
@@ -53,6 +55,8 @@ class Loaded:
     timeout_s: float | None = None
     batching: str = ""
     known: Known | None = None
+    lengths: Lengths | None = None
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 Loader = Callable[[Found, Do], Loaded]
@@ -99,18 +103,24 @@ class Model:
     @property
     def batching(self) -> str:
         """Say whether requests share batches, and why (not)."""
-        return f"{'batched' if self.max_batch else 'one request at a time'}: {self.loaded.batching}"
+        told = f"{'batched' if self.max_batch else 'one request at a time'}: {self.loaded.batching}"
+        return told if self.loaded.lengths is None else f"{told}; {self.loaded.lengths.reason}"
 
     def lane(self) -> Lane:
         """Return a fresh queue and governor for the engine."""
-        return Lane(self.key, self.loaded.governor, self.loaded.graph, self.found.config.queue_limit)
+        lane = Lane(self.key, self.loaded.governor, self.loaded.graph, self.found.config.queue_limit)
+        if self.loaded.lengths is not None:
+            lane.queue = QueueByLength(lane.queue_limit, self.loaded.lengths)
+        return lane
 
     def answers_alike(self, other: Model) -> bool:
         """Tell whether a request of the other one is one of this as well."""
-        return (self.loaded.inputs, self.loaded.outputs, self.loaded.batched) == (
-            other.loaded.inputs,
-            other.loaded.outputs,
-            other.loaded.batched,
+        ours, theirs = self.loaded, other.loaded
+        return (ours.inputs, ours.outputs, ours.batched, ours.lengths) == (
+            theirs.inputs,
+            theirs.outputs,
+            theirs.batched,
+            theirs.lengths,
         )
 
     def refuted(self) -> str | None:
@@ -152,13 +162,24 @@ class Model:
             "input": [self._configured(port) for port in self.loaded.inputs],
             "output": [self._configured(port) for port in self.loaded.outputs],
             **({"dynamic_batching": {"default_queue_policy": queue}} if self.max_batch else {}),
-            "parameters": {"batching": {"string_value": self.batching}},
+            "parameters": {name: {"string_value": value} for name, value in self._parameters().items()},
         }
 
+    def _parameters(self) -> dict[str, str]:
+        """Return what was said of this model, and what is said of it."""
+        config = self.found.config
+        said = {**config.settings.words, "batching": self.batching}
+        return said if self.loaded.lengths is None else {**said, "lengths": self.loaded.lengths.reason}
+
     def _configured(self, port: Port) -> dict[str, Any]:
-        kind = datatype(port)
+        kind, config = datatype(port), self.found.config
         dims = list(port.shape[1:] if self.max_batch else port.shape)
-        return {"name": port.name, "data_type": "TYPE_STRING" if kind == "BYTES" else f"TYPE_{kind}", "dims": dims}
+        told = {"name": port.name, "data_type": "TYPE_STRING" if kind == "BYTES" else f"TYPE_{kind}", "dims": dims}
+        if port.name in config.formats:
+            told["format"] = config.formats[port.name]
+        if port.name in config.labels:
+            told["label_filename"] = config.labels[port.name].name
+        return told
 
 
 class Stage(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from amble.runtimes.remote.datatypes import DATATYPES
@@ -35,11 +36,25 @@ def document(version: str, served: Mapping[str, Sequence[str]]) -> Json:
             paths[root + end] = {"get": _call(about, schema, *statuses, parameters=parameters)}
         answer = _call("Answer a request", _ref("Response"), 400, 404, 503, parameters=parameters, body=_ref("Request"))
         paths[root + "/infer"] = {"post": answer}
+    paths |= _first_version(model, both)
     for verb in ("load", "unload"):
         changed = _call(f"{verb.capitalize()} a model", {"type": "object"}, 400, 404, parameters=model, body=_INDEX)
         paths[f"/v2/repository/models/{{model}}/{verb}"] = {"post": changed}
     info = {"title": "amble: Open Inference Protocol", "version": version}
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": _SCHEMAS}}
+
+
+def _first_version(model: list[Json], both: list[Json]) -> Json:
+    """Describe KServe's protocol V1."""
+    predicted = partial(_call, "Predict", _ref("Predictions"), 503, body=_ref("Instances"))
+    return {
+        "/v1/models": {"get": _call("List what is served", _object("models"))},
+        "/v1/models/{model}": {
+            "get": _call("Tell whether a model is served", _object("name", "ready"), 503, parameters=model)
+        },
+        "/v1/models/{model}:predict": {"post": predicted(parameters=model)},
+        "/v1/models/{model}/versions/{version}:predict": {"post": predicted(parameters=both)},
+    }
 
 
 _INDEX: Json = {"type": "object"}
@@ -79,6 +94,22 @@ def _ref(name: str) -> Json:
 
 
 _SCHEMAS: Json = {
+    "Instances": {
+        "type": "object",
+        "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
+        "properties": {
+            "instances": {"type": "array", "minItems": 1, "description": "Rows: of one input, or objects by input."},
+            "inputs": {"description": "Columns: of one input, or an object of them by input."},
+            "parameters": _PARAMETERS,
+        },
+        "additionalProperties": False,
+    },
+    "Predictions": {
+        "type": "object",
+        "required": ["parameters"],
+        "oneOf": [{"required": ["predictions"]}, {"required": ["outputs"]}],
+        "properties": {"predictions": {"type": "array"}, "parameters": {"type": "object"}},
+    },
     "Error": {"type": "object", "required": ["error"], "properties": {"error": _TEXT}},
     "Server": _object("name", "version", "extensions"),
     "Model": {

@@ -9,9 +9,8 @@ of the caches when a request comes, and it waits for every line of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from math import prod
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -31,24 +30,22 @@ from amble.runtimes.remote.datatypes import (
 from amble.runtimes.remote.fault import Fault
 from amble.runtimes.remote.numbers import from_json, to_list
 from amble.services.serve.classes import classes_of, classified
+from amble.services.serve.fitting import checked_shape, fits, refuse_unfit
+from amble.services.serve.shared_memory import FIELDS, NOT_OFFERED, Memory, Place
 
 __all__ = [
     "Answer",
     "Asked",
     "Policy",
     "Tensor",
-    "checked_shape",
     "decode",
     "encode",
-    "fits",
     "matched",
+    "offered",
     "policy",
-    "refuse_unfit",
-    "refuse_unoffered",
 ]
 
 
-_SAID = 200  # characters of a client's text that are repeated to it
 _SHORT = 4096  # bytes of JSON before tensors
 _NO_NUMBER = re.compile(rb"[\s,:\[](NaN|-?Infinity)\b")  # as Python's json writes them
 _MAX_PRIORITY = (1 << 16) - 1
@@ -68,7 +65,7 @@ class Asked(NamedTuple):
     """One request as the client sent it. ``outputs``: name → whether as binary; None for all of them.
 
     ``binary`` is how outputs go that do not say it themselves; ``classes``: of which outputs so many of the highest
-    scores are wanted, by name.
+    scores are wanted, by name; ``places``: where outputs go that are not sent.
     """
 
     inputs: tuple[Tensor, ...]
@@ -77,6 +74,7 @@ class Asked(NamedTuple):
     binary: bool = False
     parameters: Mapping[str, Any] = MappingProxyType({})
     classes: Mapping[str, int] = MappingProxyType({})
+    places: Mapping[str, Place] = MappingProxyType({})
 
 
 class Policy(NamedTuple):
@@ -95,6 +93,7 @@ class Answer(NamedTuple):
     outputs: Mapping[str, Array]
     parameters: Mapping[str, str | float | int | bool]
     rows: bool = True  # the first axis of the outputs is the batch
+    labels: Mapping[str, Sequence[str]] = MappingProxyType({})  # names of classes, by output
 
 
 _NOTHING = msgspec.Raw(b"")
@@ -139,6 +138,7 @@ class _Head(NamedTuple):
     binary: bool
     parameters: Mapping[str, Any]
     classes: Mapping[str, int]
+    shared: Mapping[str, Mapping[str, Any]]  # parameters of outputs that go to shared memory
 
 
 _BODY = msgspec.json.Decoder(_Body)
@@ -148,10 +148,16 @@ _SHAPE_BYTES = 64 * limits.RANK
 _ENCODER = msgspec.json.Encoder()
 
 
-def decode(body: bytes | memoryview, header_length: int | None = None, ports: Sequence[Port] | None = None) -> Asked:
+def decode(
+    body: bytes | memoryview,
+    header_length: int | None = None,
+    ports: Sequence[Port] | None = None,
+    memory: Memory | None = None,
+) -> Asked:
     """Read a request; the first ``header_length`` bytes are JSON where binary tensors follow, else all of it is.
 
-    With the model's ``ports``, what it cannot take is refused before any tensor is read.
+    With the model's ``ports``, what it cannot take is refused before any tensor is read. Without ``memory`` nothing is
+    read from shared memory, or goes there.
     """
     if header_length is not None and not 0 <= header_length <= len(body):
         raise Fault(400, f"Inference-Header-Content-Length {header_length} does not fit a body of {len(body)} bytes")
@@ -165,29 +171,9 @@ def decode(body: bytes | memoryview, header_length: int | None = None, ports: Se
         raise Fault(400, "inputs: the request has none")
     if ports is not None:
         refuse_unfit(head.inputs, ports)
-    return Asked(tuple(_inputs(head.inputs, tail)), head.id, head.outputs, head.binary, head.parameters, head.classes)
-
-
-def refuse_unfit(listed: Sequence[_Input] | Sequence[Tensor], ports: Sequence[Port]) -> None:
-    """Refuse inputs that the model has not, or not of that type and shape; reading them would be for nothing."""
-    wanted = {port.name: port for port in ports}
-    if len(listed) > len(wanted):
-        raise Fault(400, f"inputs: {len(listed)} of them; the model takes {', '.join(wanted)}, each once")
-    for each in listed:
-        if each.name not in wanted:
-            raise Fault(400, f"inputs: unknown name {each.name[:_SAID]!r}; the model takes {', '.join(wanted)}")
-        fits(each.name, each.datatype, each.shape, wanted[each.name])
-
-
-def checked_shape(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return an input's shape; Fault for one that no tensor has."""
-    if len(sizes) > limits.RANK:
-        raise Fault(400, f"input {name!r}: shape has {len(sizes)} axes, at most {limits.RANK} can be")
-    if any(size < 0 for size in sizes):
-        raise Fault(400, f"input {name!r}: shape {list(sizes)} has a negative size")
-    if prod(size for size in sizes if size) > limits.SIZE:
-        raise Fault(400, f"input {name!r}: shape {list(sizes)} has a number of elements beyond 64 bits")
-    return tuple(sizes)
+    places = {name: offered(memory, f"output {name!r}").output(name, each) for name, each in head.shared.items()}
+    tensors = tuple(_inputs(head.inputs, tail, memory))
+    return Asked(tensors, head.id, head.outputs, head.binary, head.parameters, head.classes, places)
 
 
 def _parsed(text: bytes | memoryview) -> _Head:
@@ -214,14 +200,11 @@ def _head(parsed: _Body) -> _Head:
     parameters = _scalars(parsed.parameters, "parameters")
     inputs = tuple(map(_input, parsed.inputs))
     binary = _truth(parameters, "binary_data_output", "parameters") or False
-    outputs, classes = _wanted(parsed.outputs)
-    return _Head(inputs, parsed.id, outputs, binary, parameters, classes)
+    return _Head(inputs, parsed.id, *_wanted(parsed.outputs, binary, parameters))
 
 
 def _input(each: _Listed) -> _Input:
     parameters = _scalars(each.parameters, "input parameters")
-    if parameters:
-        refuse_unoffered(f"input {each.name!r}", parameters)
     return _Input(each.name, each.datatype, _shape(each.name, each.shape), parameters, each.data)
 
 
@@ -296,10 +279,12 @@ def encode(answer: Answer, asked: Asked) -> tuple[bytes, int | None]:
     for name in asked.outputs or answer.outputs:
         value = answer.outputs[name]
         if asked.classes and asked.classes.get(name):
-            value = classified(value, asked.classes[name], answer.rows)
+            value = classified(value, asked.classes[name], answer.rows, answer.labels.get(name, ()))
         kind = name_of(value)
         entry: dict[str, Any] = {"name": name, "datatype": kind, "shape": list(value.shape)}
-        if _as_binary(asked, name):
+        if name in asked.places:
+            entry["parameters"] = asked.places[name].put(name, to_bytes(value, kind))
+        elif _as_binary(asked, name):
             tail.append(to_bytes(value, kind))
             entry["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
@@ -312,11 +297,14 @@ def encode(answer: Answer, asked: Asked) -> tuple[bytes, int | None]:
     return (b"".join([text, *tail]), len(text)) if tail else (text, None)
 
 
-def _inputs(listed: Iterable[_Input], tail: memoryview) -> Iterable[Tensor]:
+def _inputs(listed: Iterable[_Input], tail: memoryview, memory: Memory | None) -> Iterable[Tensor]:
     """Read the inputs; binary ones lie in ``tail`` one after the other."""
     start = 0
     for name, kind, shape, parameters, data in listed:
-        if "binary_data_size" in parameters:
+        if FIELDS[0] in parameters:
+            shared = offered(memory, f"input {name!r}").input(name, parameters)
+            value = from_bytes(name, kind, shape, shared)
+        elif "binary_data_size" in parameters:
             size = _whole(parameters, "binary_data_size", len(tail), f"input {name!r}")
             if start + size > len(tail):
                 raise Fault(400, f"input {name!r}: binary_data_size {size}, but {len(tail) - start} bytes are left")
@@ -331,24 +319,15 @@ def _inputs(listed: Iterable[_Input], tail: memoryview) -> Iterable[Tensor]:
         raise Fault(400, f"inputs: {len(tail) - start} bytes follow the last binary input")
 
 
-def fits(name: str, kind: str, shape: tuple[int, ...], port: Port) -> None:
-    """Check one input against its port; an open axis (−1) takes every positive size."""
-    want = datatype(port)
-    if kind != want:
-        raise Fault(400, f"input {name!r}: datatype {kind[:_SAID]}, the model takes {want}")
-    agrees = len(shape) == len(port.shape) and all(
-        size == each or (each < 0 and size > 0) for size, each in zip(shape, port.shape, strict=True)
-    )
-    if not agrees:
-        raise Fault(400, f"input {name!r}: shape {list(shape)}, the model takes {list(port.shape)}")
-
-
 def _check_outputs(asked: Asked, ports: Sequence[Port]) -> None:
     known = {port.name: port for port in ports}
     if asked.outputs is not None and (unknown := [name for name in asked.outputs if name not in known]):
         raise Fault(400, f"outputs: unknown name {unknown[0]!r}; the model gives {', '.join(known)}")
     for name in asked.outputs or known:
-        if not (_as_binary(asked, name) or asked.classes.get(name)) and (kind := datatype(known[name])) in NO_JSON:
+        if (
+            not (_as_binary(asked, name) or asked.classes.get(name) or name in asked.places)
+            and (kind := datatype(known[name])) in NO_JSON
+        ):
             raise Fault(400, f"output {name!r}: {kind} has no JSON form; ask for binary_data")
 
 
@@ -357,24 +336,28 @@ def _as_binary(asked: Asked, name: str) -> bool:
     return asked.binary if own is None else own
 
 
-def _wanted(listed: Sequence[_Wanted] | None) -> tuple[dict[str, bool | None] | None, Mapping[str, int]]:
-    """Return the wanted outputs, and the classes wanted of them; none named means all."""
-    if not listed:
-        return None, _NONE
-    found, classes = {}, {}
-    for each in listed:
-        parameters = _scalars(each.parameters, f"output {each.name!r}: parameters")
-        refuse_unoffered(f"output {each.name!r}", parameters)
-        found[each.name] = _truth(parameters, "binary_data", f"output {each.name!r}")
-        if "classification" in parameters:
-            classes[each.name] = classes_of(each.name, parameters)
-    return found, classes
+def _wanted(listed: Sequence[_Wanted] | None, binary: bool, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the wanted outputs, the defaults that were given, the classes wanted, and which go to shared memory.
+
+    None named means all of them.
+    """
+    found: dict[str, bool | None] = {}
+    classes, shared = dict[str, int](), dict[str, Mapping[str, Any]]()
+    for each in listed or ():
+        own = _scalars(each.parameters, f"output {each.name!r}: parameters")
+        found[each.name] = _truth(own, "binary_data", f"output {each.name!r}")
+        if "classification" in own:
+            classes[each.name] = classes_of(each.name, own)
+        if FIELDS[0] in own:
+            shared[each.name] = own
+    return found or None, binary, parameters, classes, shared
 
 
-def refuse_unoffered(what: str, parameters: Container[str]) -> None:
-    """Refuse what would otherwise be answered with something else: shared memory."""
-    if "shared_memory_region" in parameters:
-        raise Fault(400, f"{what}: shared memory is not offered; send the data")
+def offered(memory: Memory | None, what: str) -> Memory:
+    """Return shared memory; Fault where it is not offered, since all else would answer with something else."""
+    if memory is None:
+        raise Fault(400, f"{what}: {NOT_OFFERED}")
+    return memory
 
 
 def _whole(parameters: Mapping[str, Any], name: str, most: int, what: str) -> int:

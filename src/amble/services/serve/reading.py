@@ -46,8 +46,13 @@ class Readers:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def is_small(body: bytes | bytearray | memoryview, header_length: int | None) -> bool:
-    """Tell whether a body is read in no time: little JSON, and no long texts behind it."""
+def is_small(body: bytes | bytearray | memoryview, header_length: int | None, *, shared: bool = False) -> bool:
+    """Tell whether a body is read in no time: little JSON, and no long texts behind it.
+
+    ``shared``: it may name tensors in shared memory, which are as large as they are.
+    """
+    if shared and b"shared_memory_region" in bytes(body[: limits.INLINE_BYTES]):
+        return False
     if len(body) <= limits.INLINE_BYTES:
         return True
     if header_length is None or header_length > limits.INLINE_BYTES:

@@ -139,7 +139,8 @@ class Repository:
         """Look where a model is; the highest version first."""
         given = None if config is None else _config(name, config)
         if name in self.named:
-            return [Found(name, "1", self.named[name], given or Config(name))]
+            path = self.named[name]
+            return [Found(name, "1", path, Config(name) if given is None else _placed(given, path.parent, name))]
         if self.folder is None or name not in self.names():
             raise Fault(404, f"model {name!r} is not in the repository; it has {', '.join(self.names()) or 'none'}")
         try:
@@ -174,7 +175,33 @@ def find(folder: Path, config: Config | None = None, *, read_text: ReadText | No
         chosen = present if wanted.every else present[: wanted.latest]
     if not chosen:
         raise Refused(f"{folder} has no version to serve: put one at {folder / '1' / _FILE}")
+    wanted = _placed(wanted, folder, folder.name)
     return [Found(folder.name, version, folder / version / _FILE, wanted) for version in chosen]
+
+
+def _placed(config: Config, folder: Path, name: str) -> Config:
+    """Find the files that a configuration names. Refused where they are not in the model's folder."""
+
+    def placed(file: Path | None, field: str) -> Path | None:
+        if file is None:
+            return None
+        found = folder / file.name
+        if file.name != str(file) or not found.is_file() or not found.resolve().is_relative_to(folder.resolve()):
+            raise Refused(f"model {name!r}: {field}: there is no file {str(file)[:200]!r} in the model's own folder")
+        return found
+
+    said = "model configuration: parameters"
+    settings = replace(
+        config.settings,
+        examples=placed(config.settings.examples, f"{said}.examples"),
+        labels=placed(config.settings.labels, f"{said}.labels"),
+    )
+    labels = {
+        each: found
+        for each, file in config.labels.items()
+        if (found := placed(file, f"model configuration: output {each!r}: label_filename")) is not None
+    }
+    return replace(config, settings=settings, labels=labels)
 
 
 def _read_config(folder: Path, read_text: ReadText | None) -> Config:

@@ -13,7 +13,7 @@ from amble.core.errors import Refused, how_to_install
 from amble.core.schedule import Deadline
 from amble.inputs import BUNDLED, open_for_serving, twin
 from amble.runtimes.onnx.refusals import door
-from amble.services.serve import front
+from amble.services.serve import front, samples, settings, tailoring
 from amble.services.serve.admission import Listener
 from amble.services.serve.front import Doors, OnReady
 from amble.services.serve.loading import ModelLoader
@@ -21,10 +21,11 @@ from amble.services.serve.options import Options
 from amble.services.serve.processes.parent import Wanted, serve_apart
 from amble.services.serve.processes.places import Place, places
 from amble.services.serve.recording import Recorder, beside
+from amble.services.serve.settings import Settings, parted
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named
 
-__all__ = ["Serve", "fronts_for", "named", "serve", "served"]
+__all__ = ["Serve", "fronts_for", "named", "refuse_shapes_of_none", "serve", "served"]
 
 _ENGINES = 4  # that one front parses for
 
@@ -37,8 +38,9 @@ class Serve:
     processes before them that talk to clients; one device is served from this process alone unless ``fronts`` are
     asked for.
 
-    ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``;
-    those in the folder ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
+    ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``, and
+    with what is said of it alone as ``FILE?seq=128&examples=FILE.npz&batch=8`` (`settings`); those in the folder
+    ``repository`` are served too. ``objective`` is the deadline of requests that bring none.
     ``log`` is the file for what happened, which ``check`` and ``fit`` read; one beside it for each model where there
     may be several (`recording`).
     """
@@ -97,14 +99,15 @@ def serve(
 def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> Totals:
     """Do what `serve` does, as one request asks for it."""
     objective = Deadline.parse(asked.objective) if isinstance(asked.objective, str) else asked.objective
+    found = {name: (path, said) for name, path, said in map(named, asked.models)}
+    refuse_shapes_of_none([path for path, _ in found.values()], asked)
+    paths = {name: path for name, (path, _) in found.items()}
+    said = {name: each for name, (_, each) in found.items()}
     where = asked.places
     if num_fronts := fronts_for(where, asked.fronts):
-        if asked.log is not None:
-            raise Refused("--log is kept by a server of one process: leave it out, or serve one device with --fronts 0")
-        paths = dict(map(named, asked.models))
-        return serve_apart(
-            Wanted(where, num_fronts, asked.options, objective, paths, asked.repository), asked.doors, on_ready
-        )
+        refuse_apart(asked)
+        apart = Wanted(where, num_fronts, asked.options, objective, paths, asked.repository, said)
+        return serve_apart(apart, asked.doors, on_ready)
     (place,) = where
     opened, runner, by_size = open_for_serving(place.uri, threads=asked.options.threads)
     recorders: tuple[Listener, ...] = ()
@@ -112,12 +115,12 @@ def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> To
         files.try_writing(asked.log)
         alone = len(asked.models) == 1 and asked.repository is None
         recorders = (Recorder(opened, beside(asked.log, alone=alone), deadline=objective),)
-    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(place.uri))
+    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(place.uri), said)
     return front.serve(
         opened,
         loader.load,
         asked.doors,
-        named=dict(map(named, asked.models)),
+        named=paths,
         folder=asked.repository,
         on_ready=on_ready,
         listeners=(*((_spans(),) if asked.options.trace else ()), *recorders),
@@ -138,6 +141,15 @@ def fronts_for(wanted: Sequence[Place], fronts: int | None) -> int:
     return fronts
 
 
+def refuse_apart(asked: Serve) -> None:
+    """Refuse what only a server of one process does."""
+    way_out = "leave it out, or serve one device with --fronts 0"
+    if asked.log is not None:
+        raise Refused(f"--log is kept by a server of one process: {way_out}")
+    if asked.doors.regions is not None:
+        raise Refused(f"--shared-memory is offered by a server of one process: {way_out}")
+
+
 def _spans() -> Listener:
     """Return what sends spans; Refused without the extra."""
     try:
@@ -146,8 +158,26 @@ def _spans() -> Listener:
         raise Refused(f"traces need {error.name}: {how_to_install('trace')}") from error
 
 
-def named(model: str) -> tuple[str, Path]:
-    """Read ``NAME=FILE``, or a file that is named after itself; both may have ``=`` in them, a name has no slash."""
+def named(model: str) -> tuple[str, Path, Settings]:
+    """Read ``NAME=FILE?WORDS``, or a file that is named after itself; both may have ``=`` in them, a name has no slash.
+
+    Words are what is said of this model alone.
+    """
+    file, words = parted(model)
+    name, path = _found(file)
+    return name, path, settings.read(words, f"{name}?{words}")
+
+
+def refuse_shapes_of_none(paths: Sequence[Path], asked: Serve) -> None:
+    """Refuse a shape that is of no input of any model; those of a repository may come later."""
+    if asked.options.shapes and asked.repository is None:
+        known = {name for path in paths for name in samples.open_axes(tailoring.network_of(path))}
+        if unknown := asked.options.shapes.keys() - known:
+            told = ", ".join(sorted(known)) or "none"
+            raise Refused(f"--shape {min(unknown)}:…: no model that is served has such an input; inputs are {told}")
+
+
+def _found(model: str) -> tuple[str, Path]:
     if model == BUNDLED:
         return model, bundled.model_path()
     if Path(model).exists():

@@ -119,6 +119,7 @@ def _context(cert: Path, key: Path, pem: Pem) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_alpn_protocols(["http/1.1"])
+    made.options |= ssl.OP_NO_RENEGOTIATION  # keys are agreed on once: doing so costs the server more than its client
 
     def locked() -> NoReturn:
         raise Refused(f"--tls-key {key}: the key is locked by a password; write it without: openssl pkey -in {key}")

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -22,14 +22,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
+from amble.services.serve.crowd import Crowd
+from amble.services.serve.handshake import Entrance, Guard
 from amble.services.serve.http import ALIGNED_BYTES, AT_ONCE, CAME, GONE, LENGTH, WHOLE, App, Scope
 from amble.services.serve.sockets import listen, reserve
 
-__all__ = ["Crowd", "Patience", "Web", "listen", "new_loop", "reserve"]
+__all__ = ["Patience", "Web", "listen", "new_loop", "reserve"]
 
 _KEEP_ALIVE_S = 75
-_HANDSHAKE_S = 10.0
-_GOODBYE_S = 2.0
 _OFFERS = (b"upgrade", b"http2-settings")
 _AT_ONCE_BYTES = 1 << 30
 _SCRATCH = memoryview(bytearray(16 << 10))  # for all connections: read and parsed in one go
@@ -42,13 +42,13 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 class _Loop(uvloop.Loop):  # type: ignore[misc]
-    """uvloop's loop, where nobody may take a minute to shake hands, or half of one to wave goodbye."""
+    """uvloop's loop, whose servers count those who shake hands."""
 
-    async def create_server(self, *arguments: Any, **named: Any) -> asyncio.Server:
-        if named.get("ssl") is not None:
-            named |= {"ssl_handshake_timeout": _HANDSHAKE_S, "ssl_shutdown_timeout": _GOODBYE_S}
-        made: asyncio.Server = await super().create_server(*arguments, **named)
-        return made
+    async def create_server(self, *arguments: Any, **named: Any) -> Any:
+        guard = named.get("ssl")
+        if isinstance(guard, Guard):
+            return Entrance(named["sock"], guard, arguments[0])
+        return await super().create_server(*arguments, **named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +57,6 @@ class Patience:
 
     headers_s: float = 10.0
     answer_s: float = 30.0
-
-
-@dataclass(slots=True)
-class Crowd:
-    """Connections by client. One client may have as many as would stay free for others (see `quota`)."""
-
-    most: int
-    total: int = 0
-    by_client: dict[str, int] = field(default_factory=dict)
-
-    def enter(self, client: str) -> bool:
-        """Count a connection; False when there is no place for one more of this client's."""
-        own = self.by_client.get(client, 0) + 1
-        if own > max(1, self.most - self.total - 1):
-            return False
-        self.by_client[client] = own
-        self.total += 1
-        return True
-
-    def leave(self, client: str) -> None:
-        """Count one less."""
-        self.total -= 1
-        self.by_client[client] -= 1
-        if not self.by_client[client]:
-            del self.by_client[client]
 
 
 class Web:
@@ -107,7 +82,7 @@ class Web:
             timeout_graceful_shutdown=5,
         )
         config.load()
-        config.ssl = tls
+        config.ssl = None if tls is None else cast("ssl.SSLContext", Guard(tls, crowd))
         self._server = _Server(config)
 
     async def run(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,6 +27,7 @@ from amble.services.serve.processes.child import Logs
 from amble.services.serve.processes.control import Control
 from amble.services.serve.processes.places import Place
 from amble.services.serve.processes.workshop import Workshop
+from amble.services.serve.settings import Settings
 from amble.stages.control.engine import Totals
 
 __all__ = ["EngineRole", "opened"]
@@ -44,6 +45,7 @@ class EngineRole:
     objective: Deadline | None
     path: Path
     logs: Logs
+    said: Mapping[str, Settings] = field(default_factory=dict)
 
     def play(self, connection: Connection) -> None:
         """Load and compute, until the parent says otherwise or is gone."""
@@ -52,6 +54,7 @@ class EngineRole:
         hung_up = threading.Event()
         try:
             device, loader = opened(self.place, self.options, self.objective)
+            loader = replace(loader, said=self.said)
         except AmbleError as error:
             Control(connection, {"describe": partial(_fail, error)}, on_end=hung_up.set)
             hung_up.wait()

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from amble.services.serve.processes.loads import Loads, new_loads
 from amble.services.serve.processes.mirror import Table
 from amble.services.serve.processes.places import Place
 from amble.services.serve.repository import Repository
+from amble.services.serve.settings import Settings
 from amble.stages.control.engine import Totals
 
 __all__ = ["Wanted", "serve_apart"]
@@ -52,6 +53,7 @@ class Wanted:
     objective: Deadline | None
     named: Mapping[str, Path]
     folder: Path | None
+    said: Mapping[str, Settings] = field(default_factory=dict)
 
 
 def serve_apart(wanted: Wanted, doors: Doors, on_ready: OnReady = lambda addresses, stop: None) -> Totals:
@@ -142,7 +144,10 @@ class _Parent:
         crew, wanted, logs = self._crew, self._wanted, Logs.here()
         paths = tuple(self._folder / f"engine-{at}" for at in range(len(wanted.places)))
         crew.engines = [
-            Member(f"the engine on {place.name}", EngineRole(place, wanted.options, wanted.objective, path, logs))
+            Member(
+                f"the engine on {place.name}",
+                EngineRole(place, wanted.options, wanted.objective, path, logs, wanted.said),
+            )
             for place, path in zip(wanted.places, paths, strict=True)
         ]
         doors = plain(replace(self._doors, http_port=ports[0], grpc_port=ports[1]))
