@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from amble.levers.split.cuts import MOST
+from tests.jobs.serving_process import started
 from tests.runtimes import models
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "split.md").read_text()
@@ -19,16 +20,39 @@ def test_every_step_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     models.saved(tmp_path, models.cnn())
     commands = re.findall(r"^amble .*$", GUIDE, re.MULTILINE)
-    assert len(commands) == 3
+    verbs = [line.split()[1] for line in commands]
+    assert verbs == ["split", "show", "split", "serve", "run", "check", "split"]
+    (serve,) = [line for line in commands if line.startswith("amble serve")]
     for line in commands:
-        found = subprocess.run([AMBLE, *shlex.split(line)[1:]], capture_output=True, text=True)
-        assert found.returncode == 0, found.stderr
-        assert "The best cut by link rate" in found.stdout
+        if line.startswith("amble run"):
+            words = [
+                str(AMBLE),
+                *shlex.split(serve)[1:],
+                "--http-port",
+                "0",
+                "--grpc-port",
+                "-1",
+                "--metrics-port",
+                "-1",
+            ]
+            with started([*words, "--json"], tmp_path) as server:
+                found = call(line.replace(":8000", f":{server.port}"))
+            assert "50 requests" in found.stdout
+            assert "0 of 50 answers were not the whole network's" in found.stdout
+        elif not line.startswith("amble serve"):
+            found = call(line)
+        if line.startswith(("amble split", "amble show")):
+            assert "The best cut by link rate" in found.stdout
+        assert found.returncode == 0 or line.startswith("amble check"), found.stderr  # 50 requests prove no p99
     assert (tmp_path / "halves" / "split.json").exists()
 
 
+def call(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([AMBLE, *shlex.split(line)[1:]], capture_output=True, text=True)
+
+
 def test_what_the_guide_names_is_there() -> None:
-    options = subprocess.run([AMBLE, "split", "--help"], capture_output=True, text=True, check=True).stdout
+    options = "".join(call(f"amble {verb} --help").stdout for verb in ("split", "run", "serve"))
     named = set(re.findall(r"--[a-z][a-z-]+", GUIDE))
     assert named
     assert {each for each in named if each not in options} == set()

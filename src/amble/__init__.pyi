@@ -14,10 +14,14 @@ from .jobs.costing import (
     predict as predict,
     tabulate as tabulate,
 )
+from .jobs.surveying import places_of as places_of, survey as survey
 from .levers.memory.approximating import dram as dram
 from .levers.precision.quantizing import quantize as quantize
 from .levers.widths.pruning import prune as prune
 from .services.cluster.forecast import fleet as fleet
+from .services.cluster.serving import ray_app as ray_app, serve_on_ray as serve_on_ray
+from .services.cluster.sidecars import budget as budget
+from .services.cluster.sweeping import on_ray as on_ray
 from .services.govern.governing import govern as govern, is_governed as is_governed, probe as probe, prove as prove
 from .services.serve.serving import serve as serve
 from .stages.measure.transitions import with_transitions as with_transitions

@@ -81,7 +81,7 @@ def test_an_earlier_half_does_not_stay_beside_another_split(model: Path, tmp_pat
     made, halves = split(wanted(model, link=Link(2e3, 0.0, RADIOS["wifi"])))
     assert made.best.num_local == made.num_operators
     write(made, halves, tmp_path)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["device.onnx", "split.json"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["device.onnx", "split.json", "whole.onnx"]
 
 
 def test_a_deadline_that_no_cut_keeps_is_infeasible(model: Path) -> None:
@@ -112,7 +112,8 @@ def call(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("link", "said"), [("0Mbit/s", "rate of 0"), ("20MB/s", "counts bytes"), ("20", "no unit"), ("x.csv", "trace")]
+    ("link", "said"),
+    [("0Mbit/s", "rate of 0"), ("20MB/s", "counts bytes"), ("20", "no unit"), ("x.csv", "cannot read x.csv")],
 )
 def test_a_link_that_is_none_is_refused_with_exit_code_2(model: Path, link: str, said: str) -> None:
     found = call(str(model), "-d", "sim:jetson-tx2", "--server", "8x", "--link", link, "--deadline", "50ms")
@@ -127,6 +128,19 @@ def test_a_network_that_cannot_be_cut_is_refused_with_exit_code_2(tmp_path: Path
     found = call(str(path), "-d", "sim:jetson-tx2", "--server", "8x", "--link", "1Mbit/s", "--deadline", "50ms")
     assert found.returncode == 2
     assert "cannot be cut: it has a single operator" in found.stderr
+
+
+def test_a_recorded_link_is_planned_for_at_all_its_rates(model: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "link.csv"
+    trace.write_text("time_s,rate_kbit_s\n0,20000\n6,20\n8,0\n9,20000\n")
+    words = (str(model), "-d", "sim:jetson-tx2", "--server", "8x", "--link", str(trace), "--deadline", "50ms", "--json")
+    found = call(*words)
+    assert found.returncode == 0, found.stderr
+    document = json.loads(found.stdout)
+    assert document["link"]["rate_bit_s"] == 2e7
+    (note,) = [each for each in document["notes"] if "recorded link" in each]
+    assert "in 10.0% nothing could be sent" in note
+    assert len(document["pairs"]) > 1
 
 
 def test_the_verb_prints_one_document(model: Path, tmp_path: Path) -> None:

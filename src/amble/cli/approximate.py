@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import amble
-from amble.cli.options import PLACE, max_loss_option, output_option, verb
+from amble.cli.options import PLACE, max_loss_option, output_option, ray_option, spreading, verb
 from amble.cli.terminal import Terminal, kept_in
 from amble.cli.verbs import main
 
@@ -55,6 +55,7 @@ __all__ = ["dram"]
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the errors.")
 @click.option("--hardened", type=PLACE, help="Also write the network that checks its feature maps itself (.onnx).")
 @output_option
+@ray_option
 def dram(
     terminal: Terminal,
     *,
@@ -62,6 +63,7 @@ def dram(
     chips: str,
     module: str,
     output: Path | None,
+    ray: bool,
     **wishes: Any,
 ) -> None:
     """Find which tensors of MODEL may live in approximate DRAM, and what energy that would save.
@@ -77,8 +79,8 @@ def dram(
     if terminal.dry_run:
         terminal.would(f"inject errors into {model} and map it to {chips} with errors of {module}")
         return
-    with terminal.progress(f"mapping {model}", kept=kept_in(keep)) as on_progress:
-        plan = mapped(wanted, lambda what, done, total: on_progress(done, total, what))
+    with spreading(ray) as spread, terminal.progress(f"mapping {model}", kept=kept_in(keep)) as on_progress:
+        plan = mapped(wanted, lambda what, done, total: on_progress(done, total, what), spread)
     if output is not None:
         amble.save(plan, output)
         terminal.note(f"wrote {output}")

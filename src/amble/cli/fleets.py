@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import amble
-from amble.cli.options import verb
+from amble.cli.options import ray_option, spreading, verb
 from amble.cli.terminal import Terminal
 from amble.cli.verbs import main
 from amble.core.quantity import format_energy, format_time, parse_time_s
@@ -26,6 +26,7 @@ __all__ = ["fleet"]
 @click.option("--budget", type=click.FloatRange(min=0), metavar="WATTS", help="For all devices (default: none).")
 @click.option("--model", default="fashion-resnet", show_default=True, help="Network that all serve.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the arrivals.")
+@ray_option
 def fleet(
     terminal: Terminal,
     *,
@@ -35,6 +36,7 @@ def fleet(
     budget: float | None,
     model: str,
     seed: int,
+    ray: bool,
 ) -> None:
     """Simulate many devices under one power budget: 200xsim:v100 100xsim:a100.
 
@@ -45,7 +47,10 @@ def fleet(
     if terminal.dry_run:
         terminal.would(f"simulate {', '.join(devices)} under {load}")
         return
-    found = amble.fleet(devices, load=load, deadline_s=deadline_s, budget_w=budget, model=model, seed=seed)
+    with spreading(ray) as spread:
+        found = amble.fleet(
+            devices, load=load, deadline_s=deadline_s, budget_w=budget, model=model, seed=seed, spread=spread
+        )
     terminal.result(found, lambda: [_table(found)])
 
 

@@ -45,6 +45,9 @@ _TOLD_S = 10.0
 @click.option("--workload", metavar="NAME", help="Which workload of the table the server runs.")
 @click.option("--for", "for_time", metavar="TIME", help="End after this (default: until interrupted).")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve amble_govern_* here.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to serve it on.")
+@click.option("--capacity", type=click.FloatRange(min=0, min_open=True), help="Requests/s at top clocks; allows a cap.")
+@click.option("--cap-token-file", type=_FILE, help="File with the token of who may set a cap (amble budget).")
 @output_option
 def govern(terminal: Terminal, *, urls: tuple[str, ...], probe: bool, output: Path | None, **options: Any) -> None:
     """Keep a running server on time at the least energy: read its metrics at URL, set the clocks of its device.
@@ -55,13 +58,15 @@ def govern(terminal: Terminal, *, urls: tuple[str, ...], probe: bool, output: Pa
     """
     from amble.services.govern.governing import Watching
 
-    names = ("watch", "seed", "ca", "canary", "proxy", "table", "workload", "metrics_port")
+    names = ("watch", "seed", "ca", "canary", "proxy", "table", "workload", "metrics_port", "metrics_host")
     how = Watching(
         **{name: options[name] for name in names},
         period_s=_period_s(options["period"]),
         control=options["control"] / 100.0,
         map=options["map_file"],
-        token=_token(options["token_file"]),
+        token=_token(options["token_file"], "--token-file"),
+        capacity_hz=options["capacity"],
+        cap_token=_token(options["cap_token_file"], "--cap-token-file"),
         canary_hz=options["canary_rate"],
         for_s=None if options["for_time"] is None else parse_time_s(options["for_time"]),
     )
@@ -118,13 +123,13 @@ def _period_s(text: str) -> float:
     return period_s
 
 
-def _token(path: Path | None) -> str | None:
+def _token(path: Path | None, option: str) -> str | None:
     if path is None:
         return None
     try:
         return path.read_text().strip()
     except OSError as error:
-        raise Refused(f"cannot read --token-file {path}: {error.strerror}") from error
+        raise Refused(f"cannot read {option} {path}: {error.strerror}") from error
 
 
 def _probed(found: Probe) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -22,6 +23,7 @@ from amble.core.quantity import parse_time_s
 if TYPE_CHECKING:
     from amble.core.graph import Graph
     from amble.core.schedule import Deadline
+    from amble.core.spreading import Spread
     from amble.stages.fit.costs import Costs
 
 __all__ = [
@@ -32,10 +34,13 @@ __all__ = [
     "device_if_any",
     "device_option",
     "device_to_run_on",
+    "devices_option",
     "max_loss_option",
     "network_options",
     "output_option",
+    "ray_option",
     "shapes_of",
+    "spreading",
     "verb",
     "wish_options",
 ]
@@ -93,6 +98,14 @@ class Named(click.ParamType):  # type: ignore[type-arg]
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """List the names in the help."""
         return f"[{'|'.join(self._names())}]"
+
+
+class Several(click.Option):
+    """An option that may be given as often as needed, in a file of options also as a single value."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Take one value for a list of it."""
+        return super().type_cast_value(ctx, (value,) if isinstance(value, str) else value)
 
 
 PLACE = Place(dir_okay=False, path_type=Path)
@@ -248,6 +261,7 @@ _DEVICE: dict[str, Any] = {
     "help": "sim:jetson-tx2, recorded:TABLE, host, … (amble devices lists them).",
 }
 device_option = click.option("--device", "-d", required=True, **_DEVICE)
+devices_option = click.option("--device", "-d", cls=Several, required=True, multiple=True, **_DEVICE)
 device_to_run_on = click.option("--device", "-d", **_DEVICE)
 
 
@@ -269,5 +283,29 @@ device_if_any = click.option(
     metavar="URI",
     help="sim:jetson-tx2, recorded:TABLE, … (amble devices lists them); not needed where MODEL was measured before.",
 )
+
+ray_option = click.option(
+    "--ray", is_flag=True, help="Spread over the Ray cluster of RAY_ADDRESS, or that runs here, else over these CPUs."
+)
+
+
+@contextmanager
+def spreading(ray: bool, *devices: str) -> Iterator[Spread]:
+    """Give what spreads independent work: over a Ray cluster if that was asked for, else one after another here.
+
+    Refused for devices whose work cannot be done elsewhere.
+    """
+    from amble.core.spreading import in_order
+
+    if not ray:
+        yield in_order
+        return
+    from amble.services.cluster.sweeping import on_ray, refuse_real
+
+    for each in devices:
+        refuse_real(each)
+    with on_ray() as spread:
+        yield spread
+
 
 output_option = click.option("--output", "-o", type=PLACE, help="Write the result to this file.")

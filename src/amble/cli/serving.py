@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import amble
 from amble.cli.options import PLACE, Named, max_loss_option, shapes_of
 from amble.cli.terminal import Terminal
 from amble.core.errors import Refused
@@ -23,10 +24,11 @@ from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
     from amble.services.serve.access import Keys
-    from amble.services.serve.front import Addresses, Doors
+    from amble.services.serve.front import Addresses, Doors, OnReady
     from amble.services.serve.serving import Serve
     from amble.services.serve.shared_memory import Regions
     from amble.services.serve.tls import Certificate
+    from amble.stages.control.engine import Totals
 
 __all__ = ["Serving", "serving_options"]
 
@@ -49,22 +51,52 @@ class Serving:
     asked: Serve
     log_format: str
     explain: bool
-    shared_memory: bool
+    shared_memory: bool = False
+    devices: tuple[str, ...] = ("host",)
+    ray: bool = False
+    power_budget: float | None = None
 
     def run(self, terminal: Terminal) -> None:
         """Serve until told to stop, then print what was served."""
-        from amble.services.serve.serving import served
-
         _configure(self.log_format)
+        self._refuse_mixtures()
         if self.explain:
             self._explain(terminal)
             return
-        with _regions(self.shared_memory) as regions:
-            asked = replace(self.asked, doors=replace(self.asked.doors, regions=regions))
-            totals = served(asked, lambda addresses, stop: _tell(addresses, terminal))
+        totals = self._served(lambda addresses, stop: _tell(addresses, terminal))
         terminal.result(totals, lambda: ())
         refused = sum(totals.refused.values())
         terminal.note(f"amble: {totals.answered} answered, {totals.late} of them late, {refused} refused")
+
+    def _served(self, on_ready: OnReady) -> Totals:
+        """Serve on one device, or on all of a cluster."""
+        from amble.services.serve.serving import served
+
+        if not self.ray:
+            with _regions(self.shared_memory) as regions:
+                return served(replace(self.asked, doors=replace(self.asked.doors, regions=regions)), on_ready)
+        return amble.serve_on_ray(
+            self.asked.models,
+            devices=self.devices,
+            objective=self.asked.objective,
+            repository=self.asked.repository,
+            doors=self.asked.doors,
+            options=self.asked.options,
+            budget_w=self.power_budget,
+            on_ready=on_ready,
+        )
+
+    def _refuse_mixtures(self) -> None:
+        """Refuse what one device cannot do, or several cannot."""
+        log, explain = self.asked.log is not None, self.explain
+        if self.ray and (log or explain):
+            raise Refused(f"{'--log' if log else '--explain'} is of one device: leave --ray out for it")
+        if self.ray and self.shared_memory:
+            raise Refused("--shared-memory is of one process: leave --ray out for it")
+        if self.ray and self.asked.fronts is not None:
+            raise Refused("--fronts is of one machine: leave --ray out for it")
+        if not self.ray and self.power_budget is not None:
+            raise Refused("--power-budget is divided among the devices of a cluster: add --ray")
 
     def _explain(self, terminal: Terminal) -> None:
         """Say which models are batched, and why others are not."""
@@ -93,8 +125,9 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
         chosen = {name: options.pop(name) for name in ("governor", "max_batch", "threads", "trace")}
         max_loss, shapes = Allowance.parse(options.pop("max_loss")), shapes_of(options.pop("shape"))
         served_as = Options(**chosen, max_loss=max_loss, shapes=shapes)
-        asked = Serve(objective=options.pop("slo"), doors=doors, options=served_as, **options)
-        function(terminal, serving=Serving(asked, log_format, explain, shared_memory))
+        devices, ray, budget_w = (options.pop(name) for name in ("device", "ray", "power_budget"))
+        asked = Serve(objective=options.pop("slo"), device=devices, doors=doors, options=served_as, **options)
+        function(terminal, serving=Serving(asked, log_format, explain, shared_memory, devices, ray, budget_w))
 
     decorated: Callable[..., None] = run
     for option in _OPTIONS:
@@ -150,12 +183,20 @@ _OPTIONS = (
         envvar="AMBLE_DEVICE",
         default=("host",),
         show_default=True,
-        help="host, CPUs of it (host:0-3), or sim:CHIP; each has an engine process where there are several.",
+        help="host, CPUs of it (host:0-3), or sim:CHIP; as often as there are; with --ray also as RESOURCE=URI.",
     ),
     click.option(
         "--fronts",
         type=click.IntRange(min=0),
         help="Processes that talk to clients; 0: one process for everything.  [default: 0 for one device]",
+    ),
+    click.option(
+        "--ray",
+        is_flag=True,
+        help="Serve on the Ray cluster of RAY_ADDRESS, or that runs here, else on one of its own.",
+    ),
+    click.option(
+        "--power-budget", type=click.FloatRange(min=0), metavar="WATTS", help="For all devices together (with --ray)."
     ),
     click.option("--slo", metavar="TIME[@pNN]", help="Deadline of requests that bring none, as in 50ms@p99."),
     click.option("--repository", type=click.Path(file_okay=False, path_type=Path), help="MODEL/VERSION/model.onnx …"),

@@ -19,7 +19,12 @@ __all__ = ["split"]
 @network_options
 @device_option
 @click.option("--server", required=True, metavar="URI|8x|FILE.csv", help="The server's device, speed or times.")
-@click.option("--link", required=True, metavar="RATE", help="Such as 20Mbit/s, both ways.")
+@click.option(
+    "--link",
+    required=True,
+    metavar="RATE|TRACE.csv",
+    help="Both ways: 20Mbit/s, 20±5Mbit/s (mean and deviation), or rates over time.",
+)
 @click.option("--deadline", required=True, metavar="TIME[@pNN]", help="100ms or 100ms@p99.9; p99 unless given.")
 @click.option("--period", metavar="TIME", help="Time from one request to the next (default: the deadline).")
 @click.option("--round-trip", default="10ms", show_default=True, metavar="TIME", help="Of the link.")
@@ -40,6 +45,7 @@ __all__ = ["split"]
     help="Of answers after fp16 or int8, as a share of the largest.",
 )
 @click.option("--exact", is_flag=True, help="Close the gap to the lower bound, however long it takes.")
+@click.option("--moving", is_flag=True, help="Make halves for other link rates too: amble run then moves the cut.")
 @click.option("--output", "-o", type=FOLDER, help="Write both halves and split.json to this folder.")
 def split(
     terminal: Terminal,
@@ -55,6 +61,7 @@ def split(
     crossing: tuple[str, ...],
     max_error: float,
     exact: bool,
+    moving: bool,
     output: Path | None,
 ) -> None:
     """Cut MODEL between a device and a server, for the least energy of the device.
@@ -64,18 +71,24 @@ def split(
     predicted; the radio's are of published coefficients. Exit code 1 where no cut meets the deadline.
     """
     from amble.jobs import splitting
-    from amble.levers.split.link import Link, parse_radio, parse_rate
+    from amble.levers.split.link import Link, parse_radio, parse_uncertain
+    from amble.levers.split.traces import is_trace, read_trace
+
+    trace = read_trace(link) if is_trace(link) else None
+    rate_bit_s, spread = parse_uncertain(link) if trace is None else (trace.typical_bit_s, 0.0)
 
     wanted = splitting.Wanted(
         network.model,
         device,
         server,
-        Link(parse_rate(link), parse_time_s(round_trip), parse_radio(radio)),
+        Link(rate_bit_s, parse_time_s(round_trip), parse_radio(radio), spread),
         amble.Deadline.parse(deadline),
         period_s=None if period is None else parse_time_s(period),
         crossing=crossing,
         max_error=max_error,
         exact=exact,
+        moving=moving or trace is not None,
+        trace=trace,
         batch=network.batch,
         shapes=network.shapes,
     )
@@ -83,8 +96,8 @@ def split(
         terminal.would(f"cut {network.model} between {device} and {server} over {link}")
         return
     with terminal.progress(f"splitting {network.model}", kept=lambda: "nothing is kept") as on_progress:
-        found, halves = splitting.split(wanted, lambda what, done, total: on_progress(done, total, what))
+        found, making = splitting.split(wanted, lambda what, done, total: on_progress(done, total, what))
     if output is not None:
-        found = splitting.write(found, halves, output)
+        found = splitting.write(found, making, output)
         terminal.note(f"wrote {output}")
     terminal.result(found, lambda: amble.show(found))

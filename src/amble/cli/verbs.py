@@ -23,13 +23,17 @@ from amble.cli.options import (
     device_if_any,
     device_option,
     device_to_run_on,
+    devices_option,
     max_loss_option,
     network_options,
     output_option,
+    ray_option,
+    spreading,
     verb,
     wish_options,
 )
 from amble.cli.serving import Serving, serving_options
+from amble.cli.surveying import survey
 from amble.cli.terminal import Terminal, kept_below, kept_in
 from amble.core.quantity import parse_hz, parse_time_s
 
@@ -84,7 +88,7 @@ def devices(terminal: Terminal, *, check: str | None, period: str) -> None:
 
 @verb(main)
 @network_options
-@device_option
+@devices_option
 @output_option
 @click.option("--points", type=click.IntRange(min=1), help="Clock settings to measure (default: what a fit needs).")
 @click.option("--repeats", type=click.IntRange(min=3), default=20, show_default=True, help="Runs at each setting.")
@@ -92,34 +96,44 @@ def devices(terminal: Terminal, *, check: str | None, period: str) -> None:
 @click.option(
     "--changes", type=click.IntRange(min=3), help="Also time so many changes of each clock, until work feels it."
 )
+@ray_option
 def measure(
     terminal: Terminal,
     *,
     network: Network,
-    device: str,
+    device: tuple[str, ...],
     output: Path | None,
     points: int | None,
     repeats: int,
     all_clocks: bool,
     changes: int | None,
+    ray: bool,
 ) -> None:
     """Measure every operator of MODEL at the few clock settings that tell most.
 
     An interrupted measurement goes on where it stopped when it is called again with the same -o. A table of all clocks
     has the time and power of whole runs, and of the idle device, in the schema that amble fit and recorded:FILE read.
+
+    Of several devices each gets a file of its own: -d sim:v100 -d sim:a100 -o profile.json makes profile-v100.json and
+    profile-a100.json. Simulated ones may be spread over a cluster (--ray).
     """
+    if len(device) > 1 or ray:
+        if all_clocks or changes is not None or output is None:
+            raise click.UsageError("several devices, or --ray: give -o FILE.json, and no --all-clocks or --changes")
+        survey(terminal, network, device, output, (points, repeats), ray)
+        return
     from amble.jobs.costing import Measure, measured
 
     if all_clocks and (points is not None or output is None or not output.name.endswith((".csv", ".csv.gz"))):
         raise click.UsageError("--all-clocks measures every setting into a table: give -o FILE.csv, and no --points")
-    device = network.on(device)
-    graph, opened = network.load(device), amble.open(device)
+    uri = network.on(device[0])
+    graph, opened = network.load(uri), amble.open(uri)
     if terminal.dry_run:
         terminal.would(f"measure {len(graph.operators)} operators of {graph.name} on {opened.name}")
         return
     asked = Measure(points=points, repeats=repeats, keep=output.with_name(f"{output.name}.part") if output else None)
     left = kept_in(asked.keep)
-    with terminal.progress(f"measuring {graph.name}", kept=lambda: left() + _clocks_of(device)) as on_progress:
+    with terminal.progress(f"measuring {graph.name}", kept=lambda: left() + _clocks_of(uri)) as on_progress:
         if all_clocks:
             table = amble.tabulate(
                 graph, opened, output=output, repeats=repeats, keep=asked.keep, on_progress=on_progress
@@ -223,12 +237,14 @@ def plan(
     required=True,
     help="Folder for the variants that are kept, and variants.json about all of them.",
 )
+@ray_option
 def quantize(
     terminal: Terminal,
     *,
     network: Network,
     device: str,
     output: Path,
+    ray: bool,
     **wishes: Any,
 ) -> None:
     """Make MODEL cheaper by INT8, FP16 and BF16, and keep what is worth having on this device.
@@ -243,8 +259,9 @@ def quantize(
     if terminal.dry_run:
         terminal.would(f"try the variants of {network.model} on {device} and keep the good ones in {output}")
         return
-    with terminal.progress(f"quantizing {network.model}", kept=kept_below(output, _UNFINISHED)) as on_progress:
-        found = quantized(asked, lambda what, done, total: on_progress(done, total, what))
+    progress = terminal.progress(f"quantizing {network.model}", kept=kept_below(output, _UNFINISHED))
+    with spreading(ray, device) as spread, progress as on_progress:
+        found = quantized(asked, lambda what, done, total: on_progress(done, total, what), spread)
     terminal.note(f"wrote {output}")
     terminal.result(found, lambda: amble.show(found))
 
@@ -317,7 +334,7 @@ def serve(terminal: Terminal, *, serving: Serving) -> None:
     what was accepted, put the clocks back and end.
     """
     if terminal.dry_run:
-        terminal.would(f"serve {serving.asked.about} on {', '.join(serving.asked.device)}")
+        terminal.would(f"serve {serving.asked.about} on {', '.join(serving.devices)}")
         return
     serving.run(terminal)
 

@@ -31,6 +31,8 @@ from amble.levers.memory import page as _mapping  # noqa: F401  registers the ta
 from amble.levers.memory.partitions import FORMAT as DRAM
 from amble.levers.memory.partitions import DramPlan
 from amble.levers.split import page as _splits  # noqa: F401  registers the tables of a split
+from amble.levers.split.ran import FORMAT as RAN
+from amble.levers.split.ran import JOURNAL, Journal, Ran
 from amble.levers.split.results import FORMAT as SPLIT
 from amble.levers.split.results import Split
 from amble.levers.widths import page as _stairs  # noqa: F401  registers the tables and pages of pruning
@@ -81,6 +83,8 @@ Artefact = (
     | Pruning
     | Proof
     | Split
+    | Ran
+    | Journal
 )
 Listed = Sequence[Description] | Sequence[Restored] | Sequence[Finding]
 T = TypeVar("T")
@@ -100,6 +104,8 @@ FORMATS: Mapping[str, Format[Any]] = {
         PRUNING,
         PROOF,
         SPLIT,
+        RAN,
+        JOURNAL,
     )
 }
 _SHOWN = 20  # rows of predictions on the terminal

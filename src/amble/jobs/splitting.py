@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from amble import bundled
 from amble import inputs as opening
@@ -24,13 +26,16 @@ from amble.jobs.costing import costs_for
 from amble.levers.split.cuts import PRECISIONS, Cut, Cuts, cuts
 from amble.levers.split.halves import PORTABLE, Halves, Tried, halves, tried
 from amble.levers.split.link import Link
-from amble.levers.split.planning import Choice, Question, Server, best, every, regimes, steps
-from amble.levers.split.results import FORMAT, HalfFile, Listed, Split
+from amble.levers.split.pairs import HalfFile, Pair, crossing_bytes, model_name, paces
+from amble.levers.split.pairs import wanted as wanted_pairs
+from amble.levers.split.planning import Choice, Question, Regime, Server, best, choice, every, regimes, steps
+from amble.levers.split.results import FORMAT, Listed, Split
 from amble.levers.split.servers import read_times, times_faster
+from amble.levers.split.traces import Trace
 from amble.runtimes.onnx.network import Network
 from amble.runtimes.onnx.refusals import door
 
-__all__ = ["INDEX", "Wanted", "split", "write"]
+__all__ = ["INDEX", "Making", "Wanted", "split", "write"]
 
 INDEX = "split.json"
 OnProgress = Callable[[str, int, int], None]
@@ -42,7 +47,8 @@ class Wanted:
 
     ``server`` is a device's URI, ``8x`` (so many times as fast as the device at its quickest clocks) or a CSV file of
     times by operator. ``crossing`` are the precisions that may cross; below FP32 only where joined answers are within
-    ``max_error`` of the whole network's, as a share of its largest answer.
+    ``max_error`` of the whole network's, as a share of its largest answer. ``moving``: halves for other link rates are
+    made, too. ``trace`` is what ``link`` was recorded as, if it was.
     """
 
     model: str
@@ -56,11 +62,25 @@ class Wanted:
     exact: bool = False
     batch: int = 1
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    moving: bool = False
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """Makes the halves of any cut that was found, one pair at a time: each holds its own copy of the weights."""
+
+    network: Network
+    cuts: tuple[Cut, ...]
+
+    def halves(self, index: int, precision: str) -> Halves:
+        """Cut the network."""
+        return halves(self.network, self.cuts[index], precision)
 
 
 @door
-def split(wanted: Wanted, on_progress: OnProgress = lambda what, done, total: None) -> tuple[Split, Halves]:
-    """Choose the cut, the clocks and the crossing precision of least energy, and make both halves.
+def split(wanted: Wanted, on_progress: OnProgress = lambda what, done, total: None) -> tuple[Split, Making]:
+    """Choose the cut, the clocks and the crossing precision of least energy → it, and what makes the halves.
 
     Infeasible, with the fastest, where no cut is in time; Refused for a network that cannot be cut.
     """
@@ -78,7 +98,8 @@ def split(wanted: Wanted, on_progress: OnProgress = lambda what, done, total: No
     chosen = best(question, wanted.link, admissible)
     by_rate = regimes(question, wanted.link, admissible, lambda done, total: on_progress("link rates", done, total))
     cut = found.cuts[chosen.index]
-    made, shown = halves(network, cut, chosen.precision), answers(cut, chosen.precision)
+    making = Making(network, tuple(found.cuts))
+    made, shown = making.halves(chosen.index, chosen.precision), answers(cut, chosen.precision)
     plan_steps, wait = steps(question, wanted.link, chosen)
     told = Split(
         network.graph.subject,
@@ -98,9 +119,35 @@ def split(wanted: Wanted, on_progress: OnProgress = lambda what, done, total: No
         forwarded=made.forwarded,
         deviation=shown.deviation,
         identical=shown.identical,
-        notes=_notes(found, shown),
+        notes=(*_notes(found, shown), *_shares(wanted.trace, by_rate, found.cuts)),
+        pairs=tuple(
+            _pair(question, wanted.link, making, index, precision, answers(found.cuts[index], precision))
+            for index, precision in wanted_pairs(question, chosen, by_rate, moving=wanted.moving)
+        ),
     )
-    return told, made
+    return told, making
+
+
+def _pair(question: Question, link: Link, making: Making, index: int, precision: str, shown: Tried) -> Pair:
+    """Say what a cut is to `amble run`; its files are not written yet."""
+    cut, made = question.cuts[index], making.halves(index, precision)
+    sent, received = crossing_bytes(question, index, precision)
+    listed = _listed(making.network, cut, choice(question, link, index, precision))
+    return Pair(
+        "",
+        index,
+        precision,
+        len(cut.local),
+        listed.after,
+        made.sent,
+        made.forwarded,
+        sent,
+        received,
+        question.server_s[index],
+        shown.deviation,
+        shown.identical,
+        paces(question, link, index),
+    )
 
 
 def _question(wanted: Wanted, network: Network, found: Cuts, on_progress: OnProgress) -> Question:
@@ -114,21 +161,73 @@ def _question(wanted: Wanted, network: Network, found: Cuts, on_progress: OnProg
 
 
 @door
-def write(made: Split, both: Halves, folder: Path) -> Split:
-    """Write ``device.onnx``, ``server.onnx`` and ``split.json``, which holds their hashes → the split with these."""
-    contents: dict[Path | str, bytes] = {}
-    told = []
-    for place, model in (("device", both.device), ("server", both.server)):
-        if model is not None:
-            content = model.SerializeToString(deterministic=True)
-            contents[folder / f"{place}.onnx"] = content
-            told.append(HalfFile(place, f"{place}.onnx", hashlib.sha256(content).hexdigest()))
-    whole = replace(made, halves=tuple(told))
+def write(made: Split, making: Making, folder: Path) -> Split:
+    """Write the halves, ``split.json`` with their hashes, and a repository for a server → the split with these.
+
+    ``device.onnx`` and ``server.onnx`` are those of the best cut, ``whole.onnx`` is the network. ``device`` has the
+    first half of every pair, ``repository`` the second ones as a server wants them. Of an earlier split in the same
+    folder nothing stays.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_together({**contents, folder / INDEX: written(whole, FORMAT).encode()})
-    for place in {"device", "server"} - {each.place for each in told}:
-        (folder / f"{place}.onnx").unlink(missing_ok=True)  # of an earlier split
-    return whole
+    before = _files_of(folder)
+    best = making.halves(made.best.choice.index, made.best.choice.precision)
+    told = [_written(folder, place, f"{place}.onnx", model) for place, model in _both(best)]
+    whole = _written(folder, "whole", "whole.onnx", _whole(making))
+    pairs = tuple(_pair_written(folder, each, making, made.subject.network) for each in made.pairs)
+    done = replace(made, halves=tuple(told), whole=whole, pairs=pairs)
+    files.write_together({folder / INDEX: written(done, FORMAT).encode()})
+    for name in before - _named(done):
+        (folder / name).unlink(missing_ok=True)
+        for parent in list(Path(name).parents)[:-1]:
+            with suppress(OSError):
+                (folder / parent).rmdir()
+    return done
+
+
+def _pair_written(folder: Path, pair: Pair, making: Making, network: str) -> Pair:
+    both = dict(_both(making.halves(pair.index, pair.precision)))
+    if "server" not in both:
+        return pair
+    content = both["server"].SerializeToString(deterministic=True)
+    name = model_name(network, pair.num_local, pair.precision, hashlib.sha256(content).hexdigest())
+    server = _written(folder, "server", f"repository/{name}/1/model.onnx", both["server"])
+    device = _written(folder, "device", f"device/{name}.onnx", both["device"]) if "device" in both else None
+    return replace(pair, name=name, device=device, server=server)
+
+
+def _both(made: Halves) -> Iterator[tuple[str, onnx.ModelProto]]:
+    for place, model in (("device", made.device), ("server", made.server)):
+        if model is not None:
+            yield place, model
+
+
+def _whole(making: Making) -> onnx.ModelProto:
+    everything = next(
+        index for index, cut in enumerate(making.cuts) if len(cut.local) == len(making.network.model.graph.node)
+    )
+    return making.halves(everything, "fp32").device
+
+
+def _written(folder: Path, place: str, name: str, model: onnx.ModelProto) -> HalfFile:
+    content = model.SerializeToString(deterministic=True)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(folder / name, content)
+    return HalfFile(place, name, hashlib.sha256(content).hexdigest())
+
+
+def _named(made: Split) -> set[str]:
+    """Name the files of a split."""
+    every = [*made.halves, made.whole, *(half for pair in made.pairs for half in (pair.device, pair.server))]
+    return {each.file for each in every if each is not None}
+
+
+def _files_of(folder: Path) -> set[str]:
+    """Name what an earlier split left in a folder."""
+    always = {"device.onnx", "server.onnx"}
+    try:
+        return always | _named(files.load(folder / INDEX, FORMAT))
+    except Refused:
+        return always
 
 
 def _network(wanted: Wanted) -> Network:
@@ -197,3 +296,19 @@ def _notes(found: Cuts, shown: Tried) -> tuple[str, ...]:
             f"{shown.num_inputs} made-up inputs."
         )
     return tuple(said)
+
+
+def _shares(trace: Trace | None, by_rate: Iterable[Regime], cuts: Sequence[Cut]) -> tuple[str, ...]:
+    """Say of a recorded link in which share of the time which answer would be the best, and when none can be sent."""
+    if trace is None:
+        return ()
+    told = []
+    for each in by_rate:
+        what = "no cut is in time" if each.index is None else f"{len(cuts[each.index].local)} operators here are best"
+        if (share := trace.share(each.slowest_bit_s, each.fastest_bit_s)) > 0:
+            told.append(f"in {share:.1%} of it {what}")
+    silent = trace.share(0.0, 1.0)
+    outage = f"; in {silent:.1%} nothing could be sent" if silent else ""
+    return (
+        f"The recorded link has {trace}: planned for the rate of half the time with any{outage}. {'; '.join(told)}.",
+    )

@@ -1,9 +1,10 @@
 """Links are read in bits; what is likely meant otherwise is refused by name."""
 
+import numpy as np
 import pytest
 
 from amble.core.errors import Refused
-from amble.levers.split.link import RADIOS, Link, Radio, parse_radio, parse_rate
+from amble.levers.split.link import RADIOS, Link, Radio, parse_radio, parse_rate, parse_uncertain
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,32 @@ def test_a_radio_takes_its_base_power_while_it_is_on_and_energy_for_each_bit() -
     assert parse_radio("800mW") == Radio("800mW", 0.8)
     with pytest.raises(Refused, match="none of lte, 3g, wifi"):
         parse_radio("5g")
+
+
+@pytest.mark.parametrize(
+    ("text", "rate", "spread"),
+    [("20±5Mbit/s", 2e7, 0.25), ("20 +- 5 Mbit/s", 2e7, 0.25), ("8+/-0.4kbps", 8e3, 0.05), ("20Mbit/s", 2e7, 0.0)],
+)
+def test_an_uncertain_rate_is_read(text: str, rate: float, spread: float) -> None:
+    assert parse_uncertain(text) == (rate, pytest.approx(spread))
+
+
+@pytest.mark.parametrize("text", ["±5Mbit/s", "20±Mbit/s", "20±5MB/s", "0±5Mbit/s", "20±5"])
+def test_what_is_no_uncertain_rate_is_refused(text: str) -> None:
+    with pytest.raises(Refused):
+        parse_uncertain(text)
+
+
+def test_a_rate_is_exceeded_with_the_probability_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    link = Link(2e7, 0.01, RADIOS["wifi"], 0.2)
+    for percentile in (0.9, 0.99):
+        exceeded = rng.normal(2e7, 4e6, 200_000) >= link.at(percentile).rate_bit_s
+        assert np.mean(exceeded) == pytest.approx(percentile, abs=0.003)
+    certain = Link(2e7, 0.01, RADIOS["wifi"])
+    assert certain.at(0.99) is certain
+
+
+def test_a_link_too_uncertain_for_a_percentile_is_refused() -> None:
+    with pytest.raises(Refused, match=r"20 Mbit/s ± 50 %.*too uncertain for p99"):
+        Link(2e7, 0.01, RADIOS["wifi"], 0.5).at(0.99)

@@ -188,3 +188,30 @@ def test_a_period_shorter_than_the_deadline_is_refused() -> None:
     asked = question(0)
     with pytest.raises(ValueError, match="two requests under way"):
         Question(asked.graph, asked.costs, asked.cuts, asked.server, asked.deadline, 0.01)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_uncertain_links_keep_the_percentile_when_they_are_simulated(seed: int) -> None:
+    """What is sent at a normal rate, from a half that takes its quantile, is late no more often than promised."""
+    asked, rng = question(seed, deadline_s=0.03), np.random.default_rng(seed)
+    link = Link(2e7, 0.002, RADIO, 0.2)
+    found = best(asked, link)
+    cut = asked.cuts[found.index]
+    bits = 8.0 * (found.num_bytes + sent_bytes(cut.answers, "fp32"))
+    rates = np.maximum(rng.normal(link.rate_bit_s, 0.2 * link.rate_bit_s, 100_000), 1e3)
+    device_s = found.latency_s - found.link_s - found.server_s
+    took_s = device_s + found.server_s + (link.round_trip_s + bits / rates if cut.crossing else 0.0)
+    assert np.mean(took_s > asked.deadline.latency_s) <= 1 - asked.deadline.percentile + 0.002
+
+
+def test_planning_for_the_mean_rate_would_break_the_promise() -> None:
+    asked, rng = question(2, deadline_s=0.03), np.random.default_rng(0)
+    whole = chain([6000] * 4)
+    asked.cuts, asked.precisions = [whole[0], whole[-1]], ("fp32",)
+    bits = 8.0 * (sent_bytes(whole[0].crossing, "fp32") + sent_bytes(whole[0].answers, "fp32"))
+    link = Link(bits / 0.022, 0.0, Radio("nothing", 0.0))
+    rates = rng.normal(link.rate_bit_s, 0.2 * link.rate_bit_s, 100_000)
+    certain = best(asked, link)
+    assert certain.index == 0
+    assert np.mean(certain.server_s + bits / rates > asked.deadline.latency_s) > 0.03
+    assert best(asked, replace(link, spread=0.2)).index == 1

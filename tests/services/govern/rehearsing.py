@@ -50,6 +50,7 @@ def governed(
     path=None,
     every_s=60.0,
     device=None,
+    floor=lambda: 0,
     on_period=lambda told: None,
     **options,
 ):
@@ -57,6 +58,7 @@ def governed(
     eyes = Eyes.open(recognise(names_of(server.page())), objectives, server.page())
     head = a_head(eyes, objectives, **options)
     hands = Hands([device or device_of(server, NoRunner())], SETTINGS, acts=acts)
+    hands.floor = floor
     about = Governed(
         "rehearsed",
         tuple(map(str, objectives)),

@@ -10,6 +10,7 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,17 +21,19 @@ from amble import inputs
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.files import Format
+from amble.core.spreading import OnProgress, Spread, in_order
 from amble.core.variants import Allowance
 from amble.inputs.examples import to_find as halves
 from amble.levers.memory import mapping as planning
 from amble.levers.memory import modules as memory
 from amble.levers.memory import tolerance
+from amble.levers.memory.ahead import Ahead, AtRates
 from amble.levers.memory.energy import Module
 from amble.levers.memory.partitions import BandEnergy, DramPlan, LayerMemory, Partition, Setting, Stored
 from amble.levers.memory.profiles import MemoryProfile
 from amble.levers.memory.proving import SEEDS_APART, Faulty, Proving, on_module, trials
 from amble.levers.memory.retraining import lesson, retrained
-from amble.levers.memory.tolerance import Judged, Rule, Tolerance
+from amble.levers.memory.tolerance import Judged, Known, Rule, Tolerance, Trial
 from amble.levers.memory.traffic import moved
 from amble.runtimes.onnx.faulty import FaultyOnnx
 from amble.runtimes.onnx.refusals import door
@@ -59,8 +62,6 @@ _MOST_BER = 0.05  # settings beyond are not worth offering
 _FINE_FACTOR = 4.0
 FACTORS = (1.0, 10.0, 100.0)
 """Of bit errors at low voltage over the lower bound that is known (decision 3)."""
-
-OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +133,24 @@ def dram(
     keep: Path | str | None = None,
     hardened: Path | str | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
+    spread: Spread = in_order,
 ) -> DramPlan:
     """Find the error rates a network bears, map its tensors to partitions, and show the mapping on other data.
 
-    The arguments are those of `Dram`. One half of the examples (at most so many) finds the rates, the other (at most
-    three times as many) verifies: 72 modules or more, their errors clustered on bitlines, must all keep the target.
-    Refused where no mapping can be shown to keep the target, and for data without labels.
+    The arguments are those of `Dram`; ``spread`` does the trials with errors. One half of the examples (at most so
+    many) finds the rates, the other (at most three times as many) verifies: 72 modules or more, their errors clustered
+    on bitlines, must all keep the target. Refused where no mapping can be shown to keep the target, and for data
+    without labels.
     """
     searched = (factor, spreads, examples, fine, retrain, seed)
     places = tuple(None if each is None else Path(each) for each in (keep, hardened))
-    return mapped(Dram(model, data, dram, module, system, max_loss, *searched, *places), on_progress)
+    return mapped(Dram(model, data, dram, module, system, max_loss, *searched, *places), on_progress, spread)
 
 
 @door
-def mapped(wanted: Dram, on_progress: OnProgress = lambda what, done, total: None) -> DramPlan:
+def mapped(
+    wanted: Dram, on_progress: OnProgress = lambda what, done, total: None, spread: Spread = in_order
+) -> DramPlan:
     """Do what `dram` does, as one request asks for it."""
     keep, seed = wanted.keep, wanted.seed
     for place in (keep, wanted.hardened):
@@ -169,8 +174,10 @@ def mapped(wanted: Dram, on_progress: OnProgress = lambda what, done, total: Non
             f"a loss of {wanted.max_loss} allows nothing, which no number of examples shows; allow a little, as 0.1pt"
         )
     rule = Rule(max_loss=most, resolution=1.0 / len(found))
-    bears = borne(network, rule, fine=wanted.fine, seed=seed, keep=keep, on_progress=on_progress)
-    proving = Proving(network.on(judged), profile, most, seed, on_progress)
+    known = _Kept(keep, _named(network, rule, seed), lambda done: on_progress("rates judged", done, 0))
+    with closing(Ahead(AtRates(network), spread, rule.max_trials)) as trial:
+        bears = borne(network, rule, trial, known=known, fine=wanted.fine, seed=seed)
+    proving = Proving(network.on(judged), profile, most, seed, on_progress, spread=spread)
     memories = Memories(made, profile, wanted.factor, wanted.spreads)
     plan = _mapped(network, bears.rates, memories, proving, flops=sum(each.flops for each in graph.operators))
     if wanted.hardened is not None:
@@ -232,15 +239,12 @@ def _named(network: Faulty, rule: Rule, seed: int) -> str:
     return digest.hexdigest()
 
 
-def borne(
-    network: Faulty, rule: Rule, *, fine: bool, seed: int, keep: Path | None, on_progress: OnProgress
-) -> Tolerance:
+def borne(network: Faulty, rule: Rule, trial: Trial, *, known: Known, fine: bool, seed: int) -> Tolerance:
     """Find the rates that the network bears."""
-    known = _Kept(keep, _named(network, rule, seed), lambda done: on_progress("rates judged", done, 0))
-    found = tolerance.coarse(network.at_rates, network.types, rule, known=known, seed=seed, decades=_DECADES)
+    found = tolerance.coarse(trial, network.types, rule, known=known, seed=seed, decades=_DECADES)
     if not fine:
         return found
-    return tolerance.fine(network.at_rates, found.rates, rule, known=known, seed=seed, factor=_FINE_FACTOR)
+    return tolerance.fine(trial, found.rates, rule, known=known, seed=seed, factor=_FINE_FACTOR)
 
 
 def stored(network: Faulty, rates: Mapping[str, float], made: Module, flops: float) -> tuple[float, list[Stored]]:

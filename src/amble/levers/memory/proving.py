@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from amble.core.dram import Bitline, DramErrors, ErrorModel, Uniform
 from amble.core.draws import key_of
 from amble.core.examples import Examples
+from amble.core.spreading import OnProgress, Spread, in_order
 from amble.levers.memory import tolerance
 from amble.levers.memory.partitions import DramPlan, Proof, Shown
 from amble.levers.memory.profiles import MemoryProfile, line_rates
@@ -30,7 +34,6 @@ _PROVING, _TRYING = 1_000_000, 2_000_000  # first modules of proofs and of trial
 
 Bools = NDArray[np.bool_]
 Answers = NDArray[np.int8]
-OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,21 @@ class Faulty:
         features = {layer.input for layer in self.network.layers}
         return hardening.hardened(self.network.model, {n: each for n, each in self.bounds.items() if n in features})
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel as data."""
+        content = self.network.model.SerializeToString()
+        return _arrived, (content, self.examples, dict(self.bounds), self.clean, self.right)
+
     def at_rates(self, rates: Mapping[str, float], seed: int) -> float:
         """Return the accuracy lost with uniform errors at these rates."""
         return self.loss({name: (DramErrors(Uniform(1.0, rate)), 0) for name, rate in rates.items()}, seed)
+
+
+def _arrived(content: bytes, examples: Examples, bounds: Mapping[str, Bounds], clean: float, right: Bools) -> Faulty:
+    with tempfile.TemporaryDirectory(prefix="amble-") as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(content)
+        return Faulty(FaultyOnnx(path), examples, bounds, clean, right)
 
 
 def _floating(dtype: np.dtype[Any]) -> bool:
@@ -114,6 +129,19 @@ def _right(network: FaultyOnnx, examples: Examples, seed: int) -> Bools:
 
 
 @dataclass(frozen=True, slots=True)
+class _OnModules:
+    """What errors cost a mapping on a module, by the module's number."""
+
+    network: Faulty
+    profile: MemoryProfile
+
+    def __call__(self, item: tuple[DramPlan, int], on_progress: OnProgress) -> Answers:
+        """Show a mapping on one module."""
+        plan, module = item
+        return _on_module(plan, self.network, self.profile, module)
+
+
+@dataclass(frozen=True, slots=True)
 class Proving:
     """Runs each mapping on modules that nobody has seen, their errors clustered on bitlines as measured.
 
@@ -121,7 +149,7 @@ class Proving:
     modules that keep the target on as many others is estimated from the same trials, and must be a little higher.
     Each mapping has modules of its own, of the typical error rates of their vendor, and more of them the more mappings
     failed before: one that passes by chance is as rare as if there had been one attempt. ``failed_before`` counts
-    attempts on other modules than these.
+    attempts on other modules than these. ``spread`` does the trials.
     """
 
     network: Faulty
@@ -130,20 +158,25 @@ class Proving:
     first_seed: int
     on_progress: OnProgress = lambda what, done, total: None
     failed_before: int = 0
+    spread: Spread = in_order
 
     def __call__(self, plan: DramPlan, attempt: int) -> Shown:
         """Show on the modules of this attempt, before which as many failed, whether a mapping keeps its accuracy."""
         answers: list[Answers] = []
 
         def trial(_: Mapping[str, float], module: int) -> float:
-            answers.append(_on_module(plan, self.network, self.profile, module))
+            answers.append(next(lost))
             self.on_progress("verifying", len(answers), needed)
             return float(answers[-1].sum()) / len(self.network.examples)
 
         seed = self.first_seed + _PROVING + SEEDS_APART * attempt
         confidence = tolerance.confidence_of(self.failed_before + attempt)
         needed = tolerance.num_needed(KEPT_SHARE, confidence)
-        found = tolerance.verify(trial, {}, max_loss=self.max_loss, share=KEPT_SHARE, confidence=confidence, seed=seed)
+        work, modules = _OnModules(self.network, self.profile), [(plan, seed + number) for number in range(needed)]
+        with closing(self.spread(work, modules, lambda what, done, total: None)) as lost:
+            found = tolerance.verify(
+                trial, {}, max_loss=self.max_loss, share=KEPT_SHARE, confidence=confidence, seed=seed
+            )
         others = tolerance.on_others(np.array(answers), max_loss=self.max_loss, seed=self.first_seed)
         proof = Proof(self.network.clean, len(self.network.examples), self.max_loss, found.losses)
         said = (

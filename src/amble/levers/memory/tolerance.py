@@ -23,6 +23,7 @@ __all__ = [
     "KEPT_ON_OTHERS",
     "KEPT_SHARE",
     "Judged",
+    "Known",
     "Rule",
     "Tolerance",
     "Trial",

@@ -8,8 +8,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,29 +24,28 @@ from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device, FloatArray
 from amble.core.processor import Processor
+from amble.core.spreading import OnProgress, Spread, in_order
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Allowance, Variant, Variants
 from amble.inputs.examples import to_calibrate
 from amble.levers.precision import mixing as precision
 from amble.levers.precision import sensitivity
 from amble.levers.precision.candidates import Workshop
-from amble.levers.precision.choose import Candidate, Tried, measured, tried
+from amble.levers.precision.choose import Tried, measured
 from amble.levers.precision.sensitivity import Sensitivity
+from amble.levers.precision.trying import Attempt, Layers, Trying, bench_of, put_down
 from amble.runtimes import processors
 from amble.runtimes.onnx import attribution
 from amble.runtimes.onnx.quantizing import layers
 from amble.runtimes.onnx.reading import plain
 from amble.runtimes.onnx.refusals import door
 from amble.runtimes.onnx.sessions import Sessions
-from amble.stages.check.intervals import quantile, wilson
 from amble.stages.measure import accuracy
-from amble.stages.measure.comparison import Comparison, Statistics
+from amble.stages.measure.comparison import Comparison
 
 __all__ = ["FILE", "graphs", "quantize"]
 
 FILE = "variants.json"
-
-_STATISTICS = Statistics(share=wilson, median=partial(quantile, percentile=0.5))
 
 _WORTH = 1.1  # times as fast, for a variant to make mixes of
 _KEPT = "sensitivity.json"
@@ -54,8 +53,6 @@ _SAMPLE = 64  # examples for the sensitivity of layers
 _PROFILED = 30  # runs of each profile
 _MIXED = "mixed-"  # and its number
 _SHARES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # of the allowance, that mixes are planned with
-
-OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,8 @@ class _Data:
 class _Trial:
     """What every attempt is held to; ``points`` is the accuracy that may be lost.
 
-    Networks are made in ``folder``, which goes in the end; what is known of layers is kept in ``output``.
+    Networks are made in ``folder``, which goes in the end; what is known of layers is kept in ``output``. What needs
+    nothing of other attempts is handed to ``spread``.
     """
 
     graph: Graph
@@ -80,6 +78,7 @@ class _Trial:
     folder: Path
     output: Path
     points: float
+    spread: Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +127,23 @@ def quantize(
     rounds: int = 15,
     processor: Processor | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
+    spread: Spread = in_order,
 ) -> Variants:
     """Try every cheaper variant of a network on a device; keep, in the folder ``output``, those worth having.
 
-    The arguments are those of `Quantize`. Refused without data, and whenever the network itself cannot be read.
+    The arguments are those of `Quantize`; variants are made and answer where ``spread`` does its work, and are timed
+    here. Refused without data, and whenever the network itself cannot be read.
     """
     wanted = Quantize(
         model, data, device, Path(output), max_loss, batch, shapes, examples, mixed, alike, rounds, processor
     )
-    return quantized(wanted, on_progress)
+    return quantized(wanted, on_progress, spread)
 
 
 @door
-def quantized(wanted: Quantize, on_progress: OnProgress = lambda what, done, total: None) -> Variants:
+def quantized(
+    wanted: Quantize, on_progress: OnProgress = lambda what, done, total: None, spread: Spread = in_order
+) -> Variants:
     """Do what `quantize` does, as one request asks for it."""
     allowed, output = Allowance.parse(wanted.max_loss), wanted.output
     files.try_writing(output, folder=True)
@@ -150,21 +153,24 @@ def quantized(wanted: Quantize, on_progress: OnProgress = lambda what, done, tot
     fit = _fitting(found, graph)
     opened = inputs.open(wanted.device)
     bench = replace(
-        _bench(opened, wanted.device, graph, fit.judged),
+        bench_of(opened, wanted.device, graph, fit.judged),
         alike=wanted.alike,
         num_rounds=wanted.rounds,
         on_progress=on_progress,
     )
+    own = inputs.twin(wanted.device)
+    answering = bench if own is None else replace(bench, device=own)
     with _kept(output), tempfile.TemporaryDirectory(prefix="amble-") as folder:
         cpu = wanted.processor or processors.here()
         source, feeds = plain(Path(graph.source), Path(folder) / "plain"), _feeds(fit.calibration, graph)
         workshop = Workshop(source, Path(folder), feeds, cpu.saturates)
         _spare(Path(graph.source), output, [each.name for each in workshop.candidates()])
         points = allowed.points(bench.quality(graph).share.ratio.value)
-        trial = _Trial(graph, bench, Path(folder), output, points)
-        attempts = [tried(each, trial.folder, bench) for each in workshop.candidates()]
+        trial = _Trial(graph, bench, Path(folder), output, points, spread)
+        trying = Trying(workshop, answering, wanted.device)
+        attempts = _whole(trial, trying)
         if wanted.mixed:
-            attempts += _mixed(trial, workshop, attempts, fit.judged)
+            attempts += _mixed(trial, trying, attempts, fit.judged)
         made = _verdicts(trial, attempts)
         described = _described(_counted(made, cpu), graph, replace(opened, machine=cpu), allowed, fit, bench)
         variants = _with_final(described, fit, bench, trial.folder)
@@ -240,10 +246,11 @@ def _feeds(calibration: Examples, graph: Graph) -> list[Mapping[str, np.ndarray]
     return [calibration.batch(first, graph.batch) for first in range(0, len(calibration), graph.batch)]
 
 
-def _bench(opened: Device, uri: str, graph: Graph, judged: Examples) -> Comparison:
-    """On this machine the thread's own CPU time counts, which other load does not lengthen."""
-    read = partial(inputs.load, batch=graph.batch, shapes=graph.shapes)
-    return Comparison(opened, graph, judged, _STATISTICS, read, inputs.timer(uri, opened))
+def _whole(trial: _Trial, trying: Trying) -> list[Tried | Variant]:
+    """Try every whole-network variant."""
+    candidates = trying.workshop.candidates()
+    found = trial.spread(trying, [Attempt(each.name) for each in candidates], trial.bench.on_progress)
+    return [put_down(each, one, trial.folder, trial.bench) for each, one in zip(candidates, found, strict=True)]
 
 
 def _verdicts(trial: _Trial, attempts: list[Tried | Variant]) -> list[Variant]:
@@ -267,29 +274,31 @@ def _keep(variants: Variants, trial: _Trial) -> None:
         files.save(variants, made / FILE, VARIANTS)
 
 
-def _mixed(trial: _Trial, workshop: Workshop, attempts: list[Tried | Variant], judged: Examples) -> list[Tried]:
+def _mixed(trial: _Trial, trying: Trying, attempts: list[Tried | Variant], judged: Examples) -> list[Tried]:
     """Try the mixes that the planner proposes, for ever smaller budgets of estimated loss until one is kept."""
     whole = _base(trial, attempts)
     if whole is None:
         return []
-    kind, groups = whole.candidate.name, layers(workshop.prepared)
-    names = attribution.layer_of_names(workshop.prepared.path, groups)
+    kind, prepared = whole.candidate.name, trying.workshop.prepared
+    groups = layers(prepared)
+    names = attribution.layer_of_names(prepared.path, groups)
     latency_s, cast_s = _layer_times(trial, whole.graph, names, len(groups))
     order = np.argsort(-latency_s[:, precision.FLOAT]).tolist()
-    known = _sensitivity(trial, partial(workshop.int8, kind), groups, judged.rows(0, _SAMPLE), order)
+    known = _sensitivity(trial, trying, Layers(kind, groups, judged.rows(0, _SAMPLE)), order)
     loss = precision.share_out(whole.quality.loss.value, sensitivity.squared_errors(known))
     budgets = [np.inf, *(trial.points * share for share in _SHARES)]
+    mixes = [each for each in precision.mixes(latency_s, loss, cast_s, budgets=budgets) if each.left]
+    wanted = [Attempt(kind, tuple(name for at in each.left for name in groups[at])) for each in mixes]
     found: list[Tried] = []
-    for mix in precision.mixes(latency_s, loss, cast_s, budgets=budgets):
-        if not mix.left:
-            continue
-        candidate = workshop.int8(kind, [name for at in mix.left for name in groups[at]], f"{_MIXED}{len(found) + 1}")
-        about = f"{candidate.about}, planned {mix.latency_s * 1e3:.3g} ms and {mix.loss:.2g} points of loss"
-        made = tried(replace(candidate, about=about), trial.folder, trial.bench)
-        if isinstance(made, Tried):
-            found.append(made)
-            if (made.quality.loss.high or 0.0) <= trial.points:
-                break
+    with closing(trial.spread(trying, wanted, trial.bench.on_progress)) as answers:
+        for mix, attempt, answered in zip(mixes, wanted, answers, strict=False):
+            candidate = trying.candidate(attempt, f"{_MIXED}{len(found) + 1}")
+            about = f"{candidate.about}, planned {mix.latency_s * 1e3:.3g} ms and {mix.loss:.2g} points of loss"
+            made = put_down(replace(candidate, about=about), answered, trial.folder, trial.bench)
+            if isinstance(made, Tried):
+                found.append(made)
+                if (made.quality.loss.high or 0.0) <= trial.points:
+                    break
     return found
 
 
@@ -318,29 +327,17 @@ def _layer_times(trial: _Trial, whole: Graph, names: Mapping[str, int], num: int
     return latency_s, cast_s
 
 
-def _sensitivity(
-    trial: _Trial,
-    int8: Callable[[list[str]], Candidate],
-    groups: tuple[tuple[str, ...], ...],
-    sample: Examples,
-    order: list[int],
-) -> Sensitivity:
+def _sensitivity(trial: _Trial, trying: Trying, wanted: Layers, order: list[int]) -> Sensitivity:
     """Measure what each layer's INT8 alone does to the scores of a few examples."""
-    theirs = trial.bench.answers(trial.graph, sample)
-    path = trial.folder / "layer.onnx"
-
-    def error_of(layer: int) -> float:
-        leave = [name for index, group in enumerate(groups) if index != layer for name in group]
-        int8(leave).make(path)
-        return accuracy.squared_error(trial.bench.answers(trial.bench.load(path), sample), theirs)
-
-    empty = Sensitivity(f"{trial.graph.digest} {int8([]).name}", len(groups), len(sample))
+    name = trying.workshop.int8(wanted.kind).name
+    empty = Sensitivity(f"{trial.graph.digest} {name}", len(wanted.groups), len(wanted.sample))
     return sensitivity.measure(
         empty,
-        error_of,
+        partial(trying.error_of, wanted),
         order=order,
         keep=trial.output / _KEPT,
         on_progress=partial(trial.bench.on_progress, "one layer at a time"),
+        spread=trial.spread,
     )
 
 

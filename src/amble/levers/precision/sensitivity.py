@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import numpy as np
 from amble.core import files
 from amble.core.files import Format
 from amble.core.ports import FloatArray
+from amble.core.spreading import OnProgress as Told
+from amble.core.spreading import Spread, in_order
 
 __all__ = ["SENSITIVITY", "Sensitivity", "measure", "squared_errors"]
 
@@ -41,25 +44,26 @@ SENSITIVITY = Format("sensitivity", 1, Sensitivity)
 
 def measure(
     empty: Sensitivity,
-    error_of: Callable[[int], float],
+    error_of: Callable[[int, Told], float],
     *,
     order: Sequence[int],
     keep: Path | None = None,
     most_s: float = 120.0,
     on_progress: OnProgress = lambda done, total: None,
+    spread: Spread = in_order,
 ) -> Sensitivity:
     """Ask for the error of one layer after another, in this order, until all are known or ``most_s`` [s] are over."""
     found = _so_far(empty, keep)
     until_s = time.perf_counter() + most_s
-    for layer in order:
-        if time.perf_counter() > until_s:
-            break
-        if str(layer) in found.known:
-            continue
-        found.known[str(layer)] = error_of(layer)
-        if keep is not None:
-            files.save(found, keep, SENSITIVITY)
-        on_progress(len(found.known), found.num_layers)
+    left = [layer for layer in order if str(layer) not in found.known]
+    with closing(spread(error_of, left, lambda what, done, total: None)) as errors:
+        for layer in left:
+            if time.perf_counter() > until_s:
+                break
+            found.known[str(layer)] = next(errors)
+            if keep is not None:
+                files.save(found, keep, SENSITIVITY)
+            on_progress(len(found.known), found.num_layers)
     return found
 
 

@@ -140,15 +140,29 @@ def _crossing(port: Port, precision: str) -> _Crossing:
         to = onnx.helper.make_node("Cast", [name], [half.name], to=onnx.TensorProto.FLOAT16, name=f"{half.name}_to")
         back = onnx.helper.make_node("Cast", [half.name], [name], to=onnx.TensorProto.FLOAT, name=f"{half.name}_back")
         return _Crossing((to,), (half,), (back,))
+    return _quantized(port)
+
+
+def _quantized(port: Port) -> _Crossing:
+    """Scale and zero point cross as tensors of one element: not every server has such of none (Triton)."""
+    name, node = port.name, onnx.helper.make_node
     sent = (
         Port(f"{name}__int8", port.shape, "uint8"),
-        Port(f"{name}__scale", (), "float"),
-        Port(f"{name}__zero", (), "uint8"),
+        Port(f"{name}__scale", (1,), "float"),
+        Port(f"{name}__zero", (1,), "uint8"),
     )
-    names = [each.name for each in sent]
-    to = onnx.helper.make_node("DynamicQuantizeLinear", [name], names, name=f"{names[0]}_to")
-    back = onnx.helper.make_node("DequantizeLinear", names, [name], name=f"{names[0]}_back")
-    return _Crossing((to,), sent, (back,))
+    whole, *single = (each.name for each in sent)
+    bare, one = [f"{each}_bare" for each in single], f"{name}__one"
+    before = [
+        node("DynamicQuantizeLinear", [name], [whole, *bare], name=f"{whole}_to"),
+        node("Constant", [], [one], name=one, value_ints=[1]),
+        *(node("Reshape", [each, one], [to], name=f"{to}_to") for each, to in zip(bare, single, strict=True)),
+    ]
+    after = [
+        *(node("Squeeze", [each], [to], name=f"{each}_back") for each, to in zip(single, bare, strict=True)),
+        node("DequantizeLinear", [whole, *bare], [name], name=f"{whole}_back"),
+    ]
+    return _Crossing(tuple(before), sent, tuple(after))
 
 
 def _model(

@@ -7,15 +7,13 @@ margin T_srv(m). So the device's operators have what is left of the deadline, an
 of any other plan: a trellis over them (`stages.plan`), switches and all, with the device's idle power for the rest of
 the period, which is where it waits for link and server. On top comes the radio's energy, which no clock changes.
 
-One trellis serves every rate and precision of a cut, as these change only what time is left. It is posed with the most
-time there can be (an infinitely fast link), solved so once, and
-
-* that energy is a lower bound for any other rate, so cuts are tried in the order of their bounds and the search ends
-  at the first that cannot beat the best one found;
-* a path that takes no longer than what is left at another rate is the best there too, and is not searched again.
+Cuts are tried in the order of energies that no clocks undercut (`floors`), and the search ends at the first that cannot
+beat the best one found: of hundreds of cuts a few are searched. One trellis serves every rate and precision of a cut,
+as these change only what time is left: it is posed with the most time there can be (an infinitely fast link), and a
+path that takes no longer than what is left at another rate is the best there too, and is not searched again.
 
 The bound of the whole is the least bound of any cut, the solver's own where it closed no gap. Ties go to the fewest
-operators on the device. At the asked percentile the quantiles of device and server are added.
+operators on the device. At the asked percentile the quantiles of device, link and server are added.
 """
 
 from __future__ import annotations
@@ -33,12 +31,13 @@ from amble.core.ports import CostModel, CostTable, FloatArray, Retabled
 from amble.core.quantity import format_excess, format_time
 from amble.core.schedule import Deadline, Step
 from amble.levers.split.cuts import Cut, sent_bytes
+from amble.levers.split.floors import Floors
 from amble.levers.split.link import Link
 from amble.stages.plan.problem import Problem, Task, pose, to_schedule
 from amble.stages.plan.search import solve
 from amble.stages.plan.trellis import Solution
 
-__all__ = ["Choice", "Question", "Regime", "Server", "best", "every", "regimes", "steps"]
+__all__ = ["Choice", "Question", "Regime", "Server", "best", "every", "exchange", "regimes", "steps"]
 
 Admissible = Callable[[Cut, str], bool]
 
@@ -147,9 +146,17 @@ class Question:
         """Return the predicted latency [s] that a cut leaves the device's half."""
         return (self.deadline.latency_s - self.server_s[index] - link_s) / self.margin
 
-    def loosest(self, index: int, link: Link) -> Solution | None:
-        """Return the best clocks of a cut over a link that is infinitely fast; None where even these are late."""
-        return self.solved(index, 0.0 if self.whole(index) else link.round_trip_s, link)
+    @property
+    def searched(self) -> tuple[int, ...]:
+        """Return the cuts whose clocks were searched so far."""
+        return tuple(self._solved)
+
+    @cached_property
+    def floors(self) -> Floors:
+        """Return what each cut takes at least."""
+        table, idle_w = self.table, float(self.idle_w.min())
+        switches = self.costs.switches
+        return Floors.of(self.cuts, table.latency_s, table.energy_j, switches, idle_w=idle_w, period_s=self.period_s)
 
     def whole(self, index: int) -> bool:
         """Tell whether a cut leaves nothing to the server."""
@@ -184,6 +191,18 @@ class Question:
         return self._problems[index]
 
 
+def exchange(question: Question, link: Link, index: int, precision: str) -> Choice:
+    """Return what goes over the link for one cut, its time and the radio's energy; the device's half is left open."""
+    cut, server_s, link = question.cuts[index], question.server_s[index], link.at(question.deadline.percentile)
+    sent = sent_bytes(cut.crossing, precision)
+    if question.whole(index):
+        return Choice(index, precision, sent, np.inf, 0.0, server_s, 0.0, None, None, fits=False)
+    received = sent_bytes(cut.answers, "fp32")
+    link_s = link.exchange_s(sent, received)
+    radio_j = link.radio.energy_j(link_s + server_s, 8.0 * sent, 8.0 * received)
+    return Choice(index, precision, sent, np.inf, link_s, server_s, radio_j, None, None, fits=False)
+
+
 def _part(whole: CostTable, rows: tuple[int, ...]) -> CostTable:
     """Return the costs of some operators of a network, as those of a network of their own."""
     return replace(whole, latency_s=whole.latency_s[list(rows)], energy_j=whole.energy_j[list(rows)])
@@ -191,13 +210,8 @@ def _part(whole: CostTable, rows: tuple[int, ...]) -> CostTable:
 
 def choice(question: Question, link: Link, index: int, precision: str) -> Choice:
     """Return what one cut takes and costs over a link."""
-    cut, server_s = question.cuts[index], question.server_s[index]
-    sent = sent_bytes(cut.crossing, precision)
-    received = sent_bytes(cut.answers, "fp32")
-    whole = question.whole(index)
-    link_s = 0.0 if whole else link.exchange_s(sent, received)
-    radio_j = 0.0 if whole else link.radio.energy_j(link_s + server_s, 8.0 * sent, 8.0 * received)
-    made = Choice(index, precision, sent, np.inf, link_s, server_s, radio_j, None, None, fits=False)
+    made = exchange(question, link, index, precision)
+    cut, link_s, server_s, radio_j = question.cuts[index], made.link_s, made.server_s, made.radio_j
     if not cut.local:
         latency_s = link_s + server_s
         energy_j = float(question.idle_w.min()) * question.period_s + radio_j
@@ -233,7 +247,7 @@ def best(question: Question, link: Link, admissible: Admissible = lambda cut, pr
 
 def _best(question: Question, link: Link, admissible: Admissible) -> Choice | None:
     found, bound_j = None, np.inf
-    for low_j, index, precision in sorted(_bounds(question, link), key=lambda each: each[0]):
+    for low_j, index, precision in sorted(_floors(question, link), key=lambda each: each[0]):
         if found is not None and low_j > (found.energy_j or 0.0) * (1 + _ROUNDING):
             bound_j = min(bound_j, low_j)
             break
@@ -254,20 +268,14 @@ def _order(question: Question, of: Choice) -> tuple[float, int, int]:
     return (of.energy_j, len(question.cuts[of.index].local), question.precisions.index(of.precision))
 
 
-def _bounds(question: Question, link: Link) -> Iterator[tuple[float, int, str]]:
-    """Yield a bound [J] for each cut and precision that could be in time."""
-    for index, cut in enumerate(question.cuts):
-        whole = question.whole(index)
-        solution = question.loosest(index, link) if cut.local else None
-        if cut.local and solution is None:
-            continue
-        device_j = float(question.idle_w.min()) * question.period_s if solution is None else solution.lower_bound_j
-        received = sent_bytes(cut.answers, "fp32")
-        for precision in question.precisions[:1] if whole else question.precisions:
-            sent = sent_bytes(cut.crossing, precision)
-            on_s = link.exchange_s(sent, received) + question.server_s[index]
-            radio_j = 0.0 if whole else link.radio.energy_j(on_s, 8.0 * sent, 8.0 * received)
-            yield device_j + radio_j, index, precision
+def _floors(question: Question, link: Link) -> Iterator[tuple[float, int, str]]:
+    """Yield an energy [J] that no clocks undercut for each cut and precision that could be in time."""
+    for index in range(len(question.cuts)):
+        for precision in question.precisions[:1] if question.whole(index) else question.precisions:
+            made = exchange(question, link, index, precision)
+            device_j = question.floors.energy_j(index, question.left_s(index, made.link_s))
+            if device_j < np.inf:
+                yield device_j + made.radio_j, index, precision
 
 
 def _too_slow(question: Question, link: Link) -> Infeasible:

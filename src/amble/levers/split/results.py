@@ -9,6 +9,7 @@ from amble.core.point import Clocks
 from amble.core.schedule import Deadline, Step
 from amble.core.subject import Subject, Where
 from amble.levers.split.link import Link
+from amble.levers.split.pairs import HalfFile, Pair
 from amble.levers.split.planning import Choice, Regime
 
 __all__ = ["FORMAT", "HalfFile", "Listed", "Split"]
@@ -25,21 +26,13 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class HalfFile:
-    """One half: its file beside this one, and the SHA-256 of it, by which halves know each other."""
-
-    place: str
-    file: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class Split:
     """Where to cut a network between a device and a server, and why.
 
     ``cuts`` are all, sent in the precision of the best. ``best`` is the one chosen, ``steps`` and ``wait`` its clocks.
     ``sent`` names what goes between the halves; ``forwarded`` those of it that are inputs of the network. ``deviation``
-    is how far joined answers were from the whole network's on made-up inputs.
+    is how far joined answers were from the whole network's on made-up inputs. ``pairs`` are what `amble run` chooses
+    among, all of the network on the device first; ``whole`` is the file of that, once halves are written.
     """
 
     subject: Subject
@@ -61,6 +54,8 @@ class Split:
     identical: bool
     halves: tuple[HalfFile, ...] = ()
     notes: tuple[str, ...] = ()
+    whole: HalfFile | None = None
+    pairs: tuple[Pair, ...] = ()
 
 
 FORMAT = Format("split", 1, Split)

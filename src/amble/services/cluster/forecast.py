@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from amble.core.errors import Refused
+from amble.core.spreading import OnProgress, Spread, in_order
 from amble.services.cluster.filling import IntArray
 from amble.services.cluster.fleet import Day, Fleet, Outcome, Policy, least_j, simulate
 from amble.services.cluster.governor import ClusterGovernor
@@ -50,6 +51,19 @@ class Forecast:
     rows: tuple[Row, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Simulating:
+    """A day of a fleet, under a policy."""
+
+    fleet: Fleet
+    day: Day
+    seed: int
+
+    def __call__(self, policy: Policy, on_progress: OnProgress) -> Outcome:
+        """Simulate it."""
+        return simulate(self.fleet, self.day, policy, seed=self.seed)
+
+
 def fleet(
     devices: Sequence[str],
     *,
@@ -58,11 +72,12 @@ def fleet(
     budget_w: float | None = None,
     model: str = "fashion-resnet",
     seed: int = 0,
+    spread: Spread = in_order,
 ) -> Forecast:
     """Simulate a fleet such as ``("200xsim:v100", "100xsim:a100")`` under a load, within a budget [W] or without.
 
-    Refused for devices that are not simulated, a deadline that one of them cannot meet, and a budget below what the
-    fleet draws parked.
+    ``spread`` simulates the policies. Refused for devices that are not simulated, a deadline that one of them cannot
+    meet, and a budget below what the fleet draws parked.
     """
     counts, names = zip(*map(_counted, devices), strict=True)
     if sum(counts) > _MOST_DEVICES:
@@ -82,8 +97,9 @@ def fleet(
         "least loaded, top clocks, no budget": Policy("least loaded", held=top),
         "round-robin, top clocks, no budget": Policy("round-robin", held=top),
     }
+    outcomes = spread(_Simulating(made, day, seed), list(policies.values()), lambda what, done, total: None)
     span_s = (len(day.arrivals) - day.lead) * made.slot_s
-    rows = tuple(_row(name, simulate(made, day, each, seed=seed), span_s) for name, each in policies.items())
+    rows = tuple(_row(name, each, span_s) for name, each in zip(policies, outcomes, strict=True))
     parked_w = float(made.frontiers.parked_w.sum())
     return Forecast(sum(counts), model, load, deadline_s, within_w, parked_w, top_w, least_j(made, day), rows)
 

@@ -16,6 +16,7 @@ from amble.core.ports import Device
 from amble.services.govern import hands as reach
 from amble.services.govern import maps, prior, proof
 from amble.services.govern.canary import Canary, edges_s, load_request, with_canary
+from amble.services.govern.cap import Cap, most_w
 from amble.services.govern.eyes import Eyes
 from amble.services.govern.fetch import Fetch, Gone, Http, Line, within
 from amble.services.govern.head import Head
@@ -41,7 +42,8 @@ class Watching:
     ``watch``: only look. ``period_s`` [s] between looks, ``control`` the share of the time as found, ``canary`` a file
     with a request and ``canary_hz`` how often it is sent [1/s], ``proxy`` a way such as ``:9000=:8000`` that clients
     take, ``table`` a recorded table (and ``workload``) of how long work takes at each clock. ``for_s``: how long [s];
-    None until interrupted.
+    None until interrupted. With ``capacity_hz``, the requests a second that the server answers at the fastest clocks, a
+    power cap can be set beside the metrics page (`services.govern.cap`), by who knows the ``cap_token``.
     """
 
     watch: bool = False
@@ -58,7 +60,19 @@ class Watching:
     workload: str | None = None
     for_s: float | None = None
     metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
+    capacity_hz: float | None = None
+    cap_token: str | None = None
     extra: float = 0.001
+
+    def __post_init__(self) -> None:
+        """Refuse a cap that nobody can set, or that anybody can."""
+        if self.capacity_hz is None:
+            return
+        if self.metrics_port is None or self.watch:
+            raise Refused("a cap is set beside the metrics page: give --metrics-port with --capacity, and no --watch")
+        if self.cap_token is None and self.metrics_host not in ("127.0.0.1", "localhost", "::1"):
+            raise Refused(f"anybody could cap the device through {self.metrics_host}; give --cap-token-file")
 
 
 def govern(
@@ -114,12 +128,14 @@ def _watched(
     journals = [
         Journal(each, name, opened[0].calibration, path, _SAVED_S) for each, path in zip(about, paths, strict=True)
     ]
-    live = Live(about)
-    door = None if how.metrics_port is None else serve_page(live.page, how.metrics_port)
+    live, cap = Live(about), _cap(hands, slow, how)
+    door = None if how.metrics_port is None else serve_page(live.page, how.metrics_port, how.metrics_host, cap)
     end_s = None if how.for_s is None else time.perf_counter() + how.for_s
 
     def told(each: Told) -> None:
         live.told(each)
+        if cap is not None:
+            cap.told(each)
         on_period(each)
 
     try:
@@ -137,6 +153,16 @@ def _watched(
             door.shutdown()
             door.server_close()
     return tuple(each.log(hands.changes) for each in journals)
+
+
+def _cap(hands: reach.Hands, slow: tuple[tuple[float, ...], ...], how: Watching) -> Cap | None:
+    """Let the hands go no further than a cap allows, where one can be set."""
+    if how.capacity_hz is None:
+        return None
+    speed = tuple(1.0 / max(each) for each in slow)
+    cap = Cap(most_w(hands.settings, how.table, how.workload), speed, how.capacity_hz, hands.holds, how.cap_token)
+    hands.floor = cap.floor
+    return cap
 
 
 def probe(url: str, *, how: Watching = Watching()) -> maps.Probe:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from amble.core.cost import Reading
 from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.ports import Clock, Device
 
-__all__ = ["Hands", "rungs", "slowness"]
+__all__ = ["AS_FOUND", "Hands", "rungs", "slowness"]
+
+AS_FOUND = -1
+"""Instead of a setting: the clocks that were found."""
 
 _LOG = logging.getLogger(__name__)
 _KEPT = 0.05  # of a clock: as far as a reading may be from what was asked
@@ -20,11 +23,13 @@ _REFUSALS = 3  # after so many the hands rest for good
 class Hands:
     """The devices of one server, moved together. Applied settings are counted; ``release`` puts back what was found.
 
-    ``acts`` false only looks. A device that refuses, or keeps other clocks, makes the hands let go, and after the third
-    time rest: the server runs as it was found.
+    ``acts`` false only looks. ``floor`` is the fastest setting that somebody above allows: while it is above 0, that
+    one stands for the clocks as found, until ``release``. A device that refuses, or keeps other clocks, makes the hands
+    let go, and after the third time rest: the server runs as it was found.
     """
 
     def __init__(self, devices: Sequence[Device], settings: tuple[Clocks, ...], *, acts: bool = True) -> None:
+        self.floor: Callable[[], int] = lambda: 0
         self._devices = tuple(devices)
         self.settings = settings
         self.acts = acts
@@ -36,7 +41,8 @@ class Hands:
 
     def ask(self, setting: int) -> str:
         """Ask for a setting, or -1 for the clocks as found; return a note when it was refused."""
-        if setting < 0 or not self.acts or self.refusals >= _REFUSALS:
+        setting = max(setting, self.floor() or AS_FOUND)
+        if setting < 0 or not self.holds():
             return self.release()
         wanted = self.settings[setting]
         if wanted == self.asked:
@@ -51,6 +57,14 @@ class Hands:
         self.asked = wanted
         self.changes += 1
         return ""
+
+    def holds(self) -> bool:
+        """Tell whether clocks are set here at all."""
+        return self.acts and self.refusals < _REFUSALS
+
+    def rest(self) -> str:
+        """Go back to what was found, or to what is allowed of it; return a note when that is refused."""
+        return self.ask(AS_FOUND)
 
     def tried(self, clock: Clock) -> float:
         """Set the fastest setting and put back what was found; return how long one change took [s].

@@ -33,11 +33,11 @@ from amble.core.ports import FloatArray
 from amble.services.govern.belief import Belief, load_class
 from amble.services.govern.buckets import Buckets
 from amble.services.govern.eyes import Look
+from amble.services.govern.hands import AS_FOUND
 from amble.services.govern.objective import Objective
 
 __all__ = ["AS_FOUND", "Choice", "Head", "Seen", "State"]
 
-AS_FOUND = -1
 _FEW = 4.0  # answers at a setting before a slower one is judged by them
 _ENOUGH = 20.0  # answers of its own before a setting is judged by them
 _WOKEN = "woken"

@@ -8,9 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from amble.core.errors import Refused
 from amble.core.log import Governed
+from amble.services.govern.cap import Cap
 from amble.services.govern.watching import Told
 
 __all__ = ["Live", "serve_page"]
+
+_MOST_BYTES = 4096  # of an order
+_PATIENCE_S = 5.0  # with a client
 
 
 class Live:
@@ -64,15 +68,40 @@ class Live:
         return lines
 
 
-def serve_page(page: Callable[[], str], port: int, host: str = "127.0.0.1") -> ThreadingHTTPServer:
-    """Serve a page at ``/metrics`` in a thread; close it with ``shutdown``. Refused when the port is taken."""
+def serve_page(
+    page: Callable[[], str], port: int, host: str = "127.0.0.1", cap: Cap | None = None
+) -> ThreadingHTTPServer:
+    """Serve a page at ``/metrics``, and a cap at ``/cap``, in a thread; close it with ``shutdown``.
+
+    Refused when the port is taken.
+    """
 
     class Door(BaseHTTPRequestHandler):
+        timeout = _PATIENCE_S
+
         def do_GET(self) -> None:
-            known = self.path.split("?")[0] == "/metrics"
+            if cap is not None and self._path == "/cap":
+                self._give(*cap.answer(None, self.headers.get("Authorization", "")), "application/json")
+                return
+            known = self._path == "/metrics"
             body = page().encode() if known else b"there is only /metrics here\n"
-            self.send_response(200 if known else 404)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self._give(200 if known else 404, body, "text/plain; version=0.0.4")
+
+        def do_PUT(self) -> None:
+            length = self.headers.get("Content-Length", "")
+            if cap is None or self._path != "/cap" or not length.isdecimal() or int(length) > _MOST_BYTES:
+                self._give(404, b"no cap can be set here\n", "text/plain")
+                return
+            body = self.rfile.read(int(length))
+            self._give(*cap.answer(body, self.headers.get("Authorization", "")), "application/json")
+
+        @property
+        def _path(self) -> str:
+            return self.path.split("?")[0]
+
+        def _give(self, status: int, body: bytes, kind: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

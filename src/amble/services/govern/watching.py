@@ -160,7 +160,7 @@ class _Watch:
         try:
             text = sight.fetch()
         except Gone as reason:
-            self._hands.release()
+            self._hands.rest()
             self._memories[index] = Memory()
             nothing = tuple((0.0,) * (len(edges) + 1) for edges in sight.eyes.edges_s)
             return Look(now_s, 0.0, 0.0, 0.0, None, None, 0.0, 0.0, nothing, False, str(reason))
@@ -190,16 +190,16 @@ class _Watch:
         if lost or self._unsaved:
             setting = AS_FOUND
         note = self._hands.ask(setting)
-        applied = setting if setting >= 0 and self._hands.asked == self._hands.settings[setting] else AS_FOUND
-        self._ran = applied
-        self._control = setting == AS_FOUND and all(each.control for each in choices) and not lost
+        asked, settings = self._hands.asked, self._hands.settings
+        self._ran = settings.index(asked) if asked in settings else AS_FOUND
+        self._control = setting == self._ran == AS_FOUND and all(each.control for each in choices) and not lost
         return note
 
     def _save(self, journals: Sequence[Journal]) -> None:
         notes = [each.save(self._reading.time_s, self._hands.changes) for each in journals]
         unsaved = any(notes)
         if unsaved and not self._unsaved:
-            self._hands.release()
+            self._hands.rest()
             self._ran = AS_FOUND
         self._unsaved = unsaved
 

@@ -124,7 +124,11 @@ _ALLOWED: Mapping[str, tuple[str | int, ...]] = {
     "default_model_filename": ("", "model.onnx"),
 }
 _KINDS = ("KIND_AUTO", "KIND_CPU", "KIND_MODEL", 0, 2, 3)
-_TOLD = ("batching", "lengths")  # what a server says of itself among the parameters, and is sent back by clients
+_TOLD = (
+    "batching",
+    "lengths",
+    "sha256",
+)  # what a server says of itself among the parameters, and is sent back by clients
 _CHOICES = ("sequence_batching", "ensemble_scheduling")  # ask for something even when they are empty
 _FORMATS = ("FORMAT_NONE", "FORMAT_NHWC", "FORMAT_NCHW")
 _REASONS: Mapping[str, str] = {

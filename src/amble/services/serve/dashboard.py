@@ -79,6 +79,7 @@ class Panel:
         self._access = access
         self.history = History()
         self.models: Callable[[], tuple[Model, ...]] = tuple
+        self.more: Callable[[], str] = str
         self._admission = admission
         self._version = version
         self._host = metrics.Host()
@@ -129,7 +130,7 @@ class Panel:
         for seat in self._admission.seats:
             seen = metrics.Seen(seat.device, self._version, seat.calibration, **self._known.get(seat.device, {}))
             devices.append((seat.totals, seen))
-        return metrics.text(self._admission.counted, devices, self._host)
+        return metrics.text(self._admission.counted, devices, self._host) + self.more()
 
     def start(self, closing: AsyncExitStack) -> None:
         """Begin to count seconds, until the stack closes."""

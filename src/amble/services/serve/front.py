@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import version
@@ -21,11 +21,11 @@ from typing import Any
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device
 from amble.runtimes.remote.fault import Fault
+from amble.services.serve import desk as taking
 from amble.services.serve.access import Access, Keys
 from amble.services.serve.admission import Admission, Listener
 from amble.services.serve.dashboard import Panel
 from amble.services.serve.descriptors import watched
-from amble.services.serve.desk import Desk
 from amble.services.serve.http import Http
 from amble.services.serve.model import Loader, Model
 from amble.services.serve.process import most_connections, set_niceness, tuned
@@ -36,7 +36,19 @@ from amble.services.serve.shared_memory import Regions
 from amble.services.serve.tls import Certificate
 from amble.stages.control.engine import Totals
 
-__all__ = ["Addresses", "Doors", "OnReady", "Stop", "addresses", "beside", "extra", "open_doors", "serve", "signals"]
+__all__ = [
+    "Addresses",
+    "Desk",
+    "Doors",
+    "OnReady",
+    "Stop",
+    "addresses",
+    "beside",
+    "extra",
+    "open_doors",
+    "serve",
+    "signals",
+]
 
 _LOG = logging.getLogger(__name__)
 _MOST_WATCHERS = 128
@@ -85,6 +97,20 @@ class Addresses:
     models: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Who takes the requests and who knows the models: this process alone, unless others do the work (`cluster`).
+
+    ``beside`` runs while the doors are open, from before the first model is loaded; ``more`` are metrics beyond a
+    server's own, as text.
+    """
+
+    admission: Callable[..., Admission] = Admission
+    repository: Callable[..., Repository] = Repository
+    beside: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
+    more: Callable[[], str] = str
+
+
 @dataclass(slots=True)
 class Stop:
     """Set once by a signal to drain, twice to refuse what still waits."""
@@ -110,6 +136,7 @@ def serve(
     folder: Path | None = None,
     on_ready: OnReady = lambda addresses, stop: None,
     listeners: tuple[Listener, ...] = (),
+    desk: Desk = Desk(),
 ) -> Totals:
     """Serve until SIGTERM or Ctrl-C, then answer what was accepted and return. Refused when it cannot start.
 
@@ -119,7 +146,8 @@ def serve(
     with tuned() as niceness, asyncio.Runner(loop_factory=web.new_loop) as runner:
         computing = ThreadPoolExecutor(thread_name_prefix="amble", initializer=set_niceness, initargs=(niceness,))
         runner.get_loop().set_default_executor(computing)
-        return runner.run(_Front(device, load, doors, named, folder, listeners, niceness).run(on_ready))
+        front = _Front(device, load, doors, named, folder, listeners, niceness, desk)
+        return runner.run(front.run(on_ready))
 
 
 def extra(name: str) -> Any:
@@ -142,15 +170,18 @@ class _Front:
         folder: Path | None,
         listeners: tuple[Listener, ...],
         niceness: int,
+        desk: Desk,
     ) -> None:
+        self._desk = desk
         self._doors = doors
         self._version = version("amble")
-        self._admission = Admission(device=device, quota=Quota(doors.room_bytes), listeners=listeners)
+        self._admission = desk.admission(device=device, quota=Quota(doors.room_bytes), listeners=listeners)
         self._panel = Panel(self._admission, self._version, doors.access)
         self._admission.listeners = (self._panel.history, *listeners)
         read_text = None if doors.grpc_port is None else extra("amble.services.serve.grpc").read_text
-        self._repository = Repository(self._admission, load, folder, named, read_text)
+        self._repository = desk.repository(self._admission, load, folder, named, read_text)
         self._panel.models = lambda: self._repository.models
+        self._panel.more = desk.more
         self._readers = Readers(niceness)
 
     async def run(self, on_ready: OnReady) -> Totals:
@@ -161,6 +192,7 @@ class _Front:
             self._admission.mailbox.open()
             closing.callback(self._admission.mailbox.close)
             closing.callback(self._readers.close)
+            await closing.enter_async_context(self._desk.beside())
             found = await self._open(closing)
             working = loop.run_in_executor(None, self._admission.lanes.run)
             try:
@@ -261,7 +293,13 @@ async def _first(
 
 
 async def open_doors(
-    closing: AsyncExitStack, desk: Desk, repository: Repository, readers: Readers, doors: Doors, *, shared: bool = False
+    closing: AsyncExitStack,
+    desk: taking.Desk,
+    repository: Repository,
+    readers: Readers,
+    doors: Doors,
+    *,
+    shared: bool = False,
 ) -> tuple[int, int | None]:
     """Open HTTP, and gRPC where it is wanted, until the stack closes → their ports.
 

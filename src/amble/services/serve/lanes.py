@@ -49,10 +49,13 @@ class Lanes:
         self._tracks = [_Track(Engine(device, (), sink, noting=noting), Pulse(device)) for _ in range(count)]
         self._of: dict[str, _Track] = {}
         self._lock = threading.Lock()
+        self.told: Totals | None = None  # by whoever computes elsewhere, in place of what is counted here
 
     @property
     def totals(self) -> Totals:
         """Return what all have counted."""
+        if self.told is not None:
+            return self.told
         return added(track.engine.totals for track in self._tracks)
 
     @property

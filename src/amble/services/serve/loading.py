@@ -6,6 +6,7 @@ that a governor may choose. Where the device has no meter nothing is known of en
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -119,6 +120,7 @@ class ModelLoader:
             expected,
             lengths,
             labels_of(found, self.settings(found), signature.outputs),
+            sha256=_sha256(found.path),
         )
 
     def _joined(
@@ -237,3 +239,8 @@ def _at_once(work: Callable[[], T]) -> T:
 def _rising(rung: Rung) -> Rung:
     """Let no larger batch be quicker than a smaller one: that it was measured so is chance."""
     return replace(rung, latency_s=tuple(np.maximum.accumulate(rung.latency_s).tolist()))
+
+
+def _sha256(path: Path) -> str:
+    """Return the hash of the network's file, by which clients know it; empty for a file that only names others."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".onnx" else ""

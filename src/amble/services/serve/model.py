@@ -43,7 +43,7 @@ class Loaded:
     not. ``lengths``: how requests of unlike length share a batch, where inputs have further open axes. ``graph`` gives
     the network of a variant at a batch size; ``labels`` are names of classes, by output.
     ``timeout_s`` is the time of requests that bring none, unless the configuration has one; ``known`` is what a log of
-    it can be read by.
+    it can be read by. ``sha256`` is that of the network's file, where there is one.
     """
 
     inputs: tuple[Port, ...]
@@ -57,6 +57,7 @@ class Loaded:
     known: Known | None = None
     lengths: Lengths | None = None
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sha256: str = ""
 
 
 Loader = Callable[[Found, Do], Loaded]
@@ -166,10 +167,11 @@ class Model:
         }
 
     def _parameters(self) -> dict[str, str]:
-        """Return what was said of this model, and what is said of it."""
-        config = self.found.config
-        said = {**config.settings.words, "batching": self.batching}
-        return said if self.loaded.lengths is None else {**said, "lengths": self.loaded.lengths.reason}
+        """Return what was said of this model, and what is said of it beyond what anybody could configure."""
+        told = {"batching": self.batching, "sha256": self.loaded.sha256}
+        if self.loaded.lengths is not None:
+            told["lengths"] = self.loaded.lengths.reason
+        return {**self.found.config.settings.words, **{name: text for name, text in told.items() if text}}
 
     def _configured(self, port: Port) -> dict[str, Any]:
         kind, config = datatype(port), self.found.config
@@ -184,6 +186,11 @@ class Model:
 
 class Stage(Protocol):
     """Where models are served."""
+
+    @property
+    def open_for_all(self) -> bool:
+        """Tell whether requests are taken."""
+        ...
 
     def open(self, model: Model) -> None:
         """Begin to serve a model, in any thread."""

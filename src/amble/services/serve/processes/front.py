@@ -188,6 +188,10 @@ class _Front:
 class _Elsewhere:
     """Stands where models are served in a process that serves none."""
 
+    @property
+    def open_for_all(self) -> bool:
+        return False
+
     def open(self, model: Model) -> None:
         raise AssertionError(f"{model.key} is opened by the parent")
 

@@ -1,0 +1,348 @@
+"""What was seen of link and server → which cut answers the next request, at which pace, and how long to wait for it.
+
+Pure decisions like those of a governor: frozen data in, frozen data out, no I/O and no clock of its own. Whoever
+replays the observations of a journal gets the same decisions.
+
+Theory of operation
+-------------------
+An exchange takes T = round trip + bits up × time of a bit + bits down × time of a bit + the server's time. Each of the
+four is believed to have a mean and a variance, both forgotten exponentially; an exchange teaches the time of a bit only
+as far as its bits took time beside the round trip. A cut is in time when device, and T at its quantile (mean + z
+standard deviations), leave something of the deadline; its pace is the most frugal that fits there. Of the cuts that are
+in time the one of least energy is wanted, radio included; where none is, the quickest.
+
+What is wanted is done only where it pays: after several requests in a row wanted it, for a gain that is worth it. Moves
+to a cut that needs the server are bounded in every minute; falling back to the device never is. So no minute has more
+than twice the bound of moves, and one.
+
+A failure sends everything to the device at once and unproves all halves; the server must prove each again, and answer
+several probes in a row, before it is relied on. A request that waits for the server is given up while the device can
+still answer in time; where it cannot any more, at its deadline: then it is late, and counted as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf, sqrt
+from typing import NamedTuple
+
+from amble.levers.split.link import Radio
+
+__all__ = ["LOCAL", "Belief", "Decision", "Option", "Rules", "Seen", "State", "Steering", "replay"]
+
+LOCAL = 0
+"""Index of the option that runs the whole network on the device."""
+
+_FIRST_SPREAD = 0.25  # of a first value: what its standard deviation is believed to be
+_TINY_S = 1e-5
+_NEWS = 0.1  # of the time of a bit, by which a belief must change for another look soon
+
+
+class Option(NamedTuple):
+    """A pair of halves, as steering sees it. ``paces``: latency [s] and energy [J], quickest first.
+
+    ``server_s`` is what the server was planned to take, None where nothing is sent.
+    """
+
+    name: str
+    server_s: float | None
+    sent_bit: float
+    received_bit: float
+    paces: tuple[tuple[float, float], ...]
+
+
+class Rules(NamedTuple):
+    """How cautious steering is.
+
+    ``z``: standard deviations to the quantile; ``gain``: share of the energy that a move must save; ``agree``: requests
+    in a row that must want it; ``most_moves`` to the server in ``window_s`` [s]; ``forget``: weight of what is new;
+    ``proofs``: probes in a row after a failure; from ``probe_s`` [s] on they are twice as rare after each failure, and
+    after each that tells nothing new, up to ``most_probe_s``.
+    """
+
+    z: float = 2.33
+    gain: float = 0.02
+    agree: int = 3
+    most_moves: int = 6
+    window_s: float = 60.0
+    forget: float = 0.2
+    proofs: int = 2
+    probe_s: float = 0.5
+    most_probe_s: float = 8.0
+
+
+class Belief(NamedTuple):
+    """A mean and a variance; ``told_of`` counts values, 0: as planned.
+
+    The spread is at most the mean: that a link was slow once says little of one that is quick by now.
+    """
+
+    mean: float
+    variance: float = 0.0
+    told_of: int = 0
+
+    def told(self, value: float, forget: float, weight: float = 1.0) -> Belief:
+        """Return what is believed after a value that says ``weight`` of the whole truth."""
+        share = weight * max(forget, 1 / (self.told_of + 1))
+        away = value - self.mean
+        mean = self.mean + share * away
+        spread = (1 - share) * (self.variance + share * away**2)
+        return Belief(mean, min(spread, mean**2) if self.told_of else (_FIRST_SPREAD * mean) ** 2, self.told_of + 1)
+
+
+class Seen(NamedTuple):
+    """One thing that happened: ``what`` is
+
+    ``exchange``: an option was answered, ``up_s`` [s] until the answer began to come (without ``server_s``, where the
+    server told it), ``down_s`` until all of it was there; ``round_trip``: a question without a body took ``up_s``;
+    ``ran``: the device's half took ``up_s`` where ``down_s`` was planned;
+    ``failure``: an option had no answer; ``proved`` and ``refuted``: what a server holds under its name.
+    """
+
+    now_s: float
+    what: str
+    option: int = LOCAL
+    up_s: float = 0.0
+    down_s: float = 0.0
+    server_s: float | None = None
+    sent_bit: float = 0.0
+
+
+class Decision(NamedTuple):
+    """Which option answers, at which of its paces, and when [s] to wait no longer for the server.
+
+    ``link_s`` is what link and server were expected to take, at their quantile.
+    """
+
+    option: int
+    pace: int
+    give_up_s: float
+    link_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is believed and what was decided. ``proved``: [option] ``?`` unknown, ``+`` proved, ``-`` refuted.
+
+    ``away``: the server failed and has not yet proved itself again; ``good`` counts the proofs since. ``wish`` is
+    wanted for ``agreed`` requests in a row; ``moves_s`` are the latest moves to the server.
+    """
+
+    round_trip: Belief
+    up: Belief
+    down: Belief
+    server: Belief
+    device: Belief
+    proved: tuple[str, ...]
+    away: bool = False
+    good: int = 0
+    chosen: int = LOCAL
+    wish: int = LOCAL
+    agreed: int = 0
+    moves_s: tuple[float, ...] = ()
+    probe_at_s: float = -inf
+    gap_s: float = 0.0
+    num_moves: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    """What an option would do now: a pace that is in time (None: none is), its energy, and its usual end."""
+
+    pace: int | None
+    energy_j: float
+    mean_s: float
+    link_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """Decides. The first option is the whole network on the device; ``planned``: rate [bit/s], round trip [s]."""
+
+    options: tuple[Option, ...]
+    planned: tuple[float, float]
+    radio: Radio
+    rules: Rules = field(default_factory=Rules)
+
+    def init(self, now_s: float) -> State:
+        """Return what is believed before anything was seen: the plan, and nothing of the server."""
+        rate_bit_s, round_trip_s = self.planned
+        beat = Belief(1 / rate_bit_s)
+        unknown = ("+", *("?" for _ in self.options[1:]))
+        return State(
+            Belief(round_trip_s),
+            beat,
+            beat,
+            Belief(1.0),
+            Belief(1.0),
+            unknown,
+            probe_at_s=now_s,
+            gap_s=self.rules.probe_s,
+        )
+
+    def see(self, state: State, seen: Seen) -> State:
+        """Return what is believed after something happened."""
+        match seen.what:
+            case "exchange":
+                return self._exchanged(state, seen)
+            case "round_trip":
+                return replace(state, round_trip=state.round_trip.told(seen.up_s, self.rules.forget))
+            case "ran":
+                ratio = seen.up_s / seen.down_s
+                return replace(state, device=state.device.told(ratio, self.rules.forget))
+            case "failure":
+                return self._failed(state, seen.now_s)
+            case "proved":
+                good = state.good + 1
+                proved, away = _with(state.proved, seen.option, "+"), state.away and good < self.rules.proofs
+                if state.away or state.proved[seen.option] != "+":  # the next one soon
+                    state = replace(state, gap_s=self.rules.probe_s, probe_at_s=seen.now_s + self.rules.probe_s)
+                return replace(state, proved=proved, good=good, away=away)
+            case "refuted":
+                return self._left(replace(state, proved=_with(state.proved, seen.option, "-")))
+        raise ValueError(f"nobody sees {seen.what!r}")
+
+    def decide(self, state: State, now_s: float, due_s: float) -> tuple[State, Decision]:
+        """Choose for a request that is due at ``due_s``."""
+        state = self._left(state)
+        outlooks = {index: self._outlook(state, index, due_s - now_s) for index in self._able(state)}
+        best = self._best(outlooks, state.chosen)
+        state = self._steered(state, outlooks, best, now_s)
+        chosen = outlooks[state.chosen]
+        pace = 0 if chosen.pace is None else chosen.pace
+        give_up_s = due_s
+        if self.options[state.chosen].server_s is not None:
+            alone_s = self.options[LOCAL].paces[0][0] * state.device.mean
+            ends_s = now_s + self.options[state.chosen].paces[pace][0] * state.device.mean + chosen.link_s
+            give_up_s = due_s - alone_s if ends_s <= due_s - alone_s else due_s
+        return state, Decision(state.chosen, pace, give_up_s, chosen.link_s)
+
+    def probe(self, state: State, now_s: float) -> tuple[State, int | None]:
+        """Say whether to ask the server something for its own sake, and by which option."""
+        if now_s < state.probe_at_s:
+            return state, None
+        doubtful = [index for index, proof in enumerate(state.proved) if proof == "?"]
+        remote = [index for index, proof in enumerate(state.proved) if index != LOCAL and proof == "+"]
+        asked = doubtful or remote
+        if not asked:
+            return state, None
+        least = min(asked, key=lambda index: (self.options[index].sent_bit, index))
+        gap_s = state.gap_s if doubtful else min(2 * state.gap_s, self.rules.most_probe_s)
+        return replace(state, probe_at_s=now_s + state.gap_s, gap_s=gap_s), least
+
+    def rate_bit_s(self, state: State) -> float:
+        """Return the rate that is believed, upwards."""
+        return 1 / max(state.up.mean, 1e-12)
+
+    def link_s(self, state: State, index: int) -> tuple[float, float]:
+        """Return the mean [s] of an exchange with the server, and its quantile."""
+        option = self.options[index]
+        if option.server_s is None:
+            return 0.0, 0.0
+        parts = (
+            (1.0, state.round_trip),
+            (option.sent_bit, state.up),
+            (option.received_bit, state.down),
+            (option.server_s, state.server),
+        )
+        mean_s = sum(weight * belief.mean for weight, belief in parts)
+        variance = sum(weight**2 * belief.variance for weight, belief in parts)
+        return mean_s, mean_s + self.rules.z * sqrt(variance)
+
+    def _exchanged(self, state: State, seen: Seen) -> State:
+        """Learn from an exchange: what the server did not tell of its own time is as it was believed."""
+        option, forget = self.options[seen.option], self.rules.forget
+        assert option.server_s is not None
+        server = state.server
+        took_s = seen.up_s
+        if seen.server_s is None:
+            took_s -= option.server_s * state.server.mean
+        else:
+            server = server.told(seen.server_s / max(option.server_s, _TINY_S), forget)
+        sent_bit = seen.sent_bit or option.sent_bit
+        bits_s = max(took_s - state.round_trip.mean, 0.0)
+        up, down = state.up, state.down
+        if sent_bit > 0:
+            up = up.told(bits_s / sent_bit, forget, _weight(max(bits_s, sent_bit * up.mean), state.round_trip.mean))
+        if (back_bit := option.received_bit) > 0:
+            down = down.told(
+                seen.down_s / back_bit, forget, _weight(max(seen.down_s, back_bit * down.mean), state.round_trip.mean)
+            )
+        is_news = abs(up.mean - state.up.mean) > _NEWS * state.up.mean
+        gap_s = self.rules.probe_s if is_news else state.gap_s
+        return replace(state, up=up, down=down, server=server, gap_s=gap_s, probe_at_s=seen.now_s + gap_s)
+
+    def _failed(self, state: State, now_s: float) -> State:
+        """Leave the server: it must prove itself again, and is asked more and more rarely."""
+        unknown = ("+", *("?" for _ in self.options[1:]))
+        gap_s = self.rules.probe_s if not state.away else min(2 * state.gap_s, self.rules.most_probe_s)
+        return self._left(replace(state, away=True, good=0, proved=unknown, gap_s=gap_s, probe_at_s=now_s + gap_s))
+
+    def _left(self, state: State) -> State:
+        """Fall back to the device where what was chosen cannot be relied on."""
+        if state.chosen in self._able(state):
+            return state
+        return replace(state, chosen=LOCAL, wish=LOCAL, agreed=0, num_moves=state.num_moves + 1)
+
+    def _able(self, state: State) -> list[int]:
+        """Return the options that can be relied on now."""
+        return [
+            index for index, proof in enumerate(state.proved) if index == LOCAL or (proof == "+" and not state.away)
+        ]
+
+    def _outlook(self, state: State, index: int, left_s: float) -> _Outlook:
+        option = self.options[index]
+        mean_s, link_s = self.link_s(state, index)
+        device_s = [latency_s * state.device.mean for latency_s, _ in option.paces]
+        fitting = [pace for pace, each_s in enumerate(device_s) if each_s + link_s <= left_s]
+        pace = fitting[-1] if fitting else None
+        sent_bit, back_bit = (0.0, 0.0) if option.server_s is None else (option.sent_bit, option.received_bit)
+        radio_j = 0.0 if option.server_s is None else self.radio.energy_j(mean_s, sent_bit, back_bit)
+        return _Outlook(pace, option.paces[pace or 0][1] + radio_j, device_s[pace or 0] + mean_s, link_s)
+
+    @staticmethod
+    def _best(outlooks: dict[int, _Outlook], chosen: int) -> int:
+        """Return the option of least energy in time, the quickest where none is; what is chosen wins ties."""
+        in_time = {index: each.energy_j for index, each in outlooks.items() if each.pace is not None}
+        costs = in_time or {index: each.mean_s for index, each in outlooks.items()}
+        return min(costs, key=lambda index: (costs[index], index != chosen))
+
+    def _steered(self, state: State, outlooks: dict[int, _Outlook], best: int, now_s: float) -> State:
+        """Move to what is wanted, if it pays and is not too soon."""
+        if best == state.chosen:
+            return replace(state, wish=best, agreed=0)
+        now, then = outlooks[state.chosen], outlooks[best]
+        late = now.pace is None
+        if not late and now.energy_j - then.energy_j < self.rules.gain * abs(now.energy_j):
+            return replace(state, wish=state.chosen, agreed=0)
+        agreed = state.agreed + 1 if best == state.wish else 1
+        state = replace(state, wish=best, agreed=agreed)
+        if best == LOCAL:
+            enough = agreed >= (1 if late else self.rules.agree)
+            return replace(state, chosen=LOCAL, agreed=0, num_moves=state.num_moves + 1) if enough else state
+        recent_s = tuple(each for each in state.moves_s if each > now_s - self.rules.window_s)
+        if agreed < self.rules.agree or len(recent_s) >= self.rules.most_moves:
+            return replace(state, moves_s=recent_s)
+        return replace(state, chosen=best, agreed=0, moves_s=(*recent_s, now_s), num_moves=state.num_moves + 1)
+
+
+def replay(steering: Steering, start_s: float, journal: Iterable[Seen]) -> list[Decision]:
+    """Return the decisions on a journal; a ``request`` in it is due at ``up_s`` [s]."""
+    state, made = steering.init(start_s), []
+    for each in journal:
+        if each.what == "request":
+            state, decision = steering.decide(state, each.now_s, each.up_s)
+            made.append(decision)
+        else:
+            state = steering.see(state, each)
+    return made
+
+
+def _weight(bits_s: float, round_trip_s: float) -> float:
+    """Return how much an exchange says of the time of a bit: as far as its bits took time beside the round trip."""
+    return min(1.0, bits_s / max(round_trip_s, _TINY_S))
+
+
+def _with(proved: Sequence[str], index: int, proof: str) -> tuple[str, ...]:
+    return tuple(proof if at == index else each for at, each in enumerate(proved))

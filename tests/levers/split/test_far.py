@@ -1,0 +1,54 @@
+"""What a server answers is read as it is, or not at all; how far it is from what was expected is told."""
+
+import numpy as np
+import pytest
+
+from amble.levers.split.far import deviation, outputs_of, server_s
+from amble.runtimes.remote.client import Reply
+
+Y = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def test_outputs_come_as_bytes_one_after_the_other_or_as_numbers() -> None:
+    raw, other = Y.tobytes(), np.array([7], np.uint8).tobytes()
+    answer = {
+        "outputs": [
+            {"name": "y", "datatype": "FP32", "shape": [2, 3], "parameters": {"binary_data_size": len(raw)}},
+            {"name": "z", "datatype": "UINT8", "shape": [1], "parameters": {"binary_data_size": 1}},
+            {"name": "w", "datatype": "FP32", "shape": [2], "data": [0.5, 1.5]},
+        ]
+    }
+    found = outputs_of(Reply(200, answer, raw + other))
+    assert found is not None
+    np.testing.assert_array_equal(found["y"], Y)
+    assert found["z"].tolist() == [7]
+    assert found["w"].tolist() == [0.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"outputs": [{"name": "y"}]},
+        {"outputs": [{"name": "y", "datatype": "FP32", "shape": [2], "data": [1.0]}]},
+        {"outputs": [{"name": "y", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}}]},
+        {"outputs": [{"name": "y", "datatype": "FP33", "shape": [1], "data": [1.0]}]},
+        {"outputs": "nothing"},
+    ],
+)
+def test_what_cannot_be_read_is_no_answer(answer: dict[str, object]) -> None:
+    assert outputs_of(Reply(200, answer, b"1234")) is None
+
+
+def test_a_missing_a_misshapen_and_an_unequal_answer_are_infinitely_far() -> None:
+    assert deviation({"y": Y}, {"y": Y, "more": Y}) == 0.0
+    assert deviation({"y": Y}, {"y": Y + np.float32(0.05)}) == pytest.approx(0.01, rel=1e-4)
+    assert deviation({"y": Y}, {}) == np.inf
+    assert deviation({"y": Y}, {"y": Y.ravel()}) == np.inf
+    assert deviation({"y": Y}, {"y": Y * np.float32(np.nan)}) == np.inf
+
+
+def test_a_server_s_own_time_is_without_the_wait_in_which_the_link_is() -> None:
+    assert server_s(Reply(200, {"parameters": {"queue_s": 3.0, "service_s": 0.25}})) == 0.25
+    assert server_s(Reply(200, {"parameters": {}})) is None
+    assert server_s(Reply(200, {})) is None

@@ -1,0 +1,130 @@
+"""A connection is waited for until its time and no longer, whatever trickles in; one that was closed is opened anew."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from amble.levers.split.wire import Wire
+from amble.runtimes.remote.client import Body, Remote
+
+ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{"a":1}'
+
+
+@contextmanager
+def listening(serve: Callable[[socket.socket, int], None]) -> Iterator[int]:
+    """Serve each connection by a function, which gets its number."""
+    listener, threads = socket.create_server(("127.0.0.1", 0)), []
+
+    def one(client: socket.socket, number: int) -> None:
+        with client, suppress(OSError):
+            serve(client, number)
+
+    def accept() -> None:
+        with suppress(OSError):
+            for number in range(100):
+                threads.append(threading.Thread(target=one, args=(listener.accept()[0], number), daemon=True))
+                threads[-1].start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.close()
+        for each in threads:
+            each.join(5)
+
+
+def wire(port: int) -> Wire:
+    return Wire(Remote(f"http://127.0.0.1:{port}", False, f"127.0.0.1:{port}", "", 5.0))
+
+
+def asked(client: socket.socket) -> bool:
+    """Read a request to its end; False where none comes."""
+    text = b""
+    while not text.endswith(b"\r\n\r\n"):
+        piece = client.recv(4096)
+        if not piece:
+            return False
+        text += piece
+    return True
+
+
+def always(client: socket.socket, number: int) -> None:
+    while asked(client):
+        client.sendall(ANSWER)
+
+
+def test_an_answer_has_its_times() -> None:
+    with listening(always) as port:
+        one = wire(port)
+        heard = one.ask("GET", "/", None, time.perf_counter() + 5)
+        again = one.ask("GET", "/", None, time.perf_counter() + 5)
+        one.close()
+    assert heard.answered
+    assert heard.reply.answer == {"a": 1}
+    assert heard.asked_s < heard.first_s <= heard.whole_s < again.asked_s
+    assert again.answered
+
+
+def test_what_trickles_is_not_waited_for_beyond_the_end() -> None:
+    def trickle(client: socket.socket, number: int) -> None:
+        asked(client)
+        for at in range(len(ANSWER)):
+            client.sendall(ANSWER[at : at + 1])
+            time.sleep(0.1)
+
+    with listening(trickle) as port:
+        one, begun_s = wire(port), time.perf_counter()
+        heard = one.ask("GET", "/", None, begun_s + 0.4)
+        took_s = time.perf_counter() - begun_s
+        one.close()
+    assert not heard.answered
+    assert heard.reply.reason == "no answer in time"
+    assert took_s < 3
+
+
+def test_a_connection_that_was_closed_while_idle_is_opened_again() -> None:
+    def once(client: socket.socket, number: int) -> None:
+        if asked(client):
+            client.sendall(ANSWER)
+
+    with listening(once) as port:
+        one = wire(port)
+        for _ in range(5):
+            assert one.ask("GET", "/", None, time.perf_counter() + 5).answered
+            time.sleep(0.05)
+        one.close()
+
+
+def test_a_new_connection_that_breaks_is_told_at_once() -> None:
+    def breaking(client: socket.socket, number: int) -> None:
+        asked(client)
+
+    with listening(breaking) as port:
+        one, begun_s = wire(port), time.perf_counter()
+        heard = one.ask("GET", "/", None, begun_s + 30)
+        one.close()
+    assert not heard.answered
+    assert heard.reply.status == 0
+    assert time.perf_counter() - begun_s < 10
+
+
+def test_an_answer_that_is_cut_off_is_none() -> None:
+    def half(client: socket.socket, number: int) -> None:
+        asked(client)
+        client.sendall(ANSWER[:-3])
+
+    with listening(half) as port:
+        one = wire(port)
+        assert not one.ask("POST", "/", Body(b"", {}), time.perf_counter() + 5).answered
+        one.close()
+
+
+def test_nothing_is_asked_when_there_is_no_time_or_it_was_closed() -> None:
+    with listening(always) as port:
+        one = wire(port)
+        assert not one.ask("GET", "/", None, time.perf_counter() - 1).answered
+        one.close()
+        assert not one.ask("GET", "/", None, time.perf_counter() + 5).answered

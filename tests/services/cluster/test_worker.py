@@ -1,0 +1,113 @@
+"""One device that obeys orders: never above its step, and back to its own clocks at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from amble import bundled
+from amble.core.errors import Refused
+from amble.services.cluster.reports import Call, Order, Turned
+from amble.services.cluster.worker import Plan, Worker, digest
+from amble.services.serve.model import Found
+from amble.services.serve.options import Options
+from amble.services.serve.protocol import Asked
+from tests.services.cluster.local import Rack, close, load, rack
+from tests.services.serve.house import LOW, Doubler
+
+
+def within(test: Callable[[Rack, Worker], Awaitable[None]]) -> None:
+    async def run() -> None:
+        made = await rack(["a"], budget_w=50.0)
+        try:
+            await test(made, made.links["a"].worker)
+        finally:
+            await close(made)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_it_starts_parked_and_holds_what_it_is_told() -> None:
+    async def test(made: Rack, worker: Worker) -> None:
+        first = await worker.report(None)
+        assert (first.step, first.serial, first.asked) == (0, -1, LOW)
+        for step, serial in ((3, 0), (1, 1), (2, 5)):
+            told = await worker.report(Order(step, serial))
+            told = told if told.step == step else await worker.report(None)
+            assert (told.step, told.serial) == (step, serial)
+
+    within(test)
+
+
+def test_older_orders_are_ignored() -> None:
+    async def test(made: Rack, worker: Worker) -> None:
+        await worker.report(Order(1, 7))
+        told = await worker.report(Order(3, 6))
+        assert (told.step, told.serial) == (1, 7)
+
+    within(test)
+
+
+def test_what_runs_keeps_within_the_step() -> None:
+    async def test(made: Rack, worker: Worker) -> None:
+        made.post("a").up = True
+        for step in (1, 2, 3, 1):
+            made.post("a").order = Order(
+                step, step if made.post("a").order is None else made.post("a").order.serial + 1
+            )
+            made.post("a").report = await worker.report(made.post("a").order)
+            made.post("a").report = await worker.report(None)
+            outcome = (await made.infer()).outcome
+            assert outcome.rung.energy_j is not None
+            drawn_w = outcome.rung.energy_j[0] / outcome.rung.latency_s[0]
+            assert drawn_w <= made.post("a").known.power_w[step]
+
+    within(test)
+
+
+def test_what_it_cannot_answer_is_a_word_and_no_exception() -> None:
+    async def test(made: Rack, worker: Worker) -> None:
+        told = await worker.infer(Call("none", "", Asked(()), 1.0, {}))
+        assert isinstance(told, Turned)
+        assert told.status == 404
+        assert "not served" in told.text
+
+    within(test)
+
+
+def test_at_the_end_the_clocks_are_those_that_were_found() -> None:
+    async def run() -> None:
+        doubler = Doubler()
+        worker = Worker.over(Plan("a", {"m": Path("m")}, capped=True), doubler.device(), load)
+        await worker.start()
+        await worker.report(Order(3, 1))
+        await worker.close()
+        assert doubler.asked == LOW
+        assert not worker.working
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_model_that_cannot_be_loaded_is_refused_with_its_device() -> None:
+    async def run() -> None:
+        def broken(found: Found, do: object) -> None:
+            raise Refused(f"{found.path} is no network")
+
+        worker = Worker.over(Plan("a", {"m": Path("m")}), Doubler().device(), broken)  # type: ignore[arg-type]
+        with pytest.raises(Refused, match="a: cannot load 'm': m is no network"):
+            await worker.start()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_other_files_have_another_digest(tmp_path: Path) -> None:
+    one = Found("m", "1", bundled.model_path())
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(bundled.model_path().read_bytes())
+    assert digest(one, Options()) == digest(Found("m", "1", copy), Options())
+    text = bundled.model_path().read_bytes()
+    copy.write_bytes(text + b"\x72\x00")  # an empty metadata entry
+    assert digest(one, Options()) != digest(Found("m", "1", copy), Options())
