@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import Any
 
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
-    "RAY_raylet_start_wait_time_s": "120",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
 }
@@ -39,9 +38,9 @@ def rack() -> Iterator[Any]:
 
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # short: Ray's sockets lie in it
     head = {**_NODE, "resources": {"left": 1}, "temp_dir": folder}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     try:
-        cluster.right = cluster.add_node(**_NODE, resources={"right": 1})
+        cluster.right = _patiently(lambda: cluster.add_node(**_NODE, resources={"right": 1}))
         os.environ["RAY_ADDRESS"] = cluster.address
         yield cluster
     finally:
@@ -52,6 +51,17 @@ def rack() -> Iterator[Any]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Start a part of Ray, which gives up after half a minute: on a busy machine that is no time."""
+    for left in (2, 1, 0):
+        try:
+            return start()
+        except Exception as error:  # Ray's own is of this very type
+            if not left or "timed out during startup" not in str(error):
+                raise
+    raise AssertionError("the last time raised")
 
 
 @dataclass

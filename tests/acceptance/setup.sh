@@ -2,6 +2,7 @@
 # Usage: setup.sh [NAME ...]      Make the environments of other people's programs: .venv-peer-NAME beside .venv.
 # Clients of the server: triton locust kserve analyzer perf_analyzer schemathesis. Servers to compare with: litserve ray mlserver bentoml.
 # mrfi: an injector of bit errors (it asks for torchvision, which has no CPU build and which it does not need here).
+# ray-amble: amble itself with Ray, for the tests and benches of clusters.
 # openvino: amble itself with another ONNX Runtime, whose files would overwrite the CPU's.
 # Without names: the clients, the servers that every bench of serving needs (litserve, ray), and openvino.
 set -euo pipefail
@@ -17,6 +18,7 @@ for name in ${@:-triton locust kserve analyzer perf_analyzer schemathesis litser
         schemathesis) wanted=(schemathesis==4.32.0) ;;
         litserve) wanted=(litserve==0.2.19 "${run[@]}") ;;
         ray)      wanted=("ray[serve]==2.60.0" "${run[@]}") ;;
+        ray-amble) wanted=(-c "$root/constraints.txt" pytest -e "$root[cpu,serve,torch,ray]") ;;
         mlserver) wanted=(mlserver==1.7.1 onnxruntime numpy) ;;
         bentoml)  wanted=(bentoml==1.4.40 "${run[@]}") ;;
         openvino) wanted=(-c "$root/constraints.txt" pytest -e "$root[openvino]") ;;

@@ -6,9 +6,13 @@ import json
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.jobs.serving_process import started
+from tests.services.serve.texts import encoder, saved, upper
 
 AMBLE = str(Path(sys.executable).parent / "amble")
 
@@ -58,3 +62,21 @@ def test_explain_says_what_is_batched_and_why_and_serves_nothing() -> None:
 
 def test_explain_needs_a_model_that_is_there() -> None:
     assert "no model nowhere.onnx" in failing("nowhere.onnx", "--explain")
+
+
+def test_what_is_said_of_one_model_is_explained_and_what_is_wrong_names_it(tmp_path: Path) -> None:
+    path = saved(tmp_path / "enc.onnx", encoder())
+    command = [AMBLE, "serve", f"text={path}?seq=16&batch=4", "--explain", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    (told,) = json.loads(done.stdout)
+    assert (told["model"], told["batched"]) == ("text", True)
+    assert "requests of unlike length (seq) are padded to share a batch" in told["lengths"]
+    assert "text?seq=0: seq=0" in failing(f"text={path}?seq=0")
+    assert "model 'text'" in failing(f"text={path}?length=16")
+
+
+def test_shared_memory_is_offered_by_its_flag_alone(tmp_path: Path) -> None:
+    ports = ["--http-port=0", "--grpc-port=-1", "--metrics-port=-1"]
+    command = [AMBLE, "serve", str(saved(tmp_path / "up.onnx", upper())), "--shared-memory", "--json", *ports]
+    with started(command, tmp_path) as server, urllib.request.urlopen(f"{server.ready['http']}/v2") as answer:  # noqa: S310
+        assert "system_shared_memory" in json.loads(answer.read())["extensions"]

@@ -221,7 +221,10 @@ _OPTIONS = (
     max_loss_option("0.5%"),
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the runtime."),
     click.option(
-        "--shape", multiple=True, metavar="INPUT:D,D,…", help="Shape of an input with open axes; as often as needed."
+        "--shape",
+        multiple=True,
+        metavar="INPUT:D,D,…",
+        help="Shape of an input with open axes, of all models that have it.",
     ),
     click.option("--drain", default="30s", show_default=True, metavar="TIME", help="Time to answer what was accepted."),
     click.option("--shared-memory", is_flag=True, help="Let clients on this machine pass tensors in /dev/shm."),

@@ -328,7 +328,8 @@ def _prove(terminal: Terminal, log: Path, output: Path | None, html: Path | None
 def serve(terminal: Terminal, *, serving: Serving) -> None:
     """Serve models over the Open Inference Protocol: HTTP, gRPC, metrics, and a dashboard at /dashboard.
 
-    MODEL is an ONNX file, fashion-resnet (bundled), a schedule of amble plan, or variants.json of amble quantize.
+    MODEL is an ONNX file, fashion-resnet (bundled), a schedule of amble plan, or variants.json of amble quantize; what
+    follows a question mark is said of it alone, as in text=encoder.onnx?seq=128&examples=texts.npz&batch=4.
     Clients of Triton and KServe work unchanged. A request may bring a deadline (the parameter timeout, in
     microseconds) and a priority; one that cannot be answered in time is refused at once. SIGTERM and Ctrl-C answer
     what was accepted, put the clocks back and end.

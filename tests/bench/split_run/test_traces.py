@@ -22,7 +22,9 @@ def test_the_part_with_the_widest_range_is_taken_and_scaled() -> None:
 
 def test_what_was_not_answered_or_not_compared_is_lost() -> None:
     run = {"what": "run", "trial": "30 % loss", "asked": 10, "answered": 9, "compared": 8, "different": 1}
-    found = {each.target: each.value for each in study.targets([run])}
+    unused = {each.target: each.value for each in study.targets([{**run, "together": 9}])}
+    assert unused["30 % loss: requests lost"] is None
+    found = {each.target: each.value for each in study.targets([{**run, "together": 10}])}
     assert found["30 % loss: requests lost"] == 3
     assert found["30 % loss: answers not the whole network's"] == 1
     assert found["steady: requests lost"] is None

@@ -7,14 +7,17 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 
 import amble
+from amble.cli import main
 from amble.core.errors import Refused
 from amble.core.spreading import OnProgress, Spread, in_order
 from amble.jobs.costing import Measure
@@ -113,6 +116,22 @@ def test_real_devices_are_not_spread() -> None:
         refuse_real("nvml:0")
     refuse_real("host")
     refuse_real("sim:v100")
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+def test_without_ray_the_command_says_what_to_install(tmp_path: Path) -> None:
+    output = str(tmp_path / "p.json")
+    done = CliRunner().invoke(main, ["measure", "synthetic:3", "-d", "sim:v100", "-o", output, "--ray"])
+    assert done.exit_code == 2
+    assert "Ray is not installed" in done.output
+    assert "[ray]" in done.output
+
+
+def test_the_command_spreads_no_real_device(tmp_path: Path) -> None:
+    arguments = ["quantize", "fashion-resnet", "--data", "bundled", "-d", "nvml:0", "-o", str(tmp_path), "--ray"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert "leave --ray out" in done.output
 
 
 def test_what_is_not_asked_for_is_not_done_here_either(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
-from amble.core.errors import Refused
+from amble.core.errors import Refused, how_to_install
 from amble.core.spreading import OnProgress, Spread
 from amble.inputs import back_end
 from amble.runtimes import processors
@@ -74,7 +74,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise Refused("Ray is not installed here; pip install 'amble[ray]', or leave --ray out") from error
+        raise Refused(f"Ray is not installed here: {how_to_install('ray')}, or leave --ray out") from error
     return ray
 
 

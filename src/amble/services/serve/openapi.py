@@ -36,6 +36,11 @@ def document(version: str, served: Mapping[str, Sequence[str]]) -> Json:
             paths[root + end] = {"get": _call(about, schema, *statuses, parameters=parameters)}
         answer = _call("Answer a request", _ref("Response"), 400, 404, 503, parameters=parameters, body=_ref("Request"))
         paths[root + "/infer"] = {"post": answer}
+        for end, kind in (("/generate", "application/json"), ("/generate_stream", "text/event-stream")):
+            about = "Answer a request whose inputs are given as they are, by name"
+            made = _call(about, {"type": "object"}, 503, parameters=parameters, body=_ref("Generate"))
+            made["responses"]["200"]["content"] = {kind: {"schema": _ref("Generated")}}
+            paths[root + end] = {"post": made}
     paths |= _first_version(model, both)
     for verb in ("load", "unload"):
         changed = _call(f"{verb.capitalize()} a model", {"type": "object"}, 400, 404, parameters=model, body=_INDEX)
@@ -94,6 +99,8 @@ def _ref(name: str) -> Json:
 
 
 _SCHEMAS: Json = {
+    "Generate": {"type": "object", "properties": {"id": _TEXT, "parameters": _PARAMETERS}, "minProperties": 1},
+    "Generated": {"type": ["object", "string"], "required": ["model_name", "model_version"]},
     "Instances": {
         "type": "object",
         "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
