@@ -93,8 +93,8 @@ class Serving:
             raise Refused(f"{'--log' if log else '--explain'} is of one device: leave --ray out for it")
         if self.ray and self.shared_memory:
             raise Refused("--shared-memory is of one process: leave --ray out for it")
-        if not self.ray and len(self.devices) > 1:
-            raise Refused(f"{len(self.devices)} devices are served with --ray; name one, or add it")
+        if self.ray and self.asked.fronts is not None:
+            raise Refused("--fronts is of one machine: leave --ray out for it")
         if not self.ray and self.power_budget is not None:
             raise Refused("--power-budget is divided among the devices of a cluster: add --ray")
 
@@ -126,7 +126,7 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
         max_loss, shapes = Allowance.parse(options.pop("max_loss")), shapes_of(options.pop("shape"))
         served_as = Options(**chosen, max_loss=max_loss, shapes=shapes)
         devices, ray, budget_w = (options.pop(name) for name in ("device", "ray", "power_budget"))
-        asked = Serve(objective=options.pop("slo"), device=devices[0], doors=doors, options=served_as, **options)
+        asked = Serve(objective=options.pop("slo"), device=devices, doors=doors, options=served_as, **options)
         function(terminal, serving=Serving(asked, log_format, explain, shared_memory, devices, ray, budget_w))
 
     decorated: Callable[..., None] = run
@@ -179,11 +179,16 @@ _OPTIONS = (
     click.option(
         "--device",
         "-d",
-        envvar="AMBLE_DEVICE",
         multiple=True,
+        envvar="AMBLE_DEVICE",
         default=("host",),
         show_default=True,
-        help="host, or sim:CHIP; with --ray as often as there are devices, each also as RESOURCE=URI.",
+        help="host, CPUs of it (host:0-3), or sim:CHIP; as often as there are; with --ray also as RESOURCE=URI.",
+    ),
+    click.option(
+        "--fronts",
+        type=click.IntRange(min=0),
+        help="Processes that talk to clients; 0: one process for everything.  [default: 0 for one device]",
     ),
     click.option(
         "--ray",

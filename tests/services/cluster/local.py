@@ -128,7 +128,7 @@ async def rack(
             await link.worker.close(1.0)
         raise
     desk = cluster.desk()
-    admission = desk.admission(cluster.device(), quota=Quota(), listeners=())
+    admission = desk.admission(device=cluster.device(), quota=Quota(), listeners=())
     repository = desk.repository(admission, load, None, {}, None)
     admission.mailbox.open()
     admission.starting = False

@@ -39,7 +39,10 @@ def test_answers_are_the_devices_own_and_counted_at_the_door() -> None:
         assert (book.success, book.batches, book.pending) == (3, 3, 0)
         assert made.cluster.totals[-1]().answered == 3
         seen = metrics.Seen("cluster", "0", "fake")
-        page = metrics.text(made.admission.counted, made.cluster.totals[-1](), seen) + made.cluster.steering.text()
+        page = (
+            metrics.text(made.admission.counted, [(made.cluster.totals[-1](), seen)], metrics.Host())
+            + made.cluster.steering.text()
+        )
         assert 'amble_requests_total{model="m",version="1",outcome="met"} 3' in page
         assert 'amble_device_up{device="b"} 1' in page
 

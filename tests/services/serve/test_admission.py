@@ -51,7 +51,7 @@ def test_who_gives_up_waiting_for_the_counters_keeps_no_answer_back() -> None:
 
     async def run() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
-        admission = Admission(Doubler().device())
+        admission = Admission(device=Doubler().device())
         admission.mailbox.open()
         admission.settle().cancel()
         admission.mailbox.send(seen.append, 1)

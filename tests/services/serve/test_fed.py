@@ -43,7 +43,7 @@ def test_a_network_is_read_and_timed_without_any_other_inputs(tmp_path: Path, sa
 def test_a_device_that_reckons_from_operators_is_refused(tmp_path: Path, samples: Samples) -> None:
     path = saved(tmp_path / "quo.onnx", quotient())
     with pytest.raises(Refused, match=r"examples=quo\.npz: sim:jetson-tx2 reckons from operators"):
-        explain(Serve((f"{path}?examples={tmp_path}/quo.npz",), device="sim:jetson-tx2"))
+        explain(Serve((f"{path}?examples={tmp_path}/quo.npz",), device=("sim:jetson-tx2",)))
 
 
 def test_variants_beside_a_network_that_are_not_used_are_told(

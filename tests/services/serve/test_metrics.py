@@ -31,7 +31,7 @@ def written(energy_j: float | None = 141733920768.25) -> dict[str, float]:
         'dev"ice:0', "0.1.0", "real", energy_j, energy_j and 1e-7, 0.25, Clocks(core_hz=1.3e9, power_limit_w=15.0)
     )
     found = {}
-    for line in text(ledger, totals, seen).splitlines():
+    for line in text(ledger, [(totals, seen)], Host()).splitlines():
         if not line.startswith("#"):
             name, value = line.rsplit(" ", 1)
             found[name] = float(value)
@@ -113,7 +113,7 @@ def test_every_version_has_series_of_its_own_and_none_comes_twice() -> None:
         book.duration.observe(0.003)
         book.energy.observe(0.1)
         book.error_ratio = 0.5
-    page = text(ledger, Totals(), Seen("d", "0", "real"))
+    page = text(ledger, [(Totals(), Seen(name, "0", "real")) for name in "de"], Host())
     series = [line.rpartition(" ")[0] for line in page.splitlines() if not line.startswith("#")]
     assert len(series) == len(set(series))
     kinds = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")]

@@ -38,7 +38,7 @@ class Door:
         described = {name: await link.describe() for name, link in links.items()}
         cluster = Cluster.of(dict(links), described, budget_w)
         desk, device = cluster.desk(), cluster.device()
-        self._admission = desk.admission(device, quota=Quota(), listeners=())
+        self._admission = desk.admission(device=device, quota=Quota(), listeners=())
         self._repository = desk.repository(self._admission, closed, None, {}, None)
         self._panel = Panel(self._admission, version("amble"), Access())
         self._panel.models = lambda: self._repository.models
@@ -46,7 +46,7 @@ class Door:
         self._admission.listeners = (self._panel.history,)
         self._closing = AsyncExitStack()
         self._admission.mailbox.open()
-        asyncio.get_running_loop().run_in_executor(None, self._admission.engine.run, self._admission.pulse)
+        asyncio.get_running_loop().run_in_executor(None, self._admission.lanes.run)
         await self._closing.enter_async_context(desk.beside())
         self._panel.start(self._closing)
         self._admission.starting = False
@@ -66,7 +66,7 @@ class Door:
     async def __del__(self) -> None:
         """Let go of the devices; Serve calls this before it ends the process."""
         self._admission.draining = True
-        self._admission.pulse.close()
+        self._admission.lanes.close()
         await self._closing.aclose()
 
 

@@ -73,9 +73,11 @@ class Cluster:
         """Return who takes requests at the door, and who knows the models."""
 
         def admission(device: Device, *, quota: Quota, listeners: tuple[Listener, ...]) -> Admission:
-            made = Entrance(device, quota, listeners, posts=self.posts, starved=self.steering.hurry)
+            made = Entrance(
+                device=device, quota=quota, listeners=listeners, posts=self.posts, starved=self.steering.hurry
+            )
             self.steering.arrived = lambda: made.rows_arrived
-            self.steering.heard = lambda: setattr(made.engine, "totals", self.steering.totals(made.served))
+            self.steering.heard = lambda: setattr(made.lanes, "told", self.steering.totals(made.served))
             self.totals.append(lambda: self.steering.totals(made.served))
             return made
 

@@ -114,7 +114,7 @@ class Worker:
         self.digest_of: Callable[[Found], str] = partial(digest, options=plan.options)
         self._within_step: dict[tuple[str, int, int], Model] = {}
         self._asking = Asking(device.actuator)
-        self.admission = Admission(replace(device, actuator=self._asking))
+        self.admission = Admission(device=replace(device, actuator=self._asking))
         self._repository = Repository(self.admission, load, plan.folder, plan.named, _read_text())
         self._closing = ExitStack()
 
@@ -125,7 +125,7 @@ class Worker:
         computing = ThreadPoolExecutor(thread_name_prefix="amble", initializer=set_niceness, initargs=(niceness,))
         loop.set_default_executor(computing)
         self.admission.mailbox.open()
-        self._working = loop.run_in_executor(computing, self.admission.engine.run, self.admission.pulse)
+        self._working = loop.run_in_executor(computing, self.admission.lanes.run)
         for name in self._repository.names():
             try:
                 await self._repository.start(name)
@@ -162,7 +162,7 @@ class Worker:
         await asyncio.sleep(wait_s)
         if self._steps is not None:
             self._confirm()
-        pulse, engine = self.admission.pulse, self.admission.engine
+        pulse = engine = self.admission.lanes
         last = pulse.last
         return Report(
             self._boot,
@@ -211,12 +211,12 @@ class Worker:
                 while admission.pending and self.working:
                     await asyncio.sleep(0.01)
         except TimeoutError:
-            admission.engine.stop()
-        admission.pulse.close()
+            admission.lanes.stop()
+        admission.lanes.close()
         try:
             await self._working
         finally:
-            admission.pulse.abandon()
+            admission.lanes.abandon()
             admission.mailbox.close()
             admission.lost()
             self._closing.close()
@@ -241,7 +241,7 @@ class Worker:
             await asyncio.to_thread(self.admission.open, self._within_step[key])
         due_s = time.monotonic() + _SETTLING_S
         while not self._confirm() and time.monotonic() < due_s:
-            await asyncio.to_thread(self.admission.pulse.do, lambda: None)
+            await asyncio.to_thread(self.admission.do, lambda: None)
             await asyncio.sleep(_LOOK_S)
 
     def _limit_w(self, step: int) -> float:

@@ -1,183 +1,67 @@
-"""Requests of any protocol ↔ the engine: where they are admitted, wait for their answer and are counted.
+"""A desk whose requests an engine of this process computes, in a thread of its own.
 
-Clients live in the event loop's thread, the engine in its own. A request goes over with ``Engine.offer``, which refuses
-at once what cannot be answered in time; a batch comes back through a mailbox. Everything else here, the
-counters too, belongs to the loop's thread. Answers are counted once they are on their way, or when somebody looks.
+A request goes over with ``Lanes.offer``, which refuses at once what cannot be answered in time; a batch comes back by
+post.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
 
-from amble.core.ports import Device, Tensors
-from amble.runtimes.remote.datatypes import Array
-from amble.runtimes.remote.fault import Fault
-from amble.services.serve.ledger import Book, Ledger, Outcome
-from amble.services.serve.mailbox import Mailbox
+from amble.core.ports import Device
+from amble.services.serve.desk import Desk, Listener, Reply
+from amble.services.serve.lanes import Lanes
+from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Model
-from amble.services.serve.protocol import Answer, Asked, matched, policy
-from amble.services.serve.pulse import Pulse
-from amble.services.serve.quota import Quota, Reservation
-from amble.stages.control.batcher import DEFAULT_PRIORITY, Refusal, Request
-from amble.stages.control.engine import Batch, Engine
+from amble.services.serve.pulse import Do, Seat
+from amble.stages.control.batcher import Refusal, Request
+from amble.stages.control.engine import Batch
 
-__all__ = ["Admission", "Listener", "Reply"]
-
-_STATUS = {"rows": 400, "inputs": 400, "failed": 500}
-_LATER_S = 0.002
-_REASON = {"rows": "OTHER", "inputs": "OTHER", "failed": "BACKEND", "canceled": "CANCELED"}
-
-
-class Reply(NamedTuple):
-    """An answer, and what became of it."""
-
-    answer: Answer
-    outcome: Outcome
-
-
-class Listener:
-    """Is told of every request and every batch, in the loop's thread. This one does nothing with it.
-
-    ``detailed``: it wants to know of every segment that ran (`Batch.slices`).
-    """
-
-    detailed = False
-
-    def answered(self, model: Model, outcome: Outcome, context: Mapping[str, str]) -> None:
-        """Take an answer; ``context`` are what the client sent about its trace, and its request's id."""
-
-    def ran(self, model: Model, batch: Batch) -> None:
-        """Take a batch."""
-
-    def refused(self, model: Model, request: Request, cause: str) -> None:
-        """Take a refusal."""
-
-    def close(self) -> None:
-        """Take the end of it."""
-
-
-@dataclass(slots=True, eq=False)
-class _Ticket:
-    model: Model
-    waiter: asyncio.Future[tuple[Outcome, Tensors]]
+__all__ = ["Admission", "Listener", "Reply", "outcome_of"]
 
 
 @dataclass(slots=True)
-class Admission:
-    """Takes requests of models that are loaded, unless it is ``starting`` or ``draining``."""
+class Admission(Desk):
+    """Takes requests of models that are loaded, and has them computed on a device."""
 
-    device: Device
-    quota: Quota = field(default_factory=Quota)
-    listeners: tuple[Listener, ...] = ()
-    starting: bool = True
-    draining: bool = False
-    engine: Engine = field(init=False)
-    pulse: Pulse = field(init=False)
-    mailbox: Mailbox = field(init=False, default_factory=Mailbox)
-    _models: dict[str, Model] = field(init=False, default_factory=dict)
-    _waiting: set[_Ticket] = field(init=False, default_factory=set)
-    _ledger: Ledger = field(init=False, default_factory=Ledger)
-    _uncounted: deque[Callable[[], None]] = field(init=False, default_factory=deque)
+    device: Device = field(kw_only=True)
+    lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make an engine without models."""
+        """Make engines without models."""
         noting = any(each.detailed for each in self.listeners)
-        self.engine = Engine(self.device, (), self, noting=noting)
-        self.pulse = Pulse(self.device)
+        self.lanes = Lanes(self.device, self, noting=noting)
 
     def now_s(self) -> float:
         """Return the device's time [s]."""
         return self.device.clock.now_s()
 
     @property
-    def open_for_all(self) -> bool:
-        """Tell whether requests are taken."""
-        return not (self.starting or self.draining)
+    def do(self) -> Do:
+        """Return what does some work while nobody else uses the device."""
+        return self.lanes.do
 
     @property
-    def pending(self) -> int:
-        """Count the requests that wait for their answer."""
-        return len(self._waiting)
-
-    @property
-    def ledger(self) -> Ledger:
-        """Return the counters, with everything in them that has happened."""
-        while self._uncounted:
-            self._uncounted.popleft()()
-        return self._ledger
-
-    @property
-    def counted(self) -> Ledger:
-        """Return the counters as they are, for other threads; ``settle`` brings them up to date."""
-        return self._ledger
+    def seats(self) -> tuple[Seat, ...]:
+        """Return the device and its engine, for those who watch."""
+        device, lanes = self.device, self.lanes
+        seat = Seat(device.name, device.calibration, lanes.totals, lanes.first, lanes.last, self._ledger.busy_s)
+        return (seat,)
 
     def open(self, model: Model) -> None:
         """Begin to serve a model, in any thread."""
-        self._models = {**self._models, model.key: model}
-        self.engine.load(model.lane())
+        self.lanes.load(model.lane(), model.one_s)
 
     def close(self, model: Model) -> None:
         """Stop serving a model; what waits for it is refused."""
-        self.engine.unload(model.key)
-        self._models = {key: each for key, each in self._models.items() if key != model.key}
-
-    def holding(self, client: str = "") -> Reservation:
-        """Give a client's request room for its bytes, which it takes by ``grow`` and keeps while it is here."""
-        return Reservation(self.quota, client)
-
-    def settle(self) -> Future[None]:
-        """Have everything counted that has happened, from any thread."""
-        done: Future[None] = Future()
-        self.mailbox.send(self._settle, done)
-        return done
-
-    def _settle(self, done: Future[None]) -> None:
-        assert self.ledger, "all is counted"
-        if done.set_running_or_notify_cancel():  # who asked may have given up
-            done.set_result(None)
-
-    async def infer(
-        self, model: Model, asked: Asked, *, arrival_s: float, limit_s: float = math.inf, context: Mapping[str, str]
-    ) -> Reply:
-        """Answer a request that came at ``arrival_s``; its protocol allows it ``limit_s`` [s] in any case.
-
-        Fault when it is wrong, cannot be answered in time, or fails.
-        """
-        began_ns = time.perf_counter_ns()
-        book = self._ledger.book(model.name, model.version)
-        try:
-            request = self._request(model, asked, arrival_s, limit_s)
-        except Fault:
-            book.failed("OTHER", "", self.now_s() - arrival_s)
-            raise
-        book.input_ns += time.perf_counter_ns() - began_ns
-        outcome, outputs = await self._answered(request, book)
-        self._count_later(partial(self._tell, model, outcome, context))
-        return Reply(_answer(model, asked, outcome, outputs), outcome)
-
-    def wrote(self, model: Model, took_s: float) -> None:
-        """Count the time [s] that writing an answer took."""
-        self._ledger.book(model.name, model.version).output_ns += round(took_s * 1e9)
-
-    def lost(self) -> None:
-        """Tell everyone who still waits that the engine has stopped."""
-        for ticket in self._waiting:
-            if not ticket.waiter.done():
-                ticket.waiter.set_exception(Fault(500, "the device's loop has stopped: see the server's log"))
+        self.lanes.unload(model.key)
 
     def answered(self, batch: Batch) -> None:
         """Take the answers of a batch, in the engine's thread."""
         self.mailbox.send(self._deliver, batch)
-        if not self.engine.waiting(batch.model):
-            self.pulse.breathe()
+        self.lanes.breathe(batch.model)
 
     def refused(self, request: Request, refusal: Refusal) -> None:
         """Take a refusal: of ``offer`` in the loop's thread, later ones in the engine's."""
@@ -186,47 +70,19 @@ class Admission:
         else:
             self.mailbox.send(self._turn_down, request, refusal)
 
-    def _request(self, model: Model, asked: Asked, arrival_s: float, limit_s: float) -> Request:
-        wanted = policy(asked.parameters)
-        if self.draining:
-            raise Fault(503, "the server is shutting down: ask another one")
-        inputs, rows = matched(asked, model.loaded.inputs, model.loaded.outputs, batched=model.max_batch > 0)
-        default_s = math.inf if model.timeout_s is None else model.timeout_s
-        timeout_s = min(limit_s, default_s if wanted.timeout_s is None else wanted.timeout_s)
-        ticket = _Ticket(model, asyncio.get_running_loop().create_future())
-        priority = wanted.priority or DEFAULT_PRIORITY
-        return Request(arrival_s, arrival_s + timeout_s, priority, model.key, rows, inputs, ticket)
+    def _offer(self, request: Request) -> None:
+        self.lanes.offer(request)
 
-    async def _answered(self, request: Request, book: Book) -> tuple[Outcome, Tensors]:
-        """Offer a request and wait for what becomes of it; it is taken back when the client goes."""
-        waiter: asyncio.Future[tuple[Outcome, Tensors]] = request.ticket.waiter
-        book.pending += 1
-        self._waiting.add(request.ticket)
-        try:
-            if self.engine.offer(request) is None:
-                self.pulse.ring()
-            return await waiter
-        except asyncio.CancelledError:
-            self.engine.withdraw(request)
-            book.failed("CANCELED", "canceled", self.now_s() - request.arrival_s)
-            raise
-        finally:
-            book.pending -= 1
-            self._waiting.discard(request.ticket)
+    def _withdraw(self, request: Request) -> None:
+        self.lanes.withdraw(request)
 
     def _deliver(self, batch: Batch) -> None:
         outcomes = []
         for request, outputs in zip(batch.requests, batch.outputs, strict=True):
             if not request.ticket.waiter.done():
-                outcomes.append(_outcome(batch, request))
+                outcomes.append(outcome_of(batch, request))
                 request.ticket.waiter.set_result((outcomes[-1], outputs))
         self._count_later(partial(self._count, batch, outcomes, time.time_ns() // 1_000_000))
-
-    def _count_later(self, work: Callable[[], None]) -> None:
-        """Count something when the answers have left."""
-        if not self._uncounted:
-            asyncio.get_running_loop().call_later(_LATER_S, lambda: self.ledger)
-        self._uncounted.append(work)
 
     def _count(self, batch: Batch, outcomes: list[Outcome], last_ms: int) -> None:
         model: Model = batch.requests[0].ticket.model
@@ -240,22 +96,9 @@ class Admission:
         for outcome in outcomes:
             book.answered(outcome)
 
-    def _tell(self, model: Model, outcome: Outcome, context: Mapping[str, str]) -> None:
-        for listener in self.listeners:
-            listener.answered(model, outcome, context)
 
-    def _turn_down(self, request: Request, refusal: Refusal) -> None:
-        ticket: _Ticket = request.ticket
-        if ticket.waiter.done():
-            return
-        book = self._ledger.book(ticket.model.name, ticket.model.version)
-        book.failed(_REASON.get(refusal.cause, "REJECTED"), refusal.cause, self.now_s() - request.arrival_s)
-        for listener in self.listeners:
-            listener.refused(ticket.model, request, refusal.cause)
-        ticket.waiter.set_exception(Fault(_STATUS.get(refusal.cause, 503), refusal.text))
-
-
-def _outcome(batch: Batch, request: Request) -> Outcome:
+def outcome_of(batch: Batch, request: Request) -> Outcome:
+    """Return what became of one request of a batch."""
     idle_j = None if batch.idle_j is None else batch.idle_j * request.rows / batch.rows
     core_hz = batch.ran_at.core_hz or batch.ran_at.cpu_hz
     return Outcome(
@@ -269,26 +112,4 @@ def _outcome(batch: Batch, request: Request) -> Outcome:
         energy_j=batch.share_j(request),
         idle_j=idle_j,
         core_hz=core_hz,
-    )
-
-
-def _answer(model: Model, asked: Asked, outcome: Outcome, outputs: Tensors) -> Answer:
-    parameters: dict[str, str | float | int | bool] = {
-        "precision": outcome.rung.variant,
-        "queue_s": round(outcome.start_s - outcome.arrival_s, 9),
-        "service_s": round(outcome.finish_s - outcome.start_s, 9),
-        "batch": outcome.batch_rows,
-        "late": outcome.late,
-    }
-    if outcome.energy_j is not None:
-        parameters |= {"energy_j": outcome.energy_j, "energy_uj": round(outcome.energy_j * 1e6)}
-    if outcome.idle_j is not None:
-        parameters["idle_j"] = outcome.idle_j
-    if outcome.core_hz is not None:
-        parameters["core_hz"] = outcome.core_hz
-    if model.loaded.lengths is not None:
-        outputs = model.loaded.lengths.cut(outputs, {each.name: each.value for each in asked.inputs})
-    arrays: dict[str, Array | Any] = {port.name: outputs[port.name] for port in model.loaded.outputs}
-    return Answer(
-        model.name, model.version, asked.id, arrays, parameters, model.max_batch > 0, labels=model.loaded.labels
     )

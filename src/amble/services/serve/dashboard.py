@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
+from amble.core.cost import Reading
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import metrics
 from amble.services.serve.access import Access
-from amble.services.serve.admission import Admission
 from amble.services.serve.history import History
 from amble.services.serve.http import Receive, Response, Scope, Send, respond
+from amble.services.serve.ledger import Ledger
 from amble.services.serve.model import Model
-from amble.services.serve.pulse import Sample
+from amble.services.serve.pulse import Sample, Seat
 
-__all__ = ["Panel"]
+__all__ = ["Panel", "Watched", "together"]
 
 _FILES = {
     "/dashboard": ("dashboard.html", b"text/html; charset=utf-8"),
@@ -41,19 +42,50 @@ _SETTLE_S = 0.1
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 
 
+class Watched(Protocol):
+    """What is shown."""
+
+    draining: bool
+
+    @property
+    def open_for_all(self) -> bool:
+        """Tell whether requests are taken."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """Count the requests that wait for their answer."""
+        ...
+
+    @property
+    def counted(self) -> Ledger:
+        """Return the counters as they are; ``settle`` brings them up to date."""
+        ...
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """Return the devices and their engines."""
+        ...
+
+    def settle(self) -> Future[None]:
+        """Have everything counted that has happened, from any thread."""
+        ...
+
+
 class Panel:
     """The application, and the second hand that keeps its history."""
 
-    def __init__(self, admission: Admission, version: str, access: Access) -> None:
+    def __init__(self, admission: Watched, version: str, access: Access) -> None:
         self._access = access
         self.history = History()
         self.models: Callable[[], tuple[Model, ...]] = tuple
         self.more: Callable[[], str] = str
         self._admission = admission
-        device = admission.device
-        self._seen = metrics.Seen(device.name, version, device.calibration)
+        self._version = version
+        self._host = metrics.Host()
         self._ticks: tuple[int, int] | None = None
-        self._before: tuple[Sample | None, float] = (None, 0.0)
+        self._known: dict[str, dict[str, Any]] = {}
+        self._before: dict[str, tuple[Sample | None, float]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -94,7 +126,11 @@ class Panel:
 
     def text(self) -> str:
         """Return the metrics as text."""
-        return metrics.text(self._admission.counted, self._admission.engine.totals, self._seen) + self.more()
+        devices = []
+        for seat in self._admission.seats:
+            seen = metrics.Seen(seat.device, self._version, seat.calibration, **self._known.get(seat.device, {}))
+            devices.append((seat.totals, seen))
+        return metrics.text(self._admission.counted, devices, self._host) + self.more()
 
     def start(self, closing: AsyncExitStack) -> None:
         """Begin to count seconds, until the stack closes."""
@@ -103,10 +139,10 @@ class Panel:
 
     def tick(self) -> None:
         """Close a second."""
-        sample = self._admission.pulse.last
-        self.history.tick(time.time(), sample, self._admission.pending, self.models())
-        host, self._ticks = metrics.host(self._ticks)
-        self._seen = replace(self._seen, host=host, **self._device(sample))
+        seats = self._admission.seats
+        self.history.tick(time.time(), together(seats), self._admission.pending, self.models())
+        self._host, self._ticks = metrics.host(self._ticks)
+        self._known = {seat.device: self._device(seat) for seat in seats}
 
     async def _count(self) -> None:
         loop = asyncio.get_running_loop()
@@ -116,29 +152,29 @@ class Panel:
             due_s = max(due_s + 1.0, loop.time())
             await asyncio.sleep(due_s - loop.time())
 
-    def _device(self, sample: Sample | None) -> dict[str, Any]:
-        """Return what is known of the device from its newest sample and the one before."""
-        before, busy_s = self._before
-        self._before = (sample, self._admission.counted.busy_s)
+    def _device(self, seat: Seat) -> dict[str, Any]:
+        """Return what is known of a device from its newest sample and the one before."""
+        sample, first = seat.last, seat.first
+        before, busy_s = self._before.get(seat.device, (None, 0.0))
+        self._before[seat.device] = (sample, seat.busy_s)
         if sample is None:
             return {}
         known: dict[str, Any] = {"ran_at": sample.ran_at, "energy_j": None}
-        first = self._admission.pulse.first
         if first is not None:
             known["energy_j"] = (sample.reading - first.reading).energy_j
         if before is not None and sample is not before:
             passed = sample.reading - before.reading
-            known["utilization"] = min(1.0, (self._admission.counted.busy_s - busy_s) / passed.latency_s)
+            known["utilization"] = min(1.0, (seat.busy_s - busy_s) / passed.latency_s)
             known["power_w"] = None if passed.energy_j is None else passed.energy_j / passed.latency_s
         return known
 
     def _data(self) -> dict[str, Any]:
         """Return what the page draws."""
-        totals, history, admission = self._admission.engine.totals, self.history, self._admission
+        seats, history, admission = self._admission.seats, self.history, self._admission
         return {
-            "device": admission.device.name,
-            "calibration": admission.device.calibration,
-            "version": self._seen.version,
+            "device": ", ".join(seat.device for seat in seats),
+            "calibration": ", ".join(dict.fromkeys(seat.calibration for seat in seats)),
+            "version": self._version,
             "metered": history.energy_j is not None,
             "draining": admission.draining,
             "models": [self._model(model) for model in self.models()],
@@ -146,7 +182,7 @@ class Panel:
             "energy_j": history.energy_j,
             "baseline_j": history.baseline_j if history.energy_j is not None else None,
             "saved_j": history.saved_j,
-            "clock_changes": totals.changes,
+            "clock_changes": sum(seat.totals.changes for seat in seats),
         }
 
     def _model(self, model: Model) -> dict[str, Any]:
@@ -171,3 +207,13 @@ class Panel:
             "refused": dict(book.refused),
             "energy_j": book.energy.total if book.energy.count else None,
         }
+
+
+def together(seats: Sequence[Seat]) -> Sample | None:
+    """Return a sample of all devices: their energies added up, unknown where one is; the clocks are the first one's."""
+    samples = [seat.last for seat in seats if seat.last is not None]
+    if not samples or len(samples) < len(seats):
+        return None
+    known_j = [each.reading.energy_j for each in samples if each.reading.energy_j is not None]
+    energy_j = sum(known_j) if len(known_j) == len(samples) else None
+    return Sample(Reading(samples[0].reading.time_s, energy_j), samples[0].ran_at)

@@ -27,7 +27,7 @@ class Explained:
 
 def explain(asked: Serve) -> tuple[Explained, ...]:
     """Say of every model whether its requests may share a batch, and why (not), without serving anything."""
-    opened, runner, by_size = open_for_serving(asked.device, threads=asked.options.threads)
+    opened, runner, by_size = open_for_serving(asked.places[0].uri, threads=asked.options.threads)
     given = list(map(named, asked.models))
     refuse_shapes_of_none([path for _, path, _ in given], asked)
     loader = ModelLoader(opened, runner, asked.options, None, by_size, said={name: said for name, _, said in given})

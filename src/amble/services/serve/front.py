@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -21,12 +21,13 @@ from typing import Any
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device
 from amble.runtimes.remote.fault import Fault
+from amble.services.serve import desk as taking
 from amble.services.serve.access import Access, Keys
 from amble.services.serve.admission import Admission, Listener
 from amble.services.serve.dashboard import Panel
 from amble.services.serve.descriptors import watched
 from amble.services.serve.http import Http
-from amble.services.serve.model import Loader
+from amble.services.serve.model import Loader, Model
 from amble.services.serve.process import most_connections, set_niceness, tuned
 from amble.services.serve.quota import Quota
 from amble.services.serve.reading import Readers
@@ -35,7 +36,19 @@ from amble.services.serve.shared_memory import Regions
 from amble.services.serve.tls import Certificate
 from amble.stages.control.engine import Totals
 
-__all__ = ["Addresses", "Desk", "Doors", "OnReady", "serve"]
+__all__ = [
+    "Addresses",
+    "Desk",
+    "Doors",
+    "OnReady",
+    "Stop",
+    "addresses",
+    "beside",
+    "extra",
+    "open_doors",
+    "serve",
+    "signals",
+]
 
 _LOG = logging.getLogger(__name__)
 _MOST_WATCHERS = 128
@@ -99,13 +112,14 @@ class Desk:
 
 
 @dataclass(slots=True)
-class _Stop:
+class Stop:
     """Set once by a signal to drain, twice to refuse what still waits."""
 
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     insisted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __call__(self) -> None:
+        """Take a signal."""
         (self.insisted if self.asked.is_set() else self.asked).set()
 
 
@@ -128,7 +142,7 @@ def serve(
 
     Models in ``folder`` that cannot be loaded are reported by the repository; those in ``named`` must load.
     """
-    web = _extra("amble.services.serve.web")
+    web = extra("amble.services.serve.web")
     with tuned() as niceness, asyncio.Runner(loop_factory=web.new_loop) as runner:
         computing = ThreadPoolExecutor(thread_name_prefix="amble", initializer=set_niceness, initargs=(niceness,))
         runner.get_loop().set_default_executor(computing)
@@ -136,7 +150,7 @@ def serve(
         return runner.run(front.run(on_ready))
 
 
-def _extra(name: str) -> Any:
+def extra(name: str) -> Any:
     """Import a module that needs an extra; Refused where it is not installed."""
     try:
         return import_module(name)
@@ -161,84 +175,54 @@ class _Front:
         self._desk = desk
         self._doors = doors
         self._version = version("amble")
-        self._admission = desk.admission(device, quota=Quota(doors.room_bytes), listeners=listeners)
+        self._admission = desk.admission(device=device, quota=Quota(doors.room_bytes), listeners=listeners)
         self._panel = Panel(self._admission, self._version, doors.access)
         self._admission.listeners = (self._panel.history, *listeners)
-        grpc = _extra("amble.services.serve.grpc") if doors.grpc_port is not None else None
-        read_text = grpc.read_text if grpc else None
+        read_text = None if doors.grpc_port is None else extra("amble.services.serve.grpc").read_text
         self._repository = desk.repository(self._admission, load, folder, named, read_text)
         self._panel.models = lambda: self._repository.models
         self._panel.more = desk.more
         self._readers = Readers(niceness)
-        self._grpc = grpc
 
     async def run(self, on_ready: OnReady) -> Totals:
         """Open the doors, load, wait for the end, and close up in order."""
-        stop, loop = _Stop(), asyncio.get_running_loop()
+        stop, loop = Stop(), asyncio.get_running_loop()
         async with AsyncExitStack() as closing:
-            closing.enter_context(_signals(loop, stop))
+            closing.enter_context(signals(loop, stop))
             self._admission.mailbox.open()
             closing.callback(self._admission.mailbox.close)
             closing.callback(self._readers.close)
             await closing.enter_async_context(self._desk.beside())
-            addresses = await self._open(closing)
-            working = loop.run_in_executor(None, self._admission.engine.run, self._admission.pulse)
+            found = await self._open(closing)
+            working = loop.run_in_executor(None, self._admission.lanes.run)
             try:
                 asked = asyncio.create_task(stop.asked.wait())
                 await _first(asked, working, beside=self._load())
                 if not asked.done():
                     self._admission.starting = False
-                    on_ready(addresses(), lambda: loop.call_soon_threadsafe(stop))
+                    on_ready(found(), lambda: loop.call_soon_threadsafe(stop))
                     await _first(asked, working)
                     await self._drain(stop, working)
             finally:
                 await self._end(working)
-        return self._admission.engine.totals
+        return self._admission.lanes.totals
 
     async def _open(self, closing: AsyncExitStack) -> Callable[[], Addresses]:
         """Open every door that is wanted; nothing is opened when one cannot be."""
-        web, doors = _extra("amble.services.serve.web"), self._doors
-        http_socket = web.listen(doors.host, doors.http_port, "http")
-        closing.callback(http_socket.close)
+        web, doors = extra("amble.services.serve.web"), self._doors
         metrics_socket = None
         if doors.metrics_port is not None:
             metrics_socket = web.listen(doors.host, doors.metrics_port, "metrics")
             closing.callback(metrics_socket.close)
-        grpc_port = None
-        if self._grpc is not None and doors.grpc_port is not None:
-            grpc = self._grpc.Grpc(
-                self._admission,
-                self._repository,
-                access=doors.access,
-                version=self._version,
-                readers=self._readers,
-                max_bytes=doors.max_bytes,
-                regions=doors.regions,
-            )
-            grpc_port = await grpc.start(doors.host, doors.grpc_port, tls=doors.tls)
-            closing.push_async_callback(grpc.stop)
-        rules = (doors.max_bytes, doors.body_s, self._readers, doors.access, doors.regions)
-        http = Http(self._admission, self._repository, self._version, *rules)
-        patience = web.Patience(doors.headers_s, doors.body_s)
-        tls = None if doors.tls is None else doors.tls.server_context()
-        await _run(closing, web.Web(http, http_socket, patience, most_connections(), tls))
+        http_port, grpc_port = await open_doors(closing, self._admission, self._repository, self._readers, doors)
         if metrics_socket is not None:
-            _beside(closing, web.Web(self._panel, metrics_socket, patience, _MOST_WATCHERS), web.new_loop)
+            patience = web.Patience(doors.headers_s, doors.body_s)
+            beside(closing, web.Web(self._panel, metrics_socket, patience, _MOST_WATCHERS), web.new_loop)
             self._panel.start(closing)
         closing.enter_context(watched())
 
-        def addresses() -> Addresses:
-            http_url = _url(doors.host, http_socket.getsockname()[1], "http" if doors.tls is None else "https")
-            metrics = None if metrics_socket is None else _url(doors.host, metrics_socket.getsockname()[1])
-            return Addresses(
-                http=http_url,
-                grpc=None if grpc_port is None else f"{doors.host}:{grpc_port}",
-                metrics=metrics and f"{metrics}/metrics",
-                dashboard=metrics and f"{metrics}/dashboard",
-                models=tuple(f"{model.name} {model.version}" for model in self._repository.models),
-            )
-
-        return addresses
+        metrics_port = None if metrics_socket is None else metrics_socket.getsockname()[1]
+        return lambda: addresses(doors, (http_port, grpc_port, metrics_port), self._repository.models)
 
     async def _load(self) -> None:
         """Load everything there is; the engine must be running, since it is in its thread that models are measured."""
@@ -250,7 +234,7 @@ class _Front:
                     raise Refused(fault.text) from fault
                 _LOG.warning("%s", fault.text)
 
-    async def _drain(self, stop: _Stop, working: asyncio.Future[Totals]) -> None:
+    async def _drain(self, stop: Stop, working: asyncio.Future[Totals]) -> None:
         """Take nothing more, answer what was accepted, for some time at most."""
         self._admission.draining = True
         _LOG.info("draining %d requests", self._admission.pending)
@@ -263,12 +247,12 @@ class _Front:
         """Stop the engine, which puts the clocks back; what it could not answer is refused."""
         self._admission.draining = True
         if self._admission.pending:
-            self._admission.engine.stop()
-        self._admission.pulse.close()
+            self._admission.lanes.stop()
+        self._admission.lanes.close()
         try:
             await working
         finally:
-            self._admission.pulse.abandon()
+            self._admission.lanes.abandon()
             self._admission.mailbox.deliver()
             self._admission.lost()
             assert self._admission.ledger, "all is counted"
@@ -278,7 +262,7 @@ class _Front:
 
 
 @contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, stop: _Stop) -> Iterator[None]:
+def signals(loop: asyncio.AbstractEventLoop, stop: Stop) -> Iterator[None]:
     """Let SIGTERM and SIGINT ask for the end; only a main thread has signals."""
     caught = []
     with suppress(RuntimeError, ValueError):
@@ -308,6 +292,57 @@ async def _first(
         doing.cancel()
 
 
+async def open_doors(
+    closing: AsyncExitStack,
+    desk: taking.Desk,
+    repository: Repository,
+    readers: Readers,
+    doors: Doors,
+    *,
+    shared: bool = False,
+) -> tuple[int, int | None]:
+    """Open HTTP, and gRPC where it is wanted, until the stack closes → their ports.
+
+    ``shared``: other processes of this server listen there too.
+    """
+    web, told = extra("amble.services.serve.web"), version("amble")
+    http_socket = web.listen(doors.host, doors.http_port, "http", shared=shared)
+    closing.callback(http_socket.close)
+    grpc_port = None
+    if doors.grpc_port is not None:
+        grpc = extra("amble.services.serve.grpc").Grpc(
+            desk,
+            repository,
+            access=doors.access,
+            version=told,
+            readers=readers,
+            max_bytes=doors.max_bytes,
+            shared=shared,
+            regions=doors.regions,
+        )
+        grpc_port = await grpc.start(doors.host, doors.grpc_port, tls=doors.tls)
+        closing.push_async_callback(grpc.stop)
+    rules = (doors.max_bytes, doors.body_s, readers, doors.access, doors.regions)
+    http = Http(desk, repository, told, *rules)
+    tls = None if doors.tls is None else doors.tls.server_context()
+    patience = web.Patience(doors.headers_s, doors.body_s)
+    await _run(closing, web.Web(http, http_socket, patience, most_connections(), tls))
+    return http_socket.getsockname()[1], grpc_port
+
+
+def addresses(doors: Doors, ports: tuple[int, int | None, int | None], models: Iterable[Model]) -> Addresses:
+    """Say where a server listens: on these ports of HTTP, gRPC and metrics."""
+    http_port, grpc_port, metrics_port = ports
+    metrics = None if metrics_port is None else _url(doors.host, metrics_port)
+    return Addresses(
+        http=_url(doors.host, http_port, "http" if doors.tls is None else "https"),
+        grpc=None if grpc_port is None else f"{doors.host}:{grpc_port}",
+        metrics=metrics and f"{metrics}/metrics",
+        dashboard=metrics and f"{metrics}/dashboard",
+        models=tuple(f"{model.name} {model.version}" for model in models),
+    )
+
+
 async def _run(closing: AsyncExitStack, web: Any) -> None:
     """Serve in the background until the stack closes."""
     task = asyncio.create_task(web.run())
@@ -320,7 +355,7 @@ async def _run(closing: AsyncExitStack, web: Any) -> None:
     await asyncio.sleep(0)
 
 
-def _beside(closing: AsyncExitStack, web: Any, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def beside(closing: AsyncExitStack, web: Any, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Serve in a thread with a loop of its own until the stack closes."""
 
     def serve_alone() -> None:

@@ -23,8 +23,8 @@ from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import health
 from amble.services.serve.access import Access
-from amble.services.serve.admission import Admission
 from amble.services.serve.calls import SharedMemory, client_of, owner_of
+from amble.services.serve.desk import Desk
 from amble.services.serve.http import extensions
 from amble.services.serve.messages import asked_of, identity_of, response_of
 from amble.services.serve.model import Model
@@ -67,15 +67,17 @@ class Grpc:
 
     def __init__(
         self,
-        admission: Admission,
+        admission: Desk,
         repository: Repository,
         *,
         access: Access,
         version: str,
         readers: Readers,
         max_bytes: int,
+        shared: bool = False,
         regions: Regions | None = None,
     ) -> None:
+        """Answer from a desk and a repository. ``shared``: other processes of this server listen there too."""
         self._access = access
         self._servicer = _Servicer(admission, repository, access, version, readers)
         self._servicer.regions = regions
@@ -83,7 +85,7 @@ class Grpc:
         self._options = [
             ("grpc.max_receive_message_length", max_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(shared)),
             ("grpc.max_connection_idle_ms", 1000 * _IDLE_S),
             ("grpc.server_handshake_timeout_ms", 1000 * _HANDSHAKE_S),
             ("grpc.max_metadata_size", limits.HEADER_BYTES),
@@ -94,15 +96,15 @@ class Grpc:
         """Begin to serve → the port; 0 takes a free one. Refused when it is taken or not allowed."""
         gates = () if self._access.keys is None else (_Gate(self._access),)
         self._server = grpc.aio.server(interceptors=gates, options=self._options, maximum_concurrent_rpcs=most_calls)
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
         lean = grpc.unary_unary_rpc_method_handler(
             self._servicer.infer, response_serializer=_RESPONSE.SerializeToString
         )
         stream = grpc.stream_stream_rpc_method_handler(
             self._servicer.stream, response_serializer=service_pb2.ModelStreamInferResponse.SerializeToString
         )
-        self._server.add_registered_method_handlers(_SERVICE, {"ModelInfer": lean, "ModelStreamInfer": stream})
-        self._server.add_generic_rpc_handlers((_health_handlers(self._health),))
+        own = grpc.method_handlers_generic_handler(_SERVICE, {"ModelInfer": lean, "ModelStreamInfer": stream})
+        self._server.add_generic_rpc_handlers((own, _health_handlers(self._health)))
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, _Unregistered(self._server))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             if tls is None:
@@ -119,6 +121,16 @@ class Grpc:
         self._health.close()
         if self._server is not None:
             await self._server.stop(_DRAIN_S)
+
+
+class _Unregistered:
+    """A server whose methods are looked up by name: it waits for every registered one apart, at each call anew."""
+
+    def __init__(self, server: Any) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        """Leave them to be looked up."""
 
 
 def _credentials(tls: Certificate) -> Any:
@@ -194,9 +206,7 @@ class _Servicer(SharedMemory, service_pb2_grpc.GRPCInferenceServiceServicer):  #
 
     stubs = service_pb2
 
-    def __init__(
-        self, admission: Admission, repository: Repository, access: Access, version: str, readers: Readers
-    ) -> None:
+    def __init__(self, admission: Desk, repository: Repository, access: Access, version: str, readers: Readers) -> None:
         self._access = access
         self._admission = admission
         self._readers = readers
@@ -241,7 +251,9 @@ class _Servicer(SharedMemory, service_pb2_grpc.GRPCInferenceServiceServicer):  #
             models = [await _or_abort(context, lambda: self._repository.model(request.name, request.version))]
         else:
             models = list(self._repository.models)
-        return json_format.ParseDict(statistics(self._admission, models), service_pb2.ModelStatisticsResponse())
+        return json_format.ParseDict(
+            statistics(await self._admission.whole(), models), service_pb2.ModelStatisticsResponse()
+        )
 
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: N802
         """List what can be served."""

@@ -84,6 +84,15 @@ class History(Listener):
         """Count a refusal."""
         self._now.refused += 1
 
+    def take(self) -> Second:
+        """Return what happened since the last time, for another history to ``add``."""
+        taken, self._now = self._now, Second()
+        return taken
+
+    def add(self, second: Second) -> None:
+        """Count what happened elsewhere: the whole of what is closed by the next ``tick``."""
+        self._now = second
+
     def tick(self, time_s: float, sample: Sample | None, pending: int, models: tuple[Model, ...]) -> None:
         """Close a second at a wall-clock time [s]; ``sample`` is the newest of the meter."""
         now, self._now = self._now, Second()

@@ -19,8 +19,9 @@ import msgspec
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve import codings, kserve, openapi
 from amble.services.serve.access import Access
-from amble.services.serve.admission import Admission, Reply
 from amble.services.serve.changes import changed, registered, shared_status
+from amble.services.serve.desk import Desk, Reply
+from amble.services.serve.ledger import Ledger
 from amble.services.serve.model import Model
 from amble.services.serve.options import NO_LOGGING, NO_TRACE
 from amble.services.serve.protocol import Asked
@@ -75,8 +76,7 @@ ALIGNED_BYTES = 8
 LENGTH = b"inference-header-content-length"
 
 _LOG = logging.getLogger(__name__)
-_WORTH_ZIPPING = 512
-_JSON, _EVENTS = b"application/json", b"text/event-stream"
+_WORTH_ZIPPING, _JSON, _EVENTS = 512, b"application/json", b"text/event-stream"
 _POSTED = (*VERBS, "index", "load", "unload", "register", "unregister")
 
 
@@ -94,7 +94,7 @@ class Response:
 class Http:
     """The application. ``max_bytes`` bounds a body, as sent and unpacked; ``body_s`` is the time [s] it may take."""
 
-    admission: Admission
+    admission: Desk
     repository: Repository
     version: str
     max_bytes: int = 64 << 20
@@ -141,7 +141,8 @@ class Http:
                 model = self.repository.model(*kserve.asked_of(rest))
                 return await self._infer(scope, receive, headers, model, arrival_s, verb="predict")
             case _, ("v2" | "v1" as root, *rest):
-                found = self._read(tuple(rest)) if root == "v2" else self._read_v1(tuple(rest))
+                ledger = await self.admission.whole() if path[-1] == "stats" else self.admission.counted
+                found = self._read(tuple(rest), ledger) if root == "v2" else self._read_v1(tuple(rest))
                 return found if method == "GET" else _other_method(scope, b"GET, HEAD")
         raise Fault(404, f"{method} {scope['path']}: no such path; the protocol's begin with /v2, or /v1")
 
@@ -168,10 +169,10 @@ class Http:
             case ("models",):
                 return _json({"models": [each.name for each in self.repository.models]})
             case ("models", name) if name in self.repository.names():
-                return self._told(name, "", ("ready",))
+                return self._told(name, "", ("ready",), self.admission.counted)
         raise Fault(404, f"/v1/{'/'.join(path)}: no such path")
 
-    def _read(self, path: tuple[str, ...]) -> Response:
+    def _read(self, path: tuple[str, ...], ledger: Ledger) -> Response:
         """Answer what changes nothing."""
         match path:
             case ():
@@ -186,16 +187,16 @@ class Http:
                 ready = self.admission.open_for_all
                 return _json({"ready": ready}, 200 if ready else 503)
             case ("models", "stats"):
-                return _json(statistics(self.admission, self.repository.models))
+                return _json(statistics(ledger, self.repository.models))
             case ("models", name, *rest):
                 version = ""
                 match rest:
                     case ("versions", version, *rest):
                         pass
-                return self._told(name, version, tuple(rest))
+                return self._told(name, version, tuple(rest), ledger)
         raise Fault(404, f"/v2/{'/'.join(path)}: no such path")
 
-    def _told(self, name: str, version: str, rest: tuple[str, ...]) -> Response:
+    def _told(self, name: str, version: str, rest: tuple[str, ...], ledger: Ledger) -> Response:
         """Answer what asks about one model."""
         if rest == ("ready",):
             try:
@@ -210,7 +211,7 @@ class Http:
             case ("config",):
                 return _json(model.config())
             case ("stats",):
-                return _json(statistics(self.admission, [model]))
+                return _json(statistics(ledger, [model]))
         raise Fault(404, f"/v2/models/{name}/{'/'.join(rest)}: no such path")
 
     async def _infer(

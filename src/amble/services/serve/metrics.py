@@ -32,7 +32,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known at one moment beside the ledger: of the device, over the last moments, and of the host.
+    """What is known of a device at one moment beside the ledger: over the last moments.
 
     ``limit_w`` is the power limit, ``asked`` and ``ran_at`` are clocks; None is unknown.
     """
@@ -45,20 +45,20 @@ class Seen:
     utilization: float | None = None
     ran_at: Clocks = Clocks()
     asked: Clocks | None = None
-    host: Host = Host()
 
 
-def text(ledger: Ledger, totals: Totals, seen: Seen) -> str:
-    """Write everything that is known."""
+def text(ledger: Ledger, devices: Iterable[tuple[Totals, Seen]], machine: Host) -> str:
+    """Write everything that is known, of each device under its name."""
     written = _Page()
     for (name, version), book in list(ledger.books.items()):
         labels = {"model": name, "version": version}
         _triton(written, labels, book)
         _own(written, labels, book)
-    _device(written, seen)
-    _clocks(written, seen)
-    _totals(written, totals, seen)
-    _host(written, seen.host)
+    for totals, seen in devices:
+        _device(written, seen)
+        _clocks(written, seen)
+        _totals(written, totals, seen)
+    _host(written, machine)
     return written.text()
 
 

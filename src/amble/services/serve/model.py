@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from amble.core.graph import Graph, Port
 from amble.core.ladder import Ladder
@@ -20,7 +20,7 @@ from amble.services.serve.pulse import Do
 from amble.stages.control.engine import Lane
 from amble.stages.control.governor import Governor
 
-__all__ = ["Found", "Loaded", "Loader", "Model"]
+__all__ = ["Found", "Loaded", "Loader", "Model", "Stage"]
 
 _PLATFORM = "onnxruntime_onnx"
 
@@ -90,6 +90,11 @@ class Model:
     def timeout_s(self) -> float | None:
         """Return the time [s] of requests that bring none; None: they may take as long as they like."""
         return self.found.config.timeout_s or self.loaded.timeout_s
+
+    @property
+    def one_s(self) -> float:
+        """Return the time [s] of a single row at its best."""
+        return self.loaded.ladder.levels[0].rungs[0].latency_s[0]
 
     @property
     def max_batch(self) -> int:
@@ -177,6 +182,28 @@ class Model:
         if port.name in config.labels:
             told["label_filename"] = config.labels[port.name].name
         return told
+
+
+class Stage(Protocol):
+    """Where models are served."""
+
+    @property
+    def open_for_all(self) -> bool:
+        """Tell whether requests are taken."""
+        ...
+
+    def open(self, model: Model) -> None:
+        """Begin to serve a model, in any thread."""
+        ...
+
+    def close(self, model: Model) -> None:
+        """Stop serving a model; what waits for it is refused."""
+        ...
+
+    @property
+    def do(self) -> Do:
+        """Return what does some work while nobody else uses the device."""
+        ...
 
 
 def _described(port: Port) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 
 from amble.runtimes.remote import limits
 
-__all__ = ["most_connections", "set_niceness", "tuned"]
+__all__ = ["most_connections", "niceness_of", "set_niceness", "tuned"]
 
 _SWITCH_S = 0.0005
 _PROMPT = -10  # of the calling thread's niceness; threads that it starts inherit it
@@ -65,8 +65,16 @@ def most_connections() -> int:
     return max(16, min(limits.CONNECTIONS, (allowed - _KEPT_FILES) // 2))
 
 
-def set_niceness(niceness: int) -> None:
-    """Set the calling thread's niceness where that is allowed, and threads have one of their own (Linux)."""
+def set_niceness(niceness: int, thread_id: int | None = None) -> None:
+    """Set the calling thread's niceness, or another's, where that is allowed and threads have their own (Linux)."""
     if sys.platform == "linux":
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+            os.setpriority(os.PRIO_PROCESS, thread_id or threading.get_native_id(), niceness)
+
+
+def niceness_of(thread_id: int) -> int:
+    """Return the niceness of a thread of this process."""
+    try:
+        return os.getpriority(os.PRIO_PROCESS, thread_id)
+    except OSError:
+        return 0

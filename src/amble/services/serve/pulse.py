@@ -19,9 +19,10 @@ from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.ports import Device
 from amble.stages.control.batcher import Request
+from amble.stages.control.engine import Totals
 from amble.stages.control.source import Doorbell
 
-__all__ = ["Do", "Pulse", "Sample"]
+__all__ = ["Do", "Pulse", "Sample", "Seat"]
 
 T = TypeVar("T")
 
@@ -35,6 +36,18 @@ class Sample:
 
     reading: Reading
     ran_at: Clocks
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A device with its engine as others see it: what was counted, the first and the newest sample, the busy time."""
+
+    device: str
+    calibration: str
+    totals: Totals
+    first: Sample | None
+    last: Sample | None
+    busy_s: float
 
 
 class Do(Protocol):

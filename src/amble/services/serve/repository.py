@@ -18,9 +18,8 @@ import msgspec
 
 from amble.core.errors import AmbleError, Refused
 from amble.runtimes.remote.fault import Fault
-from amble.services.serve.admission import Admission
 from amble.services.serve.configuration import Config, parse_config
-from amble.services.serve.model import Found, Loaded, Loader, Model
+from amble.services.serve.model import Found, Loaded, Loader, Model, Stage
 
 __all__ = ["ReadText", "Repository", "find", "refuse_unknown"]
 
@@ -38,7 +37,7 @@ class Repository:
     ``load`` makes a model ready; it runs in a thread of its own, since it measures.
     """
 
-    admission: Admission
+    admission: Stage
     load: Loader
     folder: Path | None = None
     named: Mapping[str, Path] = field(default_factory=dict)
@@ -120,7 +119,7 @@ class Repository:
     def _loaded(self, found: Found) -> Loaded:
         """Load in a thread of its own. StopIteration cannot leave it: no future takes one, and all would wait."""
         try:
-            return self.load(found, self.admission.pulse.do)
+            return self.load(found, self.admission.do)
         except StopIteration as error:
             raise RuntimeError(f"loading {found.name} stopped half-way") from error
 

@@ -18,17 +18,25 @@ from amble.services.serve.admission import Listener
 from amble.services.serve.front import Doors, OnReady
 from amble.services.serve.loading import ModelLoader
 from amble.services.serve.options import Options
+from amble.services.serve.processes.parent import Wanted, serve_apart
+from amble.services.serve.processes.places import Place, places
 from amble.services.serve.recording import Recorder, beside
 from amble.services.serve.settings import Settings, parted
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named
 
-__all__ = ["Serve", "named", "refuse_shapes_of_none", "serve", "served"]
+__all__ = ["Serve", "fronts_for", "named", "refuse_shapes_of_none", "serve", "served"]
+
+_ENGINES = 4  # that one front parses for
 
 
 @dataclass(frozen=True, slots=True)
 class Serve:
     """Models and a device; where clients come in, and how they are answered.
+
+    Several devices, or CPUs of this machine (``host:0-3``), have an engine each in its own process, and ``fronts``
+    processes before them that talk to clients; one device is served from this process alone unless ``fronts`` are
+    asked for.
 
     ``models``: ONNX files, ``fashion-resnet`` (bundled), schedules of ``amble plan``, each also as ``NAME=FILE``, and
     with what is said of it alone as ``FILE?seq=128&examples=FILE.npz&batch=8`` (`settings`); those in the folder
@@ -38,7 +46,8 @@ class Serve:
     """
 
     models: tuple[str, ...]
-    device: str = "host"
+    device: tuple[str, ...] = ("host",)
+    fronts: int | None = None
     objective: Deadline | str | None = None
     repository: Path | None = None
     doors: Doors = field(default_factory=Doors)
@@ -54,6 +63,11 @@ class Serve:
             raise Refused(f"{self.repository} is no folder; make one with MODEL/1/model.onnx in it")
 
     @property
+    def places(self) -> tuple[Place, ...]:
+        """Return where engines run. Refused where places overlap, or are not there."""
+        return places(self.device)
+
+    @property
     def about(self) -> str:
         """Return how the user knows what is served."""
         return ", ".join(self.models) or str(self.repository)
@@ -62,7 +76,8 @@ class Serve:
 def serve(
     models: Sequence[str],
     *,
-    device: str = "host",
+    device: str | Sequence[str] = "host",
+    fronts: int | None = None,
     objective: Deadline | str | None = None,
     repository: Path | str | None = None,
     doors: Doors | None = None,
@@ -75,33 +90,64 @@ def serve(
     The arguments are those of `Serve`.
     """
     folder, kept = (None if each is None else Path(each) for each in (repository, log))
-    asked = Serve(tuple(models), device, objective, folder, doors or Doors(), options or Options(), kept)
-    return served(asked, on_ready)
+    devices = (device,) if isinstance(device, str) else tuple(device)
+    rules = (doors or Doors(), options or Options(), kept)
+    return served(Serve(tuple(models), devices, fronts, objective, folder, *rules), on_ready)
 
 
 @door
 def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> Totals:
     """Do what `serve` does, as one request asks for it."""
     objective = Deadline.parse(asked.objective) if isinstance(asked.objective, str) else asked.objective
-    opened, runner, by_size = open_for_serving(asked.device, threads=asked.options.threads)
+    found = {name: (path, said) for name, path, said in map(named, asked.models)}
+    refuse_shapes_of_none([path for path, _ in found.values()], asked)
+    paths = {name: path for name, (path, _) in found.items()}
+    said = {name: each for name, (_, each) in found.items()}
+    where = asked.places
+    if num_fronts := fronts_for(where, asked.fronts):
+        refuse_apart(asked)
+        apart = Wanted(where, num_fronts, asked.options, objective, paths, asked.repository, said)
+        return serve_apart(apart, asked.doors, on_ready)
+    (place,) = where
+    opened, runner, by_size = open_for_serving(place.uri, threads=asked.options.threads)
     recorders: tuple[Listener, ...] = ()
     if asked.log is not None:
         files.try_writing(asked.log)
         alone = len(asked.models) == 1 and asked.repository is None
         recorders = (Recorder(opened, beside(asked.log, alone=alone), deadline=objective),)
-    found = {name: (path, said) for name, path, said in map(named, asked.models)}
-    refuse_shapes_of_none([path for path, _ in found.values()], asked)
-    said = {name: each for name, (_, each) in found.items()}
-    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(asked.device), said)
+    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(place.uri), said)
     return front.serve(
         opened,
         loader.load,
         asked.doors,
-        named={name: path for name, (path, _) in found.items()},
+        named=paths,
         folder=asked.repository,
         on_ready=on_ready,
         listeners=(*((_spans(),) if asked.options.trace else ()), *recorders),
     )
+
+
+def fronts_for(wanted: Sequence[Place], fronts: int | None) -> int:
+    """Return how many fronts to start: 0 is a server of one process, which one device without CPUs of its own gets.
+
+    A front parses for about four engines. Refused where none is to serve what one process cannot.
+    """
+    several = len(wanted) > 1 or bool(wanted[0].cpus)
+    if fronts is None:
+        return -(-len(wanted) // _ENGINES) if several else 0
+    if several and not fronts:
+        named_so = ", ".join(each.name for each in wanted)
+        raise Refused(f"--fronts 0 serves one device from one process, not {named_so}: ask for 1 or more")
+    return fronts
+
+
+def refuse_apart(asked: Serve) -> None:
+    """Refuse what only a server of one process does."""
+    way_out = "leave it out, or serve one device with --fronts 0"
+    if asked.log is not None:
+        raise Refused(f"--log is kept by a server of one process: {way_out}")
+    if asked.doors.regions is not None:
+        raise Refused(f"--shared-memory is offered by a server of one process: {way_out}")
 
 
 def _spans() -> Listener:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amble.services.serve.admission import Admission
-from amble.services.serve.ledger import Book
+from amble.services.serve.ledger import Book, Ledger
 from amble.services.serve.model import Model
 
 __all__ = ["statistics"]
 
 
-def statistics(admission: Admission, models: Sequence[Model]) -> dict[str, Any]:
+def statistics(ledger: Ledger, models: Sequence[Model]) -> dict[str, Any]:
     """Return models' counters in the form of the statistics extension."""
-    return {"model_stats": [_stats(model, admission.ledger.book(model.name, model.version)) for model in models]}
+    return {"model_stats": [_stats(model, ledger.book(model.name, model.version)) for model in models]}
 
 
 def _stats(model: Model, book: Book) -> dict[str, Any]:

@@ -20,37 +20,19 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from amble.core.errors import Refused
 from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve.crowd import Crowd
 from amble.services.serve.handshake import Entrance, Guard
 from amble.services.serve.http import ALIGNED_BYTES, AT_ONCE, CAME, GONE, LENGTH, WHOLE, App, Scope
+from amble.services.serve.sockets import listen, reserve
 
-__all__ = ["Patience", "Web", "listen", "new_loop"]
+__all__ = ["Patience", "Web", "listen", "new_loop", "reserve"]
 
 _KEEP_ALIVE_S = 75
 _OFFERS = (b"upgrade", b"http2-settings")
-_BACKLOG = 2048
 _AT_ONCE_BYTES = 1 << 30
 _SCRATCH = memoryview(bytearray(16 << 10))  # for all connections: read and parsed in one go
-
-
-def listen(host: str, port: int, what: str) -> socket.socket:
-    """Open a listening socket; port 0 takes a free one. Refused when the port is taken or not allowed."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        opened.bind((host, port))
-        opened.listen(_BACKLOG)
-    except OSError as error:
-        opened.close()
-        raise Refused(
-            f"cannot listen on {host}:{port} for {what}: {error.strerror}; choose another with --{what}-port"
-        ) from error
-    opened.setblocking(False)
-    return opened
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

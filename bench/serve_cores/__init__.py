@@ -1,0 +1,3 @@
+"""A second core brings the server as much as it brings the bare runtime."""
+
+DEVICE = "host"

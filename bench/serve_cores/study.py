@@ -1,0 +1,145 @@
+"""From one core to two: the speed-up of the server beside that of bare ONNX Runtime processes; short beside long.
+
+Bodies of 4 kB, networks of 5 and 50 ms, 16 connections of wrk, closed loop. One core: a server of one process on it.
+Two cores: an engine on each, one front, and the load, all on the same two. Bare: one process in a loop on one core,
+then two on two, one thread each. Rounds are interleaved, a speed-up is that of one round, and the median is kept.
+
+`beside`: a network of 0.2 ms and one of 50 ms in a server on one core; four clients always wait for the long one, one
+asks for the short one. Its 99th percentile beside, and alone.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+from bench.kit import document
+from bench.kit.document import Record, Target
+from bench.kit.places import BUILD
+from bench.serve_triton import study as doors
+from bench.serve_triton.study import Case
+
+TIMES = ("5 ms", "50 ms")
+ROUNDS = 5
+SECONDS = 3
+CONNECTIONS = 16
+CORES = sorted(os.sched_getaffinity(0))[:2]
+BARE = """
+import os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[2])})
+import numpy as np, onnxruntime
+chosen = onnxruntime.SessionOptions()
+chosen.intra_op_num_threads = 1
+session = onnxruntime.InferenceSession(sys.argv[1], chosen, providers=["CPUExecutionProvider"])
+row = np.random.default_rng(0).random((1, 1024), dtype=np.float32)
+session.run(None, {"x": row})
+print("ready", flush=True)
+sys.stdin.readline()
+count, start = 0, time.perf_counter()
+while time.perf_counter() < start + float(sys.argv[3]):
+    session.run(None, {"x": row})
+    count += 1
+print(count / (time.perf_counter() - start))
+"""
+MEASURED = ("amble.services.serve.serving",)  # what the command that is served with runs: the age of a result counts it
+
+
+def bare_hz(path: Path, cores: Sequence[int]) -> float:
+    """Return the runs a second of one process on each of these cores, all at once."""
+    words = [[sys.executable, "-c", BARE, str(path), str(core), str(SECONDS)] for core in cores]
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(subprocess.Popen(each, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for each in words
+        ]
+        for each in running:
+            assert each.stdout is not None
+            each.stdout.readline()
+        for each in running:
+            assert each.stdin is not None
+            each.stdin.write("go\n")
+            each.stdin.flush()
+        return sum(float(each.communicate()[0]) for each in running)
+
+
+def rate_hz(case: Case, ports: dict[str, int], folder: Path) -> float:
+    """Return the answers a second of a server."""
+    found = doors.offered(case, ports, folder, seconds=SECONDS, core=None)
+    return found["answered"] / found["seconds"]
+
+
+def measured(*, quick: bool) -> list[Record]:
+    """Measure speed-ups, and a short network beside a long one."""
+    cases = [Case("http", "4 kB", each, CONNECTIONS) for each in TIMES]
+    short = Case("http", "4 kB", "0.2 ms", 1)
+    folder = BUILD / "serve_triton"
+    paths, bare_s = doors.prepared([*cases, short], folder)
+    own = {case: {case.model: paths[case.model]} for case in cases}
+    records: list[Record] = []
+    for case in cases:
+        rates: dict[str, list[float]] = {"bare_1": [], "bare_2": [], "amble_1": [], "amble_2": []}
+        with ExitStack() as stack:
+            alone = stack.enter_context(doors.ours(own[case], "--fronts=0"))
+            groups = [f"--device=host:{core}" for core in CORES]
+            both = stack.enter_context(doors.ours(own[case], "--fronts=1", *groups, pinned=False))
+            for _ in range(1 if quick else ROUNDS):
+                rates["bare_1"].append(bare_hz(own[case][case.model], CORES[:1]))
+                rates["amble_1"].append(rate_hz(case, alone, folder))
+                rates["amble_2"].append(rate_hz(case, both, folder))
+                rates["bare_2"].append(bare_hz(own[case][case.model], CORES))
+        pairs = {kind: list(zip(rates[f"{kind}_1"], rates[f"{kind}_2"], strict=True)) for kind in ("bare", "amble")}
+        ups = {kind: [two / one for one, two in each] for kind, each in pairs.items()}
+        shares = [mine / own for mine, own in zip(ups["amble"], ups["bare"], strict=True)]
+        told = {f"speed_up_{kind}": median(each) for kind, each in ups.items()}
+        records.append({"model": case.time, "bare_s": bare_s[case.model], **rates, **told, "share": median(shares)})
+    return [*records, beside(short, Case("http", "4 kB", "50 ms", 4), paths, folder, quick=quick)]
+
+
+def beside(short: Case, long: Case, paths: dict[str, Path], folder: Path, *, quick: bool) -> Record:
+    """Ask for a short network alone, then while a long one is never without work, on one core."""
+    alone_s, beside_s, long_hz = [], [], []
+    with doors.ours({case.model: paths[case.model] for case in (short, long)}, "--fronts=0") as ports:
+        for _ in range(1 if quick else ROUNDS):
+            alone_s.append(doors.offered(short, ports, folder, seconds=SECONDS)["p99_s"])
+            with _loading(long, ports, folder) as busy:
+                beside_s.append(doors.offered(short, ports, folder, seconds=SECONDS)["p99_s"])
+                out = busy.communicate()[0]
+            long_hz.append(doors.told(out)["answered"] / (2 * SECONDS))
+    return {
+        "beside": long.time, "model": short.time, "p99_alone_s": median(alone_s), "p99_beside_s": median(beside_s),
+        "long_hz": median(long_hz),
+    }  # fmt: skip
+
+
+def _loading(case: Case, ports: dict[str, int], folder: Path) -> subprocess.Popen[str]:
+    words = doors.wrk(case, ports, folder, 2 * SECONDS)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=doors.given(case, folder))
+
+
+def targets(records: Sequence[Record]) -> list[Target]:
+    """What is promised."""
+    made = []
+    for each in records:
+        if "share" in each:
+            name = f"network of {each['model']}: speed-up from 1 to 2 cores over that of bare ONNX Runtime"
+            made.append(document.target(name, want=">= 0.9", value=float(str(each["share"])), unit="1"))
+        else:
+            name = f"network of {each['model']} beside one of {each['beside']}: 99th percentile"
+            made.append(document.target(name, want="<= 0.02", value=float(str(each["p99_beside_s"])), unit="s"))
+    return made
+
+
+def main() -> None:
+    """Measure and print."""
+    options = document.options("serve_cores", __doc__, judges=True)
+    if options.judge:
+        records = document.stored(options.judge)
+        document.judged(options, records, targets(records))
+        return
+    results = measured(quick=options.quick)
+    document.finish(options, results, targets(results))

@@ -1,0 +1,134 @@
+"""A place and options → an engine in a process of its own, which loads models and computes until it is told to end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from amble.core.errors import AmbleError
+from amble.core.graph import Graph
+from amble.core.ports import Device
+from amble.core.schedule import Deadline
+from amble.devices.host import Unmetered
+from amble.devices.knobs import FileActuator
+from amble.inputs import open_for_serving, twin
+from amble.services.serve.loading import ModelLoader
+from amble.services.serve.model import Found, Loaded, Model
+from amble.services.serve.options import Options
+from amble.services.serve.process import tuned
+from amble.services.serve.processes.child import Logs
+from amble.services.serve.processes.control import Control
+from amble.services.serve.processes.places import Place
+from amble.services.serve.processes.workshop import Workshop
+from amble.services.serve.settings import Settings
+from amble.stages.control.engine import Totals
+
+__all__ = ["EngineRole", "opened"]
+
+_LOG = logging.getLogger(__name__)
+_SHARED = "this engine shares its machine with others, and none of them sets its clocks"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRole:
+    """Where an engine runs, what it loads and how, and where fronts find it."""
+
+    place: Place
+    options: Options
+    objective: Deadline | None
+    path: Path
+    logs: Logs
+    said: Mapping[str, Settings] = field(default_factory=dict)
+
+    def play(self, connection: Connection) -> None:
+        """Load and compute, until the parent says otherwise or is gone."""
+        if self.place.cpus:
+            os.sched_setaffinity(0, self.place.cpus)
+        hung_up = threading.Event()
+        try:
+            device, loader = opened(self.place, self.options, self.objective)
+            loader = replace(loader, said=self.said)
+        except AmbleError as error:
+            Control(connection, {"describe": partial(_fail, error)}, on_end=hung_up.set)
+            hung_up.wait()
+            return
+        self.path.unlink(missing_ok=True)
+        workshop, loaded = Workshop(device, self.path), _Loaded(loader)
+        handlers: dict[str, Callable[..., Any]] = {
+            "describe": lambda: (device.name, device.calibration),
+            "load": lambda found: loaded.load(found, workshop),
+            "open": lambda model, generation: workshop.open(loaded.filled(model), generation),
+            "close": workshop.shut,
+            "look": workshop.look,
+            "stop": workshop.lanes.stop,
+            "end": workshop.lanes.close,
+            "leave": hung_up.set,
+        }
+
+        def abandoned() -> None:
+            workshop.lanes.stop()
+            workshop.lanes.close()
+            hung_up.set()
+
+        control = Control(connection, handlers, slow=("load",), on_end=abandoned)
+        try:
+            with tuned():
+                totals: Totals = workshop.lanes.run()
+            _LOG.debug("engine on %s: %s", self.place.name, totals)
+        finally:
+            workshop.lanes.abandon()
+            workshop.end()
+        hung_up.wait(_LINGER_S)
+        control.close()
+
+
+_LINGER_S = 30.0
+"""For the parent to look once more at what was counted, and to hang up."""
+
+
+def opened(place: Place, options: Options, objective: Deadline | None) -> tuple[Device, ModelLoader]:
+    """Open the device of a place, and what loads models for it.
+
+    Where engines share a machine a joule cannot be told whose it is, and clocks are nobody's: energy is unknown there
+    and clocks stay as they are.
+    """
+    device, runner, by_size = open_for_serving(place.uri, threads=options.threads)
+    device = replace(device, name=place.name)
+    if place.shared:
+        device = replace(device, meter=Unmetered(device.clock), actuator=FileActuator([], refusal=_SHARED))
+    return device, ModelLoader(device, runner, options, objective, by_size, twin(place.uri))
+
+
+def nowhere(variant: str, rows: int) -> Graph:
+    """Stand for networks in a process that runs none."""
+    raise AssertionError(f"{variant} for {rows} rows is in the engines' processes")
+
+
+def _fail(error: Exception) -> None:
+    raise error
+
+
+class _Loaded:
+    """Models that are loaded here: what the parent gets of them says nothing of networks."""
+
+    def __init__(self, loader: ModelLoader) -> None:
+        self._loader = loader
+        self._kept: dict[tuple[str, str, Path], Loaded] = {}
+
+    def load(self, found: Found, workshop: Workshop) -> Loaded:
+        """Load a model → what can be told of it."""
+        made = self._loader.load(found, workshop.do)
+        self._kept[(found.name, found.version, found.path)] = made
+        return replace(made, graph=nowhere, known=None)
+
+    def filled(self, model: Model) -> Model:
+        """Return a model with its networks, as it was loaded here."""
+        found = model.found
+        return replace(model, loaded=self._kept[(found.name, found.version, found.path)])

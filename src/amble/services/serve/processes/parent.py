@@ -1,0 +1,237 @@
+"""Places, a number of fronts and models → a server of several processes, looked after by this one.
+
+This process listens at the port of metrics, dashboard and health, holds the ports of the others and computes nothing,
+so that it answers whatever becomes of its children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from amble.core.errors import Refused
+from amble.core.schedule import Deadline
+from amble.runtimes.remote.fault import Fault
+from amble.services.serve.dashboard import Panel
+from amble.services.serve.front import Doors, OnReady, Stop, addresses, beside, extra, signals
+from amble.services.serve.model import Model
+from amble.services.serve.options import Options
+from amble.services.serve.processes.child import Logs
+from amble.services.serve.processes.crew import Crew, Member
+from amble.services.serve.processes.engine import EngineRole
+from amble.services.serve.processes.front import FrontRole, plain
+from amble.services.serve.processes.loads import Loads, new_loads
+from amble.services.serve.processes.mirror import Table
+from amble.services.serve.processes.places import Place
+from amble.services.serve.repository import Repository
+from amble.services.serve.settings import Settings
+from amble.stages.control.engine import Totals
+
+__all__ = ["Wanted", "serve_apart"]
+
+_LOG = logging.getLogger(__name__)
+_MOST_WATCHERS = 128
+_LOOK_S = 1.0
+_END_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be served, where, and by how many fronts."""
+
+    places: Sequence[Place]
+    fronts: int
+    options: Options
+    objective: Deadline | None
+    named: Mapping[str, Path]
+    folder: Path | None
+    said: Mapping[str, Settings] = field(default_factory=dict)
+
+
+def serve_apart(wanted: Wanted, doors: Doors, on_ready: OnReady = lambda addresses, stop: None) -> Totals:
+    """Serve until SIGTERM or Ctrl-C, then answer what was accepted and return. Refused when it cannot start."""
+    web = extra("amble.services.serve.web")
+    with asyncio.Runner(loop_factory=web.new_loop) as runner:
+        return runner.run(_Parent(wanted, doors).run(on_ready))
+
+
+class _Served(Repository):
+    """The repository that all fronts have a copy of."""
+
+    def table(self, generations: Mapping[str, int]) -> Table:
+        """Return what to copy."""
+        served = {name: dict(versions) for name, versions in self._served.items()}
+        return Table(served, dict(generations), dict(self._reasons))
+
+
+class _Parent:
+    """One run of a server."""
+
+    def __init__(self, wanted: Wanted, doors: Doors) -> None:
+        self._wanted = wanted
+        self._doors = doors
+        self._stop = Stop()
+        self._folder = Path(tempfile.mkdtemp(prefix="amble-serve-"))
+        self._loads_fd = new_loads(wanted.fronts, len(wanted.places))
+        loads = Loads(self._loads_fd, wanted.fronts, len(wanted.places))
+        handlers: dict[str, Callable[..., Any]] = {
+            "start": self._asked_to_start,
+            "unload": self._asked_to_stop,
+            "gather": self._gathered,
+        }
+        self._crew = Crew((), (), handlers, self._revive, loads.clear)
+        self._panel = Panel(self._crew, version("amble"), doors.access)
+        self._crew.history = self._panel.history
+        read_text = None if doors.grpc_port is None else extra("amble.services.serve.grpc").read_text
+        self._repository = _Served(self._crew, self._crew.load, wanted.folder, wanted.named, read_text)
+        self._panel.models = lambda: self._repository.models
+
+    async def run(self, on_ready: OnReady) -> Totals:
+        """Hold the ports, start everyone, load, wait for the end, and close up in order."""
+        self._loop = loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as closing:
+            closing.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            closing.enter_context(signals(loop, self._stop))
+            ports = self._hold(closing)
+            try:
+                asked = asyncio.create_task(self._stop.asked.wait())
+                starting = asyncio.create_task(self._begin(ports))
+                await asyncio.wait({asked, starting}, return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
+                    self._crew.starting = False
+                    await asyncio.to_thread(self._show_all)
+                    found = addresses(self._doors, ports, self._repository.models)
+                    on_ready(found, lambda: loop.call_soon_threadsafe(self._stop))
+                    watching = asyncio.create_task(self._watch())
+                    await asked
+                    await self._drain()
+                    watching.cancel()
+                starting.cancel()
+            finally:
+                await asyncio.to_thread(self._crew.end, _END_S)
+        return self._crew.totals
+
+    def _hold(self, closing: AsyncExitStack) -> tuple[int, int | None, int | None]:
+        """Hold the ports that fronts listen on, and open the one that is this process's own → their numbers."""
+        web, doors = extra("amble.services.serve.web"), self._doors
+        http = web.reserve(doors.host, doors.http_port, "http")
+        closing.callback(http.close)
+        grpc_port = metrics_port = None
+        if doors.grpc_port is not None:
+            grpc = web.reserve(doors.host, doors.grpc_port, "grpc")
+            closing.callback(grpc.close)
+            grpc_port = grpc.getsockname()[1]
+        if doors.metrics_port is not None:
+            metrics = web.listen(doors.host, doors.metrics_port, "metrics")
+            closing.callback(metrics.close)
+            metrics_port = metrics.getsockname()[1]
+            patience = web.Patience(doors.headers_s, doors.body_s)
+            beside(closing, web.Web(self._panel, metrics, patience, _MOST_WATCHERS), web.new_loop)
+            self._panel.start(closing)
+        return http.getsockname()[1], grpc_port, metrics_port
+
+    async def _begin(self, ports: tuple[int, int | None, int | None]) -> None:
+        """Start engines and fronts, and load everything there is."""
+        crew, wanted, logs = self._crew, self._wanted, Logs.here()
+        paths = tuple(self._folder / f"engine-{at}" for at in range(len(wanted.places)))
+        crew.engines = [
+            Member(
+                f"the engine on {place.name}",
+                EngineRole(place, wanted.options, wanted.objective, path, logs, wanted.said),
+            )
+            for place, path in zip(wanted.places, paths, strict=True)
+        ]
+        doors = plain(replace(self._doors, http_port=ports[0], grpc_port=ports[1]))
+        roles = [
+            FrontRole(
+                doors, at, wanted.fronts, paths, self._loads_fd, wanted.named, wanted.folder, wanted.options.trace, logs
+            )
+            for at in range(wanted.fronts)
+        ]
+        crew.fronts = [Member(f"front {role.index}", role, fds=(self._loads_fd,)) for role in roles]
+        for each in (*crew.engines, *crew.fronts):
+            crew.start(each)
+        await asyncio.gather(*(asyncio.to_thread(self._revive, each) for each in crew.engines))
+        await asyncio.gather(*(asyncio.to_thread(self._revive, each) for each in crew.fronts))
+        for name in self._repository.names():
+            try:
+                await self._repository.start(name)
+            except Fault as fault:
+                if name in self._repository.named:
+                    raise Refused(fault.text) from fault
+                _LOG.warning("%s", fault.text)
+
+    def _revive(self, member: Member) -> None:
+        """Bring a child that has just started to where the others are; in a thread."""
+        crew = self._crew
+        if isinstance(member.role, EngineRole):
+            crew.devices[member.name] = member.ask("describe").result()
+            done: dict[str, Model] = {}
+            while done != (known := crew.known):
+                for key in done.keys() - known.keys():
+                    member.ask("close", key).result()
+                for key, model in known.items():
+                    if done.get(key) != model:
+                        member.ask("load", model.found).result()
+                        member.ask("open", model, crew.generations[key]).result()
+                done = known
+            member.up = True
+        else:
+            member.ask("open").result()
+            member.ask("show", self._repository.table(crew.generations), not crew.starting).result()
+            member.up = True
+
+    def _show_all(self) -> None:
+        """Tell all fronts what is served now."""
+        table = self._repository.table(self._crew.generations)
+        asked = [each.ask("show", table, not self._crew.starting) for each in self._crew.fronts]
+        for each in asked:
+            with suppress(Exception):  # one that has just died is told when it is there again
+                each.result(_END_S)
+
+    def _asked_to_start(self, name: str, config: str | None) -> None:
+        self._change(self._repository.start(name, config))
+
+    def _asked_to_stop(self, name: str) -> None:
+        self._change(self._repository.stop(name))
+
+    def _change(self, change: Any) -> None:
+        """Do what a front asks for, in a thread of its own; all fronts know of it when this returns."""
+        try:
+            asyncio.run_coroutine_threadsafe(change, self._loop).result()
+        finally:
+            self._show_all()
+
+    def _gathered(self) -> Any:
+        return self._crew.gather()
+
+    async def _watch(self) -> None:
+        """Ask all what they counted, once a second: what a child that dies has not told is lost."""
+        while True:
+            await asyncio.to_thread(self._crew.gather)
+            await asyncio.sleep(_LOOK_S)
+
+    async def _drain(self) -> None:
+        """Take nothing more, answer what was accepted, for some time at most; refuse what then still waits."""
+        crew = self._crew
+        crew.draining = True
+        for each in crew.fronts:
+            each.ask("drain")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._doors.drain_s):
+                while not self._stop.insisted.is_set():
+                    await asyncio.to_thread(crew.gather)
+                    if not crew.pending:
+                        return
+                    await asyncio.sleep(0.01)
+        for each in crew.engines:
+            each.ask("stop")

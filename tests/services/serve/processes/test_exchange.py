@@ -1,0 +1,167 @@
+"""A front's desk and an engine, over a real line: answers, refusals, who goes away, and memory that comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amble.core.graph import Port
+from amble.runtimes.remote.fault import Fault
+from amble.services.serve.ledger import Ledger
+from amble.services.serve.model import Found, Model
+from amble.services.serve.processes.arena import Arena
+from amble.services.serve.processes.exchange import Exchange
+from amble.services.serve.processes.loads import Loads, new_loads
+from amble.services.serve.processes.workshop import Workshop
+from amble.services.serve.protocol import Asked, Tensor
+from tests.services.serve.house import Doubler, loaded
+
+LARGE = 50_000
+KEY = "m/1"
+
+
+def model(width: int) -> Model:
+    ports = [(Port(name, (-1, width), "float"),) for name in ("x", "x_out")]
+    return Model(Found("m", "1", Path("m.onnx")), replace(loaded({"x": "float"}), inputs=ports[0], outputs=ports[1]))
+
+
+@dataclass
+class Both:
+    """A desk and an engine with one model, in one process."""
+
+    doubler: Doubler
+    workshop: Workshop
+    desk: Exchange
+    model: Model
+
+    async def ask(self, rows: np.ndarray) -> np.ndarray:
+        asked = Asked((Tensor("x", "FP32", rows.shape, rows),))
+        reply = await self.desk.infer(self.model, asked, arrival_s=self.desk.now_s(), context={})
+        return np.asarray(reply.answer.outputs["x_out"])
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not true():
+                await asyncio.sleep(0.002)
+
+
+def run(
+    folder: Path, work: Callable[[Both], Awaitable[None]], *, width: int = LARGE, room_bytes: int = 64 << 20
+) -> None:
+    """Do some work with a desk that has reached an engine."""
+
+    async def nothing() -> Ledger:
+        return Ledger()
+
+    async def main() -> None:
+        doubler = Doubler()
+        workshop, arena = Workshop(doubler.device(), folder / "engine"), Arena(room_bytes)
+        computing = threading.Thread(target=workshop.lanes.run)
+        computing.start()
+        own = model(width)
+        workshop.open(own, 1)
+        desk = Exchange(
+            arena=arena,
+            loads=Loads(new_loads(1, 1), 1, 1),
+            engines=[folder / "engine"],
+            gather=lambda: asyncio.ensure_future(nothing()),
+            generations={KEY: 1},
+        )
+        desk.starting = False
+        desk.mailbox.open()
+        reaching = asyncio.create_task(desk.reach())
+        both = Both(doubler, workshop, desk, own)
+        try:
+            await both.until(lambda: desk.connected() == 1)
+            await work(both)
+            if desk.connected():
+                await both.until(lambda: arena.taken_bytes == 0)
+        finally:
+            doubler.gate.set()
+            reaching.cancel()
+            desk.close()
+            desk.mailbox.close()
+            workshop.lanes.close()
+            computing.join(20)
+            workshop.end()
+            arena.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("width", [3, 5_000, LARGE])
+def test_answers_of_any_size_are_right_at_first_and_once_their_size_is_known(width: int, tmp_path: Path) -> None:
+    async def work(both: Both) -> None:
+        for turn in range(3):
+            rows = [np.full((1 + each % 2, width), turn + each, np.float32) for each in range(12)]
+            for given, found in zip(rows, await asyncio.gather(*map(both.ask, rows)), strict=True):
+                assert np.array_equal(found, given + given)
+        assert both.desk.ledger.book("m", "1").success == 36
+        assert both.workshop.look().ledger.book("m", "1").batches <= 36
+
+    run(tmp_path, work, width=width)
+
+
+def test_who_goes_away_is_taken_back_and_its_memory_too(tmp_path: Path) -> None:
+    async def work(both: Both) -> None:
+        both.doubler.gate.clear()
+        first = asyncio.create_task(both.ask(np.ones((1, LARGE), np.float32)))
+        await asyncio.to_thread(both.doubler.begun.wait, 20)
+        second = asyncio.create_task(both.ask(np.ones((1, LARGE), np.float32)))
+        await both.until(lambda: both.desk.pending == 2)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        both.doubler.gate.set()
+        await first
+        assert sum(both.doubler.batches) == 1, "nobody computes what nobody waits for"
+
+    run(tmp_path, work)
+
+
+def test_a_request_of_another_generation_is_refused(tmp_path: Path) -> None:
+    async def work(both: Both) -> None:
+        both.desk.generations = {KEY: 2}
+        with pytest.raises(Fault, match="just been changed") as found:
+            await both.ask(np.ones((1, LARGE), np.float32))
+        assert found.value.status == 503
+        assert both.doubler.batches == []
+
+    run(tmp_path, work)
+
+
+def test_without_room_a_request_is_refused_and_later_ones_are_not(tmp_path: Path) -> None:
+    async def work(both: Both) -> None:
+        both.doubler.gate.clear()
+        rows = np.ones((1, LARGE), np.float32)
+        asked = [asyncio.create_task(both.ask(rows)) for _ in range(6)]
+        await both.until(lambda: sum(each.done() for each in asked) >= 1)
+        both.doubler.gate.set()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [each for each in found if isinstance(each, Fault)]
+        assert 0 < len(refused) < 6
+        assert all("too much in flight" in each.text for each in refused)
+        assert np.array_equal(await both.ask(rows), rows + rows)
+
+    run(tmp_path, work, room_bytes=3 * 4 * LARGE)
+
+
+def test_who_waits_for_an_engine_that_goes_is_told_and_nobody_is_asked_again(tmp_path: Path) -> None:
+    async def work(both: Both) -> None:
+        both.doubler.gate.clear()
+        asked = [asyncio.create_task(both.ask(np.ones((1, LARGE), np.float32))) for _ in range(3)]
+        await both.until(lambda: both.desk.pending == 3)
+        await asyncio.to_thread(both.workshop.end)
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(each, Fault) and each.status == 503 for each in found)
+        assert not both.desk.open_for_all
+        with pytest.raises(Fault, match="no process computes"):
+            await both.ask(np.ones((1, LARGE), np.float32))
+        assert both.desk.arena.taken_bytes == 0
+
+    run(tmp_path, work)
