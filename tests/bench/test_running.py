@@ -44,7 +44,7 @@ def test_a_result_lies_beside_its_bench_and_a_quick_one_among_what_is_built() ->
 def test_a_bench_that_is_not_there_is_refused_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         running.main(["nonsense"])
-    assert "there is no bench nonsense: choose from calibration, card, day" in capsys.readouterr().err
+    assert "there is no bench nonsense: choose from answers, calibration, card" in capsys.readouterr().err
 
 
 def test_a_bench_runs_by_its_name_from_a_fresh_process() -> None:

@@ -20,7 +20,7 @@ from amble.runtimes.values import numpy_type
 from amble.services.serve.settings import Settings
 from amble.stages.measure.accuracy import read_arrays
 
-__all__ = ["Axes", "Samples", "open_axes", "shapes"]
+__all__ = ["Axes", "Samples", "input_names", "open_axes", "shapes"]
 
 Array = npt.NDArray[Any]
 Axes = Mapping[str, tuple[int | str, ...]]
@@ -29,18 +29,27 @@ Axes = Mapping[str, tuple[int | str, ...]]
 
 def open_axes(path: Path) -> Axes:
     """Read the axes of a network's inputs, without its weights; an input of unknown rank is left out."""
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, OSError):
-        model, _ = as_written(path)  # which says what is wrong
     found: dict[str, tuple[int | str, ...]] = {}
-    for each in network_inputs(model.graph):
+    for each in _inputs(path):
         kind = each.type.tensor_type
         if kind.HasField("shape"):
             found[each.name] = tuple(
                 dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in kind.shape.dim
             )
     return found
+
+
+def input_names(path: Path) -> frozenset[str]:
+    """Read the names of a network's inputs, those of unknown rank too."""
+    return frozenset(each.name for each in _inputs(path))
+
+
+def _inputs(path: Path) -> list[onnx.ValueInfoProto]:
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, OSError):
+        model, _ = as_written(path)  # which says what is wrong
+    return network_inputs(model.graph)
 
 
 @dataclass(frozen=True, slots=True)

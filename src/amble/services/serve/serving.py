@@ -171,7 +171,7 @@ def named(model: str) -> tuple[str, Path, Settings]:
 def refuse_shapes_of_none(paths: Sequence[Path], asked: Serve) -> None:
     """Refuse a shape that is of no input of any model; those of a repository may come later."""
     if asked.options.shapes and asked.repository is None:
-        known = {name for path in paths for name in samples.open_axes(tailoring.network_of(path))}
+        known = {name for path in paths for name in samples.input_names(tailoring.network_of(path))}
         if unknown := asked.options.shapes.keys() - known:
             told = ", ".join(sorted(known)) or "none"
             raise Refused(f"--shape {min(unknown)}:…: no model that is served has such an input; inputs are {told}")

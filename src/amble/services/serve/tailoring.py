@@ -24,7 +24,7 @@ from amble.services.serve.joining import Run
 from amble.services.serve.lengths import Lengths
 from amble.services.serve.model import Found
 from amble.services.serve.options import Options
-from amble.services.serve.samples import Axes, Samples, open_axes, shapes
+from amble.services.serve.samples import Axes, Samples, input_names, open_axes, shapes
 from amble.services.serve.settings import Settings
 
 __all__ = ["Tailored", "network_of", "tailored"]
@@ -80,9 +80,10 @@ class Tailored:
 def tailored(found: Found, settings: Settings, options: Options) -> Tailored:
     """Fit what is said of a model to its network. Refused, by its name, where they do not fit."""
     try:
-        axes = open_axes(network_of(found.path))
+        network = network_of(found.path)
+        axes, names = open_axes(network), input_names(network)
         samples = None if settings.examples is None else Samples.read(settings.examples, settings.said, axes)
-        common = {name: shape for name, shape in options.shapes.items() if name in axes}
+        common = {name: shape for name, shape in options.shapes.items() if name in names}
         chosen = replace(options, shapes={**common, **shapes(axes, settings, samples)})
     except Refused as error:
         raise Refused(f"model {found.name!r}: {error}") from error

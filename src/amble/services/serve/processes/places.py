@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from amble.core.address import Address
+from amble.core.address import Address, cpu_list
 from amble.core.errors import Refused
+from amble.inputs.backends import back_end
 
 __all__ = ["Place", "places"]
 
@@ -31,7 +32,7 @@ def places(devices: Sequence[str]) -> tuple[Place, ...]:
     Refused where a group is empty, has CPUs that this process may not use, or shares some with another.
     """
     found = [_place(each) for each in devices]
-    own = [each for each in found if Address.parse(each.uri).scheme == "host"]
+    own = [each for each in found if back_end(each.uri).here]
     for at, first in enumerate(own):
         for second in own[at + 1 :]:
             if not first.cpus or not second.cpus or set(first.cpus) & set(second.cpus):
@@ -48,24 +49,11 @@ def places(devices: Sequence[str]) -> tuple[Place, ...]:
 
 def _place(device: str) -> Place:
     address = Address.parse(device)
-    if address.scheme != "host":
+    if not back_end(device).here:
         return Place(device, device)
     options = dict(address.options)
     text = options.pop("cpus", address.name)
-    cpus = _cpus(text, device) if text else ()
+    cpus = cpu_list(text) if text else ()
     if missing := sorted(set(cpus) - os.sched_getaffinity(0)):
         raise Refused(f"--device {device}: CPU {missing[0]} is not there, or not for this process")
     return Place(device, str(replace(address, name="", options=options)), cpus)
-
-
-def _cpus(text: str, device: str) -> tuple[int, ...]:
-    """Read CPUs as in ``0-3,8``."""
-    found: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise Refused(f"--device {device}: {part!r} are no CPUs; write them as in host:0-3,8")
-        found |= set(range(int(first), int(last or first) + 1))
-    if not found:
-        raise Refused(f"--device {device}: {text!r} are no CPUs; write them as in host:0-3,8")
-    return tuple(sorted(found))
