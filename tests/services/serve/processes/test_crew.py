@@ -14,11 +14,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -31,10 +31,13 @@ from amble.core.errors import Refused
 from amble.core.schedule import Deadline
 from amble.services.serve.access import Keys
 from amble.services.serve.front import Doors
+from amble.services.serve.history import Second
+from amble.services.serve.ledger import Ledger
 from amble.services.serve.options import Options
 from amble.services.serve.processes.child import Logs
+from amble.services.serve.processes.crew import Crew, Member
 from amble.services.serve.processes.engine import nowhere
-from amble.services.serve.processes.front import FrontRole, plain
+from amble.services.serve.processes.front import FrontRole, Glance, plain
 from amble.services.serve.processes.parent import Wanted, serve_apart
 from amble.services.serve.processes.places import places
 from amble.stages.control.governors import Budget
@@ -199,6 +202,43 @@ def test_who_waits_for_an_engine_that_dies_gets_an_error_and_it_is_replaced(serv
     assert not set(engines) & set(after)
 
 
+@pytest.mark.skipif(len(CPUS) < 2, reason="one engine alone serves meanwhile")
+def test_an_engine_that_is_replaced_is_given_nothing_before_it_has_all_models(server: Process) -> None:
+    """Those that are loaded meanwhile, too: what an engine had not would be refused by it for ever."""
+    before = engines_of(server)
+    until(lambda: all(lines(pid) == 2 for pid in before))
+    assert call(server, "POST", "/v2/repository/models/large/unload", {})[0] == 200
+    os.kill(min(before), signal.SIGKILL)
+    came: set[int] = set()
+    until(lambda: came.update(engines_of(server) - before) or len(came) == 1)
+    (new,) = came
+    assert call(server, "POST", "/v2/repository/models/large/load", {})[0] == 200
+    deadline_s = time.monotonic() + 120
+    while lines(new) < 2:
+        assert time.monotonic() < deadline_s, "it never came back"
+        status, told = small(server, 1.0)
+        assert status == 200 or "has died" in told["error"], told
+    assert {small(server, float(number))[0] for number in range(8)} == {200}
+    assert all(large(server.ready["grpc"], seed) for seed in range(8))
+
+
+def engines_of(at: Process) -> set[int]:
+    """Return the numbers of the engines' processes."""
+    return {pid for pid, name in children(at.running.pid).items() if "engine" in name}
+
+
+def places_of(engine: int) -> list[Path]:
+    """Return where the sockets of an engine lie: that of its door, and one for each front that it hears."""
+    own = {os.readlink(each) for each in Path(f"/proc/{engine}/fd").iterdir() if each.is_symlink()}
+    known = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    return [Path(words[7]) for words in known if len(words) > 7 and f"socket:[{words[6]}]" in own]
+
+
+def lines(engine: int) -> int:
+    """Count the fronts that an engine hears."""
+    return len(places_of(engine)) - 1
+
+
 def test_over_grpc_it_is_unavailable(server: Process) -> None:
     def ask() -> str:
         given = triton.InferInput("x", (1, WIDTH), "FP32")
@@ -240,6 +280,38 @@ def test_a_front_that_dies_is_replaced_and_its_clients_are_not_left_waiting(serv
     live = server.ready["metrics"].replace("/metrics", "/v2/health/live")
     with urllib.request.urlopen(live, timeout=5) as answer:  # noqa: S310
         assert answer.status == 200
+
+
+def test_a_front_that_is_replaced_knows_all_models_before_its_first_client(server: Process) -> None:
+    before = children(server.running.pid)
+    os.kill(next(pid for pid, name in before.items() if name == "front 1"), signal.SIGKILL)
+    came: set[int] = set()
+    until(lambda: came.update(set(children(server.running.pid)) - set(before)) or len(came) == 1)
+    (new,) = came
+    told: set[int] = set()
+
+    def heard() -> bool:
+        told.add(quietly(server))
+        return listens(new)
+
+    until(heard)
+    told |= {quietly(server) for _ in range(60)}
+    assert told <= {0, 200}, told
+
+
+def listens(front: int) -> bool:
+    """Tell whether a front has opened its doors."""
+    own = {os.readlink(each) for each in Path(f"/proc/{front}/fd").iterdir() if each.is_symlink()}
+    known = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return any(words[3] == "0A" and f"socket:[{words[9]}]" in own for words in known)
+
+
+def quietly(at: Process) -> int:
+    """Have a number doubled → the status; 0 where the connection broke."""
+    try:
+        return int(small(at, 4.0)[0])
+    except OSError:
+        return 0
 
 
 @contextmanager
@@ -297,10 +369,32 @@ def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     with started(command(model, port), tmp_path) as first:
         own = children(first.running.pid)
         assert len(own) == 1 + len(DEVICES)
+        folder = places_of(next(pid for pid, name in own.items() if "engine" in name))[0].parent
+        assert folder.is_dir()
         first.end(signal.SIGKILL)
         until(lambda: not any(alive(pid) for pid in own))
+        assert not folder.exists()
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+def test_a_front_that_is_too_busy_to_say_how_many_wait_is_not_taken_for_idle() -> None:
+    """Else the end would come before the answers to what it had accepted."""
+    told: Future[Any] = Future()
+
+    class Line:
+        def ask(self, name: str, *arguments: Any) -> Future[Any]:
+            return told
+
+    front = Member("front 0", cast("Any", None), control=cast("Any", Line()))
+    crew = Crew((), (front,), {}, lambda member: None, lambda index: None)
+    crew.gather()
+    assert not crew.quiet
+    for pending in (1, 0):
+        told = Future()
+        told.set_result(Glance(Ledger(), Second(), pending))
+        crew.gather()
+        assert crew.quiet == (pending == 0)
 
 
 def alive(pid: int) -> bool:

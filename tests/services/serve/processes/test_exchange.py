@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -52,6 +53,12 @@ class Both:
                 await asyncio.sleep(0.002)
 
 
+async def nobody_comes(folder: Path) -> None:
+    """Assert that no front finds an engine that may not have its models yet."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as early, pytest.raises(ConnectionRefusedError):
+        early.connect(str(folder / "engine"))
+
+
 def run(
     folder: Path, work: Callable[[Both], Awaitable[None]], *, width: int = LARGE, room_bytes: int = 64 << 20
 ) -> None:
@@ -67,6 +74,8 @@ def run(
         computing.start()
         own = model(width)
         workshop.open(own, 1)
+        await nobody_comes(folder)
+        workshop.admit()
         desk = Exchange(
             arena=arena,
             loads=Loads(new_loads(1, 1), 1, 1),
@@ -112,7 +121,7 @@ def test_answers_of_any_size_are_right_at_first_and_once_their_size_is_known(wid
 def test_an_answer_that_lies_in_shared_memory_is_copied_even_where_its_bytes_alone_would_go_inline(
     tmp_path: Path,
 ) -> None:
-    """Alignment makes it too large for a message by a few bytes: the first answer tells its size, the next lie there."""
+    """Alignment makes it too large for a message by some bytes: the first answer tells how large."""
     width = 8152
     sizes = [len(each) for each in packed({"x_out": np.zeros((1, width), np.float32)})]
     assert sum(sizes) <= INLINE_BYTES < room(sizes)

@@ -209,7 +209,8 @@ class Exchange(Desk):
             self._turn_down(request, told[0])
         elif kind == "answer" and not request.ticket.waiter.done():
             rung, batch_rows, start_s, finish_s, energy_j, idle_j, core_hz, sizes, inside = told
-            outputs = unpacked(sizes, payload) if inside is None else _copied(unpacked(sizes, self.arena.memory[inside:]))
+            place = payload if inside is None else self.arena.memory[inside:]
+            outputs = unpacked(sizes, place) if inside is None else _copied(unpacked(sizes, place))
             self._answers[request.model] = max(self._answers.get(request.model, 0), -(-room(sizes) // request.rows))
             outcome = Outcome(
                 seat.rungs[rung], request.rows, batch_rows, request.arrival_s, start_s, finish_s, request.due_s,
