@@ -13,9 +13,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -205,13 +205,11 @@ def test_who_waits_for_an_engine_that_dies_gets_an_error_and_it_is_replaced(serv
 @pytest.mark.skipif(len(CPUS) < 2, reason="one engine alone serves meanwhile")
 def test_an_engine_that_is_replaced_is_given_nothing_before_it_has_all_models(server: Process) -> None:
     """Those that are loaded meanwhile, too: what an engine had not would be refused by it for ever."""
-    before = engines_of(server)
+    known, before = children(server.running.pid), engines_of(server)
     until(lambda: all(lines(pid) == 2 for pid in before))
     assert call(server, "POST", "/v2/repository/models/large/unload", {})[0] == 200
     os.kill(min(before), signal.SIGKILL)
-    came: set[int] = set()
-    until(lambda: came.update(engines_of(server) - before) or len(came) == 1)
-    (new,) = came
+    new = newcomer(server, known)
     assert call(server, "POST", "/v2/repository/models/large/load", {})[0] == 200
     deadline_s = time.monotonic() + 120
     while lines(new) < 2:
@@ -227,9 +225,18 @@ def engines_of(at: Process) -> set[int]:
     return {pid for pid, name in children(at.running.pid).items() if "engine" in name}
 
 
+def sockets_of(pid: int) -> set[str]:
+    """Return the sockets that a process has open, as the kernel names them."""
+    found = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # it may have been closed just now
+            found.add(os.readlink(each))
+    return found
+
+
 def places_of(engine: int) -> list[Path]:
     """Return where the sockets of an engine lie: that of its door, and one for each front that it hears."""
-    own = {os.readlink(each) for each in Path(f"/proc/{engine}/fd").iterdir() if each.is_symlink()}
+    own = sockets_of(engine)
     known = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
     return [Path(words[7]) for words in known if len(words) > 7 and f"socket:[{words[6]}]" in own]
 
@@ -285,9 +292,7 @@ def test_a_front_that_dies_is_replaced_and_its_clients_are_not_left_waiting(serv
 def test_a_front_that_is_replaced_knows_all_models_before_its_first_client(server: Process) -> None:
     before = children(server.running.pid)
     os.kill(next(pid for pid, name in before.items() if name == "front 1"), signal.SIGKILL)
-    came: set[int] = set()
-    until(lambda: came.update(set(children(server.running.pid)) - set(before)) or len(came) == 1)
-    (new,) = came
+    new = newcomer(server, before)
     told: set[int] = set()
 
     def heard() -> bool:
@@ -299,9 +304,16 @@ def test_a_front_that_is_replaced_knows_all_models_before_its_first_client(serve
     assert told <= {0, 200}, told
 
 
+def newcomer(at: Process, before: Collection[int]) -> int:
+    """Wait for a child that was not there before."""
+    while not (found := set(children(at.running.pid)) - set(before)):
+        time.sleep(0.02)
+    return found.pop()
+
+
 def listens(front: int) -> bool:
     """Tell whether a front has opened its doors."""
-    own = {os.readlink(each) for each in Path(f"/proc/{front}/fd").iterdir() if each.is_symlink()}
+    own = sockets_of(front)
     known = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
     return any(words[3] == "0A" and f"socket:[{words[9]}]" in own for words in known)
 

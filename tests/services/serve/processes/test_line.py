@@ -42,7 +42,7 @@ def test_tensors_come_as_they_went_texts_too(lines: tuple[Line, Line]) -> None:
 
 def test_as_many_tensors_as_a_model_may_have_go_in_one_message(lines: tuple[Line, Line]) -> None:
     near, far = lines
-    sent = {f"x{index}": np.float32([index]) for index in range(1024)}
+    sent = {f"x{index}": np.array([index], np.float32) for index in range(1024)}
     parts = packed(sent)
     assert near.send(("offer", 1), parts)
     assert not near.closed
