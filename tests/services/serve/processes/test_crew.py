@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import re
 import signal
 import socket
 import subprocess
@@ -15,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -45,6 +44,7 @@ from amble.stages.control.governors.named import governor as governor_named
 from amble.stages.control.governors.named import known
 from tests.jobs.serving_process import WIDTH, Process, free_port, slow_network, started
 from tests.services.serve.house import loaded
+from tests.services.serve.processes.kernel import alive, children, lines, listens, places_of, ticks
 
 AMBLE = str(Path(sys.executable).parent / "amble")
 CPUS = sorted(os.sched_getaffinity(0))[:2]
@@ -73,21 +73,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield found
         assert found.end(signal.SIGTERM) == 0
         assert children(found.running.pid) == {}
-
-
-def children(parent: int) -> dict[int, str]:
-    """Return the children of a process that live: what each is, by its number."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                state, ppid = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if int(ppid) == parent and state != "Z" and b"amble.services.serve.processes.child" in words:
-                found[int(entry.name)] = words[-2].decode()
-    return found
 
 
 def call(at: Process, method: str, path: str, body: object = None) -> tuple[int, Any]:
@@ -169,12 +154,6 @@ def test_every_engine_computes(server: Process) -> None:
     assert min(used) > 0.2 * max(used), used
 
 
-def ticks(pid: int) -> int:
-    """Return the processor time of a process."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(words[11]) + int(words[12])
-
-
 def test_a_model_that_one_front_loads_is_served_by_all_and_unloaded_by_all(server: Process) -> None:
     assert call(server, "POST", "/v2/repository/models/small/unload", {})[0] == 200
     assert {small(server, 1.0)[0] for _ in range(8)} == {404}
@@ -223,27 +202,6 @@ def test_an_engine_that_is_replaced_is_given_nothing_before_it_has_all_models(se
 def engines_of(at: Process) -> set[int]:
     """Return the numbers of the engines' processes."""
     return {pid for pid, name in children(at.running.pid).items() if "engine" in name}
-
-
-def sockets_of(pid: int) -> set[str]:
-    """Return the sockets that a process has open, as the kernel names them."""
-    found = set()
-    for each in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):  # it may have been closed just now
-            found.add(os.readlink(each))
-    return found
-
-
-def places_of(engine: int) -> list[Path]:
-    """Return where the sockets of an engine lie: that of its door, and one for each front that it hears."""
-    own = sockets_of(engine)
-    known = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
-    return [Path(words[7]) for words in known if len(words) > 7 and f"socket:[{words[6]}]" in own]
-
-
-def lines(engine: int) -> int:
-    """Count the fronts that an engine hears."""
-    return len(places_of(engine)) - 1
 
 
 def test_over_grpc_it_is_unavailable(server: Process) -> None:
@@ -309,13 +267,6 @@ def newcomer(at: Process, before: Collection[int]) -> int:
     while not (found := set(children(at.running.pid)) - set(before)):
         time.sleep(0.02)
     return found.pop()
-
-
-def listens(front: int) -> bool:
-    """Tell whether a front has opened its doors."""
-    own = sockets_of(front)
-    known = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    return any(words[3] == "0A" and f"socket:[{words[9]}]" in own for words in known)
 
 
 def quietly(at: Process) -> int:
@@ -407,13 +358,6 @@ def test_a_front_that_is_too_busy_to_say_how_many_wait_is_not_taken_for_idle() -
         told.set_result(Glance(Ledger(), Second(), pending))
         crew.gather()
         assert crew.quiet == (pending == 0)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return re.search(r"\) [^Z]", Path(f"/proc/{pid}/stat").read_text()) is not None
-    except OSError:
-        return False
 
 
 def test_a_log_is_refused_with_the_remedy(tmp_path: Path) -> None:
