@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import re
 import signal
 import socket
 import subprocess
@@ -13,12 +12,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -31,10 +30,13 @@ from amble.core.errors import Refused
 from amble.core.schedule import Deadline
 from amble.services.serve.access import Keys
 from amble.services.serve.front import Doors
+from amble.services.serve.history import Second
+from amble.services.serve.ledger import Ledger
 from amble.services.serve.options import Options
 from amble.services.serve.processes.child import Logs
+from amble.services.serve.processes.crew import Crew, Member
 from amble.services.serve.processes.engine import nowhere
-from amble.services.serve.processes.front import FrontRole, plain
+from amble.services.serve.processes.front import FrontRole, Glance, plain
 from amble.services.serve.processes.parent import Wanted, serve_apart
 from amble.services.serve.processes.places import places
 from amble.stages.control.governors import Budget
@@ -42,6 +44,7 @@ from amble.stages.control.governors.named import governor as governor_named
 from amble.stages.control.governors.named import known
 from tests.jobs.serving_process import WIDTH, Process, free_port, slow_network, started
 from tests.services.serve.house import loaded
+from tests.services.serve.processes.kernel import alive, children, lines, listens, places_of, ticks
 
 AMBLE = str(Path(sys.executable).parent / "amble")
 CPUS = sorted(os.sched_getaffinity(0))[:2]
@@ -70,21 +73,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield found
         assert found.end(signal.SIGTERM) == 0
         assert children(found.running.pid) == {}
-
-
-def children(parent: int) -> dict[int, str]:
-    """Return the children of a process that live: what each is, by its number."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                state, ppid = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if int(ppid) == parent and state != "Z" and b"amble.services.serve.processes.child" in words:
-                found[int(entry.name)] = words[-2].decode()
-    return found
 
 
 def call(at: Process, method: str, path: str, body: object = None) -> tuple[int, Any]:
@@ -166,12 +154,6 @@ def test_every_engine_computes(server: Process) -> None:
     assert min(used) > 0.2 * max(used), used
 
 
-def ticks(pid: int) -> int:
-    """Return the processor time of a process."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(words[11]) + int(words[12])
-
-
 def test_a_model_that_one_front_loads_is_served_by_all_and_unloaded_by_all(server: Process) -> None:
     assert call(server, "POST", "/v2/repository/models/small/unload", {})[0] == 200
     assert {small(server, 1.0)[0] for _ in range(8)} == {404}
@@ -197,6 +179,29 @@ def test_who_waits_for_an_engine_that_dies_gets_an_error_and_it_is_replaced(serv
     after = children(server.running.pid)
     assert sorted(after.values()) == sorted(before.values())
     assert not set(engines) & set(after)
+
+
+@pytest.mark.skipif(len(CPUS) < 2, reason="one engine alone serves meanwhile")
+def test_an_engine_that_is_replaced_is_given_nothing_before_it_has_all_models(server: Process) -> None:
+    """Those that are loaded meanwhile, too: what an engine had not would be refused by it for ever."""
+    known, before = children(server.running.pid), engines_of(server)
+    until(lambda: all(lines(pid) == 2 for pid in before))
+    assert call(server, "POST", "/v2/repository/models/large/unload", {})[0] == 200
+    os.kill(min(before), signal.SIGKILL)
+    new = newcomer(server, known)
+    assert call(server, "POST", "/v2/repository/models/large/load", {})[0] == 200
+    deadline_s = time.monotonic() + 120
+    while lines(new) < 2:
+        assert time.monotonic() < deadline_s, "it never came back"
+        status, told = small(server, 1.0)
+        assert status == 200 or "has died" in told["error"], told
+    assert {small(server, float(number))[0] for number in range(8)} == {200}
+    assert all(large(server.ready["grpc"], seed) for seed in range(8))
+
+
+def engines_of(at: Process) -> set[int]:
+    """Return the numbers of the engines' processes."""
+    return {pid for pid, name in children(at.running.pid).items() if "engine" in name}
 
 
 def test_over_grpc_it_is_unavailable(server: Process) -> None:
@@ -240,6 +245,36 @@ def test_a_front_that_dies_is_replaced_and_its_clients_are_not_left_waiting(serv
     live = server.ready["metrics"].replace("/metrics", "/v2/health/live")
     with urllib.request.urlopen(live, timeout=5) as answer:  # noqa: S310
         assert answer.status == 200
+
+
+def test_a_front_that_is_replaced_knows_all_models_before_its_first_client(server: Process) -> None:
+    before = children(server.running.pid)
+    os.kill(next(pid for pid, name in before.items() if name == "front 1"), signal.SIGKILL)
+    new = newcomer(server, before)
+    told: set[int] = set()
+
+    def heard() -> bool:
+        told.add(quietly(server))
+        return listens(new)
+
+    until(heard)
+    told |= {quietly(server) for _ in range(60)}
+    assert told <= {0, 200}, told
+
+
+def newcomer(at: Process, before: Collection[int]) -> int:
+    """Wait for a child that was not there before."""
+    while not (found := set(children(at.running.pid)) - set(before)):
+        time.sleep(0.02)
+    return found.pop()
+
+
+def quietly(at: Process) -> int:
+    """Have a number doubled → the status; 0 where the connection broke."""
+    try:
+        return int(small(at, 4.0)[0])
+    except OSError:
+        return 0
 
 
 @contextmanager
@@ -297,17 +332,32 @@ def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     with started(command(model, port), tmp_path) as first:
         own = children(first.running.pid)
         assert len(own) == 1 + len(DEVICES)
+        folder = places_of(next(pid for pid, name in own.items() if "engine" in name))[0].parent
+        assert folder.is_dir()
         first.end(signal.SIGKILL)
         until(lambda: not any(alive(pid) for pid in own))
+        assert not folder.exists()
     with socket.create_server(("127.0.0.1", port)):
         pass
 
 
-def alive(pid: int) -> bool:
-    try:
-        return re.search(r"\) [^Z]", Path(f"/proc/{pid}/stat").read_text()) is not None
-    except OSError:
-        return False
+def test_a_front_that_is_too_busy_to_say_how_many_wait_is_not_taken_for_idle() -> None:
+    """Else the end would come before the answers to what it had accepted."""
+    told: Future[Any] = Future()
+
+    class Line:
+        def ask(self, name: str, *arguments: Any) -> Future[Any]:
+            return told
+
+    front = Member("front 0", cast("Any", None), control=cast("Any", Line()))
+    crew = Crew((), (front,), {}, lambda member: None, lambda index: None)
+    crew.gather()
+    assert not crew.quiet
+    for pending in (1, 0):
+        told = Future()
+        told.set_result(Glance(Ledger(), Second(), pending))
+        crew.gather()
+        assert crew.quiet == (pending == 0)
 
 
 def test_a_log_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from amble.services.serve.ledger import Ledger
 from amble.services.serve.model import Found, Model
 from amble.services.serve.processes.arena import Arena
 from amble.services.serve.processes.exchange import Exchange
+from amble.services.serve.processes.line import INLINE_BYTES, packed, room
 from amble.services.serve.processes.loads import Loads, new_loads
 from amble.services.serve.processes.workshop import Workshop
 from amble.services.serve.protocol import Asked, Tensor
@@ -51,6 +53,12 @@ class Both:
                 await asyncio.sleep(0.002)
 
 
+async def nobody_comes(folder: Path) -> None:
+    """Assert that no front finds an engine that may not have its models yet."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as early, pytest.raises(ConnectionRefusedError):
+        early.connect(str(folder / "engine"))
+
+
 def run(
     folder: Path, work: Callable[[Both], Awaitable[None]], *, width: int = LARGE, room_bytes: int = 64 << 20
 ) -> None:
@@ -66,6 +74,8 @@ def run(
         computing.start()
         own = model(width)
         workshop.open(own, 1)
+        await nobody_comes(folder)
+        workshop.admit()
         dispatcher = Exchange(
             arena=arena,
             loads=Loads(new_loads(1, 1), 1, 1),
@@ -106,6 +116,23 @@ def test_answers_of_any_size_are_right_at_first_and_once_their_size_is_known(wid
         assert both.workshop.look().ledger.book("m", "1").batches <= 36
 
     run(tmp_path, work, width=width)
+
+
+def test_an_answer_that_lies_in_shared_memory_is_copied_even_where_its_bytes_alone_would_go_inline(
+    tmp_path: Path,
+) -> None:
+    """Alignment makes it too large for a message by some bytes: the first answer tells how large."""
+    width = 8152
+    sizes = [len(each) for each in packed({"x_out": np.zeros((1, width), np.float32)})]
+    assert sum(sizes) <= INLINE_BYTES < room(sizes)
+
+    async def work(both: Both) -> None:
+        await both.ask(np.zeros((1, width), np.float32))
+        found = await both.ask(np.ones((1, width), np.float32))
+        both.dispatcher.arena.memory[:] = bytes(len(both.dispatcher.arena.memory))
+        assert np.array_equal(found, np.full((1, width), 2, np.float32))
+
+    run(tmp_path, work, width=width, room_bytes=1 << 20)
 
 
 def test_who_goes_away_is_taken_back_and_its_memory_too(tmp_path: Path) -> None:

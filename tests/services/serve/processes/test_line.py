@@ -40,6 +40,17 @@ def test_tensors_come_as_they_went_texts_too(lines: tuple[Line, Line]) -> None:
         assert found[name].tolist() == value.tolist()
 
 
+def test_as_many_tensors_as_a_model_may_have_go_in_one_message(lines: tuple[Line, Line]) -> None:
+    near, far = lines
+    sent = {f"x{index}": np.array([index], np.float32) for index in range(1024)}
+    parts = packed(sent)
+    assert near.send(("offer", 1), parts)
+    assert not near.closed
+    message = far.receive()
+    assert message is not None
+    assert unpacked([len(part) for part in parts], message.payload) == sent
+
+
 def test_nobody_waits_for_one_that_does_not_read_and_nothing_is_lost(lines: tuple[Line, Line]) -> None:
     near, far = lines
     parts = [bytes(20_000)]

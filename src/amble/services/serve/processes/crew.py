@@ -83,6 +83,7 @@ class Crew:
     _counted: Ledger = field(default_factory=Ledger)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _totals: dict[str, Totals] = field(default_factory=dict)
+    _unheard: bool = False
     _over: bool = False
 
     def start(self, member: Member) -> None:
@@ -151,6 +152,11 @@ class Crew:
         return sum(each.said.pending for each in self.fronts if isinstance(each.said, Glance))
 
     @property
+    def quiet(self) -> bool:
+        """Tell whether no request waits; one may in a front that was too busy to say when it was last asked."""
+        return not self.pending and not self._unheard
+
+    @property
     def counted(self) -> Ledger:
         """Return the counters of all, as they were told."""
         return self._counted
@@ -195,11 +201,16 @@ class Crew:
             asked = [(each, each.ask("glance")) for each in self.fronts]
             asked += [(each, each.ask("look")) for each in self.engines]
             until_s = time.monotonic() + _PATIENCE_S
-            seconds = [self.history.take()]
+            seconds, unheard = [self.history.take()], False
             for member, future in asked:
-                with suppress(AmbleError, TimeoutError):
+                try:
                     member.said = future.result(max(0.0, until_s - time.monotonic()))
                     seconds.append(member.said.second)
+                except TimeoutError:
+                    unheard |= member in self.fronts
+                except AmbleError:
+                    pass  # it has ended
+            self._unheard = unheard
             self.history.add(summing.seconds(seconds))
             living = [each.said.ledger for each in (*self.fronts, *self.engines) if each.said is not None]
             self._counted = summing.summed([*self._ended, *living])

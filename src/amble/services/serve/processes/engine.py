@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
@@ -66,6 +67,7 @@ class EngineRole:
             "load": lambda found: loaded.load(found, workshop),
             "open": lambda model, generation: workshop.open(loaded.filled(model), generation),
             "close": workshop.shut,
+            "admit": workshop.admit,
             "look": workshop.look,
             "stop": workshop.lanes.stop,
             "end": workshop.lanes.close,
@@ -75,6 +77,9 @@ class EngineRole:
         def abandoned() -> None:
             workshop.lanes.stop()
             workshop.lanes.close()
+            with suppress(OSError):  # where the parent could not: the last engine takes the folder away
+                self.path.unlink(missing_ok=True)
+                self.path.parent.rmdir()
             hung_up.set()
 
         control = Control(connection, handlers, slow=("load",), on_end=abandoned)

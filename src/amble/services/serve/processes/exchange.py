@@ -209,7 +209,8 @@ class Exchange(Dispatcher):
             self._turn_down(request, told[0])
         elif kind == "answer" and not request.ticket.waiter.done():
             rung, batch_rows, start_s, finish_s, energy_j, idle_j, core_hz, sizes, inside = told
-            outputs = _copied(unpacked(sizes, self.arena.memory[inside:] if inside is not None else payload), sizes)
+            place = payload if inside is None else self.arena.memory[inside:]
+            outputs = unpacked(sizes, place) if inside is None else _copied(unpacked(sizes, place))
             self._answers[request.model] = max(self._answers.get(request.model, 0), -(-room(sizes) // request.rows))
             outcome = Outcome(
                 seat.rungs[rung], request.rows, batch_rows, request.arrival_s, start_s, finish_s, request.due_s,
@@ -239,6 +240,6 @@ class Exchange(Dispatcher):
                 self.arena.give_back(sent.offset)
 
 
-def _copied(outputs: Tensors, sizes: Sequence[int]) -> Tensors:
-    """Return an answer in memory of its own: what it lies in is given to the next."""
-    return outputs if sum(sizes) <= INLINE_BYTES else {name: np.array(each) for name, each in outputs.items()}
+def _copied(outputs: Tensors) -> Tensors:
+    """Return an answer in memory of its own: the block that it lies in is given to the next."""
+    return {name: np.array(each) for name, each in outputs.items()}

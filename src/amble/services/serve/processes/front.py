@@ -88,7 +88,7 @@ class FrontRole:
         )
         repository = Mirror(_Elsewhere(), _elsewhere, self.folder, self.named, ask=wish.ask)
         front = _Front(dispatcher, repository, history, over)
-        wish.connect(connection, front, on_end=over.set)
+        wish.connect(connection, front, on_end=front.end)
         readers = Readers(niceness)
         async with AsyncExitStack() as closing:
             dispatcher.mailbox.open()
@@ -96,6 +96,7 @@ class FrontRole:
             closing.callback(readers.close)
             reaching = asyncio.create_task(dispatcher.reach())
             closing.callback(reaching.cancel)
+            await front.shown.wait()
             await open_doors(closing, dispatcher, repository, readers, doors, shared=True)
             closing.enter_context(watched())
             front.opened.set()
@@ -158,6 +159,7 @@ class _Front:
     repository: Mirror
     history: History
     over: asyncio.Event
+    shown: asyncio.Event = field(default_factory=asyncio.Event)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def open(self) -> None:
@@ -167,10 +169,11 @@ class _Front:
             await asyncio.sleep(0.01)
 
     def show(self, table: Table, ready: bool) -> None:
-        """Take the parent's state: what is served, and whether requests are taken."""
+        """Take the parent's state: what is served, and whether requests are taken. No door opens before."""
         self.dispatcher.generations = table.generations
         self.repository.show(table)
         self.dispatcher.starting = not ready
+        self.shown.set()
 
     def drain(self) -> None:
         """Take no more requests."""
@@ -182,6 +185,7 @@ class _Front:
 
     def end(self) -> None:
         """Close up."""
+        self.shown.set()
         self.over.set()
 
 

@@ -24,6 +24,7 @@ __all__ = ["INLINE_BYTES", "Line", "Message", "packed", "placed", "unpacked"]
 INLINE_BYTES = 32 << 10  # of tensors that go with the message
 _MOST_BYTES = 128 << 10
 _BUFFER_BYTES = 1 << 20
+_MOST_PIECES = 512  # the kernel takes 1,024 at once
 _HEAD = 4
 _ALIGNED_BYTES = 64
 
@@ -100,6 +101,8 @@ class Line:
         pieces: list[Part] = [len(told).to_bytes(_HEAD, "little"), told, bytes(-(_HEAD + len(told)) % _ALIGNED_BYTES)]
         for part in parts:
             pieces += [part, bytes(_up(len(part)) - len(part))]
+        if len(pieces) > _MOST_PIECES:
+            pieces = [b"".join(pieces)]
         with self._lock:
             self._out.append((pieces, fd))
             return self._flushed()

@@ -10,7 +10,9 @@ import asyncio
 import logging
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -68,8 +70,13 @@ class _Served(Repository):
 
     def table(self, generations: Mapping[str, int]) -> Table:
         """Return what to copy."""
-        served = {name: dict(versions) for name, versions in self._served.items()}
+        served = {name: dict(versions) for name, versions in dict(self._served).items()}
         return Table(served, dict(generations), dict(self._reasons))
+
+    @property
+    def changing(self) -> asyncio.Lock:
+        """Return what is held while a model is loaded or unloaded."""
+        return self._changing
 
 
 class _Parent:
@@ -79,6 +86,7 @@ class _Parent:
         self._wanted = wanted
         self._doors = doors
         self._stop = Stop()
+        self._telling = threading.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix="amble-serve-"))
         self._loads_fd = new_loads(wanted.fronts, len(wanted.places))
         loads = Loads(self._loads_fd, wanted.fronts, len(wanted.places))
@@ -176,27 +184,45 @@ class _Parent:
         if isinstance(member.role, EngineRole):
             crew.devices[member.name] = member.ask("describe").result()
             done: dict[str, Model] = {}
-            while done != (known := crew.known):
-                for key in done.keys() - known.keys():
-                    member.ask("close", key).result()
-                for key, model in known.items():
-                    if done.get(key) != model:
-                        member.ask("load", model.found).result()
-                        member.ask("open", model, crew.generations[key]).result()
-                done = known
-            member.up = True
+            self._catch_up(member, done)
+            asyncio.run_coroutine_threadsafe(self._join(member, done), self._loop).result()
         else:
+            self._show([member])[0].result()
             member.ask("open").result()
-            member.ask("show", self._repository.table(crew.generations), not crew.starting).result()
             member.up = True
+
+    def _catch_up(self, engine: Member, done: dict[str, Model]) -> None:
+        """Have an engine load and open what the others serve beyond what it has ``done``."""
+        crew = self._crew
+        while done != (known := crew.known):
+            for key in done.keys() - known.keys():
+                engine.ask("close", key).result()
+            for key, model in known.items():
+                if done.get(key) != model:
+                    engine.ask("load", model.found).result()
+                    engine.ask("open", model, crew.generations[key]).result()
+            done.clear()
+            done.update(known)
+
+    async def _join(self, engine: Member, done: dict[str, Model]) -> None:
+        """Let an engine that has caught up take its share, while no model changes: one would pass it by."""
+        async with self._repository.changing:
+            await asyncio.to_thread(self._catch_up, engine, done)
+            await asyncio.wrap_future(engine.ask("admit"))
+            engine.up = True
 
     def _show_all(self) -> None:
         """Tell all fronts what is served now."""
-        table = self._repository.table(self._crew.generations)
-        asked = [each.ask("show", table, not self._crew.starting) for each in self._crew.fronts]
+        asked = self._show(self._crew.fronts)
         for each in asked:
             with suppress(Exception):  # one that has just died is told when it is there again
                 each.result(_END_S)
+
+    def _show(self, fronts: Sequence[Member]) -> list[Future[Any]]:
+        """Tell fronts what is served now, never an older state after a newer one."""
+        with self._telling:
+            table = self._repository.table(self._crew.generations)
+            return [each.ask("show", table, not self._crew.starting) for each in fronts]
 
     def _asked_to_start(self, name: str, config: str | None) -> None:
         self._change(self._repository.start(name, config))
@@ -230,7 +256,7 @@ class _Parent:
             async with asyncio.timeout(self._doors.drain_s):
                 while not self._stop.insisted.is_set():
                     await asyncio.to_thread(crew.gather)
-                    if not crew.pending:
+                    if crew.quiet:
                         return
                     await asyncio.sleep(0.01)
         for each in crew.engines:

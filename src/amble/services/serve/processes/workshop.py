@@ -72,7 +72,7 @@ class Workshop:
     """An engine for fronts."""
 
     def __init__(self, device: Device, path: Path) -> None:
-        """Listen at a place in the file system."""
+        """Take a place in the file system; fronts find nobody there before ``admit``."""
         self.lanes = Lanes(device, self)
         self._device = device
         self._history = History()
@@ -81,21 +81,25 @@ class Workshop:
         self._lock = threading.Lock()  # of what all fronts wait for
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._door.bind(str(path))
-        self._door.listen(_BACKLOG)
         self._door.setblocking(False)
         self._known = selectors.DefaultSelector()
-        self._known.register(self._door, selectors.EVENT_READ, None)
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         self._known.register(self._woken, selectors.EVENT_READ, None)
         self._over = False
-        self._thread = threading.Thread(target=self._listen, name="amble-lines", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     @property
     def do(self) -> Do:
         """Return what does some work while nobody else uses the device."""
         return self.lanes.do
+
+    def admit(self) -> None:
+        """Let fronts come, once it has all models: until then they give their requests to others."""
+        self._door.listen(_BACKLOG)
+        self._known.register(self._door, selectors.EVENT_READ, None)
+        self._thread = threading.Thread(target=self._listen, name="amble-lines", daemon=True)
+        self._thread.start()
 
     def open(self, model: Model, generation: int = 0) -> None:
         """Begin to serve a model. ``generation``: requests of another one are not of this model."""
@@ -120,7 +124,8 @@ class Workshop:
             return
         self._over = True
         self._wake()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         for key in list(self._known.get_map().values()):
             if key.data is not None:
                 self._lose(key.data)
