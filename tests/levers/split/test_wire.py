@@ -128,3 +128,18 @@ def test_nothing_is_asked_when_there_is_no_time_or_it_was_closed() -> None:
         assert not one.ask("GET", "/", None, time.perf_counter() - 1).answered
         one.close()
         assert not one.ask("GET", "/", None, time.perf_counter() + 5).answered
+
+
+def test_json_that_is_nested_without_end_is_an_answer_that_says_nothing() -> None:
+    text = b"[" * 200_000
+
+    def serve(client: socket.socket, number: int) -> None:
+        while asked(client):
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text))
+
+    with listening(serve) as port:
+        of = wire(port)
+        heard = of.ask("GET", "/", None, time.perf_counter() + 5.0)
+        of.close()
+    assert heard.answered
+    assert heard.reply.answer == {}

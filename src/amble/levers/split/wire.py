@@ -141,7 +141,7 @@ def _reply(status: int, content: bytes, length: str | None) -> Reply:
     cut = int(length) if length and length.isdecimal() else len(content)
     try:
         found = json.loads(content[:cut] or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = {}
     answer = found if isinstance(found, dict) else {"models": found}
     reason = "" if status == 200 else str(answer.get("error") or f"HTTP {status}")
