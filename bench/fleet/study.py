@@ -281,5 +281,3 @@ def _other_targets(records: Sequence[Record]) -> Iterator[document.Target]:
     name = f"decision time, {few} to {many} devices, over n log n"
     yield document.target(name, want="<= 1", value=float(growth), unit="1")
     yield document.target(f"decision time at {many} devices", want=f"<= {PERIOD_S / 10}", value=worst_s, unit="s")
-    for name in ("no accepted request lost when a replica is killed", "p50 over plain Ray Serve's", "sweep on Ray"):
-        yield document.target(name, want="<= 0", value=None, unit="1", cause="not measured: nothing runs on Ray yet")

@@ -6,12 +6,14 @@ Shape letters: w workload, p point (one setting of all knobs), k knob.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amble.core.errors import Refused
+from amble.core.spacing import scaled, spread_out
 from amble.core.table import KNOBS, Table
 
 __all__ = [
@@ -57,7 +59,11 @@ def knobs_of(table: Table) -> tuple[str, ...]:
 
 
 def points_needed(knobs: tuple[str, ...]) -> int:
-    """How many settings to measure: 3 for one clock, 4 with a power limit, 5 for two clocks, 12 for three."""
+    """How many settings of whole workloads to measure: 3 for one clock, 4 with a power limit, 5 for two, 12 for three.
+
+    Workloads of one table tell on one another; operators of one network are fitted each for itself, and take more
+    (`measure.design.enough`).
+    """
     return 4 if "power_limit_w" in knobs else _NUM_POINTS.get(len(knobs), 12 if knobs else 1)
 
 
@@ -83,24 +89,10 @@ def sweep_of(table: Table, knobs: tuple[str, ...] | None = None) -> Sweep:
 def farthest_points(points: Floats, num_points: int) -> NDArray[np.int64]:
     """Choose points [p, k] to measure: the highest, the lowest, then always the farthest from those chosen.
 
-    Distance is Euclidean in the logarithm of each knob, scaled to 0..1. Ties go to the first point. Returns indices
-    [n].
+    By distance in the logarithms of the knobs (`core.spacing`). Returns indices [n].
     """
-    place = normalised(points, points)
-    chosen = [int(np.argmax(place.sum(axis=1))), int(np.argmin(place.sum(axis=1)))]
-    away = np.linalg.norm(place - place[chosen[0]], axis=1)
-    for _ in range(min(num_points, len(points)) - len(chosen)):
-        away = np.minimum(away, np.linalg.norm(place - place[chosen[-1]], axis=1))
-        chosen.append(int(np.argmax(away)))
-    unique = list(dict.fromkeys(chosen))[:num_points]
-    return np.array(unique, dtype=np.int64)
-
-
-def normalised(points: Floats, span: Floats) -> Floats:
-    """Logarithm of each knob of points [p, k], scaled so that the range of span [q, k] is 0..1."""
-    low, high = np.log(span).min(axis=0), np.log(span).max(axis=0)
-    scaled: Floats = (np.log(points) - low) / np.where(high > low, high - low, 1.0)
-    return scaled
+    order = spread_out(scaled(np.log(points)))
+    return np.fromiter(islice(order, max(0, min(num_points, len(points)))), np.int64)
 
 
 def outside(points: Floats, measured: Floats) -> NDArray[np.bool_]:

@@ -3,8 +3,7 @@
 Once these are known, what is left goes where plans would run (`where_plans_run`), as often as plans name a setting that
 nobody measured: predictions matter there.
 
-Distance is Euclidean over the logarithms of the knobs, each scaled to 0…1, so that clocks spread evenly in ratio. The
-highest point comes first and the lowest second: every prediction is then an interpolation.
+The highest point comes first and the lowest second (`core.spacing`).
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from amble.core.point import OperatingPoint
 from amble.core.ports import FloatArray
 from amble.core.profile import Profile
 from amble.core.schedule import Schedule
+from amble.core.spacing import scaled, spread_out
 
 __all__ = ["Size", "enough", "farthest", "sized", "where_plans_run"]
 
@@ -25,7 +25,7 @@ _RUNS = 600  # of the whole network, for the margin of a percentile
 _MOST_REPEATS = 50  # at one setting, for their sake
 
 _ENOUGH = {0: 1, 1: 6, 2: 16, 3: 24}
-"""Points to measure for so many knobs (clocks, power limit) with more than one level."""
+"""Points to measure of every operator for so many knobs (clocks, power limit) with more than one level."""
 
 
 def enough(points: tuple[OperatingPoint, ...]) -> int:
@@ -85,14 +85,8 @@ def where_plans_run(
 
 
 def _farthest(points: tuple[OperatingPoint, ...], measured: set[OperatingPoint]) -> OperatingPoint:
-    place = _places(points)
-    chosen = np.array([point in measured for point in points])
-    total = place.sum(axis=1)
-    for extreme in (int(np.argmax(total)), int(np.argmin(total))):
-        if not chosen[extreme]:
-            return points[extreme]
-    gaps = np.linalg.norm(place[:, None, :] - place[None, chosen, :], axis=2).min(axis=1)
-    return points[int(np.argmax(np.where(chosen, -1.0, gaps)))]
+    done = [at for at, point in enumerate(points) if point in measured]
+    return points[next(spread_out(_places(points), done))]
 
 
 def _places(points: tuple[OperatingPoint, ...]) -> FloatArray:
@@ -104,5 +98,4 @@ def _places(points: tuple[OperatingPoint, ...]) -> FloatArray:
             for point in points
         ]
     )
-    span = np.ptp(raw, axis=0)
-    return np.asarray((raw - raw.min(axis=0)) / np.where(span > 0, span, 1.0))
+    return np.asarray(scaled(raw), np.float64)
