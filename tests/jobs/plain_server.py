@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -19,8 +20,13 @@ _DTYPES = {"FP32": np.float32, "UINT8": np.uint8}
 
 
 @contextmanager
-def plain_server(repository: Path, *, scale: float = 1.0) -> Iterator[int]:
-    """Serve the models of a repository on a port; ``scale`` other than 1 makes all answers wrong."""
+def plain_server(
+    repository: Path, *, scale: float = 1.0, say: Callable[[dict[str, Any]], object] = lambda document: document
+) -> Iterator[int]:
+    """Serve the models of a repository on a port; ``scale`` other than 1 makes all answers wrong.
+
+    ``say`` is what becomes of an answer, or of a description, before it is sent.
+    """
     sessions = {
         each.parts[-3]: onnxruntime.InferenceSession(str(each), providers=["CPUExecutionProvider"])
         for each in repository.glob("*/1/model.onnx")
@@ -49,10 +55,10 @@ def plain_server(repository: Path, *, scale: float = 1.0) -> Iterator[int]:
             if self.headers.get("Content-Encoding"):
                 self._say(415, {"error": "no codings"})
                 return
-            session = sessions[self.path.split("/")[3]]
+            session, asked = sessions[self.path.split("/")[3]], json.loads(content)
             feed = {
                 each["name"]: np.array(each["data"], _DTYPES[each["datatype"]]).reshape(each["shape"])
-                for each in json.loads(content)["inputs"]
+                for each in asked["inputs"]
             }
             outputs = [
                 {
@@ -63,13 +69,14 @@ def plain_server(repository: Path, *, scale: float = 1.0) -> Iterator[int]:
                 }
                 for port, found in zip(session.get_outputs(), session.run(None, feed), strict=True)
             ]
-            self._say(200, {"model_name": "m", "outputs": outputs})
+            named = {"id": asked["id"]} if "id" in asked else {}
+            self._say(200, {"model_name": "m", **named, "outputs": outputs})
 
         def log_message(self, *words: object) -> None:
             pass
 
-        def _say(self, status: int, document: object) -> None:
-            content = json.dumps(document).encode()
+        def _say(self, status: int, document: dict[str, Any]) -> None:
+            content = json.dumps(say(document)).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

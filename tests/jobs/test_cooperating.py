@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import onnx
@@ -273,3 +275,73 @@ def test_the_verb_ends_with_exit_codes_and_keeps_its_log_when_interrupted(
     kept = amble.read(log)
     assert isinstance(kept, Log)
     assert 10 < len(kept.served) < 1000
+
+
+def renamed(document: dict[str, Any]) -> object:
+    return {**document, "outputs": [{**each, "name": "other"} for each in document["outputs"]]}
+
+
+def flat(document: dict[str, Any]) -> object:
+    return {**document, "outputs": [{**each, "shape": [len(each["data"])]} for each in document["outputs"]]}
+
+
+def whole_numbers(document: dict[str, Any]) -> object:
+    outputs = [{**each, "datatype": "INT32", "data": [int(at) for at in each["data"]]} for each in document["outputs"]]
+    return {**document, "outputs": outputs}
+
+
+def nothing(document: dict[str, Any]) -> object:
+    return {**document, "outputs": []}
+
+
+def endless(document: dict[str, Any]) -> object:
+    return {**document, "parameters": {"service_s": 10**400}}
+
+
+def of_the_one_before() -> Callable[[dict[str, Any]], object]:
+    kept: list[dict[str, Any]] = []
+
+    def said(document: dict[str, Any]) -> object:
+        kept.append(document)
+        return kept[max(0, len(kept) - 2)]
+
+    return said
+
+
+@pytest.mark.parametrize("spoil", [nothing, renamed, flat, whole_numbers, endless, of_the_one_before()])
+def test_what_is_no_answer_of_this_half_to_this_request_is_never_taken_for_one(
+    plan: Path, spoil: Callable[[dict[str, Any]], object]
+) -> None:
+    """A server that proved itself, and then says something else."""
+    spoiled = Event()
+
+    def say(document: dict[str, Any]) -> object:
+        return spoil(document) if spoiled.is_set() and document.get("id", "example") != "example" else document
+
+    with plain_server(plan.parent / "repository", say=say) as port:
+        found, log, _ = ran(plan, port, 40, {25: spoiled.set})
+    answered_all(found, log, 40)
+    assert together(found) > 0
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("extensions", 5), ("inputs", [{"name": "x", "datatype": "FP99", "shape": [1e400]}])]
+)
+def test_a_server_that_describes_itself_in_garbage_is_told_of_or_used_but_ends_nothing(
+    plan: Path, word: str, value: object
+) -> None:
+    def say(document: dict[str, Any]) -> object:
+        return {**document, word: value} if word in document else document
+
+    with plain_server(plan.parent / "repository", say=say) as port:
+        if word == "inputs":
+            with pytest.raises(Refused, match="what it describes there takes other tensors"):
+                ran(plan, port, 5)
+        else:
+            answered_all(*ran(plan, port, 5)[:2], 5)
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:port", "127.0.0.1:99999", "me:secret@127.0.0.1:1", "a b", "[::1"])
+def test_an_address_that_can_be_no_server_s_is_refused(plan: Path, place: str) -> None:
+    with pytest.raises(ValueError, match="is not like http://127"):
+        run(Cooperation(plan, f"http://{place}"))

@@ -150,3 +150,8 @@ def test_the_verb_prints_one_document(model: Path, tmp_path: Path) -> None:
     document = json.loads(found.stdout)
     assert document["best"]["choice"]["fits"] is True
     assert (tmp_path / "out" / "split.json").exists()
+
+
+def test_a_period_of_nothing_is_refused(model: Path) -> None:
+    with pytest.raises(ValueError, match="a period shorter than the deadline"):
+        split(wanted(model, period_s=0.0))

@@ -213,9 +213,14 @@ def _tolerance(pair: Pair) -> float:
 
 
 def _remote(url: str) -> Remote:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError(f"--server {url!r} is not like http://127.0.0.1:8000")
+    wrong = ValueError(f"--server {url!r} is not like http://127.0.0.1:8000")
+    try:
+        parts = urlsplit(url)
+        is_known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise wrong from error
+    if not is_known or "@" in parts.netloc or any(each.isspace() for each in url):
+        raise wrong
     root = parts.path.rstrip("/").removesuffix("/v2")
     return Remote(url, parts.scheme == "https", parts.netloc, root, _TIMEOUT_S)
 

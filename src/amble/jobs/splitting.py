@@ -156,7 +156,7 @@ def _question(wanted: Wanted, network: Network, found: Cuts, on_progress: OnProg
     costs = _costs(wanted, wanted.device, graph, on_progress)
     server = _server(wanted, graph, costs, on_progress)
     precisions = tuple(each for each in PRECISIONS if each in wanted.crossing)
-    period_s = wanted.period_s or wanted.deadline.latency_s
+    period_s = wanted.deadline.latency_s if wanted.period_s is None else wanted.period_s
     return Question(graph, costs, found.cuts, server, wanted.deadline, period_s, precisions, wanted.exact)
 
 

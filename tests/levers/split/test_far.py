@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from amble.levers.split.far import deviation, outputs_of, server_s
+from amble.levers.split.far import deviation, outputs_of, server_s, taken
 from amble.runtimes.remote.client import Reply
 
 Y = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -52,3 +52,33 @@ def test_a_server_s_own_time_is_without_the_wait_in_which_the_link_is() -> None:
     assert server_s(Reply(200, {"parameters": {"queue_s": 3.0, "service_s": 0.25}})) == 0.25
     assert server_s(Reply(200, {"parameters": {}})) is None
     assert server_s(Reply(200, {})) is None
+
+
+@pytest.mark.parametrize("told", [float("nan"), float("inf"), -1.0, 10**400, 1e9, True, "1"])
+def test_a_time_that_no_server_takes_is_not_believed(told: object) -> None:
+    assert server_s(Reply(200, {"parameters": {"service_s": told}})) is None
+
+
+def answer(name: str = "y", kind: str = "FP32", shape: tuple[int, ...] = (2, 3), **more: object) -> Reply:
+    output = {"name": name, "datatype": kind, "shape": list(shape), "parameters": {"binary_data_size": Y.nbytes}}
+    return Reply(200, {"outputs": [output], **more}, Y.tobytes())
+
+
+def test_only_the_outputs_of_the_half_in_their_type_and_shape_are_an_answer() -> None:
+    found = taken(answer(), {"y": Y})
+    assert found is not None
+    np.testing.assert_array_equal(found["y"], Y)
+    wrong = [answer("z"), answer(shape=(6,)), answer(kind="INT32"), Reply(200, {"outputs": []})]
+    assert [taken(each, {"y": Y}) for each in wrong] == [None] * 4
+    assert taken(answer(), {}) == {}, "what was not asked for replaces nothing"
+
+
+def test_an_answer_to_another_request_is_none_to_this_one() -> None:
+    assert taken(answer(id="7"), {"y": Y}, "7") is not None
+    assert taken(answer(id="6"), {"y": Y}, "7") is None
+    assert taken(answer(), {"y": Y}, "7") is None
+
+
+def test_sizes_that_no_array_has_are_no_answer() -> None:
+    empty = {"name": "y", "datatype": "FP32", "shape": [0, 2**70], "parameters": {"binary_data_size": 0}}
+    assert outputs_of(Reply(200, {"outputs": [empty]})) is None

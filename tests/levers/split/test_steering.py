@@ -250,3 +250,32 @@ def test_a_journal_replays_to_the_same_decisions_also_from_its_file() -> None:
     read = msgspec.json.decode(msgspec.json.encode(journal), type=Journal)
     assert len({each.option for each in made}) > 1
     assert replay(read.steering, read.start_s, read.seen) == list(read.decisions) == made
+
+
+def queue(of: Steering, state: State, requests: int, *, behind_s: float, period_s: float) -> list[tuple[int, float]]:
+    """Let requests wait for one another, the first of them ``behind_s`` [s] → who answered, and the latencies."""
+    now_s, found = behind_s, []
+    for index in range(requests):
+        arrival_s = index * period_s
+        now_s = max(now_s, arrival_s)
+        state, decision = of.decide(state, now_s, arrival_s + DUE_S)
+        option = decision.option
+        if option != LOCAL:
+            there_s = now_s + of.options[option].paces[decision.pace][0] + of.link_s(state, option)[0]
+            now_s = min(there_s, max(decision.give_up_s, now_s + of.options[option].paces[decision.pace][0]))
+            state = exchanged(of, state, 1e9, option=option, now_s=now_s)
+            option = LOCAL if now_s < there_s else option
+        if option == LOCAL:
+            now_s += of.options[LOCAL].paces[0][0]
+        found.append((option, now_s - arrival_s))
+    return found
+
+
+def test_a_queue_that_the_server_could_clear_is_cleared_by_it() -> None:
+    """Late before they are begun, requests are the server's where it is quicker: the device would never catch up."""
+    of = steering()
+    state, _ = after(of, proved(of), 1e9, 30)
+    answered = queue(of, state, 80, behind_s=1.0, period_s=0.04)
+    assert answered[0][1] > DUE_S
+    assert answered[-1][0] != LOCAL
+    assert answered[-1][1] < DUE_S

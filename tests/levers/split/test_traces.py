@@ -37,6 +37,7 @@ def test_the_unit_is_in_the_name(tmp_path: Path, column: str, text: str, rate_bi
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("time_ms,rate_kbit_s\n0,5\n100,2\n", "time_ms may be in any unit; tell it in seconds, and name it time_s"),
         ("rate_MB_s\n1\n", "looks like bytes; .* multiply by 8, name it rate_Mbit_s"),
         ("Bps\n1000000\n", "looks like bytes"),
         ("rate_kbytes_s\n1\n", "looks like bytes; .* name it rate_kbit_s"),

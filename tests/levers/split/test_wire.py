@@ -1,10 +1,12 @@
 """A connection is waited for until its time and no longer, whatever trickles in; one that was closed is opened anew."""
 
+import http.client
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 from amble.levers.split.wire import Wire
 from amble.runtimes.remote.client import Body, Remote
@@ -128,3 +130,77 @@ def test_nothing_is_asked_when_there_is_no_time_or_it_was_closed() -> None:
         assert not one.ask("GET", "/", None, time.perf_counter() - 1).answered
         one.close()
         assert not one.ask("GET", "/", None, time.perf_counter() + 5).answered
+
+
+def test_json_that_is_nested_without_end_is_an_answer_that_says_nothing() -> None:
+    text = b"[" * 200_000
+
+    def serve(client: socket.socket, number: int) -> None:
+        while asked(client):
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text))
+
+    with listening(serve) as port:
+        of = wire(port)
+        heard = of.ask("GET", "/", None, time.perf_counter() + 5.0)
+        of.close()
+    assert heard.answered
+    assert heard.reply.answer == {}
+
+
+@dataclass(frozen=True, slots=True)
+class Watched(Remote):
+    """A server whose connections tell what happens to them, and in which thread."""
+
+    on_open: Callable[[], object] = lambda: None
+    closed_by: list[threading.Thread] = field(default_factory=list)
+
+    def connection(self) -> http.client.HTTPConnection:
+        of = self
+
+        class Connection(http.client.HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                of.on_open()
+
+            def close(self) -> None:
+                of.closed_by.append(threading.current_thread())
+                super().close()
+
+        return Connection(self.place, timeout=self.timeout_s)
+
+
+def test_another_thread_ends_what_is_under_way_and_leaves_closing_to_the_one_that_asks() -> None:
+    begun = threading.Event()
+
+    def serve(client: socket.socket, number: int) -> None:
+        asked(client)
+        begun.set()
+        client.recv(1)
+
+    with listening(serve) as port:
+        remote = Watched("", False, f"127.0.0.1:{port}", "", 5.0)
+        of = Wire(remote)
+
+        def stop() -> None:
+            begun.wait(5.0)
+            of.stop()
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        heard = of.ask("GET", "/", None, time.perf_counter() + 5.0)
+        stopper.join()
+        of.close()
+    assert heard.reply.status == 0
+    assert heard.whole_s - heard.asked_s < 4.0
+    assert set(remote.closed_by) == {threading.current_thread()}
+
+
+def test_one_that_is_stopped_while_it_connects_asks_nothing() -> None:
+    questions: list[bool] = []
+    with listening(lambda client, number: questions.append(asked(client))) as port:
+        stop: list[Callable[[], None]] = []
+        of = Wire(Watched("", False, f"127.0.0.1:{port}", "", 5.0, on_open=lambda: stop[0]()))
+        stop.append(of.stop)
+        assert of.ask("GET", "/", None, time.perf_counter() + 5.0).reply.status == 0
+        of.close()
+    assert True not in questions

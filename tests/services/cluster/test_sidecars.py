@@ -193,7 +193,18 @@ def test_over_http_it_divides_and_says_who_takes_no_cap():
             each.server_close()
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b'{"serial": "x"}', b'{"serial": 1, "most_w": [], "speed": []}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[1]",
+        b"[" * 200_000,
+        b'{"serial": "x"}',
+        b'{"serial": 1, "most_w": [], "speed": []}',
+        b'{"serial": 1e999, "power_w": null}',
+    ],
+)
 def test_an_answer_that_is_no_report_counts_as_none(body):
     class Nonsense:
         def answer(self, order, authorization):
@@ -213,3 +224,18 @@ def test_the_command_refuses_what_is_no_address():
         assert done.exit_code == 2
         assert "write http://HOST:PORT" in done.output
     assert CliRunner().invoke(main, ["budget", "http://h:1", "--watts", "100", "--dry-run"]).exit_code == 0
+
+
+@pytest.mark.parametrize("url", ["http://a b:1", "http://127.0.0.1:port", "http://127.0.0.1:99999", "http://[::1"])
+def test_an_address_that_no_governor_can_have_is_refused(url):
+    with pytest.raises(Refused, match="is no address"):
+        amble.budget([url], budget_w=250.0)
+
+
+def test_a_governor_named_twice_and_a_budget_that_is_no_power_are_refused():
+    url = "http://127.0.0.1:1"
+    with pytest.raises(Refused, match="is named twice"):
+        amble.budget([url, url], budget_w=250.0)
+    for budget_w in (float("nan"), float("inf")):
+        with pytest.raises(Refused, match="a budget is a power above 0"):
+            amble.budget([url], budget_w=budget_w)

@@ -160,3 +160,17 @@ def test_a_cap_needs_a_page_and_where_others_reach_it_a_token():
         Watching(capacity_hz=10.0)
     with pytest.raises(Refused, match="--cap-token-file"):
         Watching(capacity_hz=10.0, metrics_port=1, metrics_host="10.0.0.1")
+
+
+@pytest.mark.parametrize("word", ["Bearer sécret", "Bearer \udcff", "", "Bearer "])
+def test_a_token_of_any_letters_is_compared(word):
+    assert a_cap(token=TOKEN).answer(None, word)[0] == 401
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"serial": 1, "cap_w": 1%b}' % (b"0" * 400), b'{"serial": 1, "cap_w": true}', b"[" * 200_000]
+)
+def test_an_order_that_is_none_is_answered_and_changes_nothing(body):
+    cap = a_cap()
+    assert cap.answer(body, "")[0] == 400
+    assert cap.report()["serial"] == NONE

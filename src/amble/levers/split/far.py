@@ -21,14 +21,17 @@ from amble.levers.split.packing import packed
 from amble.levers.split.pairs import Pair
 from amble.levers.split.wire import Heard, Wire
 from amble.runtimes.remote.client import Body, Input, Reply, body_of, dtype_of
-from amble.runtimes.remote.datatypes import NO_JSON, from_bytes
+from amble.runtimes.remote.datatypes import DATATYPES, NO_JSON, from_bytes
 from amble.runtimes.remote.fault import Fault
 from amble.runtimes.remote.numbers import from_json
 
-__all__ = ["ROUNDING", "Example", "Half", "Proof", "outputs_of", "prove", "server_s"]
+__all__ = ["ROUNDING", "Example", "Half", "Proof", "outputs_of", "prove", "server_s", "taken"]
 
 ROUNDING = 1e-4
 """By how much of their largest answers in FP32 may differ from what is computed here: another runtime, another CPU."""
+
+_EXAMPLE = "example"  # identity of the request of a proof
+_MOST_S = 86400.0  # that a server may say an answer took it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,21 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """A half as its server describes it: where it is, what it takes, whether as bytes, and packed."""
+    """A half as its server describes it: where it is, what it takes, whether as bytes, and packed.
+
+    ``echoes``: its answers tell the identity of their request.
+    """
 
     path: str
     inputs: tuple[Input, ...]
     binary: bool
     packs: bool = False
+    echoes: bool = False
 
-    def body(self, tensors: Tensors, timeout_s: float) -> Body:
+    def body(self, tensors: Tensors, timeout_s: float, identity: str = "") -> Body:
         """Write a request."""
         given = {each.name: np.asarray(tensors[each.name]).astype(dtype_of(each), copy=False) for each in self.inputs}
-        return body_of(given, self.inputs, binary=self.binary, timeout_s=timeout_s)
+        return body_of(given, self.inputs, binary=self.binary, timeout_s=timeout_s, identity=identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +106,8 @@ def _proved(wire: Wire, root: str, pair: Pair, example: Example, within_s: float
     if sha256 and sha256 != pair.server.sha256:
         return Proof("refuted", f"it serves {sha256[:12]}… there, the plan's half is {pair.server.sha256[:12]}…")
     try:
-        inputs = _inputs(described.reply, pair.sent)
-    except (KeyError, TypeError, ValueError) as error:
+        inputs = _inputs(described.reply, pair.sent, example.tensors)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         return Proof("refuted", f"what it describes there takes other tensors: {error}")
     binary = _is_binary(wire, root, within_s)
     if not binary and (names := [each.name for each in inputs if each.datatype in NO_JSON]):
@@ -108,7 +115,7 @@ def _proved(wire: Wire, root: str, pair: Pair, example: Example, within_s: float
     half = Half(path, inputs, binary)
     body = packed(half.body(example.tensors, within_s))
     small = wire.ask("POST", f"{path}/infer", body, time.perf_counter() + within_s)
-    packs = small.answered and deviation(example.answers, outputs_of(small.reply) or {}) <= ROUNDING
+    packs = small.answered and deviation(example.answers, taken(small.reply, example.answers) or {}) <= ROUNDING
     found = _tried(wire, replace(half, packs=packs), example, within_s)
     return replace(found, told=bool(sha256), num_bytes=found.num_bytes + len(body.content))
 
@@ -125,9 +132,24 @@ def outputs_of(reply: Reply) -> dict[str, Any] | None:
             else:
                 found[name] = from_bytes(name, kind, shape, reply.tail[start : start + size])
                 start += size
-    except (Fault, KeyError, TypeError, ValueError, AttributeError):
+    except (Fault, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
     return found
+
+
+def taken(reply: Reply, like: Tensors, identity: str = "") -> Tensors | None:
+    """Return those outputs of an answer that a half has; None unless each is there, of its type and shape.
+
+    Where an ``identity`` is given, it must be the answer's: what was meant for another request is none to this one.
+    """
+    found = outputs_of(reply)
+    if found is None or (identity and reply.answer.get("id") != identity):
+        return None
+    for name, known in like.items():
+        ours = found.get(name)
+        if ours is None or ours.shape != known.shape or ours.dtype != known.dtype:
+            return None
+    return {name: found[name] for name in like}
 
 
 def server_s(reply: Reply) -> float | None:
@@ -137,7 +159,9 @@ def server_s(reply: Reply) -> float | None:
     """
     parameters = reply.answer.get("parameters")
     told = parameters.get("service_s") if isinstance(parameters, Mapping) else None
-    return float(told) if isinstance(told, int | float) and not isinstance(told, bool) else None
+    if not isinstance(told, int | float) or isinstance(told, bool) or not 0 <= told <= _MOST_S:
+        return None
+    return float(told)
 
 
 def deviation(expected: Tensors, found: Tensors) -> float:
@@ -159,18 +183,19 @@ def deviation(expected: Tensors, found: Tensors) -> float:
 
 def _tried(wire: Wire, half: Half, example: Example, within_s: float) -> Proof:
     """Ask the example, plain, which is what is measured."""
-    body, before = half.body(example.tensors, within_s), _counted(wire, half.path, within_s)
+    body, before = half.body(example.tensors, within_s, _EXAMPLE), _counted(wire, half.path, within_s)
     heard = wire.ask("POST", f"{half.path}/infer", body, time.perf_counter() + within_s)
     size = len(body.content)
     if not heard.answered:
         silent = heard.reply.status == 0 or heard.reply.status >= 500
         why = f"an example is not answered: {heard.reply.reason}"
         return Proof("silent" if silent else "refuted", why, num_bytes=size)
-    away = deviation(example.answers, outputs_of(heard.reply) or {})
+    away = deviation(example.answers, taken(heard.reply, example.answers) or {})
     if away > ROUNDING:
         why = f"its answer to an example is not that of the plan's half (off by {away:.2g})"
         return Proof("refuted", why, num_bytes=size)
     told_s = server_s(heard.reply) or _between(before, _counted(wire, half.path, within_s))
+    half = replace(half, echoes=heard.reply.answer.get("id") == _EXAMPLE)
     return Proof("proved", half=half, heard=heard, server_s=told_s, deviation=away, num_bytes=size)
 
 
@@ -180,13 +205,13 @@ def _counted(wire: Wire, path: str, within_s: float) -> tuple[int, int]:
     try:
         found = reply.answer["model_stats"][0]["inference_stats"]["success"]
         return int(found["count"]), int(found["ns"])
-    except (KeyError, IndexError, TypeError, ValueError):
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         return 0, 0
 
 
 def _between(before: tuple[int, int], after: tuple[int, int]) -> float | None:
-    count = after[0] - before[0]
-    return (after[1] - before[1]) * 1e-9 / count if count > 0 else None
+    count, spent_ns = after[0] - before[0], after[1] - before[1]
+    return spent_ns * 1e-9 / count if count > 0 and 0 <= spent_ns <= _MOST_S * 1e9 else None
 
 
 def _told(wire: Wire, path: str, within_s: float) -> str:
@@ -200,14 +225,18 @@ def _told(wire: Wire, path: str, within_s: float) -> str:
 
 def _is_binary(wire: Wire, root: str, within_s: float) -> bool:
     reply = wire.ask("GET", f"{root}/v2", None, time.perf_counter() + within_s).reply
-    extensions = reply.answer.get("extensions") or ()
-    return any("binary_tensor_data" in str(each) for each in extensions)
+    extensions = reply.answer.get("extensions")
+    return isinstance(extensions, list) and any("binary_tensor_data" in str(each) for each in extensions)
 
 
-def _inputs(reply: Reply, names: Sequence[str]) -> tuple[Input, ...]:
-    """Read what a model takes; ValueError unless it is what the plan sends."""
+def _inputs(reply: Reply, names: Sequence[str], like: Tensors) -> tuple[Input, ...]:
+    """Read what a model takes; ValueError unless it is what the plan sends, in types of its kind."""
     listed = reply.answer["inputs"]
     found = {each["name"]: Input(each["name"], each["datatype"], tuple(map(int, each["shape"]))) for each in listed}
     if set(found) != set(names):
         raise ValueError(f"{', '.join(sorted(found))}, not {', '.join(sorted(names))}")
+    for each in found.values():
+        known = DATATYPES.get(each.datatype)
+        if known is None or known.kind != like[each.name].dtype.kind:
+            raise ValueError(f"{each.name} as {each.datatype}, not as {like[each.name].dtype}")
     return tuple(found[name] for name in names)

@@ -53,10 +53,11 @@ class Prober:
     def close(self) -> None:
         """End it, whatever is under way."""
         self._asked.put(None)
-        self._wire.close()
+        self._wire.stop()
         self._thread.join()
 
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:
             self._heard.append((asked[0], self.now(*asked)))
             self._idle.set()
+        self._wire.close()

@@ -18,7 +18,7 @@ import numpy as np
 from amble.core.errors import Refused
 from amble.core.log import Log, Served
 from amble.core.ports import FloatArray, Tensors
-from amble.levers.split.far import Example, Half, Proof, outputs_of, server_s
+from amble.levers.split.far import Example, Half, Proof, server_s, taken
 from amble.levers.split.near import Near, Place
 from amble.levers.split.packing import Packer
 from amble.levers.split.probing import Prober
@@ -26,7 +26,7 @@ from amble.levers.split.ran import Journal, Ran, Share, place_of
 from amble.levers.split.results import Split
 from amble.levers.split.steering import LOCAL, Decision, Option, Rules, Seen, Steering
 from amble.levers.split.wire import Heard, Wire
-from amble.runtimes.remote.client import Remote
+from amble.runtimes.remote.client import Body, Remote
 
 __all__ = ["Requests", "Running", "options_of"]
 
@@ -95,6 +95,7 @@ class Running:
         self._seen: list[Seen] = []
         self._decisions: list[Decision] = []
         self._halves: dict[int, Half] = {}
+        self._answers, self._num_sent = [each.answers for each in examples], 0
         self._packers = [Packer() for _ in nears]
         self._counts = _Counts()
         self._served: list[Served] = []
@@ -216,11 +217,14 @@ class Running:
             if left_s <= 0:
                 break
             self._counts.retries += attempt > 0
-            heard = self._sent(decision.option, half, tensors, left_s)
-            found = outputs_of(heard.reply) if heard.answered else None
+            self._num_sent += 1
+            identity = str(self._num_sent)
+            heard = self._sent(decision.option, half, half.body(tensors, left_s, identity), left_s)
+            like = self._answers[decision.option]
+            found = taken(heard.reply, like, identity if half.echoes else "") if heard.answered else None
             if found is not None:
                 return {**made, **found}
-            reason = heard.reply.reason or "its answer cannot be read"
+            reason = heard.reply.reason or "its answer is not one of this half to this request"
             if heard.reply.status or attempt == _RETRIES or "in time" in reason:
                 break
             time.sleep(_PAUSE_S)
@@ -229,10 +233,10 @@ class Running:
             self._note(f"the server failed: {reason}")
         return None
 
-    def _sent(self, option: int, half: Half, tensors: Tensors, left_s: float) -> Heard:
+    def _sent(self, option: int, half: Half, plain: Body, left_s: float) -> Heard:
         """Ask the server once."""
         assert self._wire is not None
-        body = plain = half.body(tensors, left_s)
+        body = plain
         if half.packs:
             body, self._packers[option] = self._packers[option].sent(plain, self.steering.rate_bit_s(self.state))
             self._counts.packed += body is not plain
@@ -246,6 +250,7 @@ class Running:
         return heard
 
     def _exchange(self, option: int, heard: Heard, took_s: float | None, sent_bit: float) -> Seen:
+        took_s = None if took_s is None else min(took_s, heard.first_s - heard.asked_s)
         up_s = heard.first_s - heard.asked_s - (took_s or 0.0)
         now_s = self.place.device.clock.now_s()
         return Seen(now_s, "exchange", option, max(up_s, 0.0), heard.whole_s - heard.first_s, took_s, sent_bit)

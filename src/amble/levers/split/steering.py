@@ -17,7 +17,8 @@ than twice the bound of moves, and one.
 
 A failure sends everything to the device at once and unproves all halves; the server must prove each again, and answer
 several probes in a row, before it is relied on. A request that waits for the server is given up while the device can
-still answer in time; where it cannot any more, at its deadline: then it is late, and counted as such.
+still answer in time; where it cannot any more, at its deadline: then it is late, and counted as such. Where so many
+wait that the deadline is over before anything could be sent, whoever is quicker answers, and the queue gets shorter.
 """
 
 from __future__ import annotations
@@ -214,8 +215,10 @@ class Steering:
         give_up_s = due_s
         if self.options[state.chosen].server_s is not None:
             alone_s = self.options[LOCAL].paces[0][0] * state.device.mean
-            ends_s = now_s + self.options[state.chosen].paces[pace][0] * state.device.mean + chosen.link_s
-            give_up_s = due_s - alone_s if ends_s <= due_s - alone_s else due_s
+            sends_s = now_s + self.options[state.chosen].paces[pace][0] * state.device.mean
+            give_up_s = due_s - alone_s if sends_s + chosen.link_s <= due_s - alone_s else due_s
+            if sends_s >= give_up_s:  # late before anything is sent: then the server was chosen for being quicker
+                give_up_s = sends_s + chosen.link_s
         return state, Decision(state.chosen, pace, give_up_s, chosen.link_s)
 
     def probe(self, state: State, now_s: float) -> tuple[State, int | None]:

@@ -22,6 +22,7 @@ from amble.levers.split.link import format_rate
 __all__ = ["Trace", "is_trace", "read_trace"]
 
 _TIME = "time_s"
+_OTHER_TIME = re.compile(r"time(_\w+)?", re.IGNORECASE)
 _SCALES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 _UNIT = re.compile(r"(?:\w*_)?([kKMGmg]?)(bits?|b|[Bb]ytes?|B)(?:ps|_?s|_per_s)")
 _RATE = re.compile(r"rate|bitrate|throughput|bandwidth|capacity", re.IGNORECASE)
@@ -125,8 +126,12 @@ def _number(path: Path | str, line: int, row: list[str], column: int, header: li
 
 def _lasts_s(path: Path | str, header: list[str], rows: tuple[tuple[int, list[str]], ...]) -> FloatArray:
     """Return how long each rate lasts: until the next one, the last as long as the one before."""
-    if _TIME not in header or len(rows) == 1:
+    if _TIME not in header:
+        if others := [name for name in header if _OTHER_TIME.fullmatch(name)]:
+            raise Refused(f"--link {path}: {others[0]} may be in any unit; tell it in seconds, and name it {_TIME}")
         return np.ones(len(rows))
+    if len(rows) == 1:
+        return np.ones(1)
     column = header.index(_TIME)
     times_s = np.array([_number(path, number, row, column, header) for number, row in rows])
     gaps_s = np.diff(times_s)

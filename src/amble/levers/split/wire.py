@@ -63,9 +63,16 @@ class Wire:
                 return Heard(Reply(0, reason=reason), asked_s, now_s, now_s)
         raise AssertionError("the second try ends it")
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """End what is under way, from whatever thread; nothing is asked afterwards."""
         self._shut.set()
+        connection = self._connection
+        if connection is not None:
+            _shut_down(connection)
+
+    def close(self) -> None:
+        """Close the connection; only the thread that asks may do so, or it would break under its hands."""
+        self.stop()
         self._drop()
 
     def _exchange(self, method: str, path: str, body: Body | None, until_s: float) -> Heard:
@@ -92,6 +99,8 @@ class Wire:
             connection.timeout = left_s
             connection.connect()
             self._connection = connection
+            if self._shut.is_set():  # meanwhile
+                raise TimeoutError("no time is left")
         if self._connection.sock is not None:
             self._connection.sock.settimeout(left_s)
         return self._connection
@@ -125,9 +134,10 @@ def _watched(connection: http.client.HTTPConnection, until_s: float) -> Iterator
 
 
 def _shut_down(connection: http.client.HTTPConnection) -> None:
-    if connection.sock is not None:
+    opened = connection.sock
+    if opened is not None:
         with suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
+            opened.shutdown(socket.SHUT_RDWR)
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -141,7 +151,7 @@ def _reply(status: int, content: bytes, length: str | None) -> Reply:
     cut = int(length) if length and length.isdecimal() else len(content)
     try:
         found = json.loads(content[:cut] or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = {}
     answer = found if isinstance(found, dict) else {"models": found}
     reason = "" if status == 200 else str(answer.get("error") or f"HTTP {status}")

@@ -133,8 +133,8 @@ class Remote:
             connection.close()
 
 
-def body_of(tensors: Tensors, inputs: Sequence[Input], *, binary: bool, timeout_s: float) -> Body:
-    """Write a request for an answer within ``timeout_s``."""
+def body_of(tensors: Tensors, inputs: Sequence[Input], *, binary: bool, timeout_s: float, identity: str = "") -> Body:
+    """Write a request for an answer within ``timeout_s``; its answer tells the ``identity``, where one is given."""
     listed: list[dict[str, Any]] = []
     tail = b""
     for each in inputs:
@@ -149,7 +149,8 @@ def body_of(tensors: Tensors, inputs: Sequence[Input], *, binary: bool, timeout_
     parameters: dict[str, Any] = {"timeout": max(1, round(timeout_s * 1e6))}
     if binary:
         parameters["binary_data_output"] = True
-    head = json.dumps({"inputs": listed, "parameters": parameters}).encode()
+    named = {"id": identity} if identity else {}
+    head = json.dumps({**named, "inputs": listed, "parameters": parameters}).encode()
     kind = {"Content-Type": "application/octet-stream", _LENGTH: str(len(head))} if tail else {}
     return Body(head + tail, {"Content-Type": "application/json", **kind})
 
@@ -232,7 +233,7 @@ def _read(status: int, content: bytes, length: str | None) -> Reply:
     cut = int(length) if length and length.isdecimal() else len(content)
     try:
         found = json.loads(content[:cut] or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = {}
     answer = found if isinstance(found, dict) else {"models": found}
     reason = "" if status == 200 else str(answer.get("error") or f"HTTP {status}")

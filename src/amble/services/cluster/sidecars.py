@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -95,6 +96,15 @@ class Door:
             line.close()
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return known and not any(each.isspace() for each in url)
+
+
 def _report(body: bytes) -> Report | None:
     try:
         given: dict[str, Any] = json.loads(body)
@@ -109,7 +119,7 @@ def _report(body: bytes) -> Report | None:
             None if power_w is None else float(power_w),
             float(given["arrivals_hz"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     numbers = np.array([*found.most_w, *found.speed, found.capacity_hz, found.arrivals_hz])
     fits = len(found.most_w) == len(found.speed) > found.floor >= 0 and bool(np.isfinite(numbers).all())
@@ -225,9 +235,13 @@ def budget(
         raise Refused("no governor: write the addresses of their metrics pages, as in http://node1:9402")
     if not period_s > 0:
         raise Refused("the period must be above 0")
+    if not 0 < budget_w < math.inf:
+        raise Refused(f"a budget is a power above 0, not {budget_w:g} W")
     for each in urls:
-        if urlsplit(each).scheme not in ("http", "https") or not urlsplit(each).hostname:
+        if not _is_address(each):
             raise Refused(f"{each!r} is no address; write http://HOST:PORT, that of its metrics page")
+    if twice := [each for each in urls if urls.count(each) > 1]:
+        raise Refused(f"{twice[0]} is named twice; each governor has one share")
     divided, told = Budget([Door(each, token) for each in urls], budget_w, gone), None
     end_s = None if for_s is None else time.perf_counter() + for_s
     while end_s is None or time.perf_counter() < end_s:

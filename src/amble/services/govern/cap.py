@@ -35,6 +35,8 @@ __all__ = ["NONE", "Cap", "most_w"]
 NONE = -1
 """The serial of no order."""
 
+_MOST_W = 1e12  # that a cap may be
+
 
 @dataclass(slots=True)
 class Cap:
@@ -96,7 +98,7 @@ class Cap:
 
     def answer(self, body: bytes | None, authorization: str) -> tuple[int, bytes]:
         """Answer a GET (no body) or a PUT → status, JSON."""
-        if self.token is not None and not hmac.compare_digest(authorization, f"Bearer {self.token}"):
+        if self.token is not None and not _same(authorization, f"Bearer {self.token}"):
             return 401, b'{"error": "a bearer token is needed: --cap-token-file of both sides"}'
         if body is not None:
             try:
@@ -108,16 +110,22 @@ class Cap:
         return 200, json.dumps(self.report()).encode()
 
 
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode("utf-8", "replace"))
+
+
 def _read(body: bytes) -> tuple[int, float | None]:
     """Read an order; ValueError for what is none."""
     wrong = 'an order is like {"serial": 7, "cap_w": 250.0}, cap_w null for none'
     try:
         given = json.loads(body)
         serial, cap_w = given["serial"], given["cap_w"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(wrong) from error
     numbers = isinstance(serial, int) and (cap_w is None or isinstance(cap_w, int | float))
-    if not numbers or isinstance(serial, bool) or serial < 0 or (cap_w is not None and not 0 < cap_w < math.inf):
+    if not numbers or isinstance(serial, bool) or isinstance(cap_w, bool) or serial < 0:
+        raise ValueError(wrong)
+    if cap_w is not None and not 0 < cap_w <= _MOST_W:
         raise ValueError(wrong)
     return serial, None if cap_w is None else float(cap_w)
 
