@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import amble
-from amble.cli.options import FOLDER, Network, device_option, network_options, verb
+from amble.cli.options import FOLDER, PLACE, Network, device_option, network_options, verb
 from amble.cli.terminal import Terminal
 from amble.cli.verbs import main
 from amble.core.quantity import parse_time_s
@@ -47,6 +47,7 @@ __all__ = ["split"]
 @click.option("--exact", is_flag=True, help="Close the gap to the lower bound, however long it takes.")
 @click.option("--moving", is_flag=True, help="Make halves for other link rates too: amble run then moves the cut.")
 @click.option("--output", "-o", type=FOLDER, help="Write both halves and split.json to this folder.")
+@click.option("--html", type=PLACE, help="Also write a page with plots.")
 def split(
     terminal: Terminal,
     *,
@@ -63,6 +64,7 @@ def split(
     exact: bool,
     moving: bool,
     output: Path | None,
+    html: Path | None,
 ) -> None:
     """Cut MODEL between a device and a server, for the least energy of the device.
 
@@ -100,4 +102,5 @@ def split(
     if output is not None:
         found = splitting.write(found, making, output)
         terminal.note(f"wrote {output}")
+    amble.export_files(found, html=html)
     terminal.result(found, lambda: amble.show(found))

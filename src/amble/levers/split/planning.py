@@ -77,12 +77,16 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """Between these rates [bit/s] the answer is the same cut (its index), sent as ``precision``; None: no cut fits."""
+    """Between these rates [bit/s] the answer is the same cut (its index), sent as ``precision``; None: no cut fits.
+
+    ``tried`` are rates in between, and what the device takes there [J].
+    """
 
     slowest_bit_s: float
     fastest_bit_s: float
     index: int | None
     precision: str = ""
+    tried: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(eq=False)
@@ -304,9 +308,15 @@ def regimes(
     decades = np.log10(_FASTEST_BIT_S / _SLOWEST_BIT_S)
     rates = np.geomspace(_SLOWEST_BIT_S, _FASTEST_BIT_S, round(decades * _PER_DECADE) + 1).tolist()
 
+    took_j: dict[float, float] = {}
+
     def answer(rate_bit_s: float) -> tuple[int | None, str]:
         found = _best(question, replace(link, rate_bit_s=rate_bit_s), admissible)
-        return (None, "") if found is None else (found.index, found.precision)
+        if found is None:
+            return None, ""
+        assert found.energy_j is not None
+        took_j[rate_bit_s] = found.energy_j
+        return found.index, found.precision
 
     answers = []
     for done, rate in enumerate(rates):
@@ -316,7 +326,16 @@ def regimes(
     for low, high, before, after in zip(rates, rates[1:], answers, answers[1:], strict=False):
         edges += _changes(answer, (low, before), (high, after))
     ends = [rate for rate, _ in edges[1:]] + [rates[-1]]
-    return tuple(Regime(rate, end, *found) for (rate, found), end in zip(edges, ends, strict=True))
+    last = len(edges) - 1
+    return tuple(
+        Regime(
+            rate,
+            end,
+            *found,
+            tuple(each for each in sorted(took_j.items()) if rate <= each[0] and (at == last or each[0] < end)),
+        )
+        for at, ((rate, found), end) in enumerate(zip(edges, ends, strict=True))
+    )
 
 
 Found = tuple[int | None, str]

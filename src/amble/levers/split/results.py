@@ -12,7 +12,7 @@ from amble.levers.split.link import Link
 from amble.levers.split.pairs import HalfFile, Pair
 from amble.levers.split.planning import Choice, Regime
 
-__all__ = ["FORMAT", "HalfFile", "Listed", "Split"]
+__all__ = ["FORMAT", "HalfFile", "Listed", "Split", "named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,13 @@ class Listed:
     num_local: int
     crossing: tuple[str, ...]
     choice: Choice
+
+
+def named(listed: Listed, num_operators: int) -> str:
+    """Say what a cut does."""
+    if listed.num_local == 0:
+        return "nothing (all remote)"
+    return "everything (all local)" if listed.num_local == num_operators else f"up to {listed.after}"
 
 
 @dataclass(frozen=True, slots=True)
