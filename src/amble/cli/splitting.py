@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import amble
-from amble.cli.options import FOLDER, PLACE, Network, device_option, network_options, verb
+from amble.cli.options import FOLDER, PLACE, Network, devices_option, network_options, verb
 from amble.cli.terminal import Terminal
 from amble.cli.verbs import main
 from amble.core.quantity import parse_time_s
@@ -17,7 +17,7 @@ __all__ = ["split"]
 
 @verb(main)
 @network_options
-@device_option
+@devices_option
 @click.option("--server", required=True, metavar="URI|8x|FILE.csv", help="The server's device, speed or times.")
 @click.option(
     "--link",
@@ -52,7 +52,7 @@ def split(
     terminal: Terminal,
     *,
     network: Network,
-    device: str,
+    device: tuple[str, ...],
     server: str,
     link: str,
     deadline: str,
@@ -71,17 +71,24 @@ def split(
     Every cut is listed with its latency and energy, the best one marked, and the link rates at which another would be
     best. With -o both halves are written as ONNX files that answer together as MODEL does. Times and energies are
     predicted; the radio's are of published coefficients. Exit code 1 where no cut meets the deadline.
+
+    Several devices (-d A -d B, or -d 4xA) share the link and the server: you are told the cut, the clocks and the share
+    of the link of each for the least energy of all.
     """
-    from amble.jobs import splitting
+    from amble.jobs import sharing, splitting
     from amble.levers.split.link import Link, parse_radio, parse_uncertain
+    from amble.levers.split.page import shared_table
     from amble.levers.split.traces import is_trace, read_trace
 
+    devices = sharing.counted(device)
+    if len(devices) > 1:
+        _refuse_for_several(moving=moving, output=output, html=html)
     trace = read_trace(link) if is_trace(link) else None
     rate_bit_s, spread = parse_uncertain(link) if trace is None else (trace.typical_bit_s, 0.0)
 
     wanted = splitting.Wanted(
         network.model,
-        device,
+        devices[0],
         server,
         Link(rate_bit_s, parse_time_s(round_trip), parse_radio(radio), spread),
         amble.Deadline.parse(deadline),
@@ -95,7 +102,12 @@ def split(
         shapes=network.shapes,
     )
     if terminal.dry_run:
-        terminal.would(f"cut {network.model} between {device} and {server} over {link}")
+        terminal.would(f"cut {network.model} between {', '.join(device)} and {server} over {link}")
+        return
+    if len(devices) > 1:
+        with terminal.progress(f"sharing {link}", kept=lambda: "nothing is kept") as on_progress:
+            shared = sharing.together(wanted, devices, lambda what, done, total: on_progress(done, total, what))
+        terminal.result(shared, lambda: [shared_table(shared)])
         return
     with terminal.progress(f"splitting {network.model}", kept=lambda: "nothing is kept") as on_progress:
         found, making = splitting.split(wanted, lambda what, done, total: on_progress(done, total, what))
@@ -104,3 +116,13 @@ def split(
         terminal.note(f"wrote {output}")
     amble.export_files(found, html=html)
     terminal.result(found, lambda: amble.show(found))
+
+
+def _refuse_for_several(*, moving: bool, output: Path | None, html: Path | None) -> None:
+    """Refuse what is there for a single device only."""
+    asked = {"--moving": moving, "--output": output is not None, "--html": html is not None}
+    if given := [name for name, was in asked.items() if was]:
+        raise amble.Refused(
+            f"{given[0]} is for one device: which halves to make depends on its share of the link. Leave it out, then "
+            f"split for each device alone, with its share as --link"
+        )

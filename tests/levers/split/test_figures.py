@@ -31,7 +31,7 @@ def made(link: Link = LINK) -> Split:
         for each in every(asked, link, chosen.precision)
     )
     return Split(
-        Subject("net", "0" * 64, 1, ()),
+        Subject("net", "a.onnx", "0" * 64, 1),
         WHERE,
         "fast",
         0.01,

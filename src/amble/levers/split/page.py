@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from amble.core.quantity import format_energy, format_time
 from amble.levers.split.figures import cuts_figure, rates_figure
 from amble.levers.split.link import format_rate
-from amble.levers.split.results import Listed, Split, named
+from amble.levers.split.results import Listed, Sharer, Split, Together, named
 from amble.stages.check import tables
 from amble.stages.check.cells import percent
 from amble.stages.check.html import Plot, Section, Tile, document
@@ -15,7 +15,7 @@ from amble.stages.check.page import banner
 from amble.stages.check.show import show_html
 from amble.stages.check.tables import Table
 
-__all__ = ["split_page", "split_tables"]
+__all__ = ["shared_table", "split_page", "split_tables"]
 
 _PREDICTED = "Energy is the device's for one request and the wait until the next; all of it, radio too, is predicted."
 
@@ -114,3 +114,54 @@ def _rates(split: Split) -> Table:
             (format_rate(each.slowest_bit_s), format_rate(each.fastest_bit_s), what, "" if whole else each.precision)
         )
     return Table("The best cut by link rate", ("from", "to", "device runs", "sent as"), tuple(rows))
+
+
+def shared_table(together: Together) -> Table:
+    """Return what each of several devices does, on which share of the link, and what all take."""
+    columns = (
+        "device",
+        "runs",
+        "operators",
+        "sent as",
+        "share of link",
+        "of server",
+        "latency",
+        "energy",
+        "with an equal share",
+    )
+    rows = tuple(_sharer(each, together.num_operators) for each in together.devices)
+    title = f"{together.network} on {len(rows)} devices that share {together.link}, and {together.server}"
+    return Table(f"{title}, {together.deadline}", columns, rows, (*_sums(together), _PREDICTED, *together.notes))
+
+
+def _sharer(each: Sharer, num_operators: int) -> tuple[str, ...]:
+    of, alone = each.does.choice, each.does.num_local == num_operators
+    equal = None if each.equal is None else each.equal.choice.energy_j
+    return (
+        each.device,
+        named(each.does, num_operators),
+        str(each.does.num_local),
+        "-" if alone else of.precision,
+        "-" if alone else f"{percent(each.share)} ({format_rate(each.rate_bit_s)})",
+        "-" if alone else percent(each.busy),
+        format_time(of.latency_s),
+        "-" if of.energy_j is None else format_energy(of.energy_j),
+        "-" if equal is None else format_energy(equal),
+    )
+
+
+def _sums(together: Together) -> Iterator[str]:
+    if together.equal_j is None:
+        beside = "with equal shares not all are in time"
+    else:
+        beside = f"with equal shares {format_energy(together.equal_j)}"
+    yield (
+        f"Together {format_energy(together.energy_j)}; no cuts, clocks and shares take less than "
+        f"{format_energy(together.bound_j)}; {beside}."
+    )
+    link, server = (sum(each) for each in zip(*((of.share, of.busy) for of in together.devices), strict=True))
+    yield f"The link is given away to {percent(link)}, and the server is busy {percent(server)} of the time."
+    yield (
+        f"Shares are of {together.num_units} parts. What requests wait for one another at the server is not counted: "
+        "leave room in the deadline, or let the devices take turns."
+    )

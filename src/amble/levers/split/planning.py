@@ -37,7 +37,7 @@ from amble.stages.plan.problem import Problem, Task, pose, to_schedule
 from amble.stages.plan.search import solve
 from amble.stages.plan.trellis import Solution
 
-__all__ = ["Choice", "Question", "Regime", "Server", "best", "every", "exchange", "regimes", "steps"]
+__all__ = ["Admissible", "Choice", "Question", "Regime", "Server", "best", "every", "exchange", "regimes", "steps"]
 
 Admissible = Callable[[Cut, str], bool]
 
