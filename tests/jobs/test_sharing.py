@@ -44,7 +44,9 @@ def test_shares_are_those_of_the_planner_fit_and_are_no_worse_than_equal_ones(mo
     alike = equal([of] * 3, found.num_units)
     assert alike is not None
     assert found.equal_j == sum(each.energy_j for each in alike)
-    assert found.bound_j <= found.energy_j < found.equal_j
+    assert question.gap_j > 0.0  # of clocks, which the bound of all must allow for
+    assert found.bound_j == pytest.approx(share([of] * 3, found.num_units).bound_j - 3 * question.gap_j, rel=1e-12)
+    assert found.bound_j < found.energy_j < found.equal_j
     assert found.energy_j == pytest.approx(sum(each.does.choice.energy_j or 0.0 for each in found.devices))
     assert 0.0 < sum(each.share for each in found.devices) <= 1.0 + 1e-12
     assert sum(each.rate_bit_s for each in found.devices) <= LINK.rate_bit_s * (1 + 1e-12)

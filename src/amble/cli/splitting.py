@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,11 @@ from amble.cli.options import FOLDER, PLACE, Network, devices_option, network_op
 from amble.cli.terminal import Terminal
 from amble.cli.verbs import main
 from amble.core.quantity import parse_time_s
+
+if TYPE_CHECKING:
+    from amble.jobs.splitting import Wanted
+    from amble.levers.split.link import Link
+    from amble.levers.split.traces import Trace
 
 __all__ = ["split"]
 
@@ -76,21 +82,16 @@ def split(
     of the link of each for the least energy of all.
     """
     from amble.jobs import sharing, splitting
-    from amble.levers.split.link import Link, parse_radio, parse_uncertain
-    from amble.levers.split.page import shared_table
-    from amble.levers.split.traces import is_trace, read_trace
 
     devices = sharing.counted(device)
     if len(devices) > 1:
         _refuse_for_several(moving=moving, output=output, html=html)
-    trace = read_trace(link) if is_trace(link) else None
-    rate_bit_s, spread = parse_uncertain(link) if trace is None else (trace.typical_bit_s, 0.0)
-
+    way, trace = _link(link, round_trip, radio)
     wanted = splitting.Wanted(
         network.model,
         devices[0],
         server,
-        Link(rate_bit_s, parse_time_s(round_trip), parse_radio(radio), spread),
+        way,
         amble.Deadline.parse(deadline),
         period_s=None if period is None else parse_time_s(period),
         crossing=crossing,
@@ -103,19 +104,41 @@ def split(
     )
     if terminal.dry_run:
         terminal.would(f"cut {network.model} between {', '.join(device)} and {server} over {link}")
-        return
-    if len(devices) > 1:
-        with terminal.progress(f"sharing {link}", kept=lambda: "nothing is kept") as on_progress:
-            shared = sharing.together(wanted, devices, lambda what, done, total: on_progress(done, total, what))
-        terminal.result(shared, lambda: [shared_table(shared)])
-        return
-    with terminal.progress(f"splitting {network.model}", kept=lambda: "nothing is kept") as on_progress:
+    elif len(devices) > 1:
+        _share(terminal, wanted, devices)
+    else:
+        _split(terminal, wanted, output, html)
+
+
+def _link(text: str, round_trip: str, radio: str) -> tuple[Link, Trace | None]:
+    """Read a rate, or rates over time, of which the typical one counts."""
+    from amble.levers.split.link import Link, parse_radio, parse_uncertain
+    from amble.levers.split.traces import is_trace, read_trace
+
+    trace = read_trace(text) if is_trace(text) else None
+    rate_bit_s, spread = parse_uncertain(text) if trace is None else (trace.typical_bit_s, 0.0)
+    return Link(rate_bit_s, parse_time_s(round_trip), parse_radio(radio), spread), trace
+
+
+def _split(terminal: Terminal, wanted: Wanted, output: Path | None, html: Path | None) -> None:
+    from amble.jobs import splitting
+
+    with terminal.progress(f"splitting {wanted.model}", kept=lambda: "nothing is kept") as on_progress:
         found, making = splitting.split(wanted, lambda what, done, total: on_progress(done, total, what))
     if output is not None:
         found = splitting.write(found, making, output)
         terminal.note(f"wrote {output}")
     amble.export_files(found, html=html)
     terminal.result(found, lambda: amble.show(found))
+
+
+def _share(terminal: Terminal, wanted: Wanted, devices: tuple[str, ...]) -> None:
+    from amble.jobs import sharing
+    from amble.levers.split.page import shared_table
+
+    with terminal.progress(f"sharing {wanted.link}", kept=lambda: "nothing is kept") as on_progress:
+        found = sharing.together(wanted, devices, lambda what, done, total: on_progress(done, total, what))
+    terminal.result(found, lambda: [shared_table(found)])
 
 
 def _refuse_for_several(*, moving: bool, output: Path | None, html: Path | None) -> None:

@@ -86,7 +86,7 @@ def together(
             for device, of, other in zip(devices, shared.chosen, others, strict=True)
         ),
         shared.energy_j,
-        shared.bound_j,
+        shared.bound_j - sum(questions[device].gap_j for device in devices),
         None if alike is None else sum(each.energy_j for each in alike),
         () if found.complete else ("The network has too many cuts to try all: those in its order of execution were.",),
     )

@@ -155,6 +155,12 @@ class Question:
         """Return the cuts whose clocks were searched so far."""
         return tuple(self._solved)
 
+    @property
+    def gap_j(self) -> float:
+        """Return by how much any path of clocks found so far may be off the best one, at most [J]."""
+        every = (of for kept in self._solved.values() for _, of in kept if of.feasible)
+        return max((of.energy_j - of.lower_bound_j for of in every), default=0.0)
+
     @cached_property
     def floors(self) -> Floors:
         """Return what each cut takes at least."""
