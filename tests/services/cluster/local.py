@@ -91,15 +91,15 @@ class Thread:
 
 @dataclass
 class Rack:
-    """A cluster of workers in this loop, and the desk at its door."""
+    """A cluster of workers in this loop, and the backend at its door."""
 
     links: dict[str, Thread]
     cluster: Cluster
     admission: Any
     repository: Any
 
-    def post(self, name: str) -> Any:
-        return next(each for each in self.cluster.posts if each.name == name)
+    def upstream(self, name: str) -> Any:
+        return next(each for each in self.cluster.upstreams if each.name == name)
 
     async def infer(self, value: float = 1.0, *, model: str = "m", timeout_s: float | None = None) -> Any:
         x = np.full((1, 2), value, np.float32)
@@ -127,9 +127,9 @@ async def rack(
         for link in links.values():
             await link.worker.close(1.0)
         raise
-    desk = cluster.desk()
-    admission = desk.admission(device=cluster.device(), quota=Quota(), listeners=())
-    repository = desk.repository(admission, load, None, {}, None)
+    backend = cluster.backend()
+    admission = backend.admission(device=cluster.device(), quota=Quota(), listeners=())
+    repository = backend.repository(admission, load, None, {}, None)
     admission.mailbox.open()
     admission.starting = False
     return Rack(links, cluster, admission, repository)

@@ -62,7 +62,7 @@ def test_a_new_version_goes_round_while_every_request_is_answered(tmp_path: Path
                 assert set(versions) == {"1", "2"}
                 assert versions[-1] == "2"
                 assert made.repository.model("m").version == "2"
-                assert all(set(post.served) == {("m", "2")} and post.up for post in made.cluster.posts)
+                assert all(set(upstream.served) == {("m", "2")} and upstream.up for upstream in made.cluster.upstreams)
                 with pytest.raises(Fault, match="no version '1'"):
                     made.repository.model("m", "1")
         finally:
@@ -87,7 +87,7 @@ def test_unloaded_is_unloaded_everywhere_and_can_be_loaded_again() -> None:
                 assert (await made.infer()).answer.model == "m"
                 with pytest.raises(Fault, match="a: model 'x' is not in the repository"):
                     await made.repository.start("x")
-                assert all(post.open for post in made.cluster.posts)
+                assert all(upstream.open for upstream in made.cluster.upstreams)
         finally:
             await close(made)
 

@@ -53,13 +53,13 @@ def test_a_request_whose_device_dies_is_answered_by_another_one() -> None:
     async def test(made: Rack) -> None:
         made.links["a"].held.set()
         asked = [asyncio.create_task(made.infer(float(value))) for value in range(4)]
-        while not made.links["a"].calls or not made.post("a").rows:
+        while not made.links["a"].calls or not made.upstream("a").rows:
             await asyncio.sleep(0.001)
         made.links["a"].cut.set()
         replies = await asyncio.gather(*asked)
         assert [reply.answer.parameters["device"] for reply in replies] == ["b"] * 4
         assert [float(reply.answer.outputs["x_out"][0, 0]) for reply in replies] == [0.0, 2.0, 4.0, 6.0]
-        assert not made.post("a").up
+        assert not made.upstream("a").up
         assert (await made.infer()).answer.parameters["device"] == "b"
 
     within(test)
@@ -125,8 +125,8 @@ def test_a_client_that_goes_takes_its_request_back() -> None:
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-        assert made.post("a").rows == 0
-        assert made.post("a").up
+        assert made.upstream("a").rows == 0
+        assert made.upstream("a").up
         assert made.admission.ledger.book("m", "1").failures["CANCELED"] == 1
 
     within(test)
@@ -145,7 +145,7 @@ def test_wrong_requests_reach_no_device() -> None:
 
 def test_the_time_that_travelling_takes_is_taken_from_the_devices() -> None:
     async def test(made: Rack) -> None:
-        made.post("a").way_s = 0.5
+        made.upstream("a").way_s = 0.5
         await made.infer(timeout_s=5.0)
         (call,) = made.links["a"].calls
         assert call.left_s <= 4.5

@@ -64,7 +64,7 @@ def door(*names: str, budget_w: float | None = None) -> Iterator[tuple[Rack, Add
     """Open a door in a thread over workers in another one."""
     with loop() as there:
         made: Rack = asyncio.run_coroutine_threadsafe(rack(names, budget_w=budget_w), there).result(20)
-        described = {post.name: tuple(post.served.values()) for post in made.cluster.posts}
+        described = {upstream.name: tuple(upstream.served.values()) for upstream in made.cluster.upstreams}
         links = {name: Across(link, there) for name, link in made.links.items()}
         cluster = Cluster.of(dict(links), described, budget_w)
         told: list[Any] = []

@@ -32,11 +32,11 @@ def within(test: Callable[[Rack], Awaitable[None]], *names: str, **wanted: Any) 
 
 async def round_trip(made: Rack, rows: int) -> None:
     """Hear all devices that can be heard, divide, and have the orders taken."""
-    for post in made.cluster.posts:
-        await made.cluster.steering._heard(post, 0.0)
+    for upstream in made.cluster.upstreams:
+        await made.cluster.steering._heard(upstream, 0.0)
     made.cluster.steering.step(1.0, rows)
-    for post in made.cluster.posts:
-        await made.cluster.steering._heard(post, 0.0)
+    for upstream in made.cluster.upstreams:
+        await made.cluster.steering._heard(upstream, 0.0)
 
 
 def drawn_w(made: Rack) -> float:
@@ -63,10 +63,10 @@ def test_devices_wake_with_the_demand_and_the_budget_is_never_exceeded() -> None
             await round_trip(made, rows)
             assert drawn_w(made) <= 50.0
             if rows == 0:
-                assert sum(post.step > 0 for post in made.cluster.posts) >= 1, "somebody must be awake"
+                assert sum(upstream.step > 0 for upstream in made.cluster.upstreams) >= 1, "somebody must be awake"
         await round_trip(made, 3000)
         await round_trip(made, 3000)
-        awake = [post for post in made.cluster.posts if post.step > 0]
+        awake = [upstream for upstream in made.cluster.upstreams if upstream.step > 0]
         assert len(awake) == 2, "more is asked for than one device serves"
         for link in made.links.values():
             governor = link.worker._within_step["m/1", 0, link.worker._held].loaded.governor
@@ -78,7 +78,7 @@ def test_devices_wake_with_the_demand_and_the_budget_is_never_exceeded() -> None
 def test_a_parked_device_gets_no_work_and_waits_at_its_lowest_clocks() -> None:
     async def test(made: Rack) -> None:
         await round_trip(made, 0)
-        parked = next(post for post in made.cluster.posts if post.step == 0)
+        parked = next(upstream for upstream in made.cluster.upstreams if upstream.step == 0)
         for _ in range(5):
             assert (await made.infer()).answer.parameters["device"] != parked.name
         assert made.links[parked.name].worker.admission.device.actuator.current() == LOW
@@ -90,14 +90,14 @@ def test_the_share_of_a_device_that_died_goes_to_the_others() -> None:
     async def test(made: Rack) -> None:
         for _ in range(3):
             await round_trip(made, 3000)
-        before = {post.name: post.step for post in made.cluster.posts}
+        before = {upstream.name: upstream.step for upstream in made.cluster.upstreams}
         assert min(before.values()) >= 1
         made.links["a"].cut.set()
         for _ in range(3):
             await round_trip(made, 3000)
-        assert made.post("b").step > before["b"]
-        assert made.post("b").known.power_w[made.post("b").step] + PARKED_W <= 46.0
-        assert made.post("a").order is None, "what was on its way is lost with it"
+        assert made.upstream("b").step > before["b"]
+        assert made.upstream("b").known.power_w[made.upstream("b").step] + PARKED_W <= 46.0
+        assert made.upstream("a").order is None, "what was on its way is lost with it"
 
     within(test, "a", "b", budget_w=46.0)
 
@@ -106,12 +106,12 @@ def test_a_device_that_says_nothing_keeps_its_charge() -> None:
     async def test(made: Rack) -> None:
         for _ in range(3):
             await round_trip(made, 3000)
-        before = made.post("b").step
-        made.post("a").fall("silence", dead=False)
+        before = made.upstream("b").step
+        made.upstream("a").fall("silence", dead=False)
         for _ in range(3):
             made.cluster.steering.step(1.0, 3000)
-            await made.cluster.steering._heard(made.post("b"), 0.0)
-        assert made.post("b").step <= before
+            await made.cluster.steering._heard(made.upstream("b"), 0.0)
+        assert made.upstream("b").step <= before
 
     within(test, "a", "b", budget_w=46.0)
 
@@ -120,7 +120,7 @@ def test_a_device_whose_clocks_run_above_those_asked_for_is_said() -> None:
     async def test(made: Rack) -> None:
         made.links["a"].lies = {"asked": LOW, "ran": HIGH}
         for _ in range(3):
-            await made.cluster.steering._heard(made.post("a"), 0.0)
+            await made.cluster.steering._heard(made.upstream("a"), 0.0)
         assert made.cluster.steering.disbelieved == {
             "a": "core was asked for at 1000 MHz and runs at 2000 MHz",
         }
@@ -139,12 +139,12 @@ def test_a_device_whose_meter_contradicts_its_step_is_parked() -> None:
             energy_j, time_s = energy_j + 100.0, time_s + 1.0
             for link in made.links.values():
                 link.lies = {"energy_j": energy_j, "time_s": time_s} if link is made.links["a"] else {}
-            await made.cluster.steering._heard(made.post("a"), 0.0)
-        assert made.cluster.steering._energy[made.post("a")].steady_w == pytest.approx(100.0)
+            await made.cluster.steering._heard(made.upstream("a"), 0.0)
+        assert made.cluster.steering._energy[made.upstream("a")].steady_w == pytest.approx(100.0)
         await round_trip(made, 400)
         await round_trip(made, 400)
         assert "its meter says more" in made.cluster.steering.disbelieved["a"]
-        assert made.post("a").step == 0
+        assert made.upstream("a").step == 0
 
     within(test, "a", "b", budget_w=90.0)
 
@@ -152,13 +152,13 @@ def test_a_device_whose_meter_contradicts_its_step_is_parked() -> None:
 def test_power_while_a_step_changes_is_held_against_nobody() -> None:
     async def test(made: Rack) -> None:
         await round_trip(made, 400)
-        made.post("a").order = Order(0, 99)
+        made.upstream("a").order = Order(0, 99)
         link = made.links["a"]
         link.lies = {"energy_j": 0.0, "time_s": 1000.0}
-        await made.cluster.steering._heard(made.post("a"), 0.0)
+        await made.cluster.steering._heard(made.upstream("a"), 0.0)
         link.lies = {"energy_j": 1000.0, "time_s": 1001.0, "serial": 100}
-        await made.cluster.steering._heard(made.post("a"), 0.0)
-        assert made.cluster.steering._energy[made.post("a")].steady_w != pytest.approx(1000.0)
+        await made.cluster.steering._heard(made.upstream("a"), 0.0)
+        assert made.cluster.steering._energy[made.upstream("a")].steady_w != pytest.approx(1000.0)
 
     within(test, "a", "b", budget_w=90.0)
 
@@ -173,15 +173,15 @@ def test_overrun() -> None:
 def test_a_device_that_comes_back_with_other_files_is_left_out() -> None:
     async def test(made: Rack) -> None:
         async with made.cluster.steering.running():
-            assert made.post("b").up
+            assert made.upstream("b").up
             link = made.links["b"]
             link.digest = "other"
             link.lies = {"boot": "again"}
-            await made.cluster.steering._heard(made.post("b"), 0.0)
-            assert not made.post("b").up
-            assert "the devices disagree about model 'm'" in made.post("b").why
+            await made.cluster.steering._heard(made.upstream("b"), 0.0)
+            assert not made.upstream("b").up
+            assert "the devices disagree about model 'm'" in made.upstream("b").why
             link.digest = ""
-            await made.cluster.steering._heard(made.post("b"), 0.0)
-            assert made.post("b").up
+            await made.cluster.steering._heard(made.upstream("b"), 0.0)
+            assert made.upstream("b").up
 
     within(test, "a", "b")

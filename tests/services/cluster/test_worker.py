@@ -53,17 +53,17 @@ def test_older_orders_are_ignored() -> None:
 
 def test_what_runs_keeps_within_the_step() -> None:
     async def test(made: Rack, worker: Worker) -> None:
-        made.post("a").up = True
+        made.upstream("a").up = True
         for step in (1, 2, 3, 1):
-            made.post("a").order = Order(
-                step, step if made.post("a").order is None else made.post("a").order.serial + 1
+            made.upstream("a").order = Order(
+                step, step if made.upstream("a").order is None else made.upstream("a").order.serial + 1
             )
-            made.post("a").report = await worker.report(made.post("a").order)
-            made.post("a").report = await worker.report(None)
+            made.upstream("a").report = await worker.report(made.upstream("a").order)
+            made.upstream("a").report = await worker.report(None)
             outcome = (await made.infer()).outcome
             assert outcome.rung.energy_j is not None
             drawn_w = outcome.rung.energy_j[0] / outcome.rung.latency_s[0]
-            assert drawn_w <= made.post("a").known.power_w[step]
+            assert drawn_w <= made.upstream("a").known.power_w[step]
 
     within(test)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from amble.core.errors import Refused
 from amble.runtimes.remote.fault import Fault
-from amble.services.cluster.posts import Post
 from amble.services.cluster.reports import Gone, Served
+from amble.services.cluster.upstreams import Upstream
 from amble.services.serve.model import Model
 from amble.services.serve.repository import Repository
 
@@ -49,9 +49,9 @@ def agreed(described: Mapping[str, Sequence[Served]]) -> tuple[Served, ...]:
 
 @dataclass(slots=True)
 class Catalogue(Repository):
-    """The repository at a cluster's door. ``known`` is what was agreed on, ``posts`` who serves it."""
+    """The repository at a cluster's door. ``known`` is what was agreed on, ``upstreams`` who serves it."""
 
-    posts: Sequence[Post] = ()
+    upstreams: Sequence[Upstream] = ()
     known: tuple[Served, ...] = ()
     rolling: bool = field(init=False, default=False)
     _out: dict[str, str] = field(init=False, default_factory=dict)
@@ -104,35 +104,35 @@ class Catalogue(Repository):
 
     async def _round(self, name: str, config: str | None, *, load: bool) -> None:
         """Have every device that is up change, one after the other; those that are down are told when they are back."""
-        up = [post for post in self.posts if post.up]
+        up = [upstream for upstream in self.upstreams if upstream.up]
         if not up:
             raise Fault(503, "no device is up: try again later")
         self.rolling = True
         try:
-            for place, post in enumerate(up):
+            for place, upstream in enumerate(up):
                 last = place == len(up) - 1
                 if last and place:
                     self._adopt(tuple(up[0].served.values()))
-                await self._changed(post, name, config, load=load, alone=len(up) == 1)
+                await self._changed(upstream, name, config, load=load, alone=len(up) == 1)
             self._adopt(tuple(up[0].served.values()))
         finally:
             self.rolling = False
 
-    async def _changed(self, post: Post, name: str, config: str | None, *, load: bool, alone: bool) -> None:
+    async def _changed(self, upstream: Upstream, name: str, config: str | None, *, load: bool, alone: bool) -> None:
         """Have one device change while it has no work; a device that is alone changes at work."""
-        post.open = alone
+        upstream.open = alone
         try:
             if not alone:
-                await _quiet(post)
-            fault = await post.link.change(name, config, load=load)
+                await _quiet(upstream)
+            fault = await upstream.link.change(name, config, load=load)
             if fault is not None:
-                raise Fault(fault.status, f"{post.name}: {fault.text}")
-            post.serves(await post.link.describe())
-            _LOG.info("%s %s %s", post.name, "has loaded" if load else "has unloaded", name)
+                raise Fault(fault.status, f"{upstream.name}: {fault.text}")
+            upstream.serves(await upstream.link.describe())
+            _LOG.info("%s %s %s", upstream.name, "has loaded" if load else "has unloaded", name)
         except Gone as gone:
-            raise Fault(503, f"{post.name} died while it changed its models: {gone}; do it again") from gone
+            raise Fault(503, f"{upstream.name} died while it changed its models: {gone}; do it again") from gone
         finally:
-            post.open = True
+            upstream.open = True
 
     def _adopt(self, known: tuple[Served, ...]) -> None:
         """Tell of these models from now on."""
@@ -146,11 +146,11 @@ class Catalogue(Repository):
         self._served = served
 
 
-async def _quiet(post: Post) -> None:
+async def _quiet(upstream: Upstream) -> None:
     """Wait until a device has no work, for some time at most."""
     try:
         async with asyncio.timeout(_QUIET_S):
-            while post.rows:
+            while upstream.rows:
                 await asyncio.sleep(0.005)
     except TimeoutError:
-        _LOG.warning("%s changes its models while it still has work", post.name)
+        _LOG.warning("%s changes its models while it still has work", upstream.name)

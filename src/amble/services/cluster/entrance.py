@@ -20,8 +20,8 @@ from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Tensors, Timings
 from amble.devices.host import MonotonicClock
 from amble.runtimes.remote.fault import Fault
-from amble.services.cluster.posts import Post, chosen
 from amble.services.cluster.reports import Answered, Call, Gone, Turned, sendable
+from amble.services.cluster.upstreams import Upstream, chosen
 from amble.services.serve.admission import Admission, Reply
 from amble.services.serve.ledger import Book, Outcome
 from amble.services.serve.model import Model
@@ -81,7 +81,7 @@ class Entrance(Admission):
     ``starved`` is called when no device can answer in time.
     """
 
-    posts: Sequence[Post] = ()
+    upstreams: Sequence[Upstream] = ()
     latest: Callable[[Model], bool] = lambda model: True
     starved: Callable[[], None] = lambda: None
     rows_arrived: int = field(init=False, default=0)
@@ -111,7 +111,7 @@ class Entrance(Admission):
         book.pending += 1
         self._here += 1
         try:
-            post, found = await self._answer(model, sendable(asked), request, context)
+            upstream, found = await self._answer(model, sendable(asked), request, context)
         except Fault as fault:
             cause: Cause = "deadline" if fault.status == 503 else "failed"
             book.failed("REJECTED" if fault.status == 503 else "BACKEND", cause, self.now_s() - arrival_s)
@@ -125,14 +125,14 @@ class Entrance(Admission):
         finally:
             book.pending -= 1
             self._here -= 1
-        return self._replied(model, request, post, found, context)
+        return self._replied(model, request, upstream, found, context)
 
     async def _answer(
         self, model: Model, asked: Asked, request: Request, context: Mapping[str, str]
-    ) -> tuple[Post, Answered]:
+    ) -> tuple[Upstream, Answered]:
         """Try devices, the best first, until one answers; Fault when none does."""
         version = "" if self.latest(model) else model.version
-        left, refusal = list(self.posts), Fault(503, f"no device takes requests for {model.name!r} now")
+        left, refusal = list(self.upstreams), Fault(503, f"no device takes requests for {model.name!r} now")
         while True:
             now_s = self.now_s()
             found = chosen(left, model.name, version, now_s=now_s, due_s=request.due_s, rows=request.rows)
@@ -140,35 +140,35 @@ class Entrance(Admission):
                 self.starved()
             if found is None:
                 raise refusal
-            post = found[0]
-            left.remove(post)
-            call = Call(model.name, version, asked, request.due_s - now_s - post.way_s, context)
-            told = await self._from(post, call, request, spare=any(each.takes for each in left))
+            upstream = found[0]
+            left.remove(upstream)
+            call = Call(model.name, version, asked, request.due_s - now_s - upstream.way_s, context)
+            told = await self._from(upstream, call, request, spare=any(each.takes for each in left))
             if isinstance(told, Answered):
-                post.travelled(self.now_s() - now_s, told.outcome.finish_s - told.outcome.arrival_s)
-                return post, told
+                upstream.travelled(self.now_s() - now_s, told.outcome.finish_s - told.outcome.arrival_s)
+                return upstream, told
             refusal = Fault(told.status, told.text)
             if told.status != 503 or self.now_s() >= request.due_s:
                 raise refusal
 
-    async def _from(self, post: Post, call: Call, request: Request, *, spare: bool) -> Answered | Turned:
+    async def _from(self, upstream: Upstream, call: Call, request: Request, *, spare: bool) -> Answered | Turned:
         """Ask one device; a refusal where it dies, or says nothing in time: before the deadline if there are others."""
         left_s = request.due_s - self.now_s()
         try:
             if left_s == math.inf:
-                return await post.ask(call, request.rows)
+                return await upstream.ask(call, request.rows)
             async with asyncio.timeout(max(0.0, left_s) * _FIRST if spare else max(0.0, left_s) + _GRACE_S):
-                return await post.ask(call, request.rows)
+                return await upstream.ask(call, request.rows)
         except Gone as gone:
             self.retried += 1
-            if post.up:
-                post.fall(str(gone), dead=gone.dead)
-            return Turned(503, f"{post.name} died while it had the request, and no other device was left to ask")
+            if upstream.up:
+                upstream.fall(str(gone), dead=gone.dead)
+            return Turned(503, f"{upstream.name} died while it had the request, and no other device was left to ask")
         except TimeoutError:
-            return Turned(503, f"{post.name} said nothing in time")
+            return Turned(503, f"{upstream.name} said nothing in time")
 
     def _replied(
-        self, model: Model, request: Request, post: Post, found: Answered, context: Mapping[str, str]
+        self, model: Model, request: Request, upstream: Upstream, found: Answered, context: Mapping[str, str]
     ) -> Reply:
         """Count an answer in the door's time, and return it as clients know it."""
         there, finish_s = found.outcome, self.now_s()
@@ -178,11 +178,11 @@ class Entrance(Admission):
         )
         self.served.answered += 1
         self.served.late += outcome.late
-        first = self._seen.get((id(post), model.key)) != there.start_s
-        self._seen[id(post), model.key] = there.start_s
+        first = self._seen.get((id(upstream), model.key)) != there.start_s
+        self._seen[id(upstream), model.key] = there.start_s
         self._count_later(partial(self._note, model, outcome, first, time.time_ns() // 1_000_000, context))
         said = {**found.answer.parameters, "queue_s": round(outcome.start_s - outcome.arrival_s, 9)}
-        said |= {"late": outcome.late, "device": post.name}
+        said |= {"late": outcome.late, "device": upstream.name}
         return Reply(found.answer._replace(parameters=said), outcome)
 
     def _note(self, model: Model, outcome: Outcome, first: bool, last_ms: int, context: Mapping[str, str]) -> None:

@@ -37,17 +37,17 @@ class Door:
         links = {name: RayLink(name, handle) for name, handle in handles.values()}
         described = {name: await link.describe() for name, link in links.items()}
         cluster = Cluster.of(dict(links), described, budget_w)
-        desk, device = cluster.desk(), cluster.device()
-        self._admission = desk.admission(device=device, quota=Quota(), listeners=())
-        self._repository = desk.repository(self._admission, closed, None, {}, None)
+        backend, device = cluster.backend(), cluster.device()
+        self._admission = backend.admission(device=device, quota=Quota(), listeners=())
+        self._repository = backend.repository(self._admission, closed, None, {}, None)
         self._panel = Panel(self._admission, version("amble"), Access())
         self._panel.models = lambda: self._repository.models
-        self._panel.more = desk.more
+        self._panel.more = backend.more
         self._admission.listeners = (self._panel.history,)
         self._closing = AsyncExitStack()
         self._admission.mailbox.open()
         asyncio.get_running_loop().run_in_executor(None, self._admission.lanes.run)
-        await self._closing.enter_async_context(desk.beside())
+        await self._closing.enter_async_context(backend.beside())
         self._panel.start(self._closing)
         self._admission.starting = False
 

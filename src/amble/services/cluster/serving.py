@@ -15,13 +15,13 @@ from amble.core.schedule import Deadline
 from amble.services.cluster.catalogue import Catalogue, agreed
 from amble.services.cluster.entrance import Entrance, together
 from amble.services.cluster.places import placed
-from amble.services.cluster.posts import Post
 from amble.services.cluster.reports import Link, Served
 from amble.services.cluster.steering import Steering
+from amble.services.cluster.upstreams import Upstream
 from amble.services.cluster.worker import Plan
 from amble.services.serve import front
 from amble.services.serve.admission import Admission, Listener
-from amble.services.serve.front import Desk, Doors, OnReady
+from amble.services.serve.front import Backend, Doors, OnReady
 from amble.services.serve.model import Found, Loaded, Loader
 from amble.services.serve.options import Options
 from amble.services.serve.pulse import Do
@@ -51,7 +51,7 @@ def _on_ray(module: str = "replicas") -> Any:
 class Cluster:
     """Devices that have described themselves, and who keeps watch over them."""
 
-    posts: tuple[Post, ...]
+    upstreams: tuple[Upstream, ...]
     known: tuple[Served, ...]
     steering: Steering
     totals: list[Callable[[], Totals]] = field(default_factory=list)
@@ -62,19 +62,19 @@ class Cluster:
     ) -> Cluster:
         """Return them. Refused where they disagree about a model, or the budget cannot be kept."""
         known = agreed(described)
-        posts = tuple(Post(name, link, capped=budget_w is not None) for name, link in links.items())
-        for post in posts:
-            post.serves(described[post.name])
-        steering = Steering(posts, budget_w)
+        upstreams = tuple(Upstream(name, link, capped=budget_w is not None) for name, link in links.items())
+        for upstream in upstreams:
+            upstream.serves(described[upstream.name])
+        steering = Steering(upstreams, budget_w)
         steering.begin()
-        return cls(posts, known, steering)
+        return cls(upstreams, known, steering)
 
-    def desk(self) -> Desk:
+    def backend(self) -> Backend:
         """Return who takes requests at the door, and who knows the models."""
 
         def admission(device: Device, *, quota: Quota, listeners: tuple[Listener, ...]) -> Admission:
             made = Entrance(
-                device=device, quota=quota, listeners=listeners, posts=self.posts, starved=self.steering.hurry
+                device=device, quota=quota, listeners=listeners, upstreams=self.upstreams, starved=self.steering.hurry
             )
             self.steering.arrived = lambda: made.rows_arrived
             self.steering.heard = lambda: setattr(made.lanes, "told", self.steering.totals(made.served))
@@ -84,16 +84,16 @@ class Cluster:
         def repository(
             admission: Entrance, load: Loader, folder: Path | None, named: Mapping[str, Path], read: ReadText | None
         ) -> Repository:
-            made = Catalogue(admission, load, folder, named, read, self.posts, self.known)
+            made = Catalogue(admission, load, folder, named, read, self.upstreams, self.known)
             admission.latest = made.is_latest
             self.steering.fits = made.fits
             return made
 
-        return Desk(admission, repository, self._watched, self.steering.text)
+        return Backend(admission, repository, self._watched, self.steering.text)
 
     def device(self) -> Device:
         """Return all devices as one."""
-        return together([post.name for post in self.posts], self.steering.energy_j)
+        return together([upstream.name for upstream in self.upstreams], self.steering.energy_j)
 
     def _watched(self) -> AbstractAsyncContextManager[None]:
         return self.steering.running()
@@ -101,7 +101,7 @@ class Cluster:
 
 def open_door(cluster: Cluster, doors: Doors, on_ready: OnReady) -> Totals:
     """Answer clients with the devices of a cluster until told to stop."""
-    front.serve(cluster.device(), closed, doors, named={}, on_ready=on_ready, desk=cluster.desk())
+    front.serve(cluster.device(), closed, doors, named={}, on_ready=on_ready, backend=cluster.backend())
     return cluster.totals[-1]()
 
 

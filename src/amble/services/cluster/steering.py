@@ -26,8 +26,8 @@ import numpy as np
 from amble.core.point import DOMAINS, Clocks
 from amble.services.cluster.capping import Steps, frontiers, steps_of
 from amble.services.cluster.governor import SILENT, ClusterGovernor, Seen, State
-from amble.services.cluster.posts import Post
 from amble.services.cluster.reports import Gone, Order, Report, Served
+from amble.services.cluster.upstreams import Upstream
 from amble.stages.control.engine import Totals
 
 __all__ = ["Steering", "overrun"]
@@ -105,13 +105,13 @@ class _Energy:
 
 @dataclass(slots=True)
 class Steering:
-    """Keeps watch over ``posts``, and divides ``budget_w`` [W] among them, if given.
+    """Keeps watch over ``upstreams``, and divides ``budget_w`` [W] among them, if given.
 
     ``arrived`` counts the rows that came so far, refused ones included; ``fits`` says in what a device's models differ
     from the others' (empty: in nothing); ``heard`` is called after every report.
     """
 
-    posts: Sequence[Post]
+    upstreams: Sequence[Upstream]
     budget_w: float | None = None
     arrived: Callable[[], int] = lambda: 0
     fits: Callable[[Sequence[Served]], str] = lambda served: ""
@@ -121,10 +121,10 @@ class Steering:
     governor: ClusterGovernor | None = field(init=False, default=None)
     state: State | None = field(init=False, default=None)
     disbelieved: dict[str, str] = field(init=False, default_factory=dict)
-    _energy: dict[Post, _Energy] = field(init=False, default_factory=dict)
-    _boots: dict[Post, tuple[str, int]] = field(init=False, default_factory=dict)
-    _doubts: dict[Post, int] = field(init=False, default_factory=dict)
-    _fresh: set[Post] = field(init=False, default_factory=set)
+    _energy: dict[Upstream, _Energy] = field(init=False, default_factory=dict)
+    _boots: dict[Upstream, tuple[str, int]] = field(init=False, default_factory=dict)
+    _doubts: dict[Upstream, int] = field(init=False, default_factory=dict)
+    _fresh: set[Upstream] = field(init=False, default_factory=set)
     _told_j: float = field(init=False, default=0.0)
     _hurry: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
@@ -133,13 +133,13 @@ class Steering:
 
         Refused where a device has no meter, or the budget is below what all draw parked.
         """
-        self._energy = {post: _Energy() for post in self.posts}
+        self._energy = {upstream: _Energy() for upstream in self.upstreams}
         if self.budget_w is None:
             return
         steps: list[Steps] = []
-        for post in self.posts:
-            post.known = steps_of([each.ladder for each in post.served.values()], post.name)
-            steps.append(post.known)
+        for upstream in self.upstreams:
+            upstream.known = steps_of([each.ladder for each in upstream.served.values()], upstream.name)
+            steps.append(upstream.known)
         self.governor = ClusterGovernor(frontiers(steps), self.budget_w)
         self.state = self.governor.init()
 
@@ -155,7 +155,7 @@ class Steering:
 
     def totals(self, served: Totals) -> Totals:
         """Return what was served at the door, with what devices say of their clocks and energies since their starts."""
-        reports = [post.report.totals for post in self.posts if post.report is not None]
+        reports = [upstream.report.totals for upstream in self.upstreams if upstream.report is not None]
         active = [each.active_j for each in reports]
         idle = [each.idle_j for each in reports]
         return replace(
@@ -168,10 +168,14 @@ class Steering:
 
     def text(self) -> str:
         """Return what is known of each device as metrics."""
-        up = [(post, float(post.up)) for post in self.posts]
-        steps = [(post, float(post.report.step)) for post in self.posts if post.report is not None and post.known]
-        watts = [(post, power_w) for post in self.posts if (power_w := self.power_w(post)) is not None]
-        doubt = [(post, float(post.name in self.disbelieved)) for post in self.posts]
+        up = [(upstream, float(upstream.up)) for upstream in self.upstreams]
+        steps = [
+            (upstream, float(upstream.report.step))
+            for upstream in self.upstreams
+            if upstream.report is not None and upstream.known
+        ]
+        watts = [(upstream, power_w) for upstream in self.upstreams if (power_w := self.power_w(upstream)) is not None]
+        doubt = [(upstream, float(upstream.name in self.disbelieved)) for upstream in self.upstreams]
         page = (
             _metric("amble_device_up", "Whether a device takes requests", up)
             + _metric("amble_device_step", "The step of its power that a device holds, 0 parked", steps)
@@ -183,9 +187,9 @@ class Steering:
             page += f"# TYPE amble_power_budget_watts gauge\namble_power_budget_watts {self.budget_w:g}\n"
         return page
 
-    def power_w(self, post: Post) -> float | None:
+    def power_w(self, upstream: Upstream) -> float | None:
         """Return a device's mean power between its last two reports [W]; None where it is unknown."""
-        power_w = self._energy[post].power_w
+        power_w = self._energy[upstream].power_w
         return None if np.isnan(power_w) else power_w
 
     def hurry(self) -> None:
@@ -195,11 +199,11 @@ class Steering:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep watch while the block runs."""
-        await asyncio.gather(*(self._heard(post, 0.0) for post in self.posts))
+        await asyncio.gather(*(self._heard(upstream, 0.0) for upstream in self.upstreams))
         if self.governor is not None:  # all are parked: wake as many as there is always work for
             self.step(1.0, 0)
-            await asyncio.gather(*(self._heard(post, 0.0) for post in self.posts))
-        tasks = [asyncio.create_task(self._watch(post)) for post in self.posts]
+            await asyncio.gather(*(self._heard(upstream, 0.0) for upstream in self.upstreams))
+        tasks = [asyncio.create_task(self._watch(upstream)) for upstream in self.upstreams]
         if self.governor is not None:
             tasks.append(asyncio.create_task(self._divide()))
         try:
@@ -209,68 +213,68 @@ class Steering:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self, post: Post) -> None:
+    async def _watch(self, upstream: Upstream) -> None:
         """Ask a device how it is, for as long as the door is open."""
         while True:
-            if not await self._heard(post, self.beat_s):
+            if not await self._heard(upstream, self.beat_s):
                 await asyncio.sleep(self.beat_s)
 
-    async def _heard(self, post: Post, wait_s: float) -> bool:
+    async def _heard(self, upstream: Upstream, wait_s: float) -> bool:
         """Hear a device, or do without it."""
         try:
             async with asyncio.timeout(wait_s + _PATIENCE_S):
-                await self.hear(post, wait_s)
+                await self.hear(upstream, wait_s)
         except Gone as gone:
-            self._lose(post, str(gone), dead=gone.dead)
+            self._lose(upstream, str(gone), dead=gone.dead)
         except TimeoutError:
-            self._lose(post, f"it has said nothing for {_PATIENCE_S:g} s", dead=False)
+            self._lose(upstream, f"it has said nothing for {_PATIENCE_S:g} s", dead=False)
         except Exception as error:  # a watch that ends would leave the device out for ever
-            _LOG.exception("%s", post.name)
-            self._lose(post, f"{type(error).__name__}: {error}", dead=False)
-        return post.up
+            _LOG.exception("%s", upstream.name)
+            self._lose(upstream, f"{type(error).__name__}: {error}", dead=False)
+        return upstream.up
 
-    async def hear(self, post: Post, wait_s: float = 0.0) -> None:
+    async def hear(self, upstream: Upstream, wait_s: float = 0.0) -> None:
         """Send a device its order and take its report; what it serves too where that may have changed."""
-        report = await post.link.report(post.order, wait_s)
-        self._energy.setdefault(post, _Energy()).take(report)
+        report = await upstream.link.report(upstream.order, wait_s)
+        self._energy.setdefault(upstream, _Energy()).take(report)
         boot = (report.boot, report.changed)
-        if self._boots.get(post) != boot:
-            post.serves(await post.link.describe())
-            differs = self.fits(tuple(post.served.values()))
+        if self._boots.get(upstream) != boot:
+            upstream.serves(await upstream.link.describe())
+            differs = self.fits(tuple(upstream.served.values()))
             if differs:
-                self._lose(post, differs, dead=False)
+                self._lose(upstream, differs, dead=False)
                 return
-            self._boots[post] = boot
-        self._doubt(post, report)
-        self._fresh.add(post)
-        post.report, post.dead = report, False
+            self._boots[upstream] = boot
+        self._doubt(upstream, report)
+        self._fresh.add(upstream)
+        upstream.report, upstream.dead = report, False
         self.heard()
         if not report.working:
-            post.fall("its engine has stopped", dead=False)
-        elif not post.up:
-            post.up, post.why = True, ""
-            _LOG.info("%s takes requests", post.name)
+            upstream.fall("its engine has stopped", dead=False)
+        elif not upstream.up:
+            upstream.up, upstream.why = True, ""
+            _LOG.info("%s takes requests", upstream.name)
 
     def step(self, passed_s: float, rows: int) -> None:
         """Divide the budget once: ``rows`` came in so much time [s]."""
         assert self.governor is not None
         assert self.state is not None
-        reports = [post.report if post in self._fresh else None for post in self.posts]
+        reports = [upstream.report if upstream in self._fresh else None for upstream in self.upstreams]
         self._fresh.clear()
         demand_hz = max(_LEAST_DEMAND_HZ, rows / passed_s)
         seen = Seen(
             demand_hz,
             np.array([SILENT if each is None else each.step for each in reports]),
             np.array([SILENT if each is None else each.serial for each in reports]),
-            np.array([post.dead for post in self.posts]),
-            np.array([self._energy[post].steady_w for post in self.posts]),
+            np.array([upstream.dead for upstream in self.upstreams]),
+            np.array([self._energy[upstream].steady_w for upstream in self.upstreams]),
         )
         self.state, orders = self.governor.step(self.state, seen)
         for device, step, serial in zip(*(each.tolist() for each in orders), strict=True):
-            self.posts[device].order = Order(step, serial)
-        for post, caught in zip(self.posts, self.state.caught.tolist(), strict=True):
-            if caught and post.name not in self.disbelieved:
-                self._say(post, "its meter says more than the step that it reports may draw: it is parked")
+            self.upstreams[device].order = Order(step, serial)
+        for upstream, caught in zip(self.upstreams, self.state.caught.tolist(), strict=True):
+            if caught and upstream.name not in self.disbelieved:
+                self._say(upstream, "its meter says more than the step that it reports may draw: it is parked")
 
     async def _divide(self) -> None:
         """Divide the budget every period, and sooner when something asks for it."""
@@ -286,21 +290,21 @@ class Steering:
             self.step(now_s - last_s, rows - last_rows)
             last_s, last_rows = now_s, rows
 
-    def _lose(self, post: Post, why: str, *, dead: bool) -> None:
+    def _lose(self, upstream: Upstream, why: str, *, dead: bool) -> None:
         """Do without a device until it reports again; what it leaves is divided at once."""
-        post.fall(why, dead=dead)
+        upstream.fall(why, dead=dead)
         self._hurry.set()
 
-    def _doubt(self, post: Post, report: Report) -> None:
+    def _doubt(self, upstream: Upstream, report: Report) -> None:
         """Say so where a device's clocks have run above those asked for in several reports."""
         told = overrun(report.asked, report.ran)
-        self._doubts[post] = self._doubts.get(post, 0) + 1 if told else 0
-        if self._doubts[post] == _TIMES:
-            self._say(post, told)
+        self._doubts[upstream] = self._doubts.get(upstream, 0) + 1 if told else 0
+        if self._doubts[upstream] == _TIMES:
+            self._say(upstream, told)
 
-    def _say(self, post: Post, why: str) -> None:
-        self.disbelieved[post.name] = why
-        _LOG.warning("%s is not believed: %s", post.name, why)
+    def _say(self, upstream: Upstream, why: str) -> None:
+        self.disbelieved[upstream.name] = why
+        _LOG.warning("%s is not believed: %s", upstream.name, why)
 
 
 def _sum(values: Sequence[float | None]) -> float | None:
@@ -308,7 +312,7 @@ def _sum(values: Sequence[float | None]) -> float | None:
     return sum(known) if known and len(known) == len(values) else None
 
 
-def _metric(name: str, help_text: str, rows: Sequence[tuple[Post, float]]) -> str:
+def _metric(name: str, help_text: str, rows: Sequence[tuple[Upstream, float]]) -> str:
     lines = [f"# HELP {name} {help_text}", f"# TYPE {name} gauge"]
-    lines += [f'{name}{{device="{post.name}"}} {value:g}' for post, value in rows]
+    lines += [f'{name}{{device="{upstream.name}"}} {value:g}' for upstream, value in rows]
     return "\n".join(lines) + "\n" if rows else ""

@@ -1,4 +1,4 @@
-"""A desk whose requests an engine of this process computes, in a thread of its own.
+"""A dispatcher whose requests an engine of this process computes, in a thread of its own.
 
 A request goes over with ``Lanes.offer``, which refuses at once what cannot be answered in time; a batch comes back by
 post.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from amble.core.ports import Device
-from amble.services.serve.desk import Desk, Listener, Reply
+from amble.services.serve.dispatching import Dispatcher, Listener, Reply
 from amble.services.serve.lanes import Lanes
 from amble.services.serve.ledger import Outcome
 from amble.services.serve.model import Model
@@ -23,7 +23,7 @@ __all__ = ["Admission", "Listener", "Reply", "outcome_of"]
 
 
 @dataclass(slots=True)
-class Admission(Desk):
+class Admission(Dispatcher):
     """Takes requests of models that are loaded, and has them computed on a device."""
 
     device: Device = field(kw_only=True)

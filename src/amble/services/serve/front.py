@@ -21,11 +21,11 @@ from typing import Any
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device
 from amble.runtimes.remote.fault import Fault
-from amble.services.serve import desk as taking
 from amble.services.serve.access import Access, Keys
 from amble.services.serve.admission import Admission, Listener
 from amble.services.serve.dashboard import Panel
 from amble.services.serve.descriptors import watched
+from amble.services.serve.dispatching import Dispatcher
 from amble.services.serve.http import Http
 from amble.services.serve.model import Loader, Model
 from amble.services.serve.process import most_connections, set_niceness, tuned
@@ -38,7 +38,7 @@ from amble.stages.control.engine import Totals
 
 __all__ = [
     "Addresses",
-    "Desk",
+    "Backend",
     "Doors",
     "OnReady",
     "Stop",
@@ -98,7 +98,7 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Backend:
     """Who takes the requests and who knows the models: this process alone, unless others do the work (`cluster`).
 
     ``beside`` runs while the doors are open, from before the first model is loaded; ``more`` are metrics beyond a
@@ -136,7 +136,7 @@ def serve(
     folder: Path | None = None,
     on_ready: OnReady = lambda addresses, stop: None,
     listeners: tuple[Listener, ...] = (),
-    desk: Desk = Desk(),
+    backend: Backend = Backend(),
 ) -> Totals:
     """Serve until SIGTERM or Ctrl-C, then answer what was accepted and return. Refused when it cannot start.
 
@@ -146,7 +146,7 @@ def serve(
     with tuned() as niceness, asyncio.Runner(loop_factory=web.new_loop) as runner:
         computing = ThreadPoolExecutor(thread_name_prefix="amble", initializer=set_niceness, initargs=(niceness,))
         runner.get_loop().set_default_executor(computing)
-        front = _Front(device, load, doors, named, folder, listeners, niceness, desk)
+        front = _Front(device, load, doors, named, folder, listeners, niceness, backend)
         return runner.run(front.run(on_ready))
 
 
@@ -170,18 +170,18 @@ class _Front:
         folder: Path | None,
         listeners: tuple[Listener, ...],
         niceness: int,
-        desk: Desk,
+        backend: Backend,
     ) -> None:
-        self._desk = desk
+        self._backend = backend
         self._doors = doors
         self._version = version("amble")
-        self._admission = desk.admission(device=device, quota=Quota(doors.room_bytes), listeners=listeners)
+        self._admission = backend.admission(device=device, quota=Quota(doors.room_bytes), listeners=listeners)
         self._panel = Panel(self._admission, self._version, doors.access)
         self._admission.listeners = (self._panel.history, *listeners)
         read_text = None if doors.grpc_port is None else extra("amble.services.serve.grpc").read_text
-        self._repository = desk.repository(self._admission, load, folder, named, read_text)
+        self._repository = backend.repository(self._admission, load, folder, named, read_text)
         self._panel.models = lambda: self._repository.models
-        self._panel.more = desk.more
+        self._panel.more = backend.more
         self._readers = Readers(niceness)
 
     async def run(self, on_ready: OnReady) -> Totals:
@@ -192,7 +192,7 @@ class _Front:
             self._admission.mailbox.open()
             closing.callback(self._admission.mailbox.close)
             closing.callback(self._readers.close)
-            await closing.enter_async_context(self._desk.beside())
+            await closing.enter_async_context(self._backend.beside())
             found = await self._open(closing)
             working = loop.run_in_executor(None, self._admission.lanes.run)
             try:
@@ -294,7 +294,7 @@ async def _first(
 
 async def open_doors(
     closing: AsyncExitStack,
-    desk: taking.Desk,
+    dispatcher: Dispatcher,
     repository: Repository,
     readers: Readers,
     doors: Doors,
@@ -311,7 +311,7 @@ async def open_doors(
     grpc_port = None
     if doors.grpc_port is not None:
         grpc = extra("amble.services.serve.grpc").Grpc(
-            desk,
+            dispatcher,
             repository,
             access=doors.access,
             version=told,
@@ -323,7 +323,7 @@ async def open_doors(
         grpc_port = await grpc.start(doors.host, doors.grpc_port, tls=doors.tls)
         closing.push_async_callback(grpc.stop)
     rules = (doors.max_bytes, doors.body_s, readers, doors.access, doors.regions)
-    http = Http(desk, repository, told, *rules)
+    http = Http(dispatcher, repository, told, *rules)
     tls = None if doors.tls is None else doors.tls.server_context()
     patience = web.Patience(doors.headers_s, doors.body_s)
     await _run(closing, web.Web(http, http_socket, patience, most_connections(), tls))

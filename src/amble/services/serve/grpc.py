@@ -24,7 +24,7 @@ from amble.runtimes.remote.fault import Fault
 from amble.services.serve import health
 from amble.services.serve.access import Access
 from amble.services.serve.calls import SharedMemory, client_of, owner_of
-from amble.services.serve.desk import Desk
+from amble.services.serve.dispatching import Dispatcher
 from amble.services.serve.http import extensions
 from amble.services.serve.messages import asked_of, identity_of, response_of
 from amble.services.serve.model import Model
@@ -67,7 +67,7 @@ class Grpc:
 
     def __init__(
         self,
-        admission: Desk,
+        admission: Dispatcher,
         repository: Repository,
         *,
         access: Access,
@@ -77,7 +77,7 @@ class Grpc:
         shared: bool = False,
         regions: Regions | None = None,
     ) -> None:
-        """Answer from a desk and a repository. ``shared``: other processes of this server listen there too."""
+        """Answer from a dispatcher and a repository. ``shared``: other processes of this server listen there too."""
         self._access = access
         self._servicer = _Servicer(admission, repository, access, version, readers)
         self._servicer.regions = regions
@@ -206,7 +206,9 @@ class _Servicer(SharedMemory, service_pb2_grpc.GRPCInferenceServiceServicer):  #
 
     stubs = service_pb2
 
-    def __init__(self, admission: Desk, repository: Repository, access: Access, version: str, readers: Readers) -> None:
+    def __init__(
+        self, admission: Dispatcher, repository: Repository, access: Access, version: str, readers: Readers
+    ) -> None:
         self._access = access
         self._admission = admission
         self._readers = readers

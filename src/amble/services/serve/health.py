@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from amble.runtimes.remote.fault import Fault
-from amble.services.serve.desk import Desk
+from amble.services.serve.dispatching import Dispatcher
 from amble.services.serve.repository import Repository
 
 __all__ = ["SERVICE", "Health", "read", "write"]
@@ -25,7 +25,7 @@ _LOOK_S = 0.2
 class Health:
     """Answers ``Check`` at once, and ``Watch`` whenever something changes."""
 
-    def __init__(self, admission: Desk, repository: Repository) -> None:
+    def __init__(self, admission: Dispatcher, repository: Repository) -> None:
         self._admission = admission
         self._repository = repository
         self._closed = False

@@ -20,7 +20,7 @@ from amble.runtimes.remote.fault import Fault
 from amble.services.serve import codings, kserve, openapi
 from amble.services.serve.access import Access
 from amble.services.serve.changes import changed, registered, shared_status
-from amble.services.serve.desk import Desk, Reply
+from amble.services.serve.dispatching import Dispatcher, Reply
 from amble.services.serve.ledger import Ledger
 from amble.services.serve.model import Model
 from amble.services.serve.options import NO_LOGGING, NO_TRACE
@@ -94,7 +94,7 @@ class Response:
 class Http:
     """The application. ``max_bytes`` bounds a body, as sent and unpacked; ``body_s`` is the time [s] it may take."""
 
-    admission: Desk
+    admission: Dispatcher
     repository: Repository
     version: str
     max_bytes: int = 64 << 20

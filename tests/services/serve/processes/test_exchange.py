@@ -1,4 +1,4 @@
-"""A front's desk and an engine, over a real line: answers, refusals, who goes away, and memory that comes back."""
+"""A dispatcher of a front and an engine, over a real line: answers, refusals, who goes away, memory that comes back."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def model(width: int) -> Model:
 
 @dataclass
 class Both:
-    """A desk and an engine with one model, in one process."""
+    """A dispatcher and an engine with one model, in one process."""
 
     doubler: Doubler
     workshop: Workshop
-    desk: Exchange
+    dispatcher: Exchange
     model: Model
 
     async def ask(self, rows: np.ndarray) -> np.ndarray:
         asked = Asked((Tensor("x", "FP32", rows.shape, rows),))
-        reply = await self.desk.infer(self.model, asked, arrival_s=self.desk.now_s(), context={})
+        reply = await self.dispatcher.infer(self.model, asked, arrival_s=self.dispatcher.now_s(), context={})
         return np.asarray(reply.answer.outputs["x_out"])
 
     async def until(self, true: Callable[[], bool]) -> None:
@@ -54,7 +54,7 @@ class Both:
 def run(
     folder: Path, work: Callable[[Both], Awaitable[None]], *, width: int = LARGE, room_bytes: int = 64 << 20
 ) -> None:
-    """Do some work with a desk that has reached an engine."""
+    """Do some work with a dispatcher that has reached an engine."""
 
     async def nothing() -> Ledger:
         return Ledger()
@@ -66,27 +66,27 @@ def run(
         computing.start()
         own = model(width)
         workshop.open(own, 1)
-        desk = Exchange(
+        dispatcher = Exchange(
             arena=arena,
             loads=Loads(new_loads(1, 1), 1, 1),
             engines=[folder / "engine"],
             gather=lambda: asyncio.ensure_future(nothing()),
             generations={KEY: 1},
         )
-        desk.starting = False
-        desk.mailbox.open()
-        reaching = asyncio.create_task(desk.reach())
-        both = Both(doubler, workshop, desk, own)
+        dispatcher.starting = False
+        dispatcher.mailbox.open()
+        reaching = asyncio.create_task(dispatcher.reach())
+        both = Both(doubler, workshop, dispatcher, own)
         try:
-            await both.until(lambda: desk.connected() == 1)
+            await both.until(lambda: dispatcher.connected() == 1)
             await work(both)
-            if desk.connected():
+            if dispatcher.connected():
                 await both.until(lambda: arena.taken_bytes == 0)
         finally:
             doubler.gate.set()
             reaching.cancel()
-            desk.close()
-            desk.mailbox.close()
+            dispatcher.close()
+            dispatcher.mailbox.close()
             workshop.lanes.close()
             computing.join(20)
             workshop.end()
@@ -102,7 +102,7 @@ def test_answers_of_any_size_are_right_at_first_and_once_their_size_is_known(wid
             rows = [np.full((1 + each % 2, width), turn + each, np.float32) for each in range(12)]
             for given, found in zip(rows, await asyncio.gather(*map(both.ask, rows)), strict=True):
                 assert np.array_equal(found, given + given)
-        assert both.desk.ledger.book("m", "1").success == 36
+        assert both.dispatcher.ledger.book("m", "1").success == 36
         assert both.workshop.look().ledger.book("m", "1").batches <= 36
 
     run(tmp_path, work, width=width)
@@ -114,7 +114,7 @@ def test_who_goes_away_is_taken_back_and_its_memory_too(tmp_path: Path) -> None:
         first = asyncio.create_task(both.ask(np.ones((1, LARGE), np.float32)))
         await asyncio.to_thread(both.doubler.begun.wait, 20)
         second = asyncio.create_task(both.ask(np.ones((1, LARGE), np.float32)))
-        await both.until(lambda: both.desk.pending == 2)
+        await both.until(lambda: both.dispatcher.pending == 2)
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
         both.doubler.gate.set()
@@ -126,7 +126,7 @@ def test_who_goes_away_is_taken_back_and_its_memory_too(tmp_path: Path) -> None:
 
 def test_a_request_of_another_generation_is_refused(tmp_path: Path) -> None:
     async def work(both: Both) -> None:
-        both.desk.generations = {KEY: 2}
+        both.dispatcher.generations = {KEY: 2}
         with pytest.raises(Fault, match="just been changed") as found:
             await both.ask(np.ones((1, LARGE), np.float32))
         assert found.value.status == 503
@@ -155,13 +155,13 @@ def test_who_waits_for_an_engine_that_goes_is_told_and_nobody_is_asked_again(tmp
     async def work(both: Both) -> None:
         both.doubler.gate.clear()
         asked = [asyncio.create_task(both.ask(np.ones((1, LARGE), np.float32))) for _ in range(3)]
-        await both.until(lambda: both.desk.pending == 3)
+        await both.until(lambda: both.dispatcher.pending == 3)
         await asyncio.to_thread(both.workshop.end)
         found = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(each, Fault) and each.status == 503 for each in found)
-        assert not both.desk.open_for_all
+        assert not both.dispatcher.open_for_all
         with pytest.raises(Fault, match="no process computes"):
             await both.ask(np.ones((1, LARGE), np.float32))
-        assert both.desk.arena.taken_bytes == 0
+        assert both.dispatcher.arena.taken_bytes == 0
 
     run(tmp_path, work)

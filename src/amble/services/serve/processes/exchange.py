@@ -1,4 +1,4 @@
-"""The desk of a front: requests go to engines in other processes, and what becomes of them comes back.
+"""The dispatcher of a front: requests go to engines in other processes, and what becomes of them comes back.
 
 In the loop's thread, all of it. An engine that is gone is waited for; whoever had a request there is told at once.
 """
@@ -19,7 +19,7 @@ import numpy as np
 
 from amble.core.ladder import Rung
 from amble.core.ports import Tensors
-from amble.services.serve.desk import Desk, Ticket
+from amble.services.serve.dispatching import Dispatcher, Ticket
 from amble.services.serve.ledger import Ledger, Outcome
 from amble.services.serve.model import Model
 from amble.services.serve.processes.arena import Arena
@@ -56,7 +56,7 @@ class _Seat:
 
 
 @dataclass(slots=True)
-class Exchange(Desk):
+class Exchange(Dispatcher):
     """Gives every request to the engine that has the least to do. ``gather`` asks the parent for all counters."""
 
     arena: Arena = field(kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 from amble.services.serve.access import Keys
 from amble.services.serve.descriptors import watched
-from amble.services.serve.desk import Listener
+from amble.services.serve.dispatching import Listener
 from amble.services.serve.front import Doors, extra, open_doors
 from amble.services.serve.history import History, Second
 from amble.services.serve.ledger import Ledger
@@ -78,7 +78,7 @@ class FrontRole:
         doors = self.opened_doors()
         arena = Arena(2 * doors.room_bytes)
         wish = _Wish(loop)
-        desk = Exchange(
+        dispatcher = Exchange(
             Quota(doors.room_bytes),
             (history, *self._spans()),
             arena=arena,
@@ -87,22 +87,22 @@ class FrontRole:
             gather=lambda: asyncio.wrap_future(wish.control.ask("gather")),
         )
         repository = Mirror(_Elsewhere(), _elsewhere, self.folder, self.named, ask=wish.ask)
-        front = _Front(desk, repository, history, over)
+        front = _Front(dispatcher, repository, history, over)
         wish.connect(connection, front, on_end=over.set)
         readers = Readers(niceness)
         async with AsyncExitStack() as closing:
-            desk.mailbox.open()
-            closing.callback(desk.mailbox.close)
+            dispatcher.mailbox.open()
+            closing.callback(dispatcher.mailbox.close)
             closing.callback(readers.close)
-            reaching = asyncio.create_task(desk.reach())
+            reaching = asyncio.create_task(dispatcher.reach())
             closing.callback(reaching.cancel)
-            await open_doors(closing, desk, repository, readers, doors, shared=True)
+            await open_doors(closing, dispatcher, repository, readers, doors, shared=True)
             closing.enter_context(watched())
             front.opened.set()
             await over.wait()
-            desk.draining = True
-            desk.close()
-            for listener in desk.listeners:
+            dispatcher.draining = True
+            dispatcher.close()
+            for listener in dispatcher.listeners:
                 listener.close()
         wish.control.close()
 
@@ -154,7 +154,7 @@ class _Wish:
 class _Front:
     """What the parent may ask of a front."""
 
-    desk: Exchange
+    dispatcher: Exchange
     repository: Mirror
     history: History
     over: asyncio.Event
@@ -163,22 +163,22 @@ class _Front:
     async def open(self) -> None:
         """Return once the doors are open and engines can be asked."""
         await self.opened.wait()
-        while not self.desk.connected():
+        while not self.dispatcher.connected():
             await asyncio.sleep(0.01)
 
     def show(self, table: Table, ready: bool) -> None:
         """Take the parent's state: what is served, and whether requests are taken."""
-        self.desk.generations = table.generations
+        self.dispatcher.generations = table.generations
         self.repository.show(table)
-        self.desk.starting = not ready
+        self.dispatcher.starting = not ready
 
     def drain(self) -> None:
         """Take no more requests."""
-        self.desk.draining = True
+        self.dispatcher.draining = True
 
     def glance(self) -> Glance:
         """Return what was counted."""
-        return Glance(self.desk.ledger, self.history.take(), self.desk.pending)
+        return Glance(self.dispatcher.ledger, self.history.take(), self.dispatcher.pending)
 
     def end(self) -> None:
         """Close up."""

@@ -28,7 +28,7 @@ from amble.services.serve.quota import Quota, Reservation
 from amble.stages.control.batcher import DEFAULT_PRIORITY, Refusal, Request
 from amble.stages.control.engine import Batch
 
-__all__ = ["Desk", "Listener", "Reply", "Ticket"]
+__all__ = ["Dispatcher", "Listener", "Reply", "Ticket"]
 
 _STATUS = {"rows": 400, "inputs": 400, "failed": 500}
 _LATER_S = 0.002
@@ -72,7 +72,7 @@ class Ticket:
 
 
 @dataclass(slots=True)
-class Desk(ABC):
+class Dispatcher(ABC):
     """Takes requests of models that are loaded, unless it is ``starting`` or ``draining``."""
 
     quota: Quota = field(default_factory=Quota)

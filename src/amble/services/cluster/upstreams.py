@@ -19,7 +19,7 @@ from amble.services.cluster.capping import Steps, capped
 from amble.services.cluster.reports import Answered, Call, Gone, Link, Order, Report, Served, Turned
 from amble.services.cluster.routing import Queues, choose
 
-__all__ = ["Post", "Quote", "chosen"]
+__all__ = ["Quote", "Upstream", "chosen"]
 
 _LOG = logging.getLogger(__name__)
 _LEARN = 0.1
@@ -42,7 +42,7 @@ class Quote(NamedTuple):
 
 
 @dataclass(eq=False, slots=True)
-class Post:
+class Upstream:
     """One device behind a door.
 
     ``up``: it answers reports, and serves what the others serve. ``open``: it is given work (not while it changes its
@@ -149,17 +149,21 @@ def _ways(ladder: Ladder, limit_w: float | None) -> tuple[tuple[_Way, ...], floa
 
 
 def chosen(
-    posts: Sequence[Post], name: str, version: str, *, now_s: float, due_s: float, rows: int
-) -> tuple[Post, bool] | None:
+    upstreams: Sequence[Upstream], name: str, version: str, *, now_s: float, due_s: float, rows: int
+) -> tuple[Upstream, bool] | None:
     """Return the device that answers in time for the least energy, else the one that is quickest; whether in time.
 
     None where no device takes work for this model now.
     """
-    able = [(post, served) for post in posts if post.takes and (served := post.of(name, version)) is not None]
+    able = [
+        (upstream, served)
+        for upstream in upstreams
+        if upstream.takes and (served := upstream.of(name, version)) is not None
+    ]
     if not able:
         return None
     due_s = min(due_s, now_s + max(_SOON_S, 10 * able[0][1].ladder.rungs[0].latency_s[0])) if due_s == np.inf else due_s
-    quotes = [post.quote(served, now_s, due_s, rows) for post, served in able]
+    quotes = [upstream.quote(served, now_s, due_s, rows) for upstream, served in able]
     queues = Queues(*(np.array(column) for column in zip(*quotes, strict=True)))
     if np.isnan(queues.row_j).any():
         queues = queues._replace(row_j=np.zeros(len(quotes)))
