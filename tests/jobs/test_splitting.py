@@ -145,11 +145,15 @@ def test_a_recorded_link_is_planned_for_at_all_its_rates(model: Path, tmp_path: 
 
 def test_the_verb_prints_one_document(model: Path, tmp_path: Path) -> None:
     words = (str(model), "-d", "sim:jetson-tx2", "--server", "8x", "--link", "20Mbit/s", "--deadline", "50ms")
-    found = call(*words, "--json", "-o", str(tmp_path / "out"))
+    found = call(*words, "--json", "-o", str(tmp_path / "out"), "--html", str(tmp_path / "split.html"))
     assert found.returncode == 0, found.stderr
     document = json.loads(found.stdout)
     assert document["best"]["choice"]["fits"] is True
     assert (tmp_path / "out" / "split.json").exists()
+    page = tmp_path / "again.html"
+    amble.export_files(amble.read(tmp_path / "out" / "split.json"), html=page)
+    assert (tmp_path / "split.html").read_bytes() == page.read_bytes()
+    assert "Latency and energy of every cut" in page.read_text()
 
 
 def test_a_period_of_nothing_is_refused(model: Path) -> None:

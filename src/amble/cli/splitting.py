@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import amble
-from amble.cli.options import FOLDER, Network, device_option, network_options, verb
+from amble.cli.options import FOLDER, PLACE, Network, devices_option, network_options, verb
 from amble.cli.terminal import Terminal
 from amble.cli.verbs import main
 from amble.core.quantity import parse_time_s
+
+if TYPE_CHECKING:
+    from amble.jobs.splitting import Wanted
+    from amble.levers.split.link import Link
+    from amble.levers.split.traces import Trace
 
 __all__ = ["split"]
 
 
 @verb(main)
 @network_options
-@device_option
+@devices_option
 @click.option("--server", required=True, metavar="URI|8x|FILE.csv", help="The server's device, speed or times.")
 @click.option(
     "--link",
@@ -47,11 +53,12 @@ __all__ = ["split"]
 @click.option("--exact", is_flag=True, help="Close the gap to the lower bound, however long it takes.")
 @click.option("--moving", is_flag=True, help="Make halves for other link rates too: amble run then moves the cut.")
 @click.option("--output", "-o", type=FOLDER, help="Write both halves and split.json to this folder.")
+@click.option("--html", type=PLACE, help="Also write a page with plots.")
 def split(
     terminal: Terminal,
     *,
     network: Network,
-    device: str,
+    device: tuple[str, ...],
     server: str,
     link: str,
     deadline: str,
@@ -63,25 +70,28 @@ def split(
     exact: bool,
     moving: bool,
     output: Path | None,
+    html: Path | None,
 ) -> None:
     """Cut MODEL between a device and a server, for the least energy of the device.
 
     Every cut is listed with its latency and energy, the best one marked, and the link rates at which another would be
     best. With -o both halves are written as ONNX files that answer together as MODEL does. Times and energies are
     predicted; the radio's are of published coefficients. Exit code 1 where no cut meets the deadline.
+
+    Several devices (-d A -d B, or -d 4xA) share the link and the server: you are told the cut, the clocks and the share
+    of the link of each for the least energy of all.
     """
-    from amble.jobs import splitting
-    from amble.levers.split.link import Link, parse_radio, parse_uncertain
-    from amble.levers.split.traces import is_trace, read_trace
+    from amble.jobs import sharing, splitting
 
-    trace = read_trace(link) if is_trace(link) else None
-    rate_bit_s, spread = parse_uncertain(link) if trace is None else (trace.typical_bit_s, 0.0)
-
+    devices = sharing.counted(device)
+    if len(devices) > 1:
+        _refuse_for_several(moving=moving, output=output, html=html)
+    way, trace = _link(link, round_trip, radio)
     wanted = splitting.Wanted(
         network.model,
-        device,
+        devices[0],
         server,
-        Link(rate_bit_s, parse_time_s(round_trip), parse_radio(radio), spread),
+        way,
         amble.Deadline.parse(deadline),
         period_s=None if period is None else parse_time_s(period),
         crossing=crossing,
@@ -93,11 +103,49 @@ def split(
         shapes=network.shapes,
     )
     if terminal.dry_run:
-        terminal.would(f"cut {network.model} between {device} and {server} over {link}")
-        return
-    with terminal.progress(f"splitting {network.model}", kept=lambda: "nothing is kept") as on_progress:
+        terminal.would(f"cut {network.model} between {', '.join(device)} and {server} over {link}")
+    elif len(devices) > 1:
+        _share(terminal, wanted, devices)
+    else:
+        _split(terminal, wanted, output, html)
+
+
+def _link(text: str, round_trip: str, radio: str) -> tuple[Link, Trace | None]:
+    """Read a rate, or rates over time, of which the typical one counts."""
+    from amble.levers.split.link import Link, parse_radio, parse_uncertain
+    from amble.levers.split.traces import is_trace, read_trace
+
+    trace = read_trace(text) if is_trace(text) else None
+    rate_bit_s, spread = parse_uncertain(text) if trace is None else (trace.typical_bit_s, 0.0)
+    return Link(rate_bit_s, parse_time_s(round_trip), parse_radio(radio), spread), trace
+
+
+def _split(terminal: Terminal, wanted: Wanted, output: Path | None, html: Path | None) -> None:
+    from amble.jobs import splitting
+
+    with terminal.progress(f"splitting {wanted.model}", kept=lambda: "nothing is kept") as on_progress:
         found, making = splitting.split(wanted, lambda what, done, total: on_progress(done, total, what))
     if output is not None:
         found = splitting.write(found, making, output)
         terminal.note(f"wrote {output}")
+    amble.export_files(found, html=html)
     terminal.result(found, lambda: amble.show(found))
+
+
+def _share(terminal: Terminal, wanted: Wanted, devices: tuple[str, ...]) -> None:
+    from amble.jobs import sharing
+    from amble.levers.split.page import shared_table
+
+    with terminal.progress(f"sharing {wanted.link}", kept=lambda: "nothing is kept") as on_progress:
+        found = sharing.together(wanted, devices, lambda what, done, total: on_progress(done, total, what))
+    terminal.result(found, lambda: [shared_table(found)])
+
+
+def _refuse_for_several(*, moving: bool, output: Path | None, html: Path | None) -> None:
+    """Refuse what is there for a single device only."""
+    asked = {"--moving": moving, "--output": output is not None, "--html": html is not None}
+    if given := [name for name, was in asked.items() if was]:
+        raise amble.Refused(
+            f"{given[0]} is for one device: which halves to make depends on its share of the link. Leave it out, then "
+            f"split for each device alone, with its share as --link"
+        )

@@ -35,7 +35,7 @@ from amble.levers.split.traces import Trace
 from amble.runtimes.onnx.network import Network
 from amble.runtimes.onnx.refusals import door
 
-__all__ = ["INDEX", "Making", "Wanted", "split", "write"]
+__all__ = ["INDEX", "Making", "Wanted", "listed", "opened", "question_of", "split", "write"]
 
 INDEX = "split.json"
 OnProgress = Callable[[str, int, int], None]
@@ -86,9 +86,9 @@ def split(wanted: Wanted, on_progress: OnProgress = lambda what, done, total: No
     """
     if unknown := [each for each in wanted.crossing if each not in PRECISIONS]:
         raise ValueError(f"{unknown[0]!r} is none of {', '.join(PRECISIONS)}")
-    network = _network(wanted)
+    network = opened(wanted)
     found = cuts(network.model.graph, network.tensors, network.graph.outputs)
-    question = _question(wanted, network, found, on_progress)
+    question = question_of(wanted, network, found, on_progress)
 
     answers = cache(partial(tried, network))
 
@@ -111,7 +111,7 @@ def split(wanted: Wanted, on_progress: OnProgress = lambda what, done, total: No
         period_s=question.period_s,
         num_operators=len(network.graph.operators),
         cuts=_every(network, question, wanted.link, chosen),
-        best=_listed(network, cut, chosen),
+        best=listed(network, cut, chosen),
         regimes=by_rate,
         steps=plan_steps,
         wait=wait,
@@ -132,13 +132,13 @@ def _pair(question: Question, link: Link, making: Making, index: int, precision:
     """Say what a cut is to `amble run`; its files are not written yet."""
     cut, made = question.cuts[index], making.halves(index, precision)
     sent, received = crossing_bytes(question, index, precision)
-    listed = _listed(making.network, cut, choice(question, link, index, precision))
+    after = listed(making.network, cut, choice(question, link, index, precision)).after
     return Pair(
         "",
         index,
         precision,
         len(cut.local),
-        listed.after,
+        after,
         made.sent,
         made.forwarded,
         sent,
@@ -150,11 +150,13 @@ def _pair(question: Question, link: Link, making: Making, index: int, precision:
     )
 
 
-def _question(wanted: Wanted, network: Network, found: Cuts, on_progress: OnProgress) -> Question:
+def question_of(
+    wanted: Wanted, network: Network, found: Cuts, on_progress: OnProgress, server: Server | None = None
+) -> Question:
     """Learn what the device and the server take for every operator → what is to be answered."""
     graph = network.graph
     costs = _costs(wanted, wanted.device, graph, on_progress)
-    server = _server(wanted, graph, costs, on_progress)
+    server = server or _server(wanted, graph, costs, on_progress)
     precisions = tuple(each for each in PRECISIONS if each in wanted.crossing)
     period_s = wanted.deadline.latency_s if wanted.period_s is None else wanted.period_s
     return Question(graph, costs, found.cuts, server, wanted.deadline, period_s, precisions, wanted.exact)
@@ -230,7 +232,8 @@ def _files_of(folder: Path) -> set[str]:
         return always
 
 
-def _network(wanted: Wanted) -> Network:
+def opened(wanted: Wanted) -> Network:
+    """Open the network; Refused for what cannot be cut in two."""
     if wanted.model.endswith(".json") or is_delimited(wanted.model) or wanted.model.startswith("synthetic:"):
         raise Refused(f"{wanted.model} holds no weights that could be cut in two; give the ONNX file itself")
     path = bundled.model_path() if wanted.model == opening.BUNDLED else Path(wanted.model).absolute()
@@ -273,10 +276,10 @@ def _every(network: Network, question: Question, link: Link, chosen: Choice) -> 
     """Name every cut, each with its price in the precision that was chosen."""
     priced = every(question, link, chosen.precision)
     choices = [chosen if each.index == chosen.index else each for each in priced]
-    return tuple(_listed(network, question.cuts[each.index], each) for each in choices)
+    return tuple(listed(network, question.cuts[each.index], each) for each in choices)
 
 
-def _listed(network: Network, cut: Cut, of: Choice) -> Listed:
+def listed(network: Network, cut: Cut, of: Choice) -> Listed:
     """Name a cut by the operators whose results cross; by the last one where only inputs do."""
     sent = {port.name for port in cut.crossing}
     makers = [index for index in cut.local if sent & set(network.model.graph.node[index].output)]

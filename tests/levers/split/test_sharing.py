@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from amble.core.errors import Infeasible
+from amble.levers.split.cuts import Cut
 from amble.levers.split.link import Link
 from amble.levers.split.planning import best
-from amble.levers.split.sharing import Option, options, share
+from amble.levers.split.sharing import Option, equal, options, share
 from tests.levers.split.test_planning import RADIO, question
 
 UNITS = 12
@@ -73,3 +74,40 @@ def test_too_many_devices_are_said_to_be_too_many() -> None:
         share([[Option(1, 1.0, 0.8)]] * 2, UNITS)
     with pytest.raises(Infeasible, match="device 2 keeps its deadline with no cut"):
         share([[Option(1, 1.0, 0.1)], []], UNITS)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sharing_is_never_worse_than_equal_shares(seed: int) -> None:
+    devices = made_up(seed, 4)
+    for most_busy in (0.4, 1.0, 5.0):
+        alike = equal(devices, UNITS, most_busy)
+        assert alike is not None
+        assert max(each.units for each in alike) <= UNITS // 4
+        assert sum(each.busy for each in alike) <= most_busy + 1e-9
+        assert share(devices, UNITS, most_busy).energy_j <= sum(each.energy_j for each in alike) * (1 + 1e-12)
+
+
+def test_equal_shares_are_taken_where_ticks_and_prices_miss_them() -> None:
+    of = [Option(0, 6.0, 0.0), Option(1, 5.5, 1 / 3), Option(1, 5.4, 0.5), Option(1, 0.1, 1.1)]
+    found = share([of, of, of], UNITS)
+    assert found.energy_j == pytest.approx(16.5)  # a greedy choice gives two of them half of the server: 16.8
+    assert sum(each.busy for each in found.chosen) <= 1 + 1e-9
+
+
+def test_no_equal_shares_are_told_where_one_device_needs_more() -> None:
+    assert equal([[Option(7, 1.0, 0.1)], [Option(1, 1.0, 0.1)]], UNITS) is None
+
+
+def test_what_must_not_cross_in_a_precision_is_sent_in_the_next_one() -> None:
+    asked, link = question(3), Link(2e7, 0.002, RADIO)
+    refused = []
+
+    def admissible(cut: Cut, precision: str) -> bool:
+        refused.append(precision)
+        return precision != "int8"
+
+    found = options(asked, link, UNITS, admissible)
+    assert "int8" in refused
+    crossing = {each.choice.precision for each in found if each.choice is not None and each.units}
+    assert crossing == {"fp16"}
+    assert share([found], UNITS).energy_j == pytest.approx(best(question(3), link, admissible).energy_j)

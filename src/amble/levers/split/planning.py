@@ -37,7 +37,7 @@ from amble.stages.plan.problem import Problem, Task, pose, to_schedule
 from amble.stages.plan.search import solve
 from amble.stages.plan.trellis import Solution
 
-__all__ = ["Choice", "Question", "Regime", "Server", "best", "every", "exchange", "regimes", "steps"]
+__all__ = ["Admissible", "Choice", "Question", "Regime", "Server", "best", "every", "exchange", "regimes", "steps"]
 
 Admissible = Callable[[Cut, str], bool]
 
@@ -77,12 +77,16 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """Between these rates [bit/s] the answer is the same cut (its index), sent as ``precision``; None: no cut fits."""
+    """Between these rates [bit/s] the answer is the same cut (its index), sent as ``precision``; None: no cut fits.
+
+    ``tried`` are rates in between, and what the device takes there [J].
+    """
 
     slowest_bit_s: float
     fastest_bit_s: float
     index: int | None
     precision: str = ""
+    tried: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(eq=False)
@@ -150,6 +154,12 @@ class Question:
     def searched(self) -> tuple[int, ...]:
         """Return the cuts whose clocks were searched so far."""
         return tuple(self._solved)
+
+    @property
+    def gap_j(self) -> float:
+        """Return by how much any path of clocks found so far may be off the best one, at most [J]."""
+        every = (of for kept in self._solved.values() for _, of in kept if of.feasible)
+        return max((of.energy_j - of.lower_bound_j for of in every), default=0.0)
 
     @cached_property
     def floors(self) -> Floors:
@@ -304,9 +314,15 @@ def regimes(
     decades = np.log10(_FASTEST_BIT_S / _SLOWEST_BIT_S)
     rates = np.geomspace(_SLOWEST_BIT_S, _FASTEST_BIT_S, round(decades * _PER_DECADE) + 1).tolist()
 
+    took_j: dict[float, float] = {}
+
     def answer(rate_bit_s: float) -> tuple[int | None, str]:
         found = _best(question, replace(link, rate_bit_s=rate_bit_s), admissible)
-        return (None, "") if found is None else (found.index, found.precision)
+        if found is None:
+            return None, ""
+        assert found.energy_j is not None
+        took_j[rate_bit_s] = found.energy_j
+        return found.index, found.precision
 
     answers = []
     for done, rate in enumerate(rates):
@@ -316,7 +332,16 @@ def regimes(
     for low, high, before, after in zip(rates, rates[1:], answers, answers[1:], strict=False):
         edges += _changes(answer, (low, before), (high, after))
     ends = [rate for rate, _ in edges[1:]] + [rates[-1]]
-    return tuple(Regime(rate, end, *found) for (rate, found), end in zip(edges, ends, strict=True))
+    last = len(edges) - 1
+    return tuple(
+        Regime(
+            rate,
+            end,
+            *found,
+            tuple(each for each in sorted(took_j.items()) if rate <= each[0] and (at == last or each[0] < end)),
+        )
+        for at, ((rate, found), end) in enumerate(zip(edges, ends, strict=True))
+    )
 
 
 Found = tuple[int | None, str]

@@ -12,7 +12,7 @@ from amble.levers.split.link import Link
 from amble.levers.split.pairs import HalfFile, Pair
 from amble.levers.split.planning import Choice, Regime
 
-__all__ = ["FORMAT", "HalfFile", "Listed", "Split"]
+__all__ = ["FORMAT", "HalfFile", "Listed", "Sharer", "Split", "Together", "named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,13 @@ class Listed:
     num_local: int
     crossing: tuple[str, ...]
     choice: Choice
+
+
+def named(listed: Listed, num_operators: int) -> str:
+    """Say what a cut does."""
+    if listed.num_local == 0:
+        return "nothing (all remote)"
+    return "everything (all local)" if listed.num_local == num_operators else f"up to {listed.after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,44 @@ class Split:
     notes: tuple[str, ...] = ()
     whole: HalfFile | None = None
     pairs: tuple[Pair, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sharer:
+    """One of several devices: what it does on its share of the link, and what it would do on an equal one.
+
+    ``busy`` is the share of time in which the server works for it. ``equal`` is None where an equal share of link and
+    server leaves some device without a cut in time.
+    """
+
+    device: str
+    share: float
+    rate_bit_s: float
+    busy: float
+    does: Listed
+    equal: Listed | None
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Several devices that run one network, each cut on its own, over one link and one server.
+
+    Energies [J] are sums over devices of one period; no cuts, clocks and shares of ``num_units`` parts take less than
+    ``bound_j``.
+    """
+
+    network: str
+    server: str
+    link: Link
+    deadline: Deadline
+    period_s: float
+    num_operators: int
+    num_units: int
+    devices: tuple[Sharer, ...]
+    energy_j: float
+    bound_j: float
+    equal_j: float | None
+    notes: tuple[str, ...] = ()
 
 
 FORMAT = Format("split", 1, Split)

@@ -12,7 +12,7 @@ least is a knapsack with classes and two budgets.
 * *Busy time* is no whole number. Where it is in budget without counting it, that is the optimum. Else it is counted in
   small ticks, rounded up, by the same programme; and it is given a price μ, found by bisection: for every μ >= 0 the
   programme's optimum less μ times the budget is a lower bound. The better of both answers is taken, after single
-  devices were given better options that still fit.
+  devices were given better options that still fit; and equal shares of link and server, where these are better yet.
 
 The bound tells how far from optimal the answer can be. What a request waits for others at the server is not modelled:
 it belongs into the margin of the server's time.
@@ -21,8 +21,9 @@ it belongs into the margin of the server's time.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -30,10 +31,10 @@ from amble.core.errors import Infeasible
 from amble.core.ports import FloatArray
 from amble.levers.split.cuts import sent_bytes
 from amble.levers.split.link import Link
-from amble.levers.split.planning import Choice, Question, choice, exchange
+from amble.levers.split.planning import Admissible, Choice, Question, choice, exchange
 from amble.stages.plan.trellis import Ints
 
-__all__ = ["Option", "Shared", "options", "share"]
+__all__ = ["Option", "Shared", "equal", "options", "share"]
 
 _HALVINGS = 40
 _TICKS = 512  # into which the time of the server is cut
@@ -59,26 +60,39 @@ class Shared:
     bound_j: float
 
 
-def options(question: Question, link: Link, num_units: int) -> tuple[Option, ...]:
+def options(
+    question: Question, link: Link, num_units: int, admissible: Admissible = lambda cut, precision: True
+) -> tuple[Option, ...]:
     """Return what one device may do on each share of a link, without what another option beats in everything.
 
-    Each cut is sent in the precision of fewest bytes of those that the question allows.
+    Each cut is sent in the precision of fewest bytes of those that the question allows. ``admissible`` says whether a
+    cut may be sent in a precision below FP32.
     """
     last = len(question.cuts) - 1
     whole = choice(question, link, last, question.precisions[0])
     found = [Option(0, whole.energy_j, 0.0, whole)] if whole.fits and whole.energy_j is not None else []
     most_j = found[0].energy_j if found else np.inf
     for index, cut in enumerate(question.cuts[:-1]):
-        precision = min(question.precisions, key=lambda each: sent_bytes(cut.crossing, each))
-        for units in range(num_units, 0, -1):
-            slower = replace(link, rate_bit_s=link.rate_bit_s * units / num_units)
-            made = exchange(question, slower, index, precision)
-            if question.floors.energy_j(index, question.left_s(index, made.link_s)) + made.radio_j >= most_j:
-                break  # on fewer units it takes longer yet
-            tried = choice(question, slower, index, precision)
-            if tried.fits and tried.energy_j is not None and tried.energy_j < most_j:
-                found.append(Option(units, tried.energy_j, tried.server_s / question.period_s, tried))
+        for precision in sorted(question.precisions, key=partial(sent_bytes, cut.crossing)):
+            made = list(_by_share(question, link, num_units, (index, precision), most_j))
+            if made and precision != "fp32" and not admissible(cut, precision):
+                continue
+            found += made
+            break  # a precision of more bytes is no better, and late where this one is
     return _undominated(found)
+
+
+def _by_share(question: Question, link: Link, num_units: int, what: tuple[int, str], most_j: float) -> Iterator[Option]:
+    """Yield what a cut in a precision takes on each share of a link, from the whole of it, below ``most_j`` [J]."""
+    index, precision = what
+    for units in range(num_units, 0, -1):
+        slower = replace(link, rate_bit_s=link.rate_bit_s * units / num_units)
+        made = exchange(question, slower, index, precision)
+        if question.floors.energy_j(index, question.left_s(index, made.link_s)) + made.radio_j >= most_j:
+            return  # on fewer units it takes longer yet
+        tried = choice(question, slower, index, precision)
+        if tried.fits and tried.energy_j is not None and tried.energy_j < most_j:
+            yield Option(units, tried.energy_j, tried.server_s / question.period_s, tried)
 
 
 def _undominated(found: Sequence[Option]) -> tuple[Option, ...]:
@@ -99,10 +113,28 @@ def share(devices: Sequence[Sequence[Option]], num_units: int, most_busy: float 
     priced, bound_j = _priced(devices, num_units, most_busy)
     counted = _programme(devices, _Budgets(num_units, most_busy / _TICKS, _TICKS))
     found = [_improved(devices, each, num_units, most_busy) for each in (priced, counted) if each is not None]
+    if (alike := equal(devices, num_units, most_busy)) is not None:
+        found.append(list(alike))
     if not found:
         raise _too_many(devices, "the server", "a faster one")
     best = min(found, key=_energy_j)
     return Shared(tuple(best), _energy_j(best), min(max(bound_j, _energy_j(free)), _energy_j(best)))
+
+
+def equal(devices: Sequence[Sequence[Option]], num_units: int, most_busy: float = 1.0) -> tuple[Option, ...] | None:
+    """Return the best option of each device on an equal share of the link; None where one has none in time.
+
+    The server is shared equally, too, where it is not quick enough for all of these.
+    """
+    units = num_units // len(devices)
+    for busy in (np.inf, most_busy / len(devices)):
+        within = [[each for each in of if each.units <= units and each.busy <= busy] for of in devices]
+        if not all(within):
+            return None
+        found = tuple(min(of, key=lambda each: each.energy_j) for of in within)
+        if _busy(found) <= most_busy + _SLACK:
+            return found
+    return None
 
 
 def _priced(devices: Sequence[Sequence[Option]], num_units: int, most_busy: float) -> tuple[list[Option] | None, float]:

@@ -45,10 +45,11 @@ def input_names(path: Path) -> frozenset[str]:
 
 
 def _inputs(path: Path) -> list[onnx.ValueInfoProto]:
+    """Read the inputs; what is no file (a pipe would never end), or no network, is refused by who reads all of it."""
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load(str(path), load_external_data=False) if path.is_file() else as_written(path)[0]
     except (DecodeError, OSError):
-        model, _ = as_written(path)  # which says what is wrong
+        model, _ = as_written(path)
     return network_inputs(model.graph)
 
 
