@@ -157,7 +157,7 @@ def test_paths_and_names_may_hold_equals_signs(
     for each in ("lr=0.1,bs=32/model.onnx", "a=b.onnx", "plain.onnx", "=odd.onnx"):
         Path(each).parent.mkdir(exist_ok=True)
         Path(each).touch()
-    assert named(given) == (name, tmp_path / file)
+    assert named(given)[:2] == (name, tmp_path / file)
 
 
 @pytest.mark.parametrize("given", ["none.onnx", "m=none.onnx", "m=", "lr=0.1/none.onnx"])
