@@ -148,7 +148,8 @@ def test_nothing_to_serve_is_said_before_anything_starts() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["-d", "sim:v100", "-d", "sim:a100"], "2 devices are served with --ray"),
+        (["--ray", "--fronts", "2"], "--fronts is of one machine: leave --ray out"),
+        (["--ray", "--shared-memory"], "--shared-memory is of one process: leave --ray out"),
         (["--power-budget", "100"], "--power-budget is divided among the devices of a cluster: add --ray"),
         (["--ray", "--log", "log.json"], "--log is of one device: leave --ray out"),
         (["--ray", "--explain"], "--explain is of one device"),
