@@ -9,6 +9,7 @@ layer stands behind it. Where several are left, those go that others are known t
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 import onnx
@@ -32,8 +33,9 @@ def computed(written: onnx.GraphProto, layers: Mapping[str, Layer], executed: on
     """
     nearest = _nearest(written, layers)
     nodes = {node.name: nearest[node.output[0]] for node in written.node}
+    readers = _readers(layers)
     maybe = {
-        node.name: _agreed(_reading(node, layers), _named(node, nodes, nearest))
+        node.name: _agreed(_reading(node, readers), _named(node, nodes, nearest))
         for node in executed.node
         if _PRODUCT.search(node.op_type)
     }
@@ -41,7 +43,8 @@ def computed(written: onnx.GraphProto, layers: Mapping[str, Layer], executed: on
     while known := {name: each for name, each in maybe.items() if len(each) == 1}:
         taken = Outputs().union(*known.values())
         if len(taken) < len(known):  # one layer, two operators: who computes it?
-            known = {name: each for name, each in known.items() if list(known.values()).count(each) == 1}
+            claims = Counter(known.values())
+            known = {name: each for name, each in known.items() if claims[each] == 1}
         found |= {name: layers[next(iter(each))] for name, each in known.items()}
         maybe = {name: each - taken for name, each in maybe.items()}
     return found
@@ -62,9 +65,19 @@ def _agreed(read: Outputs, named: Outputs) -> Outputs:
     return read & named if read and named else read | named
 
 
-def _reading(node: onnx.NodeProto, layers: Mapping[str, Layer]) -> Outputs:
+def _readers(layers: Mapping[str, Layer]) -> dict[str, Outputs]:
+    """Return, for every initialiser, the layers whose weights it is."""
+    found: dict[str, set[str]] = {}
+    for output, each in layers.items():
+        if each.weights:
+            found.setdefault(each.weights, set()).add(output)
+    return {name: Outputs(each) for name, each in found.items()}
+
+
+def _reading(node: onnx.NodeProto, readers: Mapping[str, Outputs]) -> Outputs:
     """Return the layers whose weights an operator reads as they are in the file."""
-    return Outputs(output for output, each in layers.items() if each.weights and each.weights in node.input)
+    read = [readers[name] for name in node.input if name in readers]
+    return read[0] if len(read) == 1 else Outputs().union(*read)
 
 
 def _named(node: onnx.NodeProto, nodes: Mapping[str, Outputs], nearest: Mapping[str, Outputs]) -> Outputs:
