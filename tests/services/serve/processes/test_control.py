@@ -62,3 +62,16 @@ def test_nobody_waits_for_one_that_is_gone() -> None:
     with pytest.raises(Gone):
         near.ask("later").result(10)
     gate.set()
+
+
+def test_hanging_up_wakes_whoever_listens_and_closes_nothing_under_its_hands() -> None:
+    for _ in range(200):
+        ended = threading.Event()
+        first, second = Pipe()
+        near, far = Control(first, {}, on_end=ended.set), Control(second, {})
+        near.close()
+        assert ended.wait(10)
+        assert first.closed
+        with pytest.raises(Gone):
+            near.ask("anything").result(10)
+        far.close()

@@ -24,7 +24,7 @@ def test_both_ways_to_name_cpus_mean_the_same() -> None:
     ("devices", "text"),
     [
         (["host:99999"], "CPU 99999 is not there"),
-        (["host:x"], "write them as in host:0-3,8"),
+        (["host:x"], "x is not a list of CPUs; write cpus=0-3"),
         (["host", f"host:{CPU}"], "share CPUs"),
         ([f"host:{CPU}", f"host?cpus={CPU}"], "share CPUs"),
         (["sim:jetson-tx2", "sim:jetson-tx2"], "named twice"),

@@ -7,7 +7,9 @@ theirs.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import socket
 import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
@@ -70,9 +72,9 @@ class Control:
         return asked
 
     def close(self) -> None:
-        """Hang up."""
-        with suppress(OSError):
-            self._connection.close()
+        """Hang up. Whoever listens here wakes, and closes the connection: under its hands it would read another's."""
+        with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
 
     def _listen(self) -> None:
         try:
@@ -107,6 +109,7 @@ class Control:
     def _end(self) -> None:
         with self._sending:
             self._over = True
+            self._connection.close()
             left = [self._asked.pop(number) for number in list(self._asked)]
         for asked in left:
             if not asked.done():
