@@ -176,6 +176,22 @@ def judged(options: Options, results: Iterable[Record], targets: Iterable[Target
     print(text if options.json else _table(made))
 
 
+def run(
+    name: str,
+    description: str | None,
+    measured: Callable[[Options], Sequence[Any]],
+    targets: Callable[[Any], Iterable[Target]],
+) -> None:
+    """Do what the command line asks for: measure and judge, or judge stored records."""
+    given = options(name, description, judges=True)
+    if given.judge:
+        records: Sequence[Any] = stored(given.judge)
+        judged(given, records, list(targets(records)))
+        return
+    records = measured(given)
+    finish(given, records, list(targets(records)))
+
+
 def durations_s(
     call: Callable[[], object], *, repeats: int, warmups: int = 1, clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:

@@ -136,10 +136,4 @@ def targets(records: Sequence[Record]) -> list[Target]:
 
 def main() -> None:
     """Measure and print."""
-    options = document.options("serve_cores", __doc__, judges=True)
-    if options.judge:
-        records = document.stored(options.judge)
-        document.judged(options, records, targets(records))
-        return
-    results = measured(quick=options.quick)
-    document.finish(options, results, targets(results))
+    document.run("serve_cores", __doc__, lambda given: measured(quick=given.quick), targets)

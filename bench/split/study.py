@@ -121,11 +121,9 @@ _MISSES = (
 
 def main() -> None:
     """Run all parts; `--quick` fewer networks, rates and deadlines."""
-    options = document.options("split", __doc__, judges=True)
-    if options.judge:
-        records = document.stored(options.judge)
-        document.judged(options, records, targets(records))
-        return
+    document.run("split", __doc__, _measured, targets)
+
+
+def _measured(options: document.Options) -> list[Record]:
     together = shared((5e7,) if options.quick else (5e7, 2e8), 1 if options.quick else 4)
-    records = [*exact(quick=options.quick), *others(quick=options.quick), *together]
-    document.finish(options, records, list(targets(records)))
+    return [*exact(quick=options.quick), *others(quick=options.quick), *together]

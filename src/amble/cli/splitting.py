@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -59,18 +59,9 @@ def split(
     *,
     network: Network,
     device: tuple[str, ...],
-    server: str,
-    link: str,
-    deadline: str,
-    period: str | None,
-    round_trip: str,
-    radio: str,
-    crossing: tuple[str, ...],
-    max_error: float,
-    exact: bool,
-    moving: bool,
     output: Path | None,
     html: Path | None,
+    **said: Any,
 ) -> None:
     """Cut MODEL between a device and a server, for the least energy of the device.
 
@@ -81,33 +72,47 @@ def split(
     Several devices (-d A -d B, or -d 4xA) share the link and the server: you are told the cut, the clocks and the share
     of the link of each for the least energy of all.
     """
-    from amble.jobs import sharing, splitting
+    from amble.jobs import sharing
 
     devices = sharing.counted(device)
     if len(devices) > 1:
-        _refuse_for_several(moving=moving, output=output, html=html)
-    way, trace = _link(link, round_trip, radio)
-    wanted = splitting.Wanted(
-        network.model,
-        devices[0],
-        server,
-        way,
-        amble.Deadline.parse(deadline),
-        period_s=None if period is None else parse_time_s(period),
-        crossing=crossing,
-        max_error=max_error,
-        exact=exact,
-        moving=moving or trace is not None,
-        trace=trace,
-        batch=network.batch,
-        shapes=network.shapes,
-    )
+        _refuse_for_several(moving=said["moving"], output=output, html=html)
+    wanted = _wanted(network, devices[0], **said)
     if terminal.dry_run:
-        terminal.would(f"cut {network.model} between {', '.join(device)} and {server} over {link}")
+        terminal.would(f"cut {network.model} between {', '.join(device)} and {said['server']} over {said['link']}")
     elif len(devices) > 1:
         _share(terminal, wanted, devices)
     else:
         _split(terminal, wanted, output, html)
+
+
+def _wanted(
+    network: Network,
+    device: str,
+    *,
+    link: str,
+    deadline: str,
+    period: str | None,
+    round_trip: str,
+    radio: str,
+    moving: bool,
+    **others: Any,
+) -> Wanted:
+    from amble.jobs import splitting
+
+    way, trace = _link(link, round_trip, radio)
+    return splitting.Wanted(
+        network.model,
+        device,
+        link=way,
+        deadline=amble.Deadline.parse(deadline),
+        period_s=None if period is None else parse_time_s(period),
+        moving=moving or trace is not None,
+        trace=trace,
+        batch=network.batch,
+        shapes=network.shapes,
+        **others,
+    )
 
 
 def _link(text: str, round_trip: str, radio: str) -> tuple[Link, Trace | None]:

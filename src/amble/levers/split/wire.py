@@ -7,7 +7,6 @@ the server closed while it was idle is opened anew once, which costs a round tri
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import threading
 import time
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from amble.runtimes.remote.client import Body, Remote, Reply
+from amble.runtimes.remote.client import Body, Remote, Reply, reply_of
 
 __all__ = ["Heard", "Wire"]
 
@@ -87,7 +86,7 @@ class Wire:
             whole_s = time.perf_counter()
         if response.will_close:
             self._drop()
-        return Heard(_reply(response.status, content, response.getheader(_LENGTH)), asked_s, first_s, whole_s)
+        return Heard(reply_of(response.status, content, response.getheader(_LENGTH)), asked_s, first_s, whole_s)
 
     def _opened(self, until_s: float) -> http.client.HTTPConnection:
         """Return the connection, open; TimeoutError where there is no time for it."""
@@ -145,14 +144,3 @@ def _read(response: http.client.HTTPResponse) -> bytes:
     if response.length:
         raise http.client.IncompleteRead(content, response.length)
     return content
-
-
-def _reply(status: int, content: bytes, length: str | None) -> Reply:
-    cut = int(length) if length and length.isdecimal() else len(content)
-    try:
-        found = json.loads(content[:cut] or b"{}")
-    except (ValueError, RecursionError):
-        found = {}
-    answer = found if isinstance(found, dict) else {"models": found}
-    reason = "" if status == 200 else str(answer.get("error") or f"HTTP {status}")
-    return Reply(status, answer, content[cut:], reason)

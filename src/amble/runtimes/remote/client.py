@@ -221,7 +221,7 @@ def _exchange(connection: http.client.HTTPConnection, method: str, path: str, bo
         try:
             connection.request(method, path, body.content if body else None, dict(body.headers) if body else {})
             response = connection.getresponse()
-            return _read(response.status, response.read(), response.getheader(_LENGTH))
+            return reply_of(response.status, response.read(), response.getheader(_LENGTH))
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             if not (is_old and isinstance(error, ConnectionError | http.client.BadStatusLine)):
@@ -229,7 +229,8 @@ def _exchange(connection: http.client.HTTPConnection, method: str, path: str, bo
     raise AssertionError("the second try ends it")
 
 
-def _read(status: int, content: bytes, length: str | None) -> Reply:
+def reply_of(status: int, content: bytes, length: str | None) -> Reply:
+    """Read an answer: JSON, and behind its ``length`` (None: there is nothing behind it) the bytes of tensors."""
     cut = int(length) if length and length.isdecimal() else len(content)
     try:
         found = json.loads(content[:cut] or b"{}")

@@ -99,14 +99,7 @@ class Entrance(Admission):
         self, model: Model, asked: Asked, *, arrival_s: float, limit_s: float = math.inf, context: Mapping[str, str]
     ) -> Reply:
         """Have a request answered by a device. Fault when it is wrong, cannot be answered in time, or fails."""
-        began_ns = time.perf_counter_ns()
-        book = self._ledger.book(model.name, model.version)
-        try:
-            request = self._request(model, asked, arrival_s, limit_s)
-        except Fault:
-            book.failed("OTHER", "", self.now_s() - arrival_s)
-            raise
-        book.input_ns += time.perf_counter_ns() - began_ns
+        request, book = self._taken(model, asked, arrival_s, limit_s)
         self.rows_arrived += request.rows
         book.pending += 1
         self._here += 1

@@ -144,6 +144,13 @@ class Dispatcher(ABC):
 
         Fault when it is wrong, cannot be answered in time, or fails.
         """
+        request, book = self._taken(model, asked, arrival_s, limit_s)
+        outcome, outputs = await self._answered(request, book)
+        self._count_later(partial(self._tell, model, outcome, context))
+        return Reply(_answer(model, asked, outcome, outputs), outcome)
+
+    def _taken(self, model: Model, asked: Asked, arrival_s: float, limit_s: float) -> tuple[Request, Book]:
+        """Make a request of what was asked, and name the counters it belongs to. Fault, counted, when it is wrong."""
         began_ns = time.perf_counter_ns()
         book = self._ledger.book(model.name, model.version)
         try:
@@ -152,9 +159,7 @@ class Dispatcher(ABC):
             book.failed("OTHER", "", self.now_s() - arrival_s)
             raise
         book.input_ns += time.perf_counter_ns() - began_ns
-        outcome, outputs = await self._answered(request, book)
-        self._count_later(partial(self._tell, model, outcome, context))
-        return Reply(_answer(model, asked, outcome, outputs), outcome)
+        return request, book
 
     def wrote(self, model: Model, took_s: float) -> None:
         """Count the time [s] that writing an answer took."""
