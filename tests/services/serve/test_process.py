@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 import threading
+from contextlib import ExitStack
 
 from amble.services.serve.process import most_connections, set_niceness, tuned
 
@@ -20,6 +21,17 @@ def test_the_interpreter_changes_hands_quickly_only_while_a_server_runs() -> Non
     with tuned():
         assert sys.getswitchinterval() < before_s
     assert sys.getswitchinterval() == before_s
+
+
+def test_servers_of_one_process_end_in_any_order_and_the_last_puts_everything_back() -> None:
+    before = (sys.getswitchinterval(), gc.get_threshold(), resource.getrlimit(resource.RLIMIT_NOFILE))
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(tuned())
+    second.enter_context(tuned())
+    first.close()
+    assert sys.getswitchinterval() < before[0]
+    second.close()
+    assert (sys.getswitchinterval(), gc.get_threshold(), resource.getrlimit(resource.RLIMIT_NOFILE)) == before
 
 
 def test_who_talks_to_clients_is_at_least_as_prompt_as_who_computes_and_all_is_put_back() -> None:

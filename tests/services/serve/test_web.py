@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -120,3 +122,33 @@ def test_what_is_sent_in_chunks_is_put_together(open_house: House) -> None:
     with socket.create_connection(("127.0.0.1", open_house.port), timeout=20) as connection:
         connection.sendall(f"{head}transfer-encoding: chunked\r\n\r\n".encode() + chunks + b"0\r\n\r\n")
         assert doubled(answer(connection.makefile("rb"))) == 14.0
+
+
+def test_no_door_reads_into_what_another_reads_to(open_house: House) -> None:
+    """Doors have threads of their own; while one takes bytes from the kernel, another may run."""
+    metrics = urlsplit(str(open_house.addresses.metrics))
+    looked = f"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\nnoise: {'x' * 3000}\r\n\r\n".encode()
+    over, wrong = threading.Event(), list[tuple[int, Any]]()
+
+    def look() -> None:
+        with socket.create_connection(("127.0.0.1", int(metrics.port or 0)), timeout=20) as connection:
+            reader = connection.makefile("rb")
+            while not over.is_set():
+                connection.sendall(looked)
+                status, document = answer(reader)
+                wrong.extend([(status, document)] if status != 200 else [])
+
+    lookers = [threading.Thread(target=look, daemon=True) for _ in range(2)]
+    for each in lookers:
+        each.start()
+    try:
+        with socket.create_connection(("127.0.0.1", open_house.port), timeout=20) as connection:
+            reader = connection.makefile("rb")
+            for number in range(1500):
+                connection.sendall(message(float(number), num_bytes=2000))
+                assert doubled(answer(reader)) == 2.0 * number
+    finally:
+        over.set()
+        for each in lookers:
+            each.join(20)
+    assert not wrong

@@ -15,7 +15,7 @@ import os
 import resource
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from amble.runtimes.remote import limits
@@ -27,41 +27,77 @@ _PROMPT = -10  # of the calling thread's niceness; threads that it starts inheri
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt
 _KEPT_BYTES = 128 << 20
 _LARGEST_BYTES = 32 << 20  # the most that glibc takes for the second
+_FILES = resource.RLIMIT_NOFILE
 _WANTED_FILES = 1 << 16
 _KEPT_FILES = 256  # for what is no connection over HTTP
 _GARBAGE = (20_000, 20, 50)  # thresholds of the three generations
+
+
+class _Held:
+    """What the process was set to before the first of its servers; the last one to end puts it back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num = 0
+        self._restore: Callable[[], None] = lambda: None
+
+    def take(self) -> None:
+        """Set the process for servers, unless it is."""
+        with self._lock:
+            if self._num == 0:
+                self._restore = _set_for_servers()
+            self._num += 1
+
+    def give(self) -> None:
+        """Put everything back, unless another server still runs."""
+        with self._lock:
+            self._num -= 1
+            if self._num == 0:
+                self._restore()
+
+
+_HELD = _Held()
 
 
 @contextmanager
 def tuned() -> Iterator[int]:
     """Keep the settings while the block runs → the niceness for threads that compute, which is what it was.
 
-    The calling thread becomes prompt. What malloc was told stays, where there is glibc.
+    The calling thread becomes prompt. Servers of one process may end in any order. What malloc was told stays, where
+    there is glibc.
     """
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
-        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_BYTES)
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_S)
-    thresholds = gc.get_threshold()
-    gc.set_threshold(*_GARBAGE)
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files[0], min(_WANTED_FILES, files[1])), files[1]))
     niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    _HELD.take()
     set_niceness(max(-20, niceness + _PROMPT))
     try:
         yield niceness
     finally:
         set_niceness(niceness)
-        resource.setrlimit(resource.RLIMIT_NOFILE, files)
+        _HELD.give()
+
+
+def _set_for_servers() -> Callable[[], None]:
+    """Change what the whole process shares; return what puts it back."""
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_BYTES)
+    interval_s, thresholds, files = sys.getswitchinterval(), gc.get_threshold(), resource.getrlimit(_FILES)
+    sys.setswitchinterval(_SWITCH_S)
+    gc.set_threshold(*_GARBAGE)
+    resource.setrlimit(_FILES, (max(files[0], min(_WANTED_FILES, files[1])), files[1]))
+
+    def restore() -> None:
+        resource.setrlimit(_FILES, files)
         gc.set_threshold(*thresholds)
-        sys.setswitchinterval(before_s)
+        sys.setswitchinterval(interval_s)
+
+    return restore
 
 
 def most_connections() -> int:
     """Return how many connections over HTTP there may be: half of the file descriptors, less some for the rest."""
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed, _ = resource.getrlimit(_FILES)
     return max(16, min(limits.CONNECTIONS, (allowed - _KEPT_FILES) // 2))
 
 

@@ -32,7 +32,7 @@ __all__ = ["Patience", "Web", "listen", "new_loop", "reserve"]
 _KEEP_ALIVE_S = 75
 _OFFERS = (b"upgrade", b"http2-settings")
 _AT_ONCE_BYTES = 1 << 30
-_SCRATCH = memoryview(bytearray(16 << 10))  # for all connections: read and parsed in one go
+_SCRATCH_BYTES = 16 << 10
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -68,9 +68,10 @@ class Web:
         """Serve an application to at most so many connections, over TLS where a context is given."""
         self._socket = opened
         crowd = Crowd(most)
+        scratch = memoryview(bytearray(_SCRATCH_BYTES))  # of this loop's connections: read and parsed in one go
         config = uvicorn.Config(
             app,
-            http=cast("type[asyncio.Protocol]", partial(_connection, patience, crowd)),
+            http=cast("type[asyncio.Protocol]", partial(_connection, patience, crowd, scratch)),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -118,8 +119,9 @@ class _Protocol(HttpToolsProtocol):
     _body: memoryview | None = None  # where the rest of a body is read to; None: it is thrown away
     _left_bytes: int = 0  # of that rest
 
-    def __init__(self, patience: Patience, crowd: Crowd, *arguments: Any, **named: Any) -> None:
+    def __init__(self, patience: Patience, crowd: Crowd, scratch: memoryview, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.scratch = scratch
         self._headers_s = patience.headers_s
         self._answer_s = patience.answer_s
         self._crowd = crowd
@@ -185,7 +187,7 @@ class _Protocol(HttpToolsProtocol):
         """Return where what comes next is to be read to; None: to anywhere, it goes to the parser."""
         if not self._left_bytes:
             return None
-        return _SCRATCH[: self._left_bytes] if self._body is None else self._body[-self._left_bytes :]
+        return self.scratch[: self._left_bytes] if self._body is None else self._body[-self._left_bytes :]
 
     def placed(self, num_bytes: int) -> None:
         """Take note of what was read to its place."""
@@ -327,7 +329,10 @@ def _send_at_once(
 
 
 class _Intake(asyncio.BufferedProtocol):
-    """What the socket reads → the protocol, in the place that it names."""
+    """What the socket reads → the protocol, in the place that it names.
+
+    What is shared is shared within one event loop only: while one loop reads, that of another door may run.
+    """
 
     def __init__(self, protocol: _Protocol) -> None:
         self._protocol = protocol
@@ -338,15 +343,15 @@ class _Intake(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where to read to."""
-        return self._protocol.place() or _SCRATCH
+        return self._protocol.place() or self._protocol.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
         if self._protocol.place() is None:
-            self._protocol.data_received(bytes(_SCRATCH[:nbytes]))
+            self._protocol.data_received(bytes(self._protocol.scratch[:nbytes]))
         else:
             self._protocol.placed(nbytes)
 
 
-def _connection(patience: Patience, crowd: Crowd, *arguments: Any, **named: Any) -> _Intake:
-    return _Intake(_Protocol(patience, crowd, *arguments, **named))
+def _connection(patience: Patience, crowd: Crowd, scratch: memoryview, *arguments: Any, **named: Any) -> _Intake:
+    return _Intake(_Protocol(patience, crowd, scratch, *arguments, **named))
