@@ -302,6 +302,6 @@ def test_an_unknown_governor_is_refused_with_the_one_that_was_meant() -> None:
 
 
 def _options(governor: str) -> Any:
-    from amble.services.serve.options import Options
+    from amble.services.serve.models.options import Options
 
     return Options(governor=governor)

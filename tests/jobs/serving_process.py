@@ -27,8 +27,8 @@ from onnx import TensorProto, helper, numpy_helper
 from amble.devices import host, lease
 from amble.runtimes.onnx.batched import BatchedRunner
 from amble.services.serve import front
-from amble.services.serve.loading import ModelLoader
-from amble.services.serve.options import Options
+from amble.services.serve.models.loading import ModelLoader
+from amble.services.serve.models.options import Options
 
 __all__ = ["WIDTH", "Process", "free_port", "script", "slow_network", "started"]
 

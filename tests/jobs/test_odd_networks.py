@@ -19,9 +19,9 @@ from amble.levers.widths.pruning import Wanted
 from amble.runtimes.onnx import example_inputs
 from amble.services.serve import front
 from amble.services.serve.front import Doors
-from amble.services.serve.loading import ModelLoader
-from amble.services.serve.model import Found, Loaded
-from amble.services.serve.options import Options
+from amble.services.serve.models.loading import ModelLoader
+from amble.services.serve.models.model import Found, Loaded
+from amble.services.serve.models.options import Options
 from amble.services.serve.pulse import Do
 from amble.services.serve.serving import named
 from amble.stages.measure.accuracy import read_labelled

@@ -20,10 +20,10 @@ from amble.devices import simulated
 from amble.runtimes.onnx.batched import BatchedRunner
 from amble.runtimes.remote import client
 from amble.services.serve.front import Addresses, Doors
-from amble.services.serve.loading import ModelLoader
-from amble.services.serve.model import Found, Model
-from amble.services.serve.options import Options
-from amble.services.serve.recording import Recorder
+from amble.services.serve.models.loading import ModelLoader
+from amble.services.serve.models.model import Found, Model
+from amble.services.serve.models.options import Options
+from amble.services.serve.telling.recording import Recorder
 from amble.stages.control.batcher import Refusal, Request
 from amble.stages.control.engine import Batch, Engine
 from amble.stages.control.source import Replay

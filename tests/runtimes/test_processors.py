@@ -15,8 +15,8 @@ from amble.core.variants import FORMAT, Variants
 from amble.levers.precision.quantizing import FILE, graphs, quantize
 from amble.runtimes import processors
 from amble.runtimes.saturation import saturates
-from amble.services.serve.candidates import candidates
-from amble.services.serve.options import Options
+from amble.services.serve.models.candidates import candidates
+from amble.services.serve.models.options import Options
 from tests.core.test_variants import result, variant
 from tests.runtimes import models
 

@@ -23,11 +23,11 @@ from amble.core.errors import Refused
 from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
-    from amble.services.serve.access import Keys
+    from amble.services.serve.doors.access import Keys
+    from amble.services.serve.doors.shared_memory import Regions
+    from amble.services.serve.doors.tls import Certificate
     from amble.services.serve.front import Addresses, Doors, OnReady
     from amble.services.serve.serving import Serve
-    from amble.services.serve.shared_memory import Regions
-    from amble.services.serve.tls import Certificate
     from amble.stages.control.engine import Totals
 
 __all__ = ["Serving", "serving_options"]
@@ -118,7 +118,7 @@ def serving_options(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(terminal: Terminal, *, log_format: str, explain: bool, shared_memory: bool, **options: Any) -> None:
         from amble.core.variants import Allowance
-        from amble.services.serve.options import Options
+        from amble.services.serve.models.options import Options
         from amble.services.serve.serving import Serve
 
         doors = _doors(options)
@@ -155,7 +155,7 @@ def _doors(options: dict[str, Any]) -> Doors:
 
 def _keys(path: Path | None) -> Keys | None:
     """Read the keys of the file, else those in the environment; None where there are neither."""
-    from amble.services.serve.access import Keys
+    from amble.services.serve.doors.access import Keys
 
     given = os.environ.get("AMBLE_API_KEYS", "")
     return Keys(path, given) if path is not None or given else None
@@ -163,7 +163,7 @@ def _keys(path: Path | None) -> Keys | None:
 
 def _certificate(cert: Path | None, key: Path | None, client_ca: Path | None) -> Certificate | None:
     """Read the files for TLS; None where none was named. Refused when one of them is missing."""
-    from amble.services.serve.tls import Certificate
+    from amble.services.serve.doors.tls import Certificate
 
     if cert is not None and key is not None:
         return Certificate(cert, key, client_ca)
@@ -243,7 +243,7 @@ def _regions(offered: bool) -> Iterator[Regions | None]:
     if not offered:
         yield None
         return
-    from amble.services.serve.shared_memory import Regions
+    from amble.services.serve.doors.shared_memory import Regions
 
     with TemporaryDirectory(prefix="amble-regions-") as folder:
         yield Regions(Path(folder))

@@ -15,10 +15,10 @@ from amble.core.point import Clocks
 from amble.services.cluster.reports import Answered, Call, Gone, Order, Report, Served, Turned
 from amble.services.cluster.serving import Cluster
 from amble.services.cluster.worker import Plan, Worker
-from amble.services.serve.model import Found, Loaded
-from amble.services.serve.protocol import Asked, Tensor
+from amble.services.serve.models.model import Found, Loaded
 from amble.services.serve.pulse import Do
-from amble.services.serve.quota import Quota
+from amble.services.serve.requests.asking import Asked, Tensor
+from amble.services.serve.requests.quota import Quota
 from amble.stages.control.governors import Fixed
 from tests.services.serve.house import HIGH, LOW, Doubler, loaded
 

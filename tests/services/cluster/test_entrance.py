@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from amble.runtimes.remote.fault import Fault
-from amble.services.serve import metrics
-from amble.services.serve.protocol import Asked, Tensor
+from amble.services.serve.requests.asking import Asked, Tensor
+from amble.services.serve.telling import metrics
 from tests.services.cluster.local import Rack, close, rack
 
 

@@ -10,7 +10,7 @@ import pytest
 from amble.services.cluster.capping import steps_of
 from amble.services.cluster.reports import Order, Report, Served
 from amble.services.cluster.upstreams import Upstream, chosen
-from amble.services.serve.configuration import Config
+from amble.services.serve.models.configuration import Config
 from amble.stages.control.engine import Totals
 from tests.services.cluster.local import ladder
 

@@ -12,9 +12,9 @@ from amble import bundled
 from amble.core.errors import Refused
 from amble.services.cluster.reports import Call, Order, Turned
 from amble.services.cluster.worker import Plan, Worker, digest
-from amble.services.serve.model import Found
-from amble.services.serve.options import Options
-from amble.services.serve.protocol import Asked
+from amble.services.serve.models.model import Found
+from amble.services.serve.models.options import Options
+from amble.services.serve.requests.asking import Asked
 from tests.services.cluster.local import Rack, close, load, rack
 from tests.services.serve.house import LOW, Doubler
 

@@ -22,10 +22,10 @@ from amble.core.graph import Graph, Operator, Port
 from amble.core.ladder import Ladder, Level, Rung
 from amble.core.point import Clocks, OperatingPoint
 from amble.core.ports import Device, Tensors, Timings
-from amble.services.serve.admission import Listener
 from amble.services.serve.front import Addresses, Doors, serve
-from amble.services.serve.model import Found, Loaded
+from amble.services.serve.models.model import Found, Loaded
 from amble.services.serve.pulse import Do
+from amble.services.serve.requests.admission import Listener
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors import Fixed
 

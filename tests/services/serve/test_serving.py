@@ -26,11 +26,11 @@ from amble.core.subject import Subject, Where
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Allowance, Variant, Variants
 from amble.inputs import open_for_serving
-from amble.services.serve.configuration import Config
 from amble.services.serve.front import Addresses, Doors
-from amble.services.serve.loading import ModelLoader
-from amble.services.serve.model import Found
-from amble.services.serve.options import Options
+from amble.services.serve.models.configuration import Config
+from amble.services.serve.models.loading import ModelLoader
+from amble.services.serve.models.model import Found
+from amble.services.serve.models.options import Options
 from amble.services.serve.serving import named
 from amble.stages.control.governors.named import GOVERNORS
 from tests.jobs.serving_process import WIDTH, slow_network

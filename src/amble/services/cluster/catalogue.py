@@ -16,8 +16,8 @@ from amble.core.errors import Refused
 from amble.runtimes.remote.fault import Fault
 from amble.services.cluster.reports import Gone, Served
 from amble.services.cluster.upstreams import Upstream
-from amble.services.serve.model import Model
-from amble.services.serve.repository import Repository
+from amble.services.serve.models.model import Model
+from amble.services.serve.models.repository import Repository
 
 __all__ = ["Catalogue", "agreed"]
 

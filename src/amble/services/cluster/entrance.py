@@ -22,10 +22,10 @@ from amble.devices.host import MonotonicClock
 from amble.runtimes.remote.fault import Fault
 from amble.services.cluster.reports import Answered, Call, Gone, Turned, sendable
 from amble.services.cluster.upstreams import Upstream, chosen
-from amble.services.serve.admission import Admission, Reply
-from amble.services.serve.ledger import Book, Outcome
-from amble.services.serve.model import Model
-from amble.services.serve.protocol import Asked
+from amble.services.serve.models.model import Model
+from amble.services.serve.requests.admission import Admission, Reply
+from amble.services.serve.requests.asking import Asked
+from amble.services.serve.telling.ledger import Book, Outcome
 from amble.stages.control.batcher import Cause, Request
 from amble.stages.control.engine import Batch, Totals
 

@@ -18,11 +18,11 @@ from amble.services.cluster.places import Place
 from amble.services.cluster.replicas import RayLink, deployment
 from amble.services.cluster.serving import Cluster, closed
 from amble.services.cluster.worker import Plan
-from amble.services.serve.access import Access
-from amble.services.serve.dashboard import Panel
-from amble.services.serve.http import App, Http, Receive, Scope, Send
-from amble.services.serve.options import Options
-from amble.services.serve.quota import Quota
+from amble.services.serve.doors.access import Access
+from amble.services.serve.doors.dashboard import Panel
+from amble.services.serve.doors.http import App, Http, Receive, Scope, Send
+from amble.services.serve.models.options import Options
+from amble.services.serve.requests.quota import Quota
 
 __all__ = ["Door", "application", "build"]
 

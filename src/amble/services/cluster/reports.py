@@ -13,10 +13,10 @@ from typing import NamedTuple, Protocol
 from amble.core.graph import Graph, Port
 from amble.core.ladder import Ladder
 from amble.core.point import Clocks
-from amble.services.serve.configuration import Config
-from amble.services.serve.ledger import Outcome
-from amble.services.serve.model import Found, Loaded, Model
-from amble.services.serve.protocol import Answer, Asked
+from amble.services.serve.models.configuration import Config
+from amble.services.serve.models.model import Found, Loaded, Model
+from amble.services.serve.requests.asking import Answer, Asked
+from amble.services.serve.telling.ledger import Outcome
 from amble.stages.control.batcher import Pace
 from amble.stages.control.engine import Totals
 from amble.stages.control.governor import Decision, Observation

@@ -20,13 +20,13 @@ from amble.services.cluster.steering import Steering
 from amble.services.cluster.upstreams import Upstream
 from amble.services.cluster.worker import Plan
 from amble.services.serve import front
-from amble.services.serve.admission import Admission, Listener
 from amble.services.serve.front import Backend, Doors, OnReady
-from amble.services.serve.model import Found, Loaded, Loader
-from amble.services.serve.options import Options
+from amble.services.serve.models.model import Found, Loaded, Loader
+from amble.services.serve.models.options import Options
+from amble.services.serve.models.repository import ReadText, Repository
 from amble.services.serve.pulse import Do
-from amble.services.serve.quota import Quota
-from amble.services.serve.repository import ReadText, Repository
+from amble.services.serve.requests.admission import Admission, Listener
+from amble.services.serve.requests.quota import Quota
 from amble.services.serve.serving import named
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named

@@ -30,14 +30,14 @@ from amble.runtimes.onnx.reading import as_written
 from amble.runtimes.remote.fault import Fault
 from amble.services.cluster.capping import Steps, Within, capped, steps_of
 from amble.services.cluster.reports import Answered, Call, Order, Report, Served, Turned
-from amble.services.serve.admission import Admission
-from amble.services.serve.candidates import candidates
-from amble.services.serve.loading import ModelLoader
-from amble.services.serve.model import Found, Loader, Model
-from amble.services.serve.options import Options
+from amble.services.serve.models.candidates import candidates
+from amble.services.serve.models.loading import ModelLoader
+from amble.services.serve.models.model import Found, Loader, Model
+from amble.services.serve.models.options import Options
+from amble.services.serve.models.repository import ReadText, Repository
+from amble.services.serve.models.settings import Settings
 from amble.services.serve.process import set_niceness, tuned
-from amble.services.serve.repository import ReadText, Repository
-from amble.services.serve.settings import Settings
+from amble.services.serve.requests.admission import Admission
 from amble.stages.control.governors import Budget
 from amble.stages.control.governors.named import governor as governor_named
 
@@ -282,6 +282,6 @@ def digest(found: Found, options: Options) -> str:
 def _read_text() -> ReadText | None:
     """Return what reads Protobuf's text form, where its package is installed."""
     try:
-        return import_module("amble.services.serve.grpc").read_text  # type: ignore[no-any-return]
+        return import_module("amble.services.serve.doors.grpc").read_text  # type: ignore[no-any-return]
     except ModuleNotFoundError:
         return None

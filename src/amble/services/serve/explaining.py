@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from amble.inputs import open_for_serving
-from amble.services.serve.loading import ModelLoader
-from amble.services.serve.model import Found
-from amble.services.serve.repository import find
+from amble.services.serve.models.loading import ModelLoader
+from amble.services.serve.models.model import Found
+from amble.services.serve.models.repository import find
 from amble.services.serve.serving import Serve, named, refuse_shapes_of_none
 
 __all__ = ["Explained", "explain"]
@@ -33,7 +33,7 @@ def explain(asked: Serve) -> tuple[Explained, ...]:
     loader = ModelLoader(opened, runner, asked.options, None, by_size, said={name: said for name, _, said in given})
     found = [Found(name, "1", path) for name, path, _ in given]
     if asked.repository is not None:
-        read_text = import_module("amble.services.serve.grpc").read_text
+        read_text = import_module("amble.services.serve.doors.grpc").read_text
         folders = sorted(each for each in asked.repository.iterdir() if each.is_dir())
         found += [version for each in folders for version in find(each, read_text=read_text)]
     verdicts = [loader.explain(each) for each in found]

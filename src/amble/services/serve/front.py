@@ -21,19 +21,19 @@ from typing import Any
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device
 from amble.runtimes.remote.fault import Fault
-from amble.services.serve.access import Access, Keys
-from amble.services.serve.admission import Admission, Listener
-from amble.services.serve.dashboard import Panel
-from amble.services.serve.descriptors import watched
-from amble.services.serve.dispatching import Dispatcher
-from amble.services.serve.http import Http
-from amble.services.serve.model import Loader, Model
+from amble.services.serve.doors.access import Access, Keys
+from amble.services.serve.doors.dashboard import Panel
+from amble.services.serve.doors.descriptors import watched
+from amble.services.serve.doors.http import Http
+from amble.services.serve.doors.reading import Readers
+from amble.services.serve.doors.shared_memory import Regions
+from amble.services.serve.doors.tls import Certificate
+from amble.services.serve.models.model import Loader, Model
+from amble.services.serve.models.repository import Repository
 from amble.services.serve.process import most_connections, set_niceness, tuned
-from amble.services.serve.quota import Quota
-from amble.services.serve.reading import Readers
-from amble.services.serve.repository import Repository
-from amble.services.serve.shared_memory import Regions
-from amble.services.serve.tls import Certificate
+from amble.services.serve.requests.admission import Admission, Listener
+from amble.services.serve.requests.dispatching import Dispatcher
+from amble.services.serve.requests.quota import Quota
 from amble.stages.control.engine import Totals
 
 __all__ = [
@@ -142,7 +142,7 @@ def serve(
 
     Models in ``folder`` that cannot be loaded are reported by the repository; those in ``named`` must load.
     """
-    web = extra("amble.services.serve.web")
+    web = extra("amble.services.serve.doors.web")
     with tuned() as niceness, asyncio.Runner(loop_factory=web.new_loop) as runner:
         computing = ThreadPoolExecutor(thread_name_prefix="amble", initializer=set_niceness, initargs=(niceness,))
         runner.get_loop().set_default_executor(computing)
@@ -178,7 +178,7 @@ class _Front:
         self._admission = backend.admission(device=device, quota=Quota(doors.room_bytes), listeners=listeners)
         self._panel = Panel(self._admission, self._version, doors.access)
         self._admission.listeners = (self._panel.history, *listeners)
-        read_text = None if doors.grpc_port is None else extra("amble.services.serve.grpc").read_text
+        read_text = None if doors.grpc_port is None else extra("amble.services.serve.doors.grpc").read_text
         self._repository = backend.repository(self._admission, load, folder, named, read_text)
         self._panel.models = lambda: self._repository.models
         self._panel.more = backend.more
@@ -209,7 +209,7 @@ class _Front:
 
     async def _open(self, closing: AsyncExitStack) -> Callable[[], Addresses]:
         """Open every door that is wanted; nothing is opened when one cannot be."""
-        web, doors = extra("amble.services.serve.web"), self._doors
+        web, doors = extra("amble.services.serve.doors.web"), self._doors
         metrics_socket = None
         if doors.metrics_port is not None:
             metrics_socket = web.listen(doors.host, doors.metrics_port, "metrics")
@@ -305,12 +305,12 @@ async def open_doors(
 
     ``shared``: other processes of this server listen there too.
     """
-    web, told = extra("amble.services.serve.web"), version("amble")
+    web, told = extra("amble.services.serve.doors.web"), version("amble")
     http_socket = web.listen(doors.host, doors.http_port, "http", shared=shared)
     closing.callback(http_socket.close)
     grpc_port = None
     if doors.grpc_port is not None:
-        grpc = extra("amble.services.serve.grpc").Grpc(
+        grpc = extra("amble.services.serve.doors.grpc").Grpc(
             dispatcher,
             repository,
             access=doors.access,

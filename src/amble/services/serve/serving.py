@@ -13,15 +13,16 @@ from amble.core.errors import Refused, how_to_install
 from amble.core.schedule import Deadline
 from amble.inputs import BUNDLED, open_for_serving, twin
 from amble.runtimes.onnx.refusals import door
-from amble.services.serve import front, samples, settings, tailoring
-from amble.services.serve.admission import Listener
+from amble.services.serve import front
 from amble.services.serve.front import Doors, OnReady
-from amble.services.serve.loading import ModelLoader
-from amble.services.serve.options import Options
+from amble.services.serve.models import samples, settings, tailoring
+from amble.services.serve.models.loading import ModelLoader
+from amble.services.serve.models.options import Options
+from amble.services.serve.models.settings import Settings, parted
 from amble.services.serve.processes.parent import Wanted, serve_apart
 from amble.services.serve.processes.places import Place, places
-from amble.services.serve.recording import Recorder, beside
-from amble.services.serve.settings import Settings, parted
+from amble.services.serve.requests.admission import Listener
+from amble.services.serve.telling.recording import Recorder, beside
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named
 
@@ -153,7 +154,7 @@ def refuse_apart(asked: Serve) -> None:
 def _spans() -> Listener:
     """Return what sends spans; Refused without the extra."""
     try:
-        return import_module("amble.services.serve.tracing").spans()  # type: ignore[no-any-return]
+        return import_module("amble.services.serve.telling.tracing").spans()  # type: ignore[no-any-return]
     except ModuleNotFoundError as error:
         raise Refused(f"traces need {error.name}: {how_to_install('trace')}") from error
 

@@ -28,17 +28,17 @@ from tritonclient.utils import InferenceServerException
 
 from amble.core.errors import Refused
 from amble.core.schedule import Deadline
-from amble.services.serve.access import Keys
+from amble.services.serve.doors.access import Keys
 from amble.services.serve.front import Doors
-from amble.services.serve.history import Second
-from amble.services.serve.ledger import Ledger
-from amble.services.serve.options import Options
+from amble.services.serve.models.options import Options
 from amble.services.serve.processes.child import Logs
 from amble.services.serve.processes.crew import Crew, Member
 from amble.services.serve.processes.engine import nowhere
 from amble.services.serve.processes.front import FrontRole, Glance, plain
 from amble.services.serve.processes.parent import Wanted, serve_apart
 from amble.services.serve.processes.places import places
+from amble.services.serve.telling.history import Second
+from amble.services.serve.telling.ledger import Ledger
 from amble.stages.control.governors import Budget
 from amble.stages.control.governors.named import governor as governor_named
 from amble.stages.control.governors.named import known

@@ -14,14 +14,14 @@ import pytest
 
 from amble.core.graph import Port
 from amble.runtimes.remote.fault import Fault
-from amble.services.serve.ledger import Ledger
-from amble.services.serve.model import Found, Model
+from amble.services.serve.models.model import Found, Model
 from amble.services.serve.processes.arena import Arena
 from amble.services.serve.processes.exchange import Exchange
 from amble.services.serve.processes.line import INLINE_BYTES, packed, room
 from amble.services.serve.processes.loads import Loads, new_loads
 from amble.services.serve.processes.workshop import Workshop
-from amble.services.serve.protocol import Asked, Tensor
+from amble.services.serve.requests.asking import Asked, Tensor
+from amble.services.serve.telling.ledger import Ledger
 from tests.services.serve.house import Doubler, loaded
 
 LARGE = 50_000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from amble.core.ladder import Rung
 from amble.core.point import Clocks
-from amble.services.serve.history import Second
-from amble.services.serve.lanes import added
-from amble.services.serve.ledger import Ledger, Outcome
 from amble.services.serve.processes import summing
+from amble.services.serve.requests.lanes import added
+from amble.services.serve.telling.history import Second
+from amble.services.serve.telling.ledger import Ledger, Outcome
 from amble.stages.control.engine import Totals
 
 RUNG = Rung("fp32", Clocks(), (0.01, 0.02), None)

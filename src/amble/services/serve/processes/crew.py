@@ -20,16 +20,16 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from amble.core.errors import AmbleError
-from amble.services.serve.history import History
-from amble.services.serve.lanes import added
-from amble.services.serve.ledger import Ledger
-from amble.services.serve.model import Found, Loaded, Model
+from amble.services.serve.models.model import Found, Loaded, Model
 from amble.services.serve.processes import summing
 from amble.services.serve.processes.child import Role
 from amble.services.serve.processes.control import Control, Gone, Handler
 from amble.services.serve.processes.front import Glance
 from amble.services.serve.processes.workshop import Look
 from amble.services.serve.pulse import Do, Seat
+from amble.services.serve.requests.lanes import added
+from amble.services.serve.telling.history import History
+from amble.services.serve.telling.ledger import Ledger
 from amble.stages.control.engine import Totals
 
 __all__ = ["Crew", "Member"]

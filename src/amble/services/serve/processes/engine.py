@@ -20,15 +20,15 @@ from amble.core.schedule import Deadline
 from amble.devices.host import Unmetered
 from amble.devices.knobs import FileActuator
 from amble.inputs import open_for_serving, twin
-from amble.services.serve.loading import ModelLoader
-from amble.services.serve.model import Found, Loaded, Model
-from amble.services.serve.options import Options
+from amble.services.serve.models.loading import ModelLoader
+from amble.services.serve.models.model import Found, Loaded, Model
+from amble.services.serve.models.options import Options
+from amble.services.serve.models.settings import Settings
 from amble.services.serve.process import tuned
 from amble.services.serve.processes.child import Logs
 from amble.services.serve.processes.control import Control
 from amble.services.serve.processes.places import Place
 from amble.services.serve.processes.workshop import Workshop
-from amble.services.serve.settings import Settings
 from amble.stages.control.engine import Totals
 
 __all__ = ["EngineRole", "opened"]

@@ -19,12 +19,12 @@ import numpy as np
 
 from amble.core.ladder import Rung
 from amble.core.ports import Tensors
-from amble.services.serve.dispatching import Dispatcher, Ticket
-from amble.services.serve.ledger import Ledger, Outcome
-from amble.services.serve.model import Model
+from amble.services.serve.models.model import Model
 from amble.services.serve.processes.arena import Arena
 from amble.services.serve.processes.line import INLINE_BYTES, Line, packed, placed, room, unpacked
 from amble.services.serve.processes.loads import Loads
+from amble.services.serve.requests.dispatching import Dispatcher, Ticket
+from amble.services.serve.telling.ledger import Ledger, Outcome
 from amble.stages.control.batcher import Refusal, Request
 
 __all__ = ["Exchange"]

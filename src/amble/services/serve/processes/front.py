@@ -12,13 +12,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from amble.services.serve.access import Keys
-from amble.services.serve.descriptors import watched
-from amble.services.serve.dispatching import Listener
+from amble.services.serve.doors.access import Keys
+from amble.services.serve.doors.descriptors import watched
+from amble.services.serve.doors.reading import Readers
+from amble.services.serve.doors.tls import Certificate
 from amble.services.serve.front import Doors, extra, open_doors
-from amble.services.serve.history import History, Second
-from amble.services.serve.ledger import Ledger
-from amble.services.serve.model import Found, Model
+from amble.services.serve.models.model import Found, Model
 from amble.services.serve.process import tuned
 from amble.services.serve.processes.arena import Arena
 from amble.services.serve.processes.child import Logs
@@ -27,9 +26,10 @@ from amble.services.serve.processes.exchange import Exchange
 from amble.services.serve.processes.loads import Loads
 from amble.services.serve.processes.mirror import Mirror, Table
 from amble.services.serve.pulse import Do
-from amble.services.serve.quota import Quota
-from amble.services.serve.reading import Readers
-from amble.services.serve.tls import Certificate
+from amble.services.serve.requests.dispatching import Listener
+from amble.services.serve.requests.quota import Quota
+from amble.services.serve.telling.history import History, Second
+from amble.services.serve.telling.ledger import Ledger
 
 __all__ = ["FrontRole", "Glance", "plain"]
 
@@ -69,7 +69,7 @@ class FrontRole:
 
     def play(self, connection: Connection) -> None:
         """Answer clients, until the parent says otherwise or is gone."""
-        web = extra("amble.services.serve.web")
+        web = extra("amble.services.serve.doors.web")
         with tuned() as niceness, asyncio.Runner(loop_factory=web.new_loop) as runner:
             runner.run(self._run(connection, niceness))
 
@@ -118,7 +118,7 @@ class FrontRole:
         )
 
     def _spans(self) -> tuple[Listener, ...]:
-        return (import_module("amble.services.serve.tracing").spans(),) if self.trace else ()
+        return (import_module("amble.services.serve.telling.tracing").spans(),) if self.trace else ()
 
 
 class _Wish:

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from amble.services.serve.model import Model
-from amble.services.serve.repository import Repository
+from amble.services.serve.models.model import Model
+from amble.services.serve.models.repository import Repository
 
 __all__ = ["Mirror", "Table"]
 

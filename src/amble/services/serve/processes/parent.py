@@ -22,10 +22,12 @@ from typing import Any
 from amble.core.errors import Refused
 from amble.core.schedule import Deadline
 from amble.runtimes.remote.fault import Fault
-from amble.services.serve.dashboard import Panel
+from amble.services.serve.doors.dashboard import Panel
 from amble.services.serve.front import Doors, OnReady, Stop, addresses, beside, extra, signals
-from amble.services.serve.model import Model
-from amble.services.serve.options import Options
+from amble.services.serve.models.model import Model
+from amble.services.serve.models.options import Options
+from amble.services.serve.models.repository import Repository
+from amble.services.serve.models.settings import Settings
 from amble.services.serve.processes.child import Logs
 from amble.services.serve.processes.crew import Crew, Member
 from amble.services.serve.processes.engine import EngineRole
@@ -33,8 +35,6 @@ from amble.services.serve.processes.front import FrontRole, plain
 from amble.services.serve.processes.loads import Loads, new_loads
 from amble.services.serve.processes.mirror import Table
 from amble.services.serve.processes.places import Place
-from amble.services.serve.repository import Repository
-from amble.services.serve.settings import Settings
 from amble.stages.control.engine import Totals
 
 __all__ = ["Wanted", "serve_apart"]
@@ -60,7 +60,7 @@ class Wanted:
 
 def serve_apart(wanted: Wanted, doors: Doors, on_ready: OnReady = lambda addresses, stop: None) -> Totals:
     """Serve until SIGTERM or Ctrl-C, then answer what was accepted and return. Refused when it cannot start."""
-    web = extra("amble.services.serve.web")
+    web = extra("amble.services.serve.doors.web")
     with asyncio.Runner(loop_factory=web.new_loop) as runner:
         return runner.run(_Parent(wanted, doors).run(on_ready))
 
@@ -98,7 +98,7 @@ class _Parent:
         self._crew = Crew((), (), handlers, self._revive, loads.clear)
         self._panel = Panel(self._crew, version("amble"), doors.access)
         self._crew.history = self._panel.history
-        read_text = None if doors.grpc_port is None else extra("amble.services.serve.grpc").read_text
+        read_text = None if doors.grpc_port is None else extra("amble.services.serve.doors.grpc").read_text
         self._repository = _Served(self._crew, self._crew.load, wanted.folder, wanted.named, read_text)
         self._panel.models = lambda: self._repository.models
 
@@ -130,7 +130,7 @@ class _Parent:
 
     def _hold(self, closing: AsyncExitStack) -> tuple[int, int | None, int | None]:
         """Hold the ports that fronts listen on, and open the one that is this process's own → their numbers."""
-        web, doors = extra("amble.services.serve.web"), self._doors
+        web, doors = extra("amble.services.serve.doors.web"), self._doors
         http = web.reserve(doors.host, doors.http_port, "http")
         closing.callback(http.close)
         grpc_port = metrics_port = None

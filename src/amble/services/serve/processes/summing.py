@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields, replace
 
-from amble.services.serve.history import Second
-from amble.services.serve.ledger import Book, Histogram, Ledger
+from amble.services.serve.telling.history import Second
+from amble.services.serve.telling.ledger import Book, Histogram, Ledger
 
 __all__ = ["ended", "seconds", "summed"]
 

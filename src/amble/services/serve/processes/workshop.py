@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from amble.core.ports import Device, Tensors
-from amble.services.serve.admission import outcome_of
-from amble.services.serve.history import History, Second
-from amble.services.serve.lanes import Lanes
-from amble.services.serve.ledger import Ledger
-from amble.services.serve.model import Model
+from amble.services.serve.models.model import Model
 from amble.services.serve.processes.arena import mapped
 from amble.services.serve.processes.line import INLINE_BYTES, Line, packed, placed, room, unpacked
 from amble.services.serve.pulse import Do, Sample
+from amble.services.serve.requests.admission import outcome_of
+from amble.services.serve.requests.lanes import Lanes
+from amble.services.serve.telling.history import History, Second
+from amble.services.serve.telling.ledger import Ledger
 from amble.stages.control.batcher import Refusal, Request
 from amble.stages.control.engine import Batch, Totals
 

@@ -1,0 +1,115 @@
+"""A dispatcher whose requests an engine of this process computes, in a thread of its own.
+
+A request goes over with ``Lanes.offer``, which refuses at once what cannot be answered in time; a batch comes back by
+post.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+
+from amble.core.ports import Device
+from amble.services.serve.models.model import Model
+from amble.services.serve.pulse import Do, Seat
+from amble.services.serve.requests.dispatching import Dispatcher, Listener, Reply
+from amble.services.serve.requests.lanes import Lanes
+from amble.services.serve.telling.ledger import Outcome
+from amble.stages.control.batcher import Refusal, Request
+from amble.stages.control.engine import Batch
+
+__all__ = ["Admission", "Listener", "Reply", "outcome_of"]
+
+
+@dataclass(slots=True)
+class Admission(Dispatcher):
+    """Takes requests of models that are loaded, and has them computed on a device."""
+
+    device: Device = field(kw_only=True)
+    lanes: Lanes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make engines without models."""
+        noting = any(each.detailed for each in self.listeners)
+        self.lanes = Lanes(self.device, self, noting=noting)
+
+    def now_s(self) -> float:
+        """Return the device's time [s]."""
+        return self.device.clock.now_s()
+
+    @property
+    def do(self) -> Do:
+        """Return what does some work while nobody else uses the device."""
+        return self.lanes.do
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """Return the device and its engine, for those who watch."""
+        device, lanes = self.device, self.lanes
+        seat = Seat(device.name, device.calibration, lanes.totals, lanes.first, lanes.last, self._ledger.busy_s)
+        return (seat,)
+
+    def open(self, model: Model) -> None:
+        """Begin to serve a model, in any thread."""
+        self.lanes.load(model.lane(), model.one_s)
+
+    def close(self, model: Model) -> None:
+        """Stop serving a model; what waits for it is refused."""
+        self.lanes.unload(model.key)
+
+    def answered(self, batch: Batch) -> None:
+        """Take the answers of a batch, in the engine's thread."""
+        self.mailbox.send(self._deliver, batch)
+        self.lanes.breathe(batch.model)
+
+    def refused(self, request: Request, refusal: Refusal) -> None:
+        """Take a refusal: of ``offer`` in the loop's thread, later ones in the engine's."""
+        if self.mailbox.here:
+            self._turn_down(request, refusal)
+        else:
+            self.mailbox.send(self._turn_down, request, refusal)
+
+    def _offer(self, request: Request) -> None:
+        self.lanes.offer(request)
+
+    def _withdraw(self, request: Request) -> None:
+        self.lanes.withdraw(request)
+
+    def _deliver(self, batch: Batch) -> None:
+        outcomes = []
+        for request, outputs in zip(batch.requests, batch.outputs, strict=True):
+            if not request.ticket.waiter.done():
+                outcomes.append(outcome_of(batch, request))
+                request.ticket.waiter.set_result((outcomes[-1], outputs))
+        self._count_later(partial(self._count, batch, outcomes, time.time_ns() // 1_000_000))
+
+    def _count(self, batch: Batch, outcomes: list[Outcome], last_ms: int) -> None:
+        model: Model = batch.requests[0].ticket.model
+        book = self._ledger.book(model.name, model.version)
+        took_s = batch.finish_s - batch.start_s
+        book.ran(batch.rung, batch.rows, took_s)
+        book.last_ms = last_ms
+        self._ledger.busy_s += took_s
+        for listener in self.listeners:
+            listener.ran(model, batch)
+        for outcome in outcomes:
+            book.answered(outcome)
+
+
+def outcome_of(batch: Batch, request: Request) -> Outcome:
+    """Return what became of one request of a batch."""
+    idle_j = None if batch.idle_j is None else batch.idle_j * request.rows / batch.rows
+    core_hz = batch.ran_at.core_hz or batch.ran_at.cpu_hz
+    return Outcome(
+        rung=batch.rung,
+        rows=request.rows,
+        batch_rows=batch.rows,
+        arrival_s=request.arrival_s,
+        start_s=batch.start_s,
+        finish_s=batch.finish_s,
+        due_s=request.due_s,
+        energy_j=batch.share_j(request),
+        idle_j=idle_j,
+        core_hz=core_hz,
+    )
