@@ -64,12 +64,16 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
 
 
 @door
-def open_for_serving(uri: str, *, threads: int = 1) -> tuple[Device, BatchedRunner, bool]:
+def open_for_serving(
+    uri: str, *, threads: int = 1, make: Callable[[int], BatchedRunner] = BatchedRunner
+) -> tuple[Device, BatchedRunner, bool]:
     """Open a device for real clients, in this machine's time, with a runtime that takes any batch size.
+
+    ``make`` makes the runtime, for so many threads.
 
     The third tells whether the device wants the operators of every batch size.
     """
-    kind, address, runner = back_end(uri), Address.parse(uri), BatchedRunner(threads)
+    kind, address, runner = back_end(uri), Address.parse(uri), make(threads)
     if kind.serve is None:
         able = ", or ".join(each.example for each in back_ends() if each.serve is not None)
         raise Refused(f"{uri!r} cannot serve clients; use {able} for a simulated chip in real time")

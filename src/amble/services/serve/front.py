@@ -52,6 +52,7 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 _MOST_WATCHERS = 128
+_LOOK_S = 0.5
 _MISSING = f"serving needs {{}}: {how_to_install('serve')}"
 
 
@@ -193,8 +194,10 @@ class _Front:
             closing.callback(self._admission.mailbox.close)
             closing.callback(self._readers.close)
             await closing.enter_async_context(self._backend.beside())
+            self._repository.expect(self._repository.names())
             found = await self._open(closing)
             working = loop.run_in_executor(None, self._admission.lanes.run)
+            closing.callback(asyncio.create_task(self._watch()).cancel)
             try:
                 asked = asyncio.create_task(stop.asked.wait())
                 await _first(asked, working, beside=self._load())
@@ -223,6 +226,12 @@ class _Front:
 
         metrics_port = None if metrics_socket is None else metrics_socket.getsockname()[1]
         return lambda: addresses(doors, (http_port, grpc_port, metrics_port), self._repository.models)
+
+    async def _watch(self) -> None:
+        """Look whether the engines get on, for ever."""
+        while True:
+            self._admission.look()
+            await asyncio.sleep(_LOOK_S)
 
     async def _load(self) -> None:
         """Load everything there is; the engine must be running, since it is in its thread that models are measured."""

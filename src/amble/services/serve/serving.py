@@ -19,6 +19,7 @@ from amble.services.serve.models import samples, settings, tailoring
 from amble.services.serve.models.loading import ModelLoader
 from amble.services.serve.models.options import Options
 from amble.services.serve.models.settings import Settings, parted
+from amble.services.serve.models.shelf import Shelf
 from amble.services.serve.processes.parent import Wanted, serve_apart
 from amble.services.serve.processes.places import Place, places
 from amble.services.serve.requests.admission import Listener
@@ -110,7 +111,7 @@ def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> To
         apart = Wanted(where, num_fronts, asked.options, objective, paths, asked.repository, said)
         return serve_apart(apart, asked.doors, on_ready)
     (place,) = where
-    opened, runner, by_size = open_for_serving(place.uri, threads=asked.options.threads)
+    opened, runner, by_size = open_for_serving(place.uri, threads=asked.options.threads, make=Shelf)
     recorders: tuple[Listener, ...] = ()
     if asked.log is not None:
         files.try_writing(asked.log)

@@ -32,6 +32,7 @@ class Candidates:
         self.files = tuple(paths.values())
         self.shapes = dict(options.shapes)
         self.paths = paths
+        self.kept: object = None  # keeps what runs them
         self._known: dict[tuple[str, int], Graph] = {}
 
     def graph(self, variant: str, rows: int, *, by_size: bool) -> Graph:

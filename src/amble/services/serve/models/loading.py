@@ -18,6 +18,7 @@ import numpy as np
 
 from amble.core import files
 from amble.core.errors import Refused
+from amble.core.graph import Graph
 from amble.core.ladder import Ladder, Rung
 from amble.core.log import Known
 from amble.core.point import Clocks
@@ -38,6 +39,7 @@ from amble.services.serve.models.options import Options
 from amble.services.serve.models.profiling import BySize, Profiler, as_one, known
 from amble.services.serve.models.rows import Verdict
 from amble.services.serve.models.settings import Settings
+from amble.services.serve.models.shelf import taken
 from amble.services.serve.models.tailoring import Tailored, network_of, tailored
 from amble.services.serve.pulse import Do
 from amble.stages.control.governors import Budget, Planned
@@ -188,7 +190,7 @@ class ModelLoader:
             False,
             ladder,
             governor,
-            lambda _, __: graph,
+            partial(_only, graph, taken(self.runner, [source])),
             aim.latency_s,
             _PLANNED,
             Known.of(schedule),
@@ -230,6 +232,11 @@ def _settings(device: Device) -> tuple[Clocks, ...]:
         return (device.actuator.current(),)
     places = np.linspace(0, len(levels) - 1, min(_MOST_CLOCKS, len(levels))).round().astype(int)
     return tuple(levels[place] for place in dict.fromkeys(places.tolist()))
+
+
+def _only(graph: Graph, kept: object, variant: str, rows: int) -> Graph:
+    """Return the network of a schedule; ``kept`` keeps what runs it."""
+    return graph
 
 
 def _at_once(work: Callable[[], T]) -> T:

@@ -20,6 +20,7 @@ from amble.services.serve.front import Doors, extra, open_doors
 from amble.services.serve.models.model import Found, Model
 from amble.services.serve.process import tuned
 from amble.services.serve.processes.arena import Arena
+from amble.services.serve.processes.beats import Heart
 from amble.services.serve.processes.child import Logs
 from amble.services.serve.processes.control import Control
 from amble.services.serve.processes.exchange import Exchange
@@ -66,6 +67,7 @@ class FrontRole:
     folder: Path | None
     trace: bool
     logs: Logs
+    heart: Heart
 
     def play(self, connection: Connection) -> None:
         """Answer clients, until the parent says otherwise or is gone."""
@@ -94,8 +96,8 @@ class FrontRole:
             dispatcher.mailbox.open()
             closing.callback(dispatcher.mailbox.close)
             closing.callback(readers.close)
-            reaching = asyncio.create_task(dispatcher.reach())
-            closing.callback(reaching.cancel)
+            for endless in (dispatcher.reach(), self.heart.beat_in_loop()):
+                closing.callback(asyncio.create_task(endless).cancel)
             await front.shown.wait()
             await open_doors(closing, dispatcher, repository, readers, doors, shared=True)
             closing.enter_context(watched())
