@@ -22,6 +22,7 @@ from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve.doors.access import Access, Keys
+from amble.services.serve.doors.crowd import Crowd
 from amble.services.serve.doors.dashboard import Panel
 from amble.services.serve.doors.descriptors import watched
 from amble.services.serve.doors.http import Http
@@ -33,6 +34,7 @@ from amble.services.serve.models.repository import Repository
 from amble.services.serve.process import most_connections, set_niceness, tuned
 from amble.services.serve.requests.admission import Admission, Listener
 from amble.services.serve.requests.dispatching import Dispatcher
+from amble.services.serve.requests.elsewhere import Elsewhere, Nowhere
 from amble.services.serve.requests.quota import Quota
 from amble.stages.control.engine import Totals
 
@@ -220,7 +222,7 @@ class _Front:
         http_port, grpc_port = await open_doors(closing, self._admission, self._repository, self._readers, doors)
         if metrics_socket is not None:
             patience = web.Patience(doors.headers_s, doors.body_s)
-            beside(closing, web.Web(self._panel, metrics_socket, patience, _MOST_WATCHERS), web.new_loop)
+            beside(closing, web.Web(self._panel, metrics_socket, patience, Crowd(_MOST_WATCHERS)), web.new_loop)
             self._panel.start(closing)
         closing.enter_context(watched())
 
@@ -308,12 +310,13 @@ async def open_doors(
     readers: Readers,
     doors: Doors,
     *,
-    shared: bool = False,
+    connections: Elsewhere | None = None,
 ) -> tuple[int, int | None]:
     """Open HTTP, and gRPC where it is wanted, until the stack closes → their ports.
 
-    ``shared``: other processes of this server listen there too.
+    ``connections`` are those of other processes of this server, which listen there too.
     """
+    shared = connections is not None
     web, told = extra("amble.services.serve.doors.web"), version("amble")
     http_socket = web.listen(doors.host, doors.http_port, "http", shared=shared)
     closing.callback(http_socket.close)
@@ -335,7 +338,8 @@ async def open_doors(
     http = Http(dispatcher, repository, told, *rules)
     tls = None if doors.tls is None else doors.tls.server_context()
     patience = web.Patience(doors.headers_s, doors.body_s)
-    await _run(closing, web.Web(http, http_socket, patience, most_connections(), tls))
+    crowd = Crowd(most_connections(), elsewhere=connections or Nowhere())
+    await _run(closing, web.Web(http, http_socket, patience, crowd, tls))
     return http_socket.getsockname()[1], grpc_port
 
 

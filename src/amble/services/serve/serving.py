@@ -11,7 +11,7 @@ from amble import bundled
 from amble.core import files
 from amble.core.errors import Refused, how_to_install
 from amble.core.schedule import Deadline
-from amble.inputs import BUNDLED, open_for_serving, twin
+from amble.inputs import BUNDLED, execution, open_for_serving, twin
 from amble.runtimes.onnx.refusals import door
 from amble.services.serve import front
 from amble.services.serve.front import Doors, OnReady
@@ -117,7 +117,7 @@ def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> To
         files.try_writing(asked.log)
         alone = len(asked.models) == 1 and asked.repository is None
         recorders = (Recorder(opened, beside(asked.log, alone=alone), deadline=objective),)
-    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(place.uri), said)
+    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(place.uri), said, execution(place.uri))
     return front.serve(
         opened,
         loader.load,

@@ -35,7 +35,7 @@ from amble.services.serve.processes.beats import Heart
 from amble.services.serve.processes.child import Logs
 from amble.services.serve.processes.crew import Crew
 from amble.services.serve.processes.engine import nowhere
-from amble.services.serve.processes.front import FrontRole, Glance, plain
+from amble.services.serve.processes.front import FrontRole, Glance, Shared, plain
 from amble.services.serve.processes.member import Member
 from amble.services.serve.processes.parent import Wanted, serve_apart
 from amble.services.serve.processes.places import places
@@ -373,7 +373,7 @@ def test_a_log_is_refused_with_the_remedy(tmp_path: Path) -> None:
 def test_keys_and_certificates_reach_the_fronts(tmp_path: Path) -> None:
     given = Keys(None, "a-key-that-is-long-enough")
     doors = plain(Doors(keys=given, control=True, hosts=("name",)))
-    role = FrontRole(doors, 0, 4, (), 0, {}, None, False, Logs(()), Heart(0, 0, 0))
+    role = FrontRole(doors, 0, 4, (), Shared(0, 0, b""), {}, None, False, Logs(()), Heart(0, 0, 0))
     sent: FrontRole = pickle.loads(pickle.dumps(role))  # noqa: S301
     found = sent.opened_doors()
     assert found.keys is not None

@@ -175,8 +175,8 @@ def test_measuring_may_take_longer_than_a_batch() -> None:
 
         def work() -> str | None:
             begun.set()
-            time.sleep(0.5)
-            return lanes.overdue(shortest_s=0.1)
+            time.sleep(1.5)
+            return lanes.overdue(shortest_s=1.0)
 
         lanes.load(lane("slow", LONG_S), LONG_S, 0.1)
         assert lanes.do(work) is None

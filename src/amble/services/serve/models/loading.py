@@ -63,7 +63,7 @@ class ModelLoader:
     ``objective`` is what every answer should keep; None: requests have no deadline unless they bring one. ``said`` are
     settings of single models, by name, beneath those of their configurations.
     ``by_size``: the device reckons from operators, so it wants those of each batch size. ``twin`` is a device like it
-    that serves nobody, to measure on.
+    that serves nobody, to measure on. ``execution``: how the device runs networks, where it does so by itself.
     """
 
     device: Device
@@ -73,6 +73,7 @@ class ModelLoader:
     by_size: bool = False
     twin: Device | None = None
     said: Mapping[str, Settings] = field(default_factory=dict)
+    execution: onnx.Execution | None = None
     profiler: Profiler = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,12 +94,17 @@ class ModelLoader:
             refuse_reckoning(made.samples, self.device)
         return made
 
+    def _offered(self, made: Tailored) -> Candidates:
+        offered = made.candidates(self.runner)
+        offered.execution = self.execution
+        return offered
+
     def settings(self, found: Found) -> Settings:
         """Return what is said of a model: in its configuration, else where it was named."""
         return found.config.settings.over(self.said.get(found.name, Settings()))
 
     def _measured(self, found: Found, made: Tailored, do: Do) -> Loaded:
-        offered = made.candidates(self.runner)
+        offered = self._offered(made)
         signature = self._opened(offered.path)
         wish = self.wish(found)
         joined, lengths = self._joined(made, offered, wish, do)
@@ -149,7 +155,7 @@ class ModelLoader:
         if found.path.suffix == ".json" and files.kind_of(found.path) == "schedule":
             return Verdict(False, _PLANNED), None
         made = self._tailored(found)
-        offered = made.candidates(self.runner)
+        offered = self._offered(made)
         self._opened(offered.path)
         return self._joined(made, offered, self.wish(found), _at_once)
 

@@ -19,7 +19,7 @@ from amble.core.ports import Device
 from amble.core.schedule import Deadline
 from amble.devices.host import Unmetered
 from amble.devices.knobs import FileActuator
-from amble.inputs import open_for_serving, twin
+from amble.inputs import execution, open_for_serving, twin
 from amble.services.serve.models.loading import ModelLoader
 from amble.services.serve.models.model import Found, Loaded, Model
 from amble.services.serve.models.options import Options
@@ -113,7 +113,8 @@ def opened(place: Place, options: Options, objective: Deadline | None) -> tuple[
     device = replace(device, name=place.name)
     if place.shared:
         device = replace(device, meter=Unmetered(device.clock), actuator=FileActuator([], refusal=_SHARED))
-    return device, ModelLoader(device, runner, options, objective, by_size, twin(place.uri))
+    loader = ModelLoader(device, runner, options, objective, by_size, twin(place.uri), execution=execution(place.uri))
+    return device, loader
 
 
 def nowhere(variant: str, rows: int) -> Graph:

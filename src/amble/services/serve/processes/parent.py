@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import shutil
 import tempfile
 import threading
@@ -22,6 +23,7 @@ from typing import Any
 from amble.core.errors import Refused
 from amble.core.schedule import Deadline
 from amble.runtimes.remote.fault import Fault
+from amble.services.serve.doors.crowd import Crowd
 from amble.services.serve.doors.dashboard import Panel
 from amble.services.serve.front import Doors, OnReady, Stop, addresses, beside, extra, signals
 from amble.services.serve.models.model import Model
@@ -32,11 +34,12 @@ from amble.services.serve.processes.beats import Beats, Heart, new_beats
 from amble.services.serve.processes.child import Logs
 from amble.services.serve.processes.crew import Crew
 from amble.services.serve.processes.engine import EngineRole
-from amble.services.serve.processes.front import FrontRole, plain
+from amble.services.serve.processes.front import FrontRole, Shared, plain
 from amble.services.serve.processes.loads import Loads, new_loads
 from amble.services.serve.processes.member import Member
 from amble.services.serve.processes.mirror import Table
 from amble.services.serve.processes.places import Place
+from amble.services.serve.processes.shares import new_shares, wipe
 from amble.services.serve.processes.watchdog import Watchdog
 from amble.stages.control.engine import Totals
 
@@ -93,6 +96,12 @@ class _Parent:
         self._folder = Path(tempfile.mkdtemp(prefix="amble-serve-"))
         self._loads_fd = new_loads(wanted.fronts, len(wanted.places))
         loads = Loads(self._loads_fd, wanted.fronts, len(wanted.places))
+        self._shares_fd = new_shares(wanted.fronts)
+
+        def clear(front: int) -> None:
+            loads.clear(front)
+            wipe(self._shares_fd, wanted.fronts, front)
+
         children = wanted.fronts + len(wanted.places)
         self._beats_fd = new_beats(children)
         beats = Beats(self._beats_fd, children)
@@ -101,7 +110,7 @@ class _Parent:
             "unload": self._asked_to_stop,
             "gather": self._gathered,
         }
-        self._crew = Crew((), (), handlers, self._revive, loads.clear, beats.clear)
+        self._crew = Crew((), (), handlers, self._revive, clear, beats.clear)
         self._watchdog = Watchdog(lambda: self._crew.members, beats)
         self._panel = Panel(self._crew, version("amble"), doors.access)
         self._crew.history = self._panel.history
@@ -152,7 +161,7 @@ class _Parent:
             closing.callback(metrics.close)
             metrics_port = metrics.getsockname()[1]
             patience = web.Patience(doors.headers_s, doors.body_s)
-            beside(closing, web.Web(self._panel, metrics, patience, _MOST_WATCHERS), web.new_loop)
+            beside(closing, web.Web(self._panel, metrics, patience, Crowd(_MOST_WATCHERS)), web.new_loop)
             self._panel.start(closing)
         return http.getsockname()[1], grpc_port, metrics_port
 
@@ -176,7 +185,7 @@ class _Parent:
 
     def _members(self, ports: tuple[int, int | None, int | None]) -> tuple[list[Member], list[Member]]:
         """Return engines and fronts, none of them started."""
-        wanted, logs, kept = self._wanted, Logs.here(), (self._loads_fd, self._beats_fd)
+        wanted, logs, kept = self._wanted, Logs.here(), (self._loads_fd, self._shares_fd, self._beats_fd)
         num, children = len(wanted.places), wanted.fronts + len(wanted.places)
         hearts = [Heart(self._beats_fd, children, row) for row in range(children)]
         paths = tuple(self._folder / f"engine-{at}" for at in range(num))
@@ -186,12 +195,12 @@ class _Parent:
         ]
         doors = plain(replace(self._doors, http_port=ports[0], grpc_port=ports[1]))
         rules = (wanted.named, wanted.folder, wanted.options.trace, logs)
+        shared = Shared(self._loads_fd, self._shares_fd, secrets.token_bytes(16))
         fronts = [
-            FrontRole(doors, at, wanted.fronts, paths, self._loads_fd, *rules, heart)
-            for at, heart in enumerate(hearts[num:])
+            FrontRole(doors, at, wanted.fronts, paths, shared, *rules, heart) for at, heart in enumerate(hearts[num:])
         ]
         return (
-            [Member(f"the engine on {role.place.name}", role, kept[1:]) for role in engines],
+            [Member(f"the engine on {role.place.name}", role, kept[-1:]) for role in engines],
             [Member(f"front {role.index}", role, kept) for role in fronts],
         )
 
