@@ -95,8 +95,8 @@ def _gpu_for_clients(address: Address, runner: Computing) -> Device:
         assert card is not None, "only an emulated card is run by itself"
         if emulated.read(card).slower != 1.0:
             raise Refused(
-                f"{address}: the emulated card of {card} does not keep this machine's time, which clients live in; make "
-                f"it with --slower 1"
+                f"{address}: the emulated card of {card} does not keep this machine's time, which clients live in; "
+                f"make it with --slower 1"
             )
     return _real(Opening(address, runner))
 

@@ -45,7 +45,9 @@ def until(true: Callable[[], bool], within_s: float = 60.0) -> None:
 
 
 @pytest.mark.parametrize(("end", "fronts"), [(signal.SIGTERM, 0), (signal.SIGKILL, 0), (signal.SIGKILL, 1)])
-def test_a_card_serves_and_its_clocks_are_put_back(tmp_path: Path, card: Path, end: signal.Signals, fronts: int) -> None:
+def test_a_card_serves_and_its_clocks_are_put_back(
+    tmp_path: Path, card: Path, end: signal.Signals, fronts: int
+) -> None:
     model = slow_network(tmp_path / "slow.onnx", layers=4)
     command = [AMBLE, "serve", f"slow={model}", "--device=nvml:0", "--slo=2s", "--max-batch=1", "--json"]
     command += [f"--fronts={fronts}", "--http-port=0", "--grpc-port=-1", "--metrics-port=-1"]
