@@ -244,6 +244,7 @@ class _Front:
                 if name in self._repository.named:
                     raise Refused(fault.text) from fault
                 _LOG.warning("%s", fault.text)
+        self._repository.expect(())
 
     async def _drain(self, stop: Stop, working: asyncio.Future[Totals]) -> None:
         """Take nothing more, answer what was accepted, for some time at most."""

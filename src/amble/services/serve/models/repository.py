@@ -72,8 +72,8 @@ class Repository:
         return versions[version]
 
     def expect(self, names: Iterable[str]) -> None:
-        """Take note of models that are about to be loaded: who asks for one is told to come again."""
-        self._coming.update(names)
+        """Take note of which models are about to be loaded: who asks for one is told to come again."""
+        self._coming = set(names)
 
     def index(self) -> list[dict[str, str]]:
         """List what can be served, and its state."""
