@@ -79,7 +79,7 @@ def _refuse_twice(inputs: Sequence[Any], num_sent: int, num_raw: int) -> None:
         shared, contents = FIELDS[0] in each.parameters, each.HasField("contents")
         raw = num_raw > num_sent if shared else num_raw > 0
         if shared + contents + raw > 1:
-            way = "send one of contents, raw_input_contents and shared_memory_region"
+            way = "send contents, or raw_input_contents, or use shared memory"
             raise Fault(400, f"input {each.name!r}: it comes in more than one way; {way}")
 
 

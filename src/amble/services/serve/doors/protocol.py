@@ -34,7 +34,7 @@ _NO_NUMBER = re.compile(rb"[\s,:\[](NaN|-?Infinity)\b")  # as Python's json writ
 
 
 _NOTHING = msgspec.Raw(b"")
-_TWICE = "it comes in more than one way; send one of data, binary_data_size and shared_memory_region"
+_TWICE = "it comes in more than one way; send data, or binary data (binary_data_size), or use shared memory"
 
 
 class _Listed(msgspec.Struct):
