@@ -70,13 +70,13 @@ class Crew:
 
     def start(self, member: Member) -> None:
         """Start a child's process, and hand it its role."""
+        member.since_s = time.monotonic()
         if member in self.members:
             self.forget(self.members.index(member))
-        member.hung = False
         ours, theirs = socket.socketpair()
-        member.since_s = time.monotonic()
         words = [sys.executable, "-m", "amble.services.serve.processes.child", str(theirs.fileno()), member.name]
         member.running = subprocess.Popen(words, pass_fds=(theirs.fileno(), *member.fds), stdin=subprocess.DEVNULL)
+        member.hung = False  # from here on it is watched
         theirs.close()
         connection: Connection[Any, Any] = Connection(ours.detach())
         connection.send(member.role)
