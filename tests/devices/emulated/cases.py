@@ -218,6 +218,7 @@ def test_a_limit_that_takes_clocks_is_recorded_and_learnt(device, graph):
     ask(limit_mw=90_000)
     profile = amble.measure(graph, device)
     assert any(total.throttled and total.ran_at.core_hz < total.point.clocks.core_hz for total in profile.totals)
+    assert any("power cap took clocks from this work" in note for note in profile.notes)
     costs = amble.fit(profile)
     predicted_s = costs.arrays().latency_s.sum(axis=0)
     for at in (60, 100, 130):
@@ -269,7 +270,7 @@ def test_the_doctor_finds_a_card_in_order(device):
         ({"core_lock": 600}, "core clock", "bad", "somebody left it locked"),
         ({"half": 1}, "asked and held", "bad", "work does not take the time of these clocks"),
         ({"drift_mhz_per_s": 100.0}, "asked and held", "bad", "asked 1380, ran"),
-        ({"limit_mw": 60_000}, "throttling", "poor", "power or heat"),
+        ({"limit_mw": 60_000}, "throttling", "poor", "power cap takes clocks"),
         ({"stalled": 1}, "meter", "bad", "its counter does not move"),
         ({"refused": b"nvmlDeviceSetGpuLockedClocks=4"}, "asked and held", "bad", "needs root"),
     ],
