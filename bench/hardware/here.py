@@ -19,7 +19,7 @@ from amble.runtimes.onnx.choosing import compared
 from amble.runtimes.onnx.dissecting import settle
 from amble.runtimes.onnx.execution import Execution, now_s_of
 
-ROUNDS, REPEATS, SEGMENTS, SEGMENT_RUNS = 9, 20, 8, 15
+ROUNDS, REPEATS, SEGMENTS, SEGMENT_RUNS = 25, 60, 8, 15
 
 
 def chosen(path: Path, ways: dict[str, Execution]) -> dict[str, object]:

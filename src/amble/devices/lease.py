@@ -102,12 +102,8 @@ class Restored:
 
 
 LEASE = Format("lease", 1, Lease)
-_PUT_BACK = {
-    "sysfs": knobs.put_back,
-    "nvml": nvml.put_back,
-    "quota": quota.put_back,
-    "nvpmodel": powermodes.put_back,
-}
+_PUT_BACK = {"sysfs": knobs.put_back, "nvml": nvml.put_back, "quota": quota.put_back}
+_PUT_BACK |= {"nvpmodel": powermodes.put_back}
 
 
 class LeasedActuator:

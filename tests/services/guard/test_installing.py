@@ -22,16 +22,18 @@ AMBLE = "#!{python}\nfrom amble.cli import main\nmain()\n"
 SYSTEMCTL = """#!/bin/sh
 # As much of systemctl as the guard asks for: it starts what the unit says, and ends it.
 echo "$@" >> {folder}/told
+end() {{
+    kill $(cat {folder}/pid)
+    while kill -0 $(cat {folder}/pid) 2> {folder}/gone; do sleep 0.05; done
+}}
 case "$1" in
 restart)
-    [ -e {folder}/pid ] && kill $(cat {folder}/pid)
+    if [ -e {folder}/pid ]; then end; fi
     mkdir -p /run/amble /var/lib/amble/guard
-    sh -c "exec $(sed -n s/^ExecStart=//p /etc/systemd/system/amble-guard.service)" 2> {folder}/log &
+    sh -c "exec $(sed -n s/^ExecStart=//p /etc/systemd/system/amble-guard.service)" > {folder}/said 2> {folder}/log &
     echo $! > {folder}/pid
     until grep -q "lending clocks" {folder}/log; do kill -0 $! || exit 1; sleep 0.05; done ;;
-disable)
-    kill $(cat {folder}/pid)
-    while kill -0 $(cat {folder}/pid) 2> {folder}/gone; do sleep 0.05; done ;;
+disable) end ;;
 esac
 """
 
@@ -110,7 +112,7 @@ def test_installed_it_serves_whom_the_list_names_and_uninstalled_it_leaves_nothi
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_systemd_takes_the_unit(tmp_path):
-    odd = tmp_path / 'a folder of 100% "odd" names;'
+    odd = tmp_path / "a folder of 100% odd names; $HOME"
     odd.mkdir()
     for program in (as_program(tmp_path / "amble", "#!/bin/sh\n"), as_program(odd / "amble", "#!/bin/sh\n")):
         unit = tmp_path / "amble-guard.service"
@@ -139,11 +141,15 @@ def test_installing_writes_a_unit_and_an_allow_list_once(tmp_path, monkeypatch):
 
 
 @ROOT
-def test_what_systemd_cannot_start_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", [str(tmp_path / "__main__.py")])
+@pytest.mark.parametrize("name", ["__main__.py", "am'ble", 'am"ble', "am\\ble"])
+def test_what_systemd_cannot_start_is_refused(tmp_path, monkeypatch, name):
+    program = tmp_path / name
+    if program.suffix != ".py":
+        as_program(program, "#!/bin/sh\n")
+    monkeypatch.setattr(sys, "argv", [str(program)])
     with pytest.raises(Refused, match="cannot be started by systemd"):
         installing.install(place=tmp_path / "unit", allow=tmp_path / "guard.yaml", start=False)
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "unit").exists()
 
 
 def test_installing_without_root_names_sudo(open_folder, lose_rights):

@@ -109,8 +109,8 @@ def interrupted(runs: Runs, durations_s: FloatArray) -> tuple[str, ...]:
     if more <= _INTERRUPTED:
         return ()
     return (
-        f"other work interrupted this: operators were seen for {more:.0%} longer than they ran. The whole run is right, "
-        f" its shares are not, and the longest operators come out too long: measure again on a quieter machine",
+        f"other work interrupted this: operators were seen for {more:.0%} longer than they ran. The whole is right, "
+        "shares are not, and the longest operators come out too long: measure again on a quieter machine",
     )
 
 

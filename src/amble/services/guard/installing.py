@@ -17,6 +17,7 @@ __all__ = ["changeable", "install", "uninstall", "unit"]
 
 _UNIT = Path("/etc/systemd/system/amble-guard.service")
 _NAME = "amble-guard"
+_UNSAFE = frozenset("\"'\\")  # systemd takes no program with these in its name
 
 
 def unit(command: Iterable[str]) -> str:
@@ -51,7 +52,7 @@ def install(*, place: Path = _UNIT, allow: Path = ALLOW, start: bool = True) -> 
     """Write the unit, and an allow-list for the user who asked if there is none; start it. Returns what was written."""
     _refuse_others("--install", start)
     command = Path(sys.argv[0]).absolute()
-    if not os.access(command, os.X_OK):
+    if not os.access(command, os.X_OK) or set(str(command)) & _UNSAFE:
         raise Refused(f"{command} cannot be started by systemd; call the program: sudo $(which amble) guard --install")
     written = [place]
     if not allow.exists():
@@ -103,7 +104,7 @@ def _refuse_others(option: str, systemd: bool) -> None:
 def _quoted(word: str) -> str:
     """Write a word of a command as systemd reads it (systemd.service(5), "Command lines")."""
     plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{plain}"' if plain != word or any(each.isspace() or each in "';" for each in word) else word
+    return f'"{plain}"' if plain != word or any(each.isspace() or each == ";" for each in word) else word
 
 
 def _systemctl(*words: str) -> None:
