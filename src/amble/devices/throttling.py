@@ -38,12 +38,12 @@ class Reason:
 class WatchedRunner:
     """Looks for reasons while a runner profiles: each setting's timings say whether clocks were taken, and why.
 
-    It looks every ``period_s`` [s] from a thread of its own. ``seen`` are all reasons of its life, in the order in
-    which they appeared.
+    It looks every ``period_s`` [s] from a thread of its own; with None only at the end, as where time stands still
+    between runs. ``seen`` are all reasons of its life, in the order in which they appeared.
     """
 
     def __init__(
-        self, runner: Runner, reasons: Callable[[], tuple[Reason, ...]], *, period_s: float = _PERIOD_S
+        self, runner: Runner, reasons: Callable[[], tuple[Reason, ...]], *, period_s: float | None = _PERIOD_S
     ) -> None:
         self._runner = runner
         self._reasons = reasons
@@ -65,21 +65,24 @@ class WatchedRunner:
 
     @contextlib.contextmanager
     def _looking(self, found: dict[Reason, None]) -> Iterator[None]:
-        """Look until the block ends, and once more then: what is over by the first look of the thread is not missed."""
+        """Look until the block ends, and once more then: work may be over before the first look."""
         stop = threading.Event()
 
-        def look() -> None:
-            while not stop.wait(self._period_s):
+        def look(period_s: float) -> None:
+            while not stop.wait(period_s):
                 found.update(dict.fromkeys(self._now()))
 
-        looking = threading.Thread(target=look, daemon=True, name="amble throttling")
-        looking.start()
+        every = () if self._period_s is None else (self._period_s,)
+        threads = [threading.Thread(target=look, args=(each,), daemon=True, name="amble throttling") for each in every]
+        for thread in threads:
+            thread.start()
         try:
             yield
             last = self._now()
         finally:
             stop.set()
-            looking.join()
+            for thread in threads:
+                thread.join()
         found.update(dict.fromkeys(last))
 
     def _now(self) -> tuple[Reason, ...]:

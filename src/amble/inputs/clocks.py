@@ -30,7 +30,11 @@ def emulated_card(address: Address) -> Device:
     runner = emulated.EmulatedRunner(
         card, compute, clocks=found.actuator.current, throttled=lambda: bool(board.throttled())
     )
-    return replace(found, runner=WatchedRunner(runner, board.reasons), precisions=tuple(known.true_chip().precisions))
+    return replace(
+        found,
+        runner=WatchedRunner(runner, board.reasons, period_s=None),
+        precisions=tuple(known.true_chip().precisions),
+    )
 
 
 def metered(device: Device, which: str) -> Device:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from amble.core.errors import Refused
@@ -20,7 +20,7 @@ _NAME = "amble-guard"
 _UNSAFE = frozenset("\"'\\")  # systemd takes no program with these in its name
 
 
-def unit(command: Iterable[str]) -> str:
+def unit(command: Sequence[str]) -> str:
     """Return the systemd unit that runs the guard: as root, and able to do little else than set clocks.
 
     Homes can be read, since amble may be installed in one; ``nvpmodel`` keeps its mode in a folder of its own.
@@ -31,7 +31,7 @@ Description=Lends the clocks of this machine's devices and puts them back (amble
 After=nvidia-persistenced.service nvpmodel.service
 
 [Service]
-ExecStart={" ".join(map(_quoted, command))}
+ExecStart={_line(*command)}
 Restart=on-failure
 RuntimeDirectory=amble
 StateDirectory=amble/guard
@@ -101,9 +101,13 @@ def _refuse_others(option: str, systemd: bool) -> None:
         raise Refused("this machine has no systemd; run 'amble guard' as root under what starts its services")
 
 
+def _line(program: str, *words: str) -> str:
+    """Write a command as systemd reads it (systemd.service(5), "Command lines"): variables are read in words alone."""
+    return " ".join([_quoted(program), *(_quoted(each.replace("$", "$$")) for each in words)])
+
+
 def _quoted(word: str) -> str:
-    """Write a word of a command as systemd reads it (systemd.service(5), "Command lines")."""
-    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{plain}"' if plain != word or any(each.isspace() or each == ";" for each in word) else word
 
 
