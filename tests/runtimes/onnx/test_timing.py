@@ -106,7 +106,7 @@ def test_plain_and_observed_runs_take_turns_and_only_plain_ones_are_metered() ->
     runs = interleave(
         script.plain, script.observed, repeats=7, num_observed=6, now_s=lambda: script.now_s, meter=script
     )
-    assert script.log == "ooooo|ppppp|o|pp|"
+    assert script.log == "ooooop|ppppp|op|pp|", "the first after an observed one is neither timed nor metered"
     assert (runs.plain_s == 1.0).all()
     assert (runs.observed_s == 3.0).all()
     assert (len(runs.plain_s), len(runs.wall_s), len(runs.observed_s)) == (7, 7, 6)
