@@ -19,7 +19,7 @@ from amble.runtimes.onnx.choosing import compared
 from amble.runtimes.onnx.dissecting import settle
 from amble.runtimes.onnx.execution import Execution, now_s_of
 
-ROUNDS, REPEATS, SEGMENTS, SEGMENT_RUNS = 25, 60, 8, 15
+ROUNDS, REPEATS, SEGMENTS, SEGMENT_RUNS, PROFILES = 25, 40, 8, 15, 3
 
 
 def chosen(path: Path, ways: dict[str, Execution]) -> dict[str, object]:
@@ -34,18 +34,21 @@ def chosen(path: Path, ways: dict[str, Execution]) -> dict[str, object]:
 def apart(path: Path, way: Execution) -> dict[str, object]:
     """Operators' times: how far their sum is from the whole, and predictions of segments from measured ones."""
     graph, runner = onnx.load(path, execution=way), onnx.OnnxRunner(way)
-    before_s = taken_s(runner, graph)
-    timings = runner.profile(graph, OperatingPoint(precision=graph.precision), REPEATS)
     record: dict[str, object] = {"what": "operators", "provider": way.provider.name, "operators": len(graph.operators)}
-    said = next((note for note in timings.notes if "off the whole run" in note), "")
-    operators_s = np.array([each.latency_s for each in timings.operators])
-    if said:
-        numbers = [float(word.strip("%,").rstrip("%")) for word in said.split() if word.rstrip(",").endswith("%")]
-        return record | {"sum_off": numbers[0] / 100, "segments_off": numbers[1] / 100, "segments": SEGMENTS}
-    whole_s = (before_s + taken_s(runner, graph)) / 2
-    errors = segment_errors(graph, runner, operators_s)
+    sums_off, operators_s = list[float](), list[FloatArray]()
+    for _ in range(PROFILES):
+        before_s = taken_s(runner, graph)
+        timings = runner.profile(graph, OperatingPoint(precision=graph.precision), REPEATS)
+        said = next((note for note in timings.notes if "off the whole run" in note), "")
+        if said:
+            numbers = [float(word.strip("%,").rstrip("%")) for word in said.split() if word.rstrip(",").endswith("%")]
+            return record | {"sum_off": numbers[0] / 100, "segments_off": numbers[1] / 100, "segments": SEGMENTS}
+        operators_s.append(np.array([each.latency_s for each in timings.operators]))
+        sums_off.append(2 * float(operators_s[-1].sum()) / (before_s + taken_s(runner, graph)) - 1)
+    errors = segment_errors(graph, runner, np.median(operators_s, axis=0))
     return record | {
-        "sum_off": float(operators_s.sum() / whole_s - 1),
+        "sum_off": float(np.median(sums_off)),
+        "sums_off": sums_off,
         "segments_off": float(np.median(np.abs(errors))),
         "segments": len(errors),
     }

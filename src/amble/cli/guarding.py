@@ -54,8 +54,8 @@ def guard(
     elif install:
         for path in installing.install(allow=allow):
             terminal.note(f"wrote {path}")
-        if path := installing.changeable(Path(sys.argv[0])):
-            terminal.note(f"others than root may change {path}, which root runs now: install amble for root alone")
+        if others := installing.changeable(Path(sys.argv[0])):
+            terminal.note(f"others than root may change {others}, which root runs now: install amble for root alone")
     elif uninstall:
         for path in installing.uninstall():
             terminal.note(f"removed {path}")
