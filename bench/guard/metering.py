@@ -22,7 +22,7 @@ from amble.devices.nvml import Board, NvmlMeter
 __all__ = ["costs"]
 
 _RUNS = 5  # between two readings: what profiles take
-_LONG = 40  # runs beside a thread that looks every 10 ms
+_LONG = 40  # runs beside a thread that looks every 20 ms
 _RAILS = {"VDD_IN": (5000, 900), "VDD_CPU_GPU_CV": (5000, 400), "VDD_SOC": (5000, 200)}
 
 
@@ -53,7 +53,7 @@ def costs(place: Path, card: Path, pairs: int) -> list[dict[str, object]]:
     found = {
         "NVML counter and power": _ratio(_between(work, looked_at_card), lambda: _repeat(work, _RUNS), pairs),
         "RAPL counter": _ratio(_between(work, package.read), lambda: _repeat(work, _RUNS), pairs, before=drawn),
-        "INA rail, a thread every 10 ms": _ratio(
+        "INA rail, a thread every 20 ms": _ratio(
             lambda: _beside(work, board), lambda: _repeat(work, _LONG), pairs // 8 + 1
         ),
     }
