@@ -34,7 +34,6 @@ __all__ = [
 Kind = Literal["core", "memory", "cpu", "limit"]
 """What a knob sets: one of the clocks, or a power limit."""
 
-_PAGE = 65536
 _FELT_S = 0.012  # Jetson Orin: at most 11 ms, of the memory clock
 
 
@@ -239,21 +238,9 @@ def put_back(values: Iterable[tuple[str, str]]) -> None:
 def read_text(path: Path) -> str:
     """Return the text of a node without its newline; Refused when it cannot be read."""
     try:
-        return _content(path).decode("ascii").strip()
+        return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _content(path: Path) -> bytes:
-    """Read a file without a stream around it: meters read some, many times a second, beside the work they meter."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = [os.read(handle, _PAGE)]
-        while len(parts[-1]) == _PAGE:
-            parts.append(os.read(handle, _PAGE))
-        return b"".join(parts)
-    finally:
-        os.close(handle)
 
 
 def _number(path: Path) -> float:
