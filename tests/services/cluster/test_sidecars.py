@@ -234,6 +234,56 @@ def test_one_that_does_not_hold_its_clocks_is_charged_its_top():
     assert told.cap_w[0] + told.cap_w[2] <= 400.0 - 150.0 + 1e-6
 
 
+@dataclass
+class Lying(Simulated):
+    """Says that it obeys, and draws what it drew before; its meter knows."""
+
+    def report(self):
+        return super().report()._replace(floor=self.cap.floor(), power_w=250.0 + self.random.uniform(-1.0, 1.0))
+
+    def period(self):
+        pass
+
+
+def test_one_whose_meter_contradicts_the_setting_that_it_tells_of_is_charged_its_top(caplog):
+    devices = [Lying(0), Simulated(1), Simulated(2)]
+    budget = Budget(devices, 400.0)
+    _, told = run(budget, devices, 12)
+    assert told.cap_w[0] == 80.0, "it is to go to its slowest setting"
+    assert told.possible_w >= 250.0 + 60.0 + 30.0
+    assert told.cap_w[1] + told.cap_w[2] <= 400.0 - 250.0 + 1e-6
+    assert caplog.text.count("draws more than the setting that it tells of") == 1
+
+
+@dataclass
+class Behind(Simulated):
+    """Tells at once which setting is allowed, and only every few divisions of another period, with its power."""
+
+    told_w: float = 250.0
+    passed: int = 0
+
+    def report(self):
+        return super().report()._replace(floor=self.cap.floor(), power_w=self.told_w)
+
+    def period(self):
+        before_w = self.running_w
+        super().period()
+        self.passed += 1
+        if self.passed % 4 == 0:
+            self.told_w = before_w + self.random.uniform(-0.1, 0.1)
+
+
+def test_the_power_of_a_period_before_the_order_is_held_against_nobody(caplog):
+    devices = [Behind(0), Simulated(1), Simulated(2)]
+    budget = Budget(devices, 480.0)
+    for arrivals_hz in (200.0, 0.0, 200.0):
+        for each in devices:
+            each.arrivals_hz = arrivals_hz
+        _, told = run(budget, devices, 30)
+    assert told.cap_w[0] > 80.0
+    assert "draws more" not in caplog.text
+
+
 def test_a_budget_below_the_slowest_settings_is_refused_with_the_least():
     with pytest.raises(Refused, match="at least 170 W"):
         Budget(three(), LEAST_W - 1.0)

@@ -38,6 +38,7 @@ __all__ = ["Budget", "Told", "budget"]
 _LOG = logging.getLogger(__name__)
 _WAIT_S = 2.0
 _PATIENCE = 3
+_LONG = 12
 _EPOCH = 1_000_000  # orders of one budget: those of one that is started later are newer
 
 Gone = Literal["top", "nothing"]
@@ -53,6 +54,31 @@ class Told(NamedTuple):
 
 
 @dataclass(slots=True)
+class _Steady:
+    """A governor's meter, once what it says belongs to the setting that it tells of.
+
+    It tells the power of its last period, whose length nobody here knows, and which may have begun before the last
+    order: two new powers later it has not. A meter that always says the same is believed after the longest of periods.
+    """
+
+    held: tuple[object, ...] = ()
+    power_w: float | None = None
+    alike: int = 0
+    new: int = 0
+
+    def of(self, report: Report | None) -> float:
+        """Return the power [W] to hold against a device; NaN while there is none."""
+        if report is None:
+            return math.nan
+        held = (report.serial, report.floor, report.holds)
+        self.new = 0 if held != self.held else self.new + (report.power_w != self.power_w)
+        self.alike = 0 if held != self.held else self.alike + 1
+        self.held, self.power_w = held, report.power_w
+        sure = self.new >= 2 or self.alike >= _LONG
+        return math.nan if report.power_w is None or not sure else report.power_w
+
+
+@dataclass(slots=True)
 class Budget:
     """Divides ``budget_w`` [W] over governors. Refused where one does not answer at first, or the budget is too low."""
 
@@ -64,6 +90,7 @@ class Budget:
     _state: State = field(init=False)
     _known: list[Report] = field(init=False)  # what each told of its settings
     _silent: list[int] = field(init=False)
+    _steady: list[_Steady] = field(init=False)
     _wrong: dict[int, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -92,9 +119,11 @@ class Budget:
             np.array([rung for rung, _ in pairs], dtype=np.int64),
             np.array([serial for _, serial in pairs], dtype=np.int64),
             down,
-            np.array([np.nan if each is None else each for each in powers], dtype=np.float64),
+            np.array([each.of(report) for each, report in zip(self._steady, reports, strict=True)], dtype=np.float64),
         )
-        self._state, orders = self._governor.step(self._state, seen)
+        before, (self._state, orders) = self._state, self._governor.step(self._state, seen)
+        for at in np.flatnonzero(self._state.caught & ~before.caught).tolist():
+            _LOG.warning("%s draws more than the setting that it tells of: it is charged its top", self._name(at))
         self._send(zip(*(each.tolist() for each in orders), strict=True))
         caps = tuple(None if lost[at] else self._watts(at, int(rung)) for at, rung in enumerate(self._state.rung))
         known = [each for each in powers if each is not None]
@@ -103,6 +132,7 @@ class Budget:
 
     def _begin(self, reports: Sequence[Report], governor: ClusterGovernor) -> None:
         self._known, self._governor, self._state = list(reports), governor, governor.init()
+        self._steady = [_Steady() for _ in reports]
         self._send((at, 0, 0) for at in range(len(reports)))
 
     def _heard(self) -> list[Report | None]:
