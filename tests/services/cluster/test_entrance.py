@@ -33,7 +33,7 @@ def test_answers_are_the_devices_own_and_counted_at_the_door() -> None:
         for value in (1.0, 2.0, 3.0):
             reply = await made.infer(value)
             np.testing.assert_array_equal(reply.answer.outputs["x_out"], np.full((1, 2), 2 * value, np.float32))
-            assert reply.answer.parameters["device"] == "a"
+            assert reply.answer.parameters["device"] in ("a", "b")  # of equals the one that was quicker so far
             assert reply.outcome.finish_s >= reply.outcome.start_s >= reply.outcome.arrival_s
         book = made.admission.ledger.book("m", "1")
         assert (book.success, book.batches, book.pending) == (3, 3, 0)
