@@ -18,7 +18,7 @@ PEER = ROOT / ".venv-peer-ray-amble" / "bin" / "python"
 _NAMES = ("errors in memory", "simulated devices")
 _CAUSE = (
     "items of half a second: starting Ray's workers and fetching profiles of 200 operators count, on two cores which "
-    "the command and Ray's own processes share, and the machine was busy with other work; longer items amortise it"
+    "the command and Ray's own processes share; longer items amortise it"
 )
 
 
