@@ -122,9 +122,11 @@ def test_real_devices_are_not_spread() -> None:
 
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
-def test_without_ray_the_command_says_what_to_install(tmp_path: Path) -> None:
-    output = str(tmp_path / "p.json")
-    done = CliRunner().invoke(main, ["measure", "synthetic:3", "-d", "sim:v100", "-o", output, "--ray"])
+@pytest.mark.parametrize(
+    "words", [["measure", "synthetic:3"], ["prune", "net.onnx", "--data", "d.npz", "--latency", "0.7x"]]
+)
+def test_without_ray_the_command_says_what_to_install(tmp_path: Path, words: list[str]) -> None:
+    done = CliRunner().invoke(main, [*words, "-d", "sim:v100", "-o", str(tmp_path / "p.json"), "--ray"])
     assert done.exit_code == 2
     assert "Ray is not installed" in done.output
     assert "[ray]" in done.output
