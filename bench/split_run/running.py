@@ -139,7 +139,7 @@ def run(pair: Hosts, plan: Path, load: str, folder: Path, meanwhile: Callable[[]
     said = []
     for line in began.stdout:
         said.append(line)
-        if "answering" in line and not doing.ident:
+        if "answering" in line and "asking" not in line and not doing.ident:
             doing.start()
     if doing.ident:
         doing.join()

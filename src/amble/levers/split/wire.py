@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -107,6 +108,7 @@ class Wire:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            _forget(connection)
             _shut_down(connection)
             connection.close()
 
@@ -130,6 +132,14 @@ def _watched(connection: http.client.HTTPConnection, until_s: float) -> Iterator
         watcher.join()
     if shut.is_set():
         raise TimeoutError("no answer in time")
+
+
+def _forget(connection: http.client.HTTPConnection) -> None:
+    """Have what was not sent yet never be sent: nobody waits for its answer, and the link is free for what comes."""
+    opened = connection.sock
+    if opened is not None:
+        with suppress(OSError):
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _shut_down(connection: http.client.HTTPConnection) -> None:
