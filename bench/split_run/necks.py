@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 __all__ = ["necks"]
 
 _SIDE, _NECK = 96, 16
-_STAGES = ((64, 24, 2), (128, 12, 3), (256, 6, 4), (256, 6, 4))  # channels, side, convolutions
+_STAGES = ((64, 24, 4), (128, 12, 4), (256, 6, 4), (256, 6, 4))  # channels, side, convolutions
 
 
 def necks(path: Path) -> Path:

@@ -118,7 +118,7 @@ def answered_all(found: Ran, log: Log, requests: int) -> None:
 
 def around_the_first_failure(journal: Journal) -> tuple[list[int], list[int]]:
     """Return the options decided before the server first failed, and after."""
-    failed = [each.what for each in journal.seen].index("failure")
+    failed = next(at for at, each in enumerate(journal.seen) if each.what in ("failure", "late"))
     count = sum(each.what == "request" for each in journal.seen[:failed])
     decided = [each.option for each in journal.decisions]
     return decided[:count], decided[count:]

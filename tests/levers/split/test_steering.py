@@ -125,6 +125,31 @@ def test_a_failure_sends_everything_to_the_device_at_once_and_one_proof_is_not_e
     assert after(of, state, 1e9, 10, 70.0)[1][-1] == 2
 
 
+def test_a_late_answer_leaves_the_server_teaches_the_link_and_unproves_nothing() -> None:
+    """A large cut that a slow link made late says nothing of what the server holds, nor of a smaller cut."""
+    of = steering()
+    state, _ = after(of, proved(of), 1e9, 30)
+    rate_bit_s = of.rate_bit_s(state)
+    state = of.see(state, Seen(3.0, "late", 2, 0.05))
+    assert of.decide(state, 3.0, 3.1)[1].option == LOCAL
+    assert state.proved == ("+", "+", "+")
+    assert of.rate_bit_s(state) < 0.5 * rate_bit_s
+    assert of.rate_bit_s(of.see(state, Seen(3.0, "late", 2, 0.0))) == of.rate_bit_s(state)
+    for now_s in (4.0, 5.0):
+        state = of.see(state, Seen(now_s, "proved", 1))
+    _, chosen = after(of, state, 2e7, 30, 5.0)
+    assert chosen[-1] == 1
+
+
+def test_who_may_move_no_more_goes_home_from_a_cut_that_got_dear() -> None:
+    of = steering(most_moves=1)
+    state, chosen = after(of, proved(of), 1e9, 30)
+    assert chosen[-1] == 2
+    state, chosen = after(of, state, 1e7, 30, 3.0)
+    assert chosen[-1] == LOCAL, "the smaller cut would be better, and is one move too many"
+    assert after(of, state, 1e7, 30, 70.0)[1][-1] == 1
+
+
 def test_a_half_that_was_refuted_is_never_used_while_others_are() -> None:
     of = steering()
     state = of.see(of.see(of.init(0.0), Seen(0.0, "proved", 1)), Seen(0.0, "refuted", 2))

@@ -73,7 +73,8 @@ class Seen(NamedTuple):
     ``exchange``: an option was answered, ``up_s`` [s] until the answer began to come (without ``server_s``, where the
     server told it), ``down_s`` until all of it was there; ``round_trip``: a question without a body took ``up_s``;
     ``ran``: the device's half took ``up_s`` where ``down_s`` was planned;
-    ``failure``: an option had no answer; ``proved``, ``absent`` and ``refuted``: what a server holds under its name.
+    ``late``: an option had no answer within ``up_s`` (0: of what was sent nothing is known); ``failure``: it had none;
+    ``proved``, ``absent`` and ``refuted``: what a server holds under its name.
     """
 
     now_s: float

@@ -215,7 +215,7 @@ class Running:
         self.place.ask(near.paces[decision.pace].wait)
         known = {**inputs, **made}
         tensors = {name: known[name] for name in near.pair.sent}
-        reason = ""
+        reason, heard = "", None
         for attempt in range(_RETRIES + 1):
             left_s = decision.give_up_s - self.place.device.clock.now_s()
             if left_s <= 0:
@@ -235,7 +235,7 @@ class Running:
                 break
             time.sleep(_PAUSE_S)
         if reason:
-            self._failed(decision.option, reason)
+            self._failed(decision.option, reason, heard)
             self._note(f"the server failed: {reason}")
         return None
 
@@ -311,11 +311,15 @@ class Running:
             self._see(self._exchange(option, proof.heard, proof.server_s, sent_bit))
         self._see(Seen(now_s, "proved", option))
 
-    def _failed(self, option: int, why: str) -> None:
+    def _failed(self, option: int, why: str, heard: Heard | None = None) -> None:
         """Leave the server; where it was not only late it may be another one by now, of which nothing is known."""
-        if _LATE not in why:
+        now_s = self.place.device.clock.now_s()
+        if _LATE in why:
+            waited_s = 0.0 if heard is None else heard.whole_s - heard.asked_s
+            self._see(Seen(now_s, "late", option, waited_s))
+        else:
             self._halves.clear()
-        self._see(Seen(self.place.device.clock.now_s(), "failure", option))
+            self._see(Seen(now_s, "failure", option))
 
     def _see(self, seen: Seen) -> None:
         self._seen.append(seen)

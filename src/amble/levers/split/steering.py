@@ -120,8 +120,11 @@ class Steering:
             case "ran":
                 ratio = seen.up_s / seen.down_s
                 return replace(state, device=state.device.told(ratio, self.rules.forget))
+            case "late":
+                return self._late(state, seen)
             case "failure":
-                return self._failed(state, seen.now_s)
+                unknown = ("+", *("?" for _ in self.options[1:]))
+                return self._away(replace(state, proved=unknown), seen.now_s)
             case "proved":
                 return self._proved(state, seen)
             case "absent":
@@ -138,9 +141,13 @@ class Steering:
     def decide(self, state: State, now_s: float, due_s: float) -> tuple[State, Decision]:
         """Choose for a request that is due at ``due_s``."""
         state = replace(self._left(state), left_s=due_s - now_s)
-        outlooks = {index: self._outlook(state, index, due_s - now_s) for index in self._able(state)}
+        able = self._able(state)
+        recent_s = tuple(each for each in state.moves_s if each > now_s - self.rules.window_s)
+        if len(recent_s) >= self.rules.most_moves:  # home is all that is left
+            able = [index for index in able if index in (LOCAL, state.chosen)]
+        outlooks = {index: self._outlook(state, index, due_s - now_s) for index in able}
         best = self._best(outlooks, state.chosen)
-        state = self._steered(state, outlooks, best, now_s)
+        state = self._steered(replace(state, moves_s=recent_s), outlooks, best, now_s)
         chosen = outlooks[state.chosen]
         pace = 0 if chosen.pace is None else chosen.pace
         give_up_s = due_s
@@ -249,11 +256,19 @@ class Steering:
         looked_s = _with(state.looked_s, seen.option, seen.now_s)
         return replace(state, proved=_with(state.proved, seen.option, proof), looked_s=looked_s)
 
-    def _failed(self, state: State, now_s: float) -> State:
-        """Leave the server: it must prove itself again, and is asked more and more rarely."""
-        unknown = ("+", *("?" for _ in self.options[1:]))
+    def _late(self, state: State, seen: Seen) -> State:
+        """Learn that the bits took longer than was waited, and leave the server; what it proved stays proved."""
+        sent_bit = seen.sent_bit or self.options[seen.option].sent_bit
+        bits_s = max(seen.up_s - state.round_trip.mean, 0.0)
+        if sent_bit > 0 and bits_s > sent_bit * state.up.mean:
+            weight = _weight(bits_s, state.round_trip.mean)
+            state = replace(state, up=state.up.told(bits_s / sent_bit, self.rules.forget, weight))
+        return self._away(state, seen.now_s)
+
+    def _away(self, state: State, now_s: float) -> State:
+        """Leave the server: it must answer again several times, and is asked more and more rarely."""
         gap_s = self.rules.probe_s if not state.away else min(2 * state.gap_s, self.rules.most_away_s)
-        state = replace(state, away=True, good=0, proved=unknown, gap_s=gap_s)
+        state = replace(state, away=True, good=0, gap_s=gap_s)
         return self._left(replace(state, ask_at_s=now_s + gap_s, probe_at_s=now_s + gap_s))
 
     def _left(self, state: State) -> State:
@@ -298,10 +313,9 @@ class Steering:
         if best == LOCAL:
             enough = agreed >= (1 if late else self.rules.agree)
             return replace(state, chosen=LOCAL, agreed=0, num_moves=state.num_moves + 1) if enough else state
-        recent_s = tuple(each for each in state.moves_s if each > now_s - self.rules.window_s)
-        if agreed < self.rules.agree or len(recent_s) >= self.rules.most_moves:
-            return replace(state, moves_s=recent_s)
-        return replace(state, chosen=best, agreed=0, moves_s=(*recent_s, now_s), num_moves=state.num_moves + 1)
+        if agreed < self.rules.agree:
+            return state
+        return replace(state, chosen=best, agreed=0, moves_s=(*state.moves_s, now_s), num_moves=state.num_moves + 1)
 
 
 def replay(steering: Steering, start_s: float, journal: Iterable[Seen]) -> list[Decision]:
