@@ -83,7 +83,7 @@ def over_traces(folder: Path, data: Path, *, quick: bool) -> Iterator[Record]:
     deadline = f"{1e3 * moving.DEADLINE_S:g}ms@p50"
     plan = made(folder / "trace", model, moving.LINK, deadline, *_TRIP, "--moving", radio=moving.RADIO)
     split = files.load(plan, FORMAT)
-    yield from moving.in_virtual_time(split, data / traces.FILE, each=1 if quick else 20)
+    yield from moving.in_virtual_time(split, data / traces.FILE, each=1 if quick else 8)
     if missing():
         return
     known = traces.rates(data / traces.FILE)

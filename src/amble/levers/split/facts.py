@@ -38,7 +38,7 @@ class Rules(NamedTuple):
     z: float = 2.33
     gain: float = 0.02
     agree: int = 3
-    most_moves: int = 6
+    most_moves: int = 20
     window_s: float = 60.0
     forget: float = 0.2
     proofs: int = 2
