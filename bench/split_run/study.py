@@ -28,6 +28,7 @@ from bench.split_run import moving, traces
 from bench.split_run.link import own_error
 from bench.split_run.necks import necks
 from bench.split_run.running import Ran, Server, after, can_run, made, network, run
+from bench.split_run.told import whole_j
 
 __all__ = ["main", "targets"]
 
@@ -164,7 +165,7 @@ def targets(records: list[Record]) -> Iterator[document.Target]:
 def _moved(records: list[Record]) -> Iterator[document.Target]:
     """Compare the moving cut with the best fixed one of hindsight, in virtual time and for real."""
     parts = [each for each in records if each["what"] == "virtual"]
-    ratios = [_whole(each, "moving") / _whole(each, "best fixed") for each in parts]
+    ratios = [whole_j(each, "moving") / whole_j(each, "best fixed") for each in parts]
     more = sum(each["moving: late"] - each["best fixed: late"] for each in parts) if parts else None
     value = float(np.mean(np.array(ratios) <= 1.0)) if parts else None
     yield document.target(
@@ -195,10 +196,6 @@ def _moved(records: list[Record]) -> Iterator[document.Target]:
     yield document.target(
         "5G trace: more late than the best fixed cut", want="<= 0", value=more, unit="1", cause=_TRACE
     )
-
-
-def _whole(of: Record, way: str) -> float:
-    return float(of["wait_j"] + of[f"{way}: above_j"])
 
 
 def _joules(of: Record) -> float:

@@ -26,7 +26,6 @@ def test_bits_take_the_time_that_the_rates_leave_them() -> None:
     rates = Rates([10.0, 0.0, 20.0], 0.0)
     assert rates.sent_s(0.0, 5.0) == 0.5
     assert rates.sent_s(0.5, 10.0) == pytest.approx(2.25)
-    assert rates.sent_s(1.5, 0.0) == 1.5
     assert rates.sent_s(2.5, 60.0) == pytest.approx(3 * 2 + 2.5)
     with pytest.raises(ValueError, match="nothing can ever be sent"):
         Rates([0.0], 0.0)
