@@ -27,11 +27,12 @@ __all__ = [
     "LINK",
     "RADIO",
     "ROUND_TRIP_S",
-    "best_fixed",
     "fixed",
     "held_out",
     "in_virtual_time",
+    "judged",
     "options",
+    "parts",
 ]
 
 Record = dict[str, Any]
@@ -67,15 +68,21 @@ def fixed(path: Path, name: str) -> Path:
 
 
 def in_virtual_time(plan: Split, path: Path, *, each: int, tuned: bool = False) -> Iterator[Record]:
-    """Play so many minutes of each trace, drawn from it, with the moving cut and with every fixed one."""
+    """Play so many minutes of each trace with the moving cut and with every fixed one."""
+    for name, start_s, part in parts(path, each=each, tuned=tuned):
+        yield {"what": "virtual", "trace": name, "start_s": start_s} | judged(plan, part)
+
+
+def parts(path: Path, *, each: int, tuned: bool = False) -> Iterator[tuple[str, int, list[float]]]:
+    """Draw so many minutes from each trace, the first of each → the trace, where it begins [s], and its rates."""
     known = rates(path)
     random = np.random.default_rng(0)
     for name in held_out(known, tuned=tuned):
         for _ in range(each):
-            start = int(random.integers(0, max(1, len(known[name]) - _SECONDS)))
-            part = known[name][start : start + _SECONDS]
+            start_s = int(random.integers(0, max(1, len(known[name]) - _SECONDS)))
+            part = known[name][start_s : start_s + _SECONDS]
             if max(part) > 0:
-                yield {"what": "virtual", "trace": name, "start_s": start} | judged(plan, part)
+                yield name, start_s, part
 
 
 def judged(plan: Split, part: Sequence[float]) -> Record:
@@ -103,8 +110,3 @@ def judged(plan: Split, part: Sequence[float]) -> Record:
         **{f"{way}: above_j": of.above_j + of.radio_j for way, of in told.items()},
         **{f"{way}: late": of.late for way, of in told.items()},
     }
-
-
-def best_fixed(plan: Split, part: Sequence[float]) -> str:
-    """Return the fixed cut that takes least on a part of a trace, of those that send anything."""
-    return str(judged(replace(plan, pairs=tuple(plan.pairs)), part)["best"])

@@ -4,13 +4,14 @@ First the relay's own error. Then one network, planned for a link of 2 Mbit/s: o
 server killed and started again; with the link cut for 5 s. Then 30 % of all packets are lost, and a server is used
 whenever it proves itself, however bad the link is believed to be: what was tried together counts, answered so or not.
 Last, where the recorded 5G traces are there, a moving cut against the fixed ones (`moving`): in virtual time over many
-parts of traces, and three times in turns over one part of one trace, beside the fixed cut that is the best there in
+parts of traces, and for real over parts of three traces in turns, beside the fixed cut that is the best on each in
 hindsight. Energies are those of a simulated phone, held to its pace in this machine's time, and of a radio whose power
 is stated: predicted. Latencies and misses are measured.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ import numpy as np
 from amble.core import files
 from amble.levers.split.results import FORMAT
 from bench.hosts.hosts import hosts, missing
-from bench.hosts.pipe import Shape
+from bench.hosts.pipe import Shape, Trace
 from bench.kit import document
 from bench.split_run import moving, traces
 from bench.split_run.link import own_error
@@ -41,6 +42,7 @@ _STEADY = Shape.steady(RATE_BIT_S, delay_s=ROUND_TRIP_S / 2)
 _CUT_S = 5.0
 _LOSS = 0.3
 ENOUGH = 10  # requests tried together, for a trial to say anything of failures
+_TRACE_S = 40
 BACK = 20  # of them after the server was killed, for it to have been used again
 
 
@@ -87,24 +89,22 @@ def over_traces(folder: Path, data: Path, *, quick: bool) -> Iterator[Record]:
     yield from moving.in_virtual_time(split, data / traces.FILE, each=1 if quick else 8)
     if missing():
         return
-    known = traces.rates(data / traces.FILE)
-    name = max(moving.held_out(known), key=lambda name: float(np.std(np.log10(np.maximum(known[name], 1e4)))))
-    seconds, repeats = (20, 1) if quick else (40, 3)
-    part = traces.trace(known[name], seconds)
-    told = moving.judged(split, part.rates_bit_s)
-    fixed = moving.fixed(plan, told["best"])
-    shape = Shape(part, delay_s=moving.ROUND_TRIP_S / 2, queue_s=5.0)
-    count = round(seconds / moving.DEADLINE_S)
     with hosts(_STEADY) as pair:
         server = Server(pair, plan)
         server.start()
-        for repeat in range(repeats):
-            for way, which in (("moving", plan), ("fixed", fixed)):
+        parts = moving.parts(data / traces.FILE, each=1)
+        for name, start_s, part in itertools.islice(parts, 1 if quick else 3):
+            some = part[:20] if quick else part[:_TRACE_S]
+            told = moving.judged(split, some)
+            shape = Shape(Trace((1.0,) * len(some), tuple(some)), delay_s=moving.ROUND_TRIP_S / 2, queue_s=5.0)
+            count = round(len(some) / moving.DEADLINE_S)
+            for way, which in (("moving", plan), ("fixed", moving.fixed(plan, told["best"]))):
                 pair.shape(Shape.steady(2e7, delay_s=moving.ROUND_TRIP_S / 2))
                 load = f"periodic:{1e3 * moving.DEADLINE_S:g}ms:{count}"
-                found = run(pair, which, load, folder, lambda: pair.shape(shape), how="plain")
-                more = {"trace": name, "repeat": repeat, "best": told["best"], "wait_j": told["wait_j"]}
-                yield _record(f"5G trace, {way} cut", found, count) | more
+                found = run(pair, which, load, folder, lambda: pair.shape(shape), how="plain")  # noqa: B023
+                virtual = told["moving: above_j" if way == "moving" else "best fixed: above_j"]
+                more = {"trace": name, "start_s": start_s, "best": told["best"], "wait_j": told["wait_j"]}
+                yield _record(f"5G trace, {way} cut", found, count) | more | {"virtual_above_j": virtual}
 
 
 def _record(name: str, found: Ran, asked: int) -> Record:

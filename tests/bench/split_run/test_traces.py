@@ -15,11 +15,6 @@ def test_rates_are_the_downlink_in_bits_and_the_samples_of_one_second_are_averag
     assert traces.rates(path) == {"a": [2e5, 5e4], "b": [8e3]}
 
 
-def test_the_part_with_the_widest_range_is_taken_and_scaled() -> None:
-    found = traces.trace([1e6] * 5 + [1e6, 1e8, 1e6, 1e8] + [1e6] * 5, 4, scale=0.5)
-    assert sorted(found.rates_bit_s) == [5e5, 5e5, 5e7, 5e7]
-
-
 RUN = {
     "what": "run", "trial": "30 % loss", "asked": 10, "answered": 9, "compared": 8, "different": 1, "together": 4,
 }  # fmt: skip

@@ -206,6 +206,18 @@ def test_one_that_is_stopped_while_it_connects_asks_nothing() -> None:
     assert True not in questions
 
 
+def test_a_connection_is_opened_ahead_and_one_that_cannot_be_is_no_error() -> None:
+    with listening(always) as port:
+        of = wire(port)
+        of.open(time.perf_counter() + 5)
+        assert of.is_open
+        assert of.ask("GET", "/", None, time.perf_counter() + 5).answered
+        of.close()
+    nowhere = wire(port)
+    nowhere.open(time.perf_counter() + 0.2)
+    assert not nowhere.is_open
+
+
 def test_what_is_given_up_is_not_sent_any_more() -> None:
     """A large body on a slow link would be in the way of all that comes after it, for an answer nobody waits for."""
     given_up, ended, read = threading.Event(), threading.Event(), []

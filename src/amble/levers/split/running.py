@@ -35,6 +35,7 @@ _PAUSE_S = 0.01  # before a question is asked again
 _TICK_S = 0.02  # between two looks at what the probes heard
 _WITHIN_S = 5.0  # that a proof may take
 _LATE = "in time"  # in the reason of what came too late
+_TRIPS = 3.0  # that a connection may take which is opened between requests
 _TELLING_S = 1e-3  # of the device's half: shorter ones say nothing of how quick the device is
 
 OnProgress = Callable[[int, int, str], None]
@@ -278,6 +279,10 @@ class Running:
             left_s = until_s - clock.now_s()
             if left_s <= 0:
                 return
+            trips_s = _TRIPS * self.state.round_trip.mean
+            if self._wire is not None and not self._wire.is_open and not self.state.away and left_s > trips_s:
+                self._wire.open(time.perf_counter() + trips_s)
+                continue
             clock.sleep(min(left_s, _TICK_S))
 
     def _probe(self, now_s: float) -> None:

@@ -63,6 +63,18 @@ class Wire:
                 return Heard(Reply(0, reason=reason), asked_s, now_s, now_s)
         raise AssertionError("the second try ends it")
 
+    @property
+    def is_open(self) -> bool:
+        """Tell whether a question could be sent at once."""
+        return self._connection is not None
+
+    def open(self, until_s: float) -> None:
+        """Connect before there is anything to ask, so that no question waits for it; nothing is lost where it fails."""
+        try:
+            self._opened(until_s)
+        except (OSError, http.client.HTTPException):
+            self._drop()
+
     def stop(self) -> None:
         """End what is under way, from whatever thread; nothing is asked afterwards."""
         self._shut.set()
