@@ -26,7 +26,7 @@ from amble.core.schedule import Deadline
 from amble.jobs.cooperating import Cooperation, run
 from amble.jobs.splitting import Wanted, split, write
 from amble.levers.split.link import Link, Radio
-from amble.levers.split.ran import Journal, Ran
+from amble.levers.split.ran import Journal, Ran, place_of
 from amble.levers.split.results import Split
 from amble.levers.split.steering import Rules, replay
 from tests.jobs.plain_server import plain_server
@@ -340,14 +340,19 @@ def test_a_half_that_is_swapped_under_its_name_meanwhile_is_found_out_and_left(p
         outputs = [{**each, "data": [2 * value for value in each["data"]]} for each in document["outputs"]]
         return {**document, "outputs": outputs}
 
+    def on_progress(done: int, total: int, stage: str) -> None:
+        if done > 10 and stage != place_of("", ""):
+            swapped.set()
+
     with plain_server(plan.parent / "repository", say=say) as port:
-        rules = READY._replace(again_s=0.3)
-        found, _, journal = ran(plan, port, 60, {25: swapped.set}, rules=rules)
-    decided = [each.option for each in journal.decisions]
-    assert any(decided[:25])
-    assert 0 < found.num_different < 12
-    assert any(each.what == "refuted" for each in journal.seen)
-    assert not any(decided[40:])
+        load, rules = f"periodic:{1e3 * PERIOD_S:g}ms:120", READY._replace(again_s=0.3)
+        asked = Cooperation(plan, f"http://127.0.0.1:{port}", load=load, compare=True, rules=rules)
+        found, _, journal = run(asked, on_progress)
+    refuted = next(at for at, each in enumerate(journal.seen) if each.what == "refuted")
+    before = sum(each.what == "request" for each in journal.seen[:refuted])
+    assert any(each.option for each in journal.decisions[:before])
+    assert not any(each.option for each in journal.decisions[before:])
+    assert found.num_different < 20, "found out soon"
 
 
 def test_questions_to_the_server_at_the_start_are_told(plan: Path, server: Process) -> None:
