@@ -111,7 +111,7 @@ _CAUSE = (
     "which rules the next lower clock out; least squares believe times near the highest clocks to be shorter than they "
     "are, take it, and are in time because the margin was not needed there (in other cells of the same table they are "
     "late). Tried: with 100 runs at each setting AlexNet's margin is 11 % and it takes at most 3.3 % more, but "
-    "MobileNetV2's margin stays at 3.7 % and its worst cell at 4.5 %. So plans are of 20 runs, as those of `amble split`"
+    "MobileNetV2's margin stays at 3.7 % and its worst cell at 4.5 %. So plans are of 20 runs, as in `amble split`"
 )
 _MISSES = (
     "one specimen of four runs ResNet-152 slower than the board that was measured by more than the margin of 3 %; who "
