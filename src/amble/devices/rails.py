@@ -6,7 +6,6 @@ Boards tell power itself (kernels before 5) or voltage and current. One rail fee
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from amble.core.cost import Reading
 from amble.core.errors import Refused
 from amble.core.ports import Clock
 from amble.devices.knobs import read_text
+from amble.devices.watching import sensor_text
 
 __all__ = ["Rail", "RailMeter", "drawn_on", "metered", "rails", "whole"]
 
@@ -41,24 +41,12 @@ class Rail:
         """Return the power now [W]; Refused when the sensor does not tell."""
         power = self.unit_w
         for path in self.files:
-            text = _sensor(path)
+            text = sensor_text(path)
             try:
                 power *= float(text)
             except ValueError as error:
                 raise Refused(f"{path} holds {text!r}, which is no reading of rail {self.name}") from error
         return power
-
-
-def _sensor(path: Path) -> str:
-    """Return what a sensor says, without a stream around its file: it is read beside the work that it meters."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(handle, 4096).decode("ascii").strip()
-        finally:
-            os.close(handle)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def rails(root: Path = Path("/")) -> tuple[Rail, ...]:
