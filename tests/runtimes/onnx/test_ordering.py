@@ -13,6 +13,7 @@ from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Tensors
 from amble.runtimes import onnx
+from amble.runtimes.onnx import ordering
 from tests.runtimes import models
 
 POINT = OperatingPoint()
@@ -74,3 +75,13 @@ def test_other_operators_or_an_order_that_cannot_run_are_refused(graph: Graph) -
     for wrong in (changed, ordered(graph, "stem", "bent", "right", "left", "joined")):
         with pytest.raises(Refused, match="made other operators"):
             onnx.OnnxRunner().sessions.network(wrong)
+
+
+def test_what_is_prepared_again_comes_as_it_came_first(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ordered(graph, "stem", "right", "bent", "left", "joined")
+    monkeypatch.setitem(ordering._FIRST, graph.digest, other)
+    assert onnx.load(graph.source).operators == other.operators
+    part = other.segment(1, 3)
+    assert [each.name for each in part.operators] == ["right", "bent"]
+    outputs = onnx.OnnxRunner().run(part, POINT, {"stem": np.ones((1, 8), np.float32)})
+    assert outputs["bent"].shape == (1, 4)

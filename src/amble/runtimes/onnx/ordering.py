@@ -1,28 +1,46 @@
-"""A network that was prepared again → the same in the order, and with the names, of the graph it was prepared for.
+"""A network that is prepared again → the same, in the order and with the names that it had the first time.
 
 ONNX Runtime does not always fuse alike: where a network branches, the branches come in one order in one session and in
 another in the next, in the same process. Names that it makes up (``ReorderOutput_token_33``) change places then. A
-segment is a range of a graph's operators, so a range of the prepared network must be the same operators.
+segment is a range of a graph's operators, so a range of the prepared network must be the same operators: the order in
+which a process first saw a network is kept, by its digest, for as long as the process lives.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import onnx
 
 from amble.core.errors import Refused
 from amble.core.graph import Graph, Operator
 from amble.runtimes.onnx.cutting import reads
+from amble.runtimes.onnx.execution import Execution
 from amble.runtimes.onnx.network import Network
 
-__all__ = ["in_order"]
+__all__ = ["in_order", "prepared"]
+
+_FIRST: dict[str, Graph] = {}
+
+
+def prepared(
+    path: Path, batch: int, shapes: Mapping[str, tuple[int, ...]], execution: Execution | None = None
+) -> Network:
+    """Prepare a file as it is to be executed, in the order of the first time; see `Network.open`."""
+    network = Network.open(path, batch, shapes, execution)
+    return in_order(network, _FIRST.setdefault(network.graph.digest, network.graph))
 
 
 def in_order(network: Network, graph: Graph) -> Network:
-    """Return the network as the graph has it; Refused where ONNX Runtime made other operators of it this time."""
-    if network.graph.operators == graph.operators:
+    """Return the network as the graph has it, which may be a segment where that is the network's own range.
+
+    Refused where ONNX Runtime made other operators of it this time.
+    """
+    stop = graph.offset + len(graph.operators)
+    if network.graph.operators[graph.offset : stop] == graph.operators:
         return network
     nodes = list(network.model.graph.node)
     places = _places(network.graph.operators, graph.operators)
@@ -36,7 +54,7 @@ def in_order(network: Network, graph: Graph) -> Network:
     del network.model.graph.node[:]
     network.model.graph.node.extend(ordered)
     onnx.save(network.model, str(network.path))
-    found = replace(network, graph=graph)
+    found = replace(network, graph=replace(network.graph, operators=graph.operators))
     weakref.finalize(found, id, network)  # who prepared it removes its folder when nobody holds it any more
     return found
 
