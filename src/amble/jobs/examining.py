@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from amble import inputs
+from amble.core.address import Address
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device
-from amble.devices import host, lease, nvml, sysfs
+from amble.devices import host, lease, named, nvml, sysfs
 from amble.devices.throttling import WatchedRunner
 from amble.stages.measure import doctor
 from amble.stages.measure.doctor import Finding
@@ -27,11 +28,23 @@ def examine(device: str, *, period_s: float = 0.010) -> tuple[Finding, ...]:
         if not each.owner.alive
     )
     opened = inputs.open(device)
-    described = (*nvml.describe(), *sysfs.describe()) if opened.name != "host" else (host.describe(),)
-    missing = next((each.missing for each in described if each.name == opened.name), ())
     graph = inputs.load(inputs.BUNDLED, device=str(device))
-    found = doctor.examine(opened, graph, missing=missing, period_s=period_s)
+    found = doctor.examine(opened, graph, missing=_missing(Address.parse(device)), period_s=period_s)
     return left + _with_reasons(found, opened, graph)
+
+
+def _missing(address: Address) -> tuple[str, ...]:
+    """Return which rights are missing for a device, whatever its options."""
+    match address.scheme:
+        case "host":
+            return host.rights(named.root_of(address))
+        case "sysfs":
+            return sysfs.rights(address.name or "gpu", named.root_of(address))
+        case "nvml":
+            name = f"nvml:{address.name or 0}"
+            return next((each.missing for each in nvml.describe() if each.name == name), ())
+        case _:
+            return ()
 
 
 def _with_reasons(found: tuple[Finding, ...], device: Device, graph: Graph) -> tuple[Finding, ...]:
