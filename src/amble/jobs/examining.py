@@ -7,7 +7,7 @@ from amble.core.address import Address
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device
-from amble.devices import host, lease, named, nvml, sysfs
+from amble.devices import lease, named
 from amble.devices.throttling import WatchedRunner
 from amble.stages.measure import doctor
 from amble.stages.measure.doctor import Finding
@@ -29,22 +29,8 @@ def examine(device: str, *, period_s: float = 0.010) -> tuple[Finding, ...]:
     )
     opened = inputs.open(device)
     graph = inputs.load(inputs.BUNDLED, device=str(device))
-    found = doctor.examine(opened, graph, missing=_missing(Address.parse(device)), period_s=period_s)
+    found = doctor.examine(opened, graph, missing=named.missing(Address.parse(device)), period_s=period_s)
     return left + _with_reasons(found, opened, graph)
-
-
-def _missing(address: Address) -> tuple[str, ...]:
-    """Return which rights are missing for a device, whatever its options."""
-    match address.scheme:
-        case "host":
-            return host.rights(named.root_of(address))
-        case "sysfs":
-            return sysfs.rights(address.name or "gpu", named.root_of(address))
-        case "nvml":
-            name = f"nvml:{address.name or 0}"
-            return next((each.missing for each in nvml.describe() if each.name == name), ())
-        case _:
-            return ()
 
 
 def _with_reasons(found: tuple[Finding, ...], device: Device, graph: Graph) -> tuple[Finding, ...]:
