@@ -29,10 +29,11 @@ end() {{
 case "$1" in
 restart)
     if [ -e {folder}/pid ]; then end; fi
+    rm -f {folder}/log
     mkdir -p /run/amble /var/lib/amble/guard
     sh -c "exec $(sed -n s/^ExecStart=//p /etc/systemd/system/amble-guard.service)" > {folder}/said 2> {folder}/log &
     echo $! > {folder}/pid
-    until grep -q "lending clocks" {folder}/log; do kill -0 $! || exit 1; sleep 0.05; done ;;
+    until grep -qs "lending clocks" {folder}/log; do kill -0 $! || exit 1; sleep 0.05; done ;;
 disable) end ;;
 esac
 """
