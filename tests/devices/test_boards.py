@@ -1,5 +1,6 @@
 """Ten boards as they are: which knobs are found on each, that they are held, and put back to the last byte."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,13 @@ def test_a_board_without_cpufreq_says_so(tmp_path, runner):
         path.unlink()
     with pytest.raises(Refused, match="CPU clock cannot be set"):
         opened(tmp_path, runner, cpu=True)
+
+
+def test_the_files_that_a_user_may_not_write_are_named(open_folder, lose_rights):
+    BOARDS["jetson_orin_nano_6"](open_folder)
+    assert sysfs.rights("gpu", open_folder) == ()
+    low = open_folder / "sys/class/devfreq/17000000.gpu/min_freq"
+    low.chmod(0o444)
+    lose_rights()
+    if os.geteuid() != 0:
+        assert any(str(low) in each and "run as root" in each for each in sysfs.rights("gpu", open_folder))

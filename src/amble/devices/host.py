@@ -17,7 +17,7 @@ from amble.core.ports import Clock, Device, Meter, Runner
 from amble.devices.facts import Description
 from amble.devices.knobs import BoundedKnob, Bounds, FileActuator, missing_writes, read_text
 from amble.devices.powercap import power_knob
-from amble.devices.watching import Watch
+from amble.devices.watching import Watch, sensor_text
 
 __all__ = [
     "MonotonicClock",
@@ -107,7 +107,7 @@ class RaplMeter:
 
 def _counter_j(zone: Zone) -> float | None:
     try:
-        return int(read_text(zone.energy)) * 1e-6
+        return int(sensor_text(zone.energy)) * 1e-6
     except (Refused, ValueError):
         return None
 

@@ -11,10 +11,10 @@ from amble.core.errors import Refused
 from amble.devices import host, nvml, sysfs
 from amble.devices.knobs import FileActuator, read_text
 from amble.devices.powercap import power_knob
-from amble.devices.powermodes import ModeActuator
+from amble.devices.powermodes import Mode, ModeActuator, current_mode
 from amble.devices.throttling import Reason, cooling
 
-__all__ = ["OPTIONS", "knobs_of", "owned_by_name", "reasons", "refuse_empty", "root_of", "which"]
+__all__ = ["OPTIONS", "knobs_of", "missing", "mode_of", "owned_by_name", "reasons", "refuse_empty", "root_of", "which"]
 
 OPTIONS = {
     "host": ("root", "knobs", "turbo", "preference", "cpus"),
@@ -51,9 +51,34 @@ def owned_by_name(address: Address) -> FileActuator | ModeActuator | nvml.NvmlAc
 
 def reasons(address: Address) -> Callable[[], tuple[Reason, ...]] | None:
     """Return what tells what takes clocks from ``nvml:0``, a board or this machine; None where nothing does."""
-    if address.scheme == "nvml":
-        return nvml.Board(which(address.name)).reasons
-    return cooling(root_of(address))
+    match address.scheme:
+        case "nvml":
+            return nvml.Board(which(address.name)).reasons
+        case _:
+            return cooling(root_of(address))
+
+
+def mode_of(address: Address) -> Mode | None:
+    """Return the power mode in force on the board that a URI names; None for other devices, and boards without."""
+    match address.scheme:
+        case "sysfs":
+            return current_mode(root_of(address))
+        case _:
+            return None
+
+
+def missing(address: Address) -> tuple[str, ...]:
+    """Return which rights are missing for a device of this machine, whatever its options."""
+    match address.scheme:
+        case "host":
+            return host.rights(root_of(address))
+        case "sysfs":
+            return sysfs.rights(address.name or "gpu", root_of(address))
+        case "nvml":
+            name = f"nvml:{address.name or 0}"
+            return next((each.missing for each in nvml.describe() if each.name == name), ())
+        case _:
+            return ()
 
 
 def refuse_empty(uri: str) -> None:

@@ -17,6 +17,7 @@ from amble.core.cost import Reading
 from amble.core.errors import Refused
 from amble.core.ports import Clock
 from amble.devices.knobs import read_text
+from amble.devices.watching import sensor_text
 
 __all__ = ["Rail", "RailMeter", "drawn_on", "metered", "rails", "whole"]
 
@@ -40,7 +41,7 @@ class Rail:
         """Return the power now [W]; Refused when the sensor does not tell."""
         power = self.unit_w
         for path in self.files:
-            text = read_text(path)
+            text = sensor_text(path)
             try:
                 power *= float(text)
             except ValueError as error:

@@ -16,7 +16,7 @@ from amble.devices.host import cpu_knob
 from amble.devices.knobs import BoundedKnob, Bounds, FileActuator, Knob, LockedKnob, missing_writes, read_text
 from amble.devices.powermodes import ModeActuator, PowerModes, power_mode
 
-__all__ = ["actuator", "describe", "open"]
+__all__ = ["actuator", "describe", "open", "rights"]
 
 _DEVFREQ = "sys/class/devfreq"
 _BPMP = "sys/kernel/debug/bpmp/debug"
@@ -70,6 +70,11 @@ def _clocks(node: str, root: Path, *, cpu: bool) -> FileActuator:
         raise Refused(f"no cpufreq under {root}: this board's CPU clock cannot be set; leave out cpu")
     knobs: list[Knob] = [_devfreq(root, node), *(each for each in (memory, host) if each is not None)]
     return FileActuator(knobs)
+
+
+def rights(node: str = "gpu", root: Path = Path("/")) -> tuple[str, ...]:
+    """Return what keeps this user from the clock of a node, or of the GPU: one line for each file, with its remedy."""
+    return missing_writes(path for bounds in _devfreq(root, node).nodes for path in (bounds.low, bounds.high))
 
 
 def describe(root: Path = Path("/")) -> tuple[Description, ...]:

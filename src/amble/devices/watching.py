@@ -8,13 +8,15 @@ such a gap.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from amble.core.errors import Refused
 from amble.core.ports import Clock
 
-__all__ = ["Watch", "counter_period_s"]
+__all__ = ["Watch", "counter_period_s", "sensor_text"]
 
 _SLACK_S = 0.3  # how long a counter may lag: three of the slowest periods known
 _POLL_S = 2e-4
@@ -102,3 +104,15 @@ def counter_period_s(clock: Clock, counter_j: Callable[[], float]) -> float | No
     if len(moves.at_s) == looks:
         return 0.0
     return (moves.at_s[-1] - moves.at_s[0]) / (len(moves.at_s) - 1)
+
+
+def sensor_text(path: Path) -> str:
+    """Return what a sensor says, without a stream around its file: it is read beside the work that it meters."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(handle, 4096).decode("ascii").strip()
+        finally:
+            os.close(handle)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from amble import inputs
+from amble.core.address import Address
 from amble.core.graph import Graph
 from amble.core.point import OperatingPoint
 from amble.core.ports import Device
-from amble.devices import host, lease, nvml, sysfs
+from amble.devices import lease, named
 from amble.devices.throttling import WatchedRunner
 from amble.stages.measure import doctor
 from amble.stages.measure.doctor import Finding
@@ -27,10 +28,8 @@ def examine(device: str, *, period_s: float = 0.010) -> tuple[Finding, ...]:
         if not each.owner.alive
     )
     opened = inputs.open(device)
-    described = (*nvml.describe(), *sysfs.describe()) if opened.name != "host" else (host.describe(),)
-    missing = next((each.missing for each in described if each.name == opened.name), ())
     graph = inputs.load(inputs.BUNDLED, device=str(device))
-    found = doctor.examine(opened, graph, missing=missing, period_s=period_s)
+    found = doctor.examine(opened, graph, missing=named.missing(Address.parse(device)), period_s=period_s)
     return left + _with_reasons(found, opened, graph)
 
 

@@ -9,7 +9,7 @@ from amble.core.graph import Graph
 from amble.core.ports import CostModel, CostTable, Retabled
 from amble.core.schedule import Baseline, Schedule
 from amble.devices import named
-from amble.devices.powermodes import Mode, current_mode
+from amble.devices.powermodes import Mode
 from amble.stages.plan import clocks
 
 __all__ = ["with_power_mode"]
@@ -21,8 +21,7 @@ def with_power_mode(schedule: Schedule, graph: Graph, costs: CostModel) -> Sched
     That is where its governor goes under load. The mode is that of the board this runs on: there is none for a plan
     made elsewhere, for another kind of device, or where the mode caps no clock that was planned over.
     """
-    address = Address.parse(costs.where.device)
-    mode = current_mode(named.root_of(address)) if address.scheme == "sysfs" else None
+    mode = named.mode_of(Address.parse(costs.where.device))
     if mode is None:
         return schedule
     allowed = Retabled(costs, lambda each: _under(costs.table(each), mode))

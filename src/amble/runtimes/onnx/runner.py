@@ -16,7 +16,7 @@ from amble.core.ports import FloatArray, Meter, Tensors, Timing, Timings
 from amble.runtimes.onnx.dissecting import dissected
 from amble.runtimes.onnx.execution import Execution, now_s_of, pinned, whose_time
 from amble.runtimes.onnx.feeds import made_up, vocabularies
-from amble.runtimes.onnx.network import Network
+from amble.runtimes.onnx.ordering import prepared
 from amble.runtimes.onnx.providers import CPU
 from amble.runtimes.onnx.reading import read
 from amble.runtimes.onnx.sessions import Sessions
@@ -44,7 +44,7 @@ def load(
     which may also replace fixed axes). Runs the network once. Refused when the file is missing or no ONNX model, is
     older than opset 7, leaves an axis open, or holds an operator that ONNX Runtime cannot run.
     """
-    return Network.open(Path(path), batch, dict(shapes or {}), execution).graph
+    return prepared(Path(path), batch, dict(shapes or {}), execution).graph
 
 
 def example_inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from amble.runtimes import values
 from amble.runtimes.onnx.cutting import cut, extract
 from amble.runtimes.onnx.execution import Execution, pinned
 from amble.runtimes.onnx.network import Network
-from amble.runtimes.onnx.ordering import in_order
+from amble.runtimes.onnx.ordering import in_order, prepared
 from amble.runtimes.onnx.refusals import refusing
 
 __all__ = ["Part", "Sessions"]
@@ -67,7 +67,7 @@ class Sessions:
             if not graph.source:
                 raise Refused(f"{graph.name} has no weights to run, only operators; load an ONNX file instead")
             shapes = {port.name: port.shape for port in graph.inputs}
-            network = Network.open(Path(graph.source), graph.batch, shapes, self.execution)
+            network = prepared(Path(graph.source), graph.batch, shapes, self.execution)
             if network.graph.digest != graph.digest:
                 raise Refused(
                     f"{graph.source} has changed since it was loaded, or was loaded for another device; load it again "
