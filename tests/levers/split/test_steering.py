@@ -294,6 +294,21 @@ def test_a_request_is_given_up_while_the_device_can_still_answer() -> None:
     assert decision.give_up_s == 10.0 + DUE_S - OPTIONS[LOCAL].paces[0][0]
 
 
+def test_where_the_device_is_quick_no_cut_leaves_it_too_little_time_to_answer_after_all() -> None:
+    """A cut in time at its quantile is late once in a hundred; were it to fail later than that, so would the answer."""
+    quick = (Option("", None, 0.0, 0.0, ((0.004, 1.0),)), *OPTIONS[1:])
+    of, chosen = Steering(quick, (1e7, 0.002), RADIO), set()
+    for rate in np.geomspace(8e5, 3e6, 60).tolist():
+        state = proved(of)
+        for _ in range(60):
+            state = exchanged(of, state, rate)
+        for _ in range(of.rules.agree):
+            state, decision = of.decide(state, 0.0, DUE_S)
+        chosen.add(decision.option)
+        assert decision.option == LOCAL or decision.give_up_s <= DUE_S - 0.004
+    assert chosen == {LOCAL, 1}
+
+
 def test_one_that_could_not_be_answered_here_any_more_is_waited_for_until_its_deadline() -> None:
     slow = (Option("", None, 0.0, 0.0, ((0.2, 1.0),)), *OPTIONS[1:])
     of = Steering(slow, (1e7, 0.002), RADIO)

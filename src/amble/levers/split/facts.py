@@ -32,7 +32,8 @@ class Rules(NamedTuple):
     in a row that must want it; ``most_moves`` to the server in ``window_s`` [s]; ``forget``: weight of what is new;
     ``proofs``: probes in a row after a failure; from ``probe_s`` [s] on they are twice as rare after each failure, up
     to ``most_away_s``, and after each that tells nothing new, up to ``most_probe_s``; ``again_s`` [s]: how old a proof
-    may be of a half in use.
+    may be of a half in use; ``reserve``: share of what is left that is kept for an answer by the
+    device, if that takes no more.
     """
 
     z: float = 2.33
@@ -46,6 +47,7 @@ class Rules(NamedTuple):
     most_probe_s: float = 8.0
     most_away_s: float = 2.0
     again_s: float = 5.0
+    reserve: float = 0.1
 
 
 class Belief(NamedTuple):

@@ -8,15 +8,17 @@ Theory of operation
 An exchange takes T = round trip + bits up × time of a bit + bits down × time of a bit + the server's time. Each of the
 four is believed to have a mean and a variance, both forgotten exponentially; an exchange teaches the time of a bit only
 as far as its bits took time beside the round trip. A cut is in time when device, and T at its quantile (mean + z
-standard deviations), leave something of the deadline; its pace is the most frugal that fits there. Of the cuts that are
-in time the one of least energy is wanted, radio included; where none is, the quickest.
+standard deviations), leave something of the deadline, enough for an answer by the device where that is quick; its pace
+is the most frugal that fits there. Of the cuts that are in time the one of least energy is wanted, radio included;
+where none is, the quickest.
 
 What is wanted is done only where it pays: after several requests in a row wanted it, for a gain that is worth it. Moves
 to a cut that needs the server are bounded in every minute; falling back to the device never is. So no minute has more
 than twice the bound of moves, and one.
 
 A failure sends everything to the device at once and unproves all halves; the server must prove each again, and answer
-several probes in a row, before it is relied on. What it does not have now it may have soon (a server that starts loads
+several probes in a row, before it is relied on. An answer that is only late teaches how slow the link is at least, and
+unproves none. What it does not have now it may have soon (a server that starts loads
 one half after the other): that is asked for again, and as soon as it proved another. A half in use is proved again from
 time to time, since another may be served under its name by now. A proof takes the link from requests: after the first
 half, only those are asked for that would be in time and worth it as the link is believed to be.
@@ -287,11 +289,18 @@ class Steering:
         option = self.options[index]
         mean_s, link_s = self.link_s(state, index)
         device_s = [latency_s * state.device.mean for latency_s, _ in option.paces]
+        if option.server_s is not None:
+            left_s -= self._spare_s(state, left_s)
         fitting = [pace for pace, each_s in enumerate(device_s) if each_s + link_s <= left_s]
         pace = fitting[-1] if fitting else None
         sent_bit, back_bit = (0.0, 0.0) if option.server_s is None else (option.sent_bit, option.received_bit)
         radio_j = 0.0 if option.server_s is None else self.radio.energy_j(mean_s, sent_bit, back_bit)
         return _Outlook(pace, option.paces[pace or 0][1] + radio_j, device_s[pace or 0] + mean_s, link_s)
+
+    def _spare_s(self, state: State, left_s: float) -> float:
+        """Return what is kept for an answer here, should the server fail; nothing where that is much of it all."""
+        alone_s = self.options[LOCAL].paces[0][0] * state.device.mean
+        return alone_s if alone_s <= self.rules.reserve * left_s else 0.0
 
     @staticmethod
     def _best(outlooks: dict[int, _Outlook], chosen: int) -> int:
