@@ -363,8 +363,7 @@ def test_raw_messages_to_a_server(
     sent = written(body, raw, changes).replace(b"\x0a\x01m", b"\x0a" + bytes([len(name)]) + name.encode(), 1)
     for method in METHODS:
         code, details = status_of(channel.unary_unary(f"/inference.GRPCInferenceService/{method}"), sent)
-        assert code != "UNKNOWN", (method, details)
-        assert code != "INTERNAL" or "deserializing" in details, (method, details)
+        assert code not in ("UNKNOWN", "INTERNAL"), (method, details)
 
 
 def status_of(call: Any, sent: bytes) -> tuple[str, str]:
