@@ -158,7 +158,10 @@ BACK_ENDS: Mapping[str, BackEnd] = {
 
 
 def back_end(uri: str) -> BackEnd:
-    """Return the kind of device that a URI names. Refused, with what may be written, for one that nobody knows."""
+    """Return the kind of device that a URI names. Refused, with what may be written, for one that nobody knows, and for
+    options without a value.
+    """
+    named.refuse_empty(uri)
     address = Address.parse(uri)
     found = registered(DEVICES, address.scheme, BACK_ENDS, is_back_end)
     if found is None:
