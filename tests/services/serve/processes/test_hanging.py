@@ -160,7 +160,7 @@ def test_an_engine_that_is_stopped_is_noticed_ended_and_replaced(server: Process
         os.kill(stopped, signal.SIGSTOP)
         until(lambda: not alive(stopped), NOTICED_S)
         assert health(server, "live") == 200
-        until(lambda: told[-1][0] == 200 and 503 in {status for status, _ in told})
+        until(lambda: told[-1][0] == 200 and 503 in {status for status, _ in told}, OWN_TIME_S)
         over.set()
         for each in asking:
             each.result(60)
@@ -186,6 +186,6 @@ def test_a_network_that_never_returns_is_told_from_one_that_computes_for_long(se
     assert count(server, 200_000) == 200, "a thousand times what was measured, and well"
     before = one(server, "the engine")
     assert count(server, FOREVER) == 503
-    until(lambda: quietly(server) == 200)
+    until(lambda: quietly(server) == 200, OWN_TIME_S)
     assert one(server, "the engine") != before
     assert replaced(server, "the engine") == 2
