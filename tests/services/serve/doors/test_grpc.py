@@ -307,3 +307,13 @@ def test_sequences_and_settings_are_refused_with_the_reason(client: Any, stub: A
             call(made, timeout=20)
         assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
         assert "start the server with" in refused.value.details()
+
+
+@pytest.mark.parametrize("method", ["RepositoryModelLoad", "ModelConfig", "ModelReady", "ModelInfer"])
+def test_bytes_that_are_no_message_are_the_clients_error(open_house: House, method: str) -> None:
+    with grpc.insecure_channel(open_house.addresses.grpc) as channel:
+        call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+        with pytest.raises(grpc.RpcError) as found:
+            call(b"\x0a\xff", timeout=20)
+        assert found.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "request is no" in found.value.details()

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import time
+import threading
+from collections.abc import Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from amble.services.serve.models.model import Model
-from amble.services.serve.requests.admission import Admission, Listener
+from amble.runtimes.remote.fault import Fault
+from amble.services.serve.doors.access import Access
+from amble.services.serve.doors.dashboard import Panel
+from amble.services.serve.doors.http import App, Http
+from amble.services.serve.models.model import Found, Model
+from amble.services.serve.models.repository import Repository
+from amble.services.serve.requests.admission import Admission, Listener, Reply
+from amble.services.serve.requests.asking import Asked, Tensor
 from amble.stages.control.engine import Batch
-from tests.services.serve.house import Doubler, house
+from tests.services.serve.house import Doubler, house, load, loaded
 
 
 @dataclass
@@ -49,34 +57,63 @@ def test_requests_of_unlike_size_share_the_energy_of_their_batch_and_of_waiting_
 
 
 def test_a_device_that_hangs_is_told_by_health_and_whoever_waits_is_told() -> None:
-    doubler = Doubler()
-    with house("plain", doubler=doubler) as found, ThreadPoolExecutor(1) as pool:
-        assert found.addresses.metrics is not None
-        watching = urlsplit(found.addresses.metrics).port
+    doubler, model = Doubler(), Model(Found("m", "1", Path("m.onnx")), loaded({"x": "float"}))
 
-        def health(kind: str) -> set[int]:
-            told = set()
-            for port in (found.port, watching):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-                connection.request("GET", f"/v2/health/{kind}")
-                told.add(connection.getresponse().status)
-                connection.close()
-            return told
+    async def health(app: App, path: str) -> int:
+        told: list[int] = []
 
-        assert health("live") == {200}
-        doubler.gate.clear()
-        waiting = pool.submit(found.infer, [0.0, 0.0])
-        status, told, *_ = waiting.result(20)
-        assert status == 503
-        assert "hangs" in told["error"]
-        assert health("live") == health("ready") == {503}
-        assert found.infer([0.0, 0.0])[0] == 503
-        doubler.gate.set()
-        deadline_s = time.monotonic() + 20
-        while health("live") != {200}:
-            assert time.monotonic() < deadline_s, "it never recovered"
-            time.sleep(0.05)
-        assert found.infer([0.0, 0.0])[0] == 200
+        async def send(message: Mapping[str, Any]) -> None:
+            told.extend([message["status"]] if "status" in message else [])
+
+        async def receive() -> MutableMapping[str, Any]:
+            raise AssertionError("there is no body")
+
+        await app({"type": "http", "method": "GET", "path": f"/v2/health/{path}", "headers": []}, receive, send)
+        return told[0]
+
+    async def run() -> None:
+        admission = Admission(device=doubler.device())
+        apps = (Panel(admission, "1", Access()), Http(admission, Repository(admission, load), "1"))
+        admission.mailbox.open()
+        admission.starting = False
+        admission.open(model)
+        computing = threading.Thread(target=admission.lanes.run)
+        computing.start()
+        rows = np.ones((1, 2), np.float32)
+
+        def asking() -> asyncio.Task[Reply]:
+            asked = Asked((Tensor("x", "FP32", (1, 2), rows),))
+            return asyncio.create_task(admission.infer(model, asked, arrival_s=admission.now_s(), context={}))
+
+        async def healths() -> list[int]:
+            return [await health(app, kind) for app in apps for kind in ("live", "ready")]
+
+        try:
+            assert await healths() == [200] * 4
+            doubler.gate.clear()
+            waiting = asking()
+            await asyncio.to_thread(doubler.begun.wait, 20)
+            while admission.well:
+                await asyncio.sleep(0.05)
+                admission.look(shortest_s=1.0)
+            for refused in (waiting, asking()):
+                with pytest.raises(Fault, match="hangs") as found:
+                    await refused
+                assert found.value.status == 503
+            assert await healths() == [503] * 4
+            doubler.gate.set()
+            while not admission.well:
+                await asyncio.sleep(0.05)
+                admission.look(shortest_s=1.0)
+            assert await healths() == [200] * 4
+            assert (await asking()).answer.outputs["x_out"].tolist() == [[2.0, 2.0]]
+        finally:
+            doubler.gate.set()
+            admission.lanes.close()
+            await asyncio.to_thread(computing.join, 20)
+            admission.mailbox.close()
+
+    asyncio.run(run())
 
 
 def test_who_gives_up_waiting_for_the_counters_keeps_no_answer_back() -> None:

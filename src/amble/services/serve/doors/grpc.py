@@ -26,6 +26,7 @@ from amble.services.serve.doors.access import Access
 from amble.services.serve.doors.calls import SharedMemory, client_of, owner_of
 from amble.services.serve.doors.http import extensions
 from amble.services.serve.doors.messages import asked_of, identity_of, response_of
+from amble.services.serve.doors.methods import Methods
 from amble.services.serve.doors.reading import Readers
 from amble.services.serve.doors.shared_memory import Memory, Regions
 from amble.services.serve.doors.statistics import statistics
@@ -104,7 +105,7 @@ class Grpc:
         )
         own = grpc.method_handlers_generic_handler(_SERVICE, {"ModelInfer": lean, "ModelStreamInfer": stream})
         self._server.add_generic_rpc_handlers((own, _health_handlers(self._health)))
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, _Unregistered(self._server))
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, Methods(self._server))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             if tls is None:
@@ -121,16 +122,6 @@ class Grpc:
         self._health.close()
         if self._server is not None:
             await self._server.stop(_DRAIN_S)
-
-
-class _Unregistered:
-    """A server whose methods are looked up by name: it waits for every registered one apart, at each call anew."""
-
-    def __init__(self, server: Any) -> None:
-        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
-
-    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        """Leave them to be looked up."""
 
 
 def _credentials(tls: Certificate) -> Any:

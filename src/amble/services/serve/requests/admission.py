@@ -20,8 +20,10 @@ from amble.services.serve.telling.ledger import Outcome
 from amble.stages.control.batcher import Refusal, Request
 from amble.stages.control.engine import Batch
 
-__all__ = ["CHANGED", "Admission", "Listener", "Reply", "outcome_of"]
+__all__ = ["ALONE_S", "CHANGED", "Admission", "Listener", "Reply", "outcome_of"]
 
+ALONE_S = 30.0
+"""Time [s] that anything may take in a server of one process."""
 CHANGED = Refusal("unloaded", "the model has just been changed: ask again")
 
 _LOG = logging.getLogger(__name__)
@@ -68,9 +70,12 @@ class Admission(Dispatcher):
         """Tell whether requests are taken."""
         return self.well and not (self.starting or self.draining)
 
-    def look(self) -> None:
-        """See whether the engines get on; where one hangs, whoever waits is told, and nobody else is let in."""
-        why = self.lanes.overdue()
+    def look(self, *, shortest_s: float = ALONE_S) -> None:
+        """See whether the engines get on; where one hangs, whoever waits is told, and nobody else is let in.
+
+        Anything may take ``shortest_s`` [s]: longer than where an engine can be replaced.
+        """
+        why = self.lanes.overdue(shortest_s=shortest_s)
         if why is not None and not self.hung:
             _LOG.error("the device hangs: %s; start this server anew", why)
             self.lost(_HANGS.text, 503)
