@@ -51,6 +51,30 @@ def test_older_orders_are_ignored() -> None:
     within(test)
 
 
+def test_a_report_while_an_order_is_carried_out_tells_of_the_step_before() -> None:
+    async def test(made: Rack, worker: Worker) -> None:
+        _, meanwhile = await asyncio.gather(worker.report(Order(2, 1)), worker.report(None))
+        assert (meanwhile.step, meanwhile.serial) == (0, 1), "governors that are not made yet cannot be held to"
+        await worker.report(Order(1, 2))
+        await worker.report(Order(3, 3))
+        _, meanwhile = await asyncio.gather(worker.report(Order(1, 4)), worker.report(None))
+        assert (meanwhile.step, meanwhile.serial) == (3, 4), "its clocks would do, but the governors of before decide"
+        assert (await worker.report(None)).step == 1
+
+    within(test)
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_of_orders_that_come_together_the_newest_is_held(first: int) -> None:
+    async def test(made: Rack, worker: Worker) -> None:
+        orders = [Order(first, 1), Order(2, 2), Order(first, 3), Order(1, 4)]
+        await asyncio.gather(*(worker.report(each) for each in orders))
+        told = await worker.report(None)
+        assert (told.step, told.serial) == (1, 4)
+
+    within(test)
+
+
 def test_what_runs_keeps_within_the_step() -> None:
     async def test(made: Rack, worker: Worker) -> None:
         made.upstream("a").up = True

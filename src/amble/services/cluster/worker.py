@@ -108,6 +108,8 @@ class Worker:
         self._boot = uuid.uuid4().hex
         self._changed = 0
         self._order = Order(0, -1)
+        self._opened: Order | None = None  # whose governors decide
+        self._obeying = asyncio.Lock()
         self._held = 0 if plan.capped else -1
         self._steps: Steps | None = None
         self._digests: dict[tuple[str, str, int], str] = {}
@@ -191,12 +193,14 @@ class Worker:
 
     async def change(self, name: str, config: str | None, *, load: bool) -> Turned | None:
         """Load a model (anew) or unload it, while others are served."""
+        self._opened = None
         try:
             if load:
                 await self._repository.start(name, config)
             else:
                 await self._repository.stop(name)
         except Fault as fault:
+            await self._measured()
             return Turned(fault.status, fault.text)
         self._changed += 1
         await self._measured()
@@ -230,15 +234,20 @@ class Worker:
         await self._obey(self._order)
 
     async def _obey(self, order: Order) -> None:
-        """Replace the governors by ones that know only what the step allows; wait for the batch that runs."""
+        """Replace the governors by ones that know only what the step allows; wait for the batch that runs.
+
+        Orders may overtake one another on the way here: one at a time is carried out, and none after a newer one.
+        """
         self._order = order
-        if self._steps is None:
-            return
-        for model in self._repository.models:
-            key = (model.key, self._changed, order.step)
-            if key not in self._within_step:
-                self._within_step[key] = await asyncio.to_thread(self._within, model, order.step)
-            await asyncio.to_thread(self.admission.open, self._within_step[key])
+        async with self._obeying:
+            if self._steps is None or order != self._order:
+                return
+            for model in self._repository.models:
+                key = (model.key, self._changed, order.step)
+                if key not in self._within_step:
+                    self._within_step[key] = await asyncio.to_thread(self._within, model, order.step)
+                await asyncio.to_thread(self.admission.open, self._within_step[key])
+            self._opened = order
         due_s = time.monotonic() + _SETTLING_S
         while not self._confirm() and time.monotonic() < due_s:
             await asyncio.to_thread(self.admission.do, lambda: None)
@@ -258,8 +267,8 @@ class Worker:
         return replace(model, loaded=replace(loaded, ladder=ladder, governor=held))
 
     def _confirm(self) -> bool:
-        """Hold the step that was ordered, once the clocks that are asked for belong to it; whether they do."""
-        ready = self._asking.asked in self._belonging(self._order.step)
+        """Hold the step that was ordered, once its governors decide and the clocks that are asked for belong to it."""
+        ready = self._opened == self._order and self._asking.asked in self._belonging(self._order.step)
         if ready:
             self._held = self._order.step
         return ready
