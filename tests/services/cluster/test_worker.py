@@ -27,7 +27,7 @@ def within(test: Callable[[Rack, Worker], Awaitable[None]]) -> None:
         finally:
             await close(made)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 120))
 
 
 def test_it_starts_parked_and_holds_what_it_is_told() -> None:
@@ -60,6 +60,17 @@ def test_a_report_while_an_order_is_carried_out_tells_of_the_step_before() -> No
         _, meanwhile = await asyncio.gather(worker.report(Order(1, 4)), worker.report(None))
         assert (meanwhile.step, meanwhile.serial) == (3, 4), "its clocks would do, but the governors of before decide"
         assert (await worker.report(None)).step == 1
+
+    within(test)
+
+
+def test_an_order_is_carried_out_also_where_whoever_brought_it_gives_up() -> None:
+    async def test(made: Rack, worker: Worker) -> None:
+        given_up = asyncio.ensure_future(worker.report(Order(2, 1)))
+        await asyncio.sleep(0.0)
+        given_up.cancel()
+        told = await worker.report(Order(2, 1))
+        assert (told.step, told.serial) == (2, 1)
 
     within(test)
 
@@ -112,7 +123,7 @@ def test_at_the_end_the_clocks_are_those_that_were_found() -> None:
         assert doubler.asked == LOW
         assert not worker.working
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 120))
 
 
 def test_a_model_that_cannot_be_loaded_is_refused_with_its_device() -> None:
@@ -124,7 +135,7 @@ def test_a_model_that_cannot_be_loaded_is_refused_with_its_device() -> None:
         with pytest.raises(Refused, match="a: cannot load 'm': m is no network"):
             await worker.start()
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 120))
 
 
 def test_other_files_have_another_digest(tmp_path: Path) -> None:

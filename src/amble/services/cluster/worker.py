@@ -110,6 +110,7 @@ class Worker:
         self._order = Order(0, -1)
         self._opened: Order | None = None  # whose governors decide
         self._obeying = asyncio.Lock()
+        self._carrying: set[asyncio.Future[None]] = set()
         self._held = 0 if plan.capped else -1
         self._steps: Steps | None = None
         self._digests: dict[tuple[str, str, int], str] = {}
@@ -158,9 +159,16 @@ class Worker:
         return Answered(reply.answer, outcome._replace(rung=rung))
 
     async def report(self, order: Order | None, wait_s: float = 0.0) -> Report:
-        """Take an order unless a newer one is known; after so much time [s] say how things are."""
-        if order is not None and self._plan.capped and order.serial > self._order.serial:
-            await self._obey(order)
+        """Take an order unless a newer one is known; after so much time [s] say how things are.
+
+        Whoever asks may give up meanwhile: the order is carried out all the same.
+        """
+        new = order is not None and (order.serial > self._order.serial or order == self._order != self._opened)
+        if order is not None and new and self._plan.capped:
+            carrying = asyncio.ensure_future(self._obey(order))
+            self._carrying.add(carrying)
+            carrying.add_done_callback(self._carrying.discard)
+            await asyncio.shield(carrying)
         await asyncio.sleep(wait_s)
         if self._steps is not None:
             self._confirm()
@@ -240,7 +248,7 @@ class Worker:
         """
         self._order = order
         async with self._obeying:
-            if self._steps is None or order != self._order:
+            if self._steps is None or order != self._order or order == self._opened:
                 return
             for model in self._repository.models:
                 key = (model.key, self._changed, order.step)
