@@ -68,7 +68,7 @@ def test_a_new_version_goes_round_while_every_request_is_answered(tmp_path: Path
         finally:
             await close(made)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 120))
 
 
 def test_unloaded_is_unloaded_everywhere_and_can_be_loaded_again() -> None:
@@ -91,4 +91,4 @@ def test_unloaded_is_unloaded_everywhere_and_can_be_loaded_again() -> None:
         finally:
             await close(made)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 120))

@@ -25,7 +25,7 @@ def within(test: Callable[[Rack], Awaitable[None]], *names: str, **wanted: objec
         finally:
             await close(made)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 120))
 
 
 def test_answers_are_the_devices_own_and_counted_at_the_door() -> None:

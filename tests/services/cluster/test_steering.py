@@ -27,7 +27,7 @@ def within(test: Callable[[Rack], Awaitable[None]], *names: str, **wanted: Any) 
         finally:
             await close(made)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 120))
 
 
 async def round_trip(made: Rack, rows: int) -> None:

@@ -27,7 +27,7 @@ def within(test: Callable[[Rack, Worker], Awaitable[None]]) -> None:
         finally:
             await close(made)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 120))
 
 
 def test_it_starts_parked_and_holds_what_it_is_told() -> None:
@@ -47,6 +47,41 @@ def test_older_orders_are_ignored() -> None:
         await worker.report(Order(1, 7))
         told = await worker.report(Order(3, 6))
         assert (told.step, told.serial) == (1, 7)
+
+    within(test)
+
+
+def test_a_report_while_an_order_is_carried_out_tells_of_the_step_before() -> None:
+    async def test(made: Rack, worker: Worker) -> None:
+        _, meanwhile = await asyncio.gather(worker.report(Order(2, 1)), worker.report(None))
+        assert (meanwhile.step, meanwhile.serial) == (0, 1), "governors that are not made yet cannot be held to"
+        await worker.report(Order(1, 2))
+        await worker.report(Order(3, 3))
+        _, meanwhile = await asyncio.gather(worker.report(Order(1, 4)), worker.report(None))
+        assert (meanwhile.step, meanwhile.serial) == (3, 4), "its clocks would do, but the governors of before decide"
+        assert (await worker.report(None)).step == 1
+
+    within(test)
+
+
+def test_an_order_is_carried_out_also_where_whoever_brought_it_gives_up() -> None:
+    async def test(made: Rack, worker: Worker) -> None:
+        given_up = asyncio.ensure_future(worker.report(Order(2, 1)))
+        await asyncio.sleep(0.0)
+        given_up.cancel()
+        told = await worker.report(Order(2, 1))
+        assert (told.step, told.serial) == (2, 1)
+
+    within(test)
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_of_orders_that_come_together_the_newest_is_held(first: int) -> None:
+    async def test(made: Rack, worker: Worker) -> None:
+        orders = [Order(first, 1), Order(2, 2), Order(first, 3), Order(1, 4)]
+        await asyncio.gather(*(worker.report(each) for each in orders))
+        told = await worker.report(None)
+        assert (told.step, told.serial) == (1, 4)
 
     within(test)
 
@@ -88,7 +123,7 @@ def test_at_the_end_the_clocks_are_those_that_were_found() -> None:
         assert doubler.asked == LOW
         assert not worker.working
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 120))
 
 
 def test_a_model_that_cannot_be_loaded_is_refused_with_its_device() -> None:
@@ -100,7 +135,7 @@ def test_a_model_that_cannot_be_loaded_is_refused_with_its_device() -> None:
         with pytest.raises(Refused, match="a: cannot load 'm': m is no network"):
             await worker.start()
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 120))
 
 
 def test_other_files_have_another_digest(tmp_path: Path) -> None:

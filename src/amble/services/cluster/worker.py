@@ -108,6 +108,9 @@ class Worker:
         self._boot = uuid.uuid4().hex
         self._changed = 0
         self._order = Order(0, -1)
+        self._opened: Order | None = None  # whose governors decide
+        self._obeying = asyncio.Lock()
+        self._carrying: set[asyncio.Future[None]] = set()
         self._held = 0 if plan.capped else -1
         self._steps: Steps | None = None
         self._digests: dict[tuple[str, str, int], str] = {}
@@ -156,9 +159,16 @@ class Worker:
         return Answered(reply.answer, outcome._replace(rung=rung))
 
     async def report(self, order: Order | None, wait_s: float = 0.0) -> Report:
-        """Take an order unless a newer one is known; after so much time [s] say how things are."""
-        if order is not None and self._plan.capped and order.serial > self._order.serial:
-            await self._obey(order)
+        """Take an order unless a newer one is known; after so much time [s] say how things are.
+
+        Whoever asks may give up meanwhile: the order is carried out all the same.
+        """
+        new = order is not None and (order.serial > self._order.serial or order == self._order != self._opened)
+        if order is not None and new and self._plan.capped:
+            carrying = asyncio.ensure_future(self._obey(order))
+            self._carrying.add(carrying)
+            carrying.add_done_callback(self._carrying.discard)
+            await asyncio.shield(carrying)
         await asyncio.sleep(wait_s)
         if self._steps is not None:
             self._confirm()
@@ -191,12 +201,14 @@ class Worker:
 
     async def change(self, name: str, config: str | None, *, load: bool) -> Turned | None:
         """Load a model (anew) or unload it, while others are served."""
+        self._opened = None
         try:
             if load:
                 await self._repository.start(name, config)
             else:
                 await self._repository.stop(name)
         except Fault as fault:
+            await self._measured()
             return Turned(fault.status, fault.text)
         self._changed += 1
         await self._measured()
@@ -230,15 +242,20 @@ class Worker:
         await self._obey(self._order)
 
     async def _obey(self, order: Order) -> None:
-        """Replace the governors by ones that know only what the step allows; wait for the batch that runs."""
+        """Replace the governors by ones that know only what the step allows; wait for the batch that runs.
+
+        Orders may overtake one another on the way here: one at a time is carried out, and none after a newer one.
+        """
         self._order = order
-        if self._steps is None:
-            return
-        for model in self._repository.models:
-            key = (model.key, self._changed, order.step)
-            if key not in self._within_step:
-                self._within_step[key] = await asyncio.to_thread(self._within, model, order.step)
-            await asyncio.to_thread(self.admission.open, self._within_step[key])
+        async with self._obeying:
+            if self._steps is None or order != self._order or order == self._opened:
+                return
+            for model in self._repository.models:
+                key = (model.key, self._changed, order.step)
+                if key not in self._within_step:
+                    self._within_step[key] = await asyncio.to_thread(self._within, model, order.step)
+                await asyncio.to_thread(self.admission.open, self._within_step[key])
+            self._opened = order
         due_s = time.monotonic() + _SETTLING_S
         while not self._confirm() and time.monotonic() < due_s:
             await asyncio.to_thread(self.admission.do, lambda: None)
@@ -258,8 +275,8 @@ class Worker:
         return replace(model, loaded=replace(loaded, ladder=ladder, governor=held))
 
     def _confirm(self) -> bool:
-        """Hold the step that was ordered, once the clocks that are asked for belong to it; whether they do."""
-        ready = self._asking.asked in self._belonging(self._order.step)
+        """Hold the step that was ordered, once its governors decide and the clocks that are asked for belong to it."""
+        ready = self._opened == self._order and self._asking.asked in self._belonging(self._order.step)
         if ready:
             self._held = self._order.step
         return ready
