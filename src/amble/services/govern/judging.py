@@ -30,6 +30,7 @@ _SPENT = 0.5  # of the extra late answers: what is inside the server now is not 
 _OF_ITS_OWN = 0.35  # of them are for settings in use, the rest for trying others
 _BY_CHANCE = 1.5  # standard deviations above that, before a setting is believed to be too slow
 _AT_ONCE = 0.5  # of the credit may be spent on trying one setting
+_HELPED = 0.15  # of the time: a setting that needs more help is as slow as it should be
 _BORROWED_S = 60.0
 _LATE_BACK_S = 60.0  # a setting that was closed is tried again after this, and twice that the next time
 
@@ -64,7 +65,7 @@ class Account:
             return self
         for_s = 2.0 * before[0][3] if before else _LATE_BACK_S
         kept = tuple(each for each in self.closed if each[:2] != (load, row))
-        return replace(self, closed=(*kept, (load, row, now_s + for_s, for_s)), belief=self.belief.forgotten(load, row))
+        return replace(self, closed=(*kept, (load, row, now_s + for_s, for_s)))
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ class Judge:
 
     def closing(self, account: Account, objective: int, where: tuple[int, int], now_s: float) -> Account:
         """Close a setting whose late answers are more than it may have."""
-        return account.shut(*where, now_s) if self._own(account, objective, *where) is False else account
+        if self._own(account, objective, *where) is not False:
+            return account
+        shut = account.shut(*where, now_s)
+        return shut if shut is account else replace(shut, belief=shut.belief.faded(*where))
 
     def slowest_safe(self, account: Account, load: int, now_s: float) -> int:
         """Return the slowest setting that keeps every objective at this load: by its own answers, or those of faster
@@ -176,6 +180,8 @@ class Judge:
             if (answers := float(from_there.sum())) < _FEW:
                 continue
             nearest = faster if nearest is None else nearest
+            if belief.help_share(load, nearest) > _HELPED:
+                return False
             stretch = self._stretch(belief, objective, load, setting, faster) * (1.0 + 3.0 / answers)
             over = self._over(objective, from_there, self.judged_s[objective] / stretch)
             while_tried = max(0.0, over / answers - allowed) * _ENOUGH  # late before it has answers of its own

@@ -4,7 +4,8 @@ In random blocks of time the clocks were as found. Power there is fitted over th
 what the governed blocks would have drawn is read off that fit at *their* load, and compared with what they did draw
 (regression adjustment for experiments: Lin 2013). Its uncertainty is that of the fit (HC3) and the scatter of blocks
 about it, Student's t; blocks, not seconds, are the samples, because neighbouring seconds are alike. The first seconds
-after a change of hands belong to neither side. With too few blocks, or without a meter, the saving is unknown.
+after a change of hands belong to neither side, nor do periods
+beside one whose page could not be trusted. With too few blocks, or without a meter, the saving is unknown.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def prove(log: Log) -> Proof:
     about = log.governed
     if about is None:
         raise Refused("this log is not of amble govern; check a schedule, or run amble govern with -o LOG")
-    usable = [each for each in log.periods if each.usable and each.span_s > 0]
+    usable = _usable(log.periods)
     sides = _sides(usable, about)
     whole = ([each for each in usable if not each.control], [each for each in usable if each.control])
     kept = tuple(_kept(index, whole, about) for index in range(len(about.objectives)))
@@ -100,6 +101,15 @@ def prove(log: Log) -> Proof:
         about.server, log.where.device, log.where.calibration, about.sight, kept, _side(sides[0]), _side(sides[1]),
         saving, unusable_s, log.num_changes, verdict, notes,
     )  # fmt: skip
+
+
+def _usable(periods: Sequence[Period]) -> list[Period]:
+    """Return the periods to be trusted: neither unusable nor beside one that is, as a page often begins to fail, and
+    comes back, within a period."""
+    good = [True, *(each.usable and each.span_s > 0 for each in periods), True]
+    return [
+        each for each, trusted in zip(periods, zip(good, good[1:], good[2:], strict=False), strict=True) if all(trusted)
+    ]
 
 
 def _sides(usable: Sequence[Period], about: Governed) -> tuple[list[Period], list[Period]]:
