@@ -29,7 +29,7 @@ def test_a_log_full_of_faults_states_no_saving_above_the_truth():
     assert found.count >= 25
     assert found.wrong == []
     saving = prove(found.log).saving
-    assert saving is None or saving.low <= truth(case, found.log.periods) + 0.01
+    assert saving is None or saving.low <= truth(case, found.log) + 0.01
 
 
 def test_a_fault_is_seen_when_the_clocks_are_not_as_found():

@@ -24,7 +24,7 @@ from amble.core.report import Estimate, Share, Verdict
 from amble.services.govern.objective import Objective
 from amble.stages.check.intervals import wilson
 
-__all__ = ["FORMAT", "Kept", "Proof", "Side", "prove"]
+__all__ = ["FORMAT", "Kept", "Proof", "Side", "compared", "prove"]
 
 BLOCK_S = 20.0
 _LEAST_BLOCKS = 5
@@ -87,8 +87,8 @@ def prove(log: Log) -> Proof:
     about = log.governed
     if about is None:
         raise Refused("this log is not of amble govern; check a schedule, or run amble govern with -o LOG")
-    usable = _usable(log.periods)
-    sides = _sides(usable, about)
+    usable = [each for each in log.periods if each.usable and each.span_s > 0]
+    sides = compared(log)
     whole = ([each for each in usable if not each.control], [each for each in usable if each.control])
     kept = tuple(_kept(index, whole, about) for index in range(len(about.objectives)))
     blocks = [_blocks(each, log.periods[0].start_s) for each in sides] if usable else [[], []]
@@ -103,7 +103,13 @@ def prove(log: Log) -> Proof:
     )  # fmt: skip
 
 
-def _usable(periods: Sequence[Period]) -> list[Period]:
+def compared(log: Log) -> tuple[list[Period], list[Period]]:
+    """Return the periods that a saving is stated about: governed, and as found by lot."""
+    assert log.governed is not None, "a log of a watcher"
+    return _sides(_trusted(log.periods), log.governed)
+
+
+def _trusted(periods: Sequence[Period]) -> list[Period]:
     """Return the periods to be trusted: neither unusable nor beside one that is, as a page often begins to fail, and
     comes back, within a period."""
     good = [True, *(each.usable and each.span_s > 0 for each in periods), True]
