@@ -161,7 +161,7 @@ def _idle_w(plant: BatchingPlant, at: int) -> float:
 
 
 def _capacity_hz(plant: BatchingPlant) -> float:
-    return plant.latency_s.shape[1] / float(plant.latency_s[0, -1])
+    return float(plant.latency_s.shape[1] / plant.latency_s[0, -1])
 
 
 def _batching(plant: BatchingPlant, requests: Requests, objective: str, duration_s: float) -> Case:
