@@ -162,6 +162,7 @@ class _Server:
 
     def current(self) -> Clocks:
         """Return the setting that runs."""
+        self._settle()
         return self.plant.settings[self._at]
 
     def apply(self, clocks: Clocks) -> None:

@@ -7,6 +7,7 @@ cannot do because it was killed, the lease of the device does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from amble.services.govern.head import AS_FOUND, Choice, Head, Seen, State
 __all__ = ["Journal", "Sight", "Told", "govern", "replayed"]
 
 _NOT_KEPT = 2  # periods in a row after which the hands let go
+_LET_GO_S = 15.0  # that they do not ask again then
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class _Watch:
         self._ran = AS_FOUND
         self._control = False
         self._lost = 0
+        self._rest_until_s = -math.inf
         self._unsaved = False
 
     def period(self, journals: Sequence[Journal], on_period: Callable[[Told], None]) -> list[Choice]:
@@ -189,6 +192,7 @@ class _Watch:
         if self._lost < _NOT_KEPT:
             return ""
         self._lost = 0
+        self._rest_until_s = self._reading.time_s + _LET_GO_S
         self._hands.refusals += 1
         return f"asked for {self._hands.asked}, but {got} runs: heat, a power limit or another program; let go"
 
@@ -196,7 +200,7 @@ class _Watch:
         """Ask for the fastest setting that any server needs; as found when one server needs that, or the log cannot be
         written."""
         setting = min(each.setting for each in choices)
-        if lost or self._unsaved:
+        if lost or self._unsaved or self._reading.time_s < self._rest_until_s:
             setting = AS_FOUND
         note = self._hands.ask(setting)
         asked, settings = self._hands.asked, self._hands.settings
