@@ -319,6 +319,7 @@ async def open_doors(
             max_bytes=doors.max_bytes,
             shared=shared,
             regions=doors.regions,
+            body_s=doors.body_s,
         )
         grpc_port = await grpc.start(doors.host, doors.grpc_port, tls=doors.tls)
         closing.push_async_callback(grpc.stop)
