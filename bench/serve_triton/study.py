@@ -92,7 +92,7 @@ def _running(words: Sequence[str], name: str, *, pinned: bool = True) -> Iterato
     with log.open("w") as out:
         running = subprocess.Popen(
             [*(("taskset", "-c", str(SERVER_CORE)) if pinned else ()), *words],
-            stdout=out, stderr=out, env={**os.environ, **quiet}, start_new_session=True,
+            stdout=out, stderr=out, env={**os.environ, **quiet}, process_group=0,
         )  # fmt: skip
         try:
             yield running

@@ -16,6 +16,7 @@ from typing import Any, cast
 from amble.runtimes.remote import limits
 from amble.services.serve.doors.crowd import Crowd
 from amble.services.serve.doors.hpack import Decoder, Headers, Malformed, TooLarge
+from amble.services.serve.doors.manners import CALM, COMPRESSION, FLOW, NO_ERROR, PROTOCOL, REFUSED, SIZE, Broken, Noise
 from amble.services.serve.doors.outgoing import (
     AWAY,
     CONTINUATION,
@@ -23,8 +24,6 @@ from amble.services.serve.doors.outgoing import (
     END_STREAM,
     HEADERS,
     PING,
-    PRIORITY,
-    PUSH,
     RESET,
     SETTINGS,
     WIDEST,
@@ -38,23 +37,11 @@ from amble.services.serve.doors.outgoing import (
 __all__ = ["Connection", "House"]
 
 ACK, END_HEADERS, PADDED, PRIORITIZED = 1, 4, 8, 32
-NO_ERROR, PROTOCOL, FLOW, SIZE, REFUSED, COMPRESSION, CALM = 0, 1, 3, 6, 7, 9, 11
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _WINDOW_BYTES = 1 << 30  # of a connection: what requests hold is counted by the quota
 _FRAME_BYTES = 1 << 20  # of a body; in larger frames the fewer headers are no gain
 _STREAMS = 1024
-_NOISE = 1000  # frames that cost work and ask for nothing, since the connection was quiet
-_QUIET_S = 60.0
 _WORTH_BYTES = 1024  # by which a window opens
-_FORGIVEN = 10  # of those, with each answer
-
-
-class Broken(Exception):
-    """The client breaks the protocol: the connection ends with this code."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code, self.text = code, text
 
 
 @dataclass(slots=True)
@@ -96,9 +83,9 @@ class Connection(asyncio.BufferedProtocol):
         self._block: tuple[int, int, bytearray] | None = None  # headers that go on
         self._last = 0
         self._came = 0  # bytes that the connection's window has not got back
-        self._noise = 0
+        self._noise = Noise(self.loop.time())
         self._entered = self._placing = False
-        self._active_s = self._noisy_s = self.loop.time()
+        self._active_s = self.loop.time()
         self.pause_writing = self.out.pause  # type: ignore[method-assign]
         self.resume_writing = self.out.resume  # type: ignore[method-assign]
         self._timer: asyncio.TimerHandle | None = None
@@ -186,7 +173,7 @@ class Connection(asyncio.BufferedProtocol):
         if take is not None:
             take(self, flags, number, bytes(data[9 : 9 + size]))
         else:
-            self._noisy()
+            self._noise.count(self.loop.time())
         return 9 + size
 
     def _data(self, data: memoryview, size: int, flags: int, number: int) -> int:
@@ -205,7 +192,7 @@ class Connection(asyncio.BufferedProtocol):
         self._credit(head - 9)
         if not self._left:
             if not self._ends:
-                self._noisy()
+                self._noise.count(self.loop.time())
             self._counted(0)
         return head
 
@@ -251,7 +238,7 @@ class Connection(asyncio.BufferedProtocol):
     def _take_continuation(self, flags: int, number: int, payload: bytes) -> None:
         if self._block is None or self._block[0] != number:
             raise Broken(PROTOCOL, "headers that go on without a beginning")
-        self._noisy()
+        self._noise.count(self.loop.time())
         _, ends, block = self._block
         self._went_on(flags, number, block + payload, ends)
 
@@ -277,7 +264,7 @@ class Connection(asyncio.BufferedProtocol):
         if number <= self._last:
             known = self.streams.get(number)
             if known is None or not ended:
-                self._noisy()
+                self._noise.count(self.loop.time())
             else:
                 known.ended()
             return
@@ -292,7 +279,7 @@ class Connection(asyncio.BufferedProtocol):
     def _take_reset(self, flags: int, number: int, payload: bytes) -> None:
         if len(payload) != 4 or not 0 < number <= self._last:
             raise Broken(PROTOCOL, "a stream that cannot be taken back")
-        self._noisy()
+        self._noise.count(self.loop.time())
         gone = self.streams.pop(number, None)
         self.out.blocked.pop(number, None)
         if gone is not None:
@@ -303,7 +290,7 @@ class Connection(asyncio.BufferedProtocol):
             raise Broken(SIZE if not number else PROTOCOL, "settings that are none")
         if flags & ACK:
             return
-        self._noisy()
+        self._noise.count(self.loop.time())
         for name, value in struct.iter_unpack(">HI", payload):
             if name == 4:
                 self._widen_all(value)
@@ -325,7 +312,7 @@ class Connection(asyncio.BufferedProtocol):
         if number or len(payload) != 8:
             raise Broken(SIZE if not number else PROTOCOL, "a ping that is none")
         if not flags & ACK:
-            self._noisy()
+            self._noise.count(self.loop.time())
             self.out.write(frame(PING, ACK, 0, payload))
 
     def _take_window(self, flags: int, number: int, payload: bytes) -> None:
@@ -339,23 +326,8 @@ class Connection(asyncio.BufferedProtocol):
         if opened.window > WIDEST:
             raise Broken(FLOW, "a window that is too wide")
         if size < _WORTH_BYTES:
-            self._noisy()
+            self._noise.count(self.loop.time())
         self.out.go_on()
-
-    def _take_nothing(self, flags: int, number: int, payload: bytes) -> None:
-        self._noisy()
-
-    def _take_push(self, flags: int, number: int, payload: bytes) -> None:
-        raise Broken(PROTOCOL, "clients push nothing")
-
-    def _noisy(self) -> None:
-        """Count a frame that costs work and asks for nothing."""
-        now_s = self.loop.time()
-        if now_s - self._noisy_s > _QUIET_S:
-            self._noise, self._noisy_s = 0, now_s
-        self._noise += 1
-        if self._noise > _NOISE:
-            raise Broken(CALM, "too many frames that ask for nothing")
 
     # what streams ask for
 
@@ -368,7 +340,7 @@ class Connection(asyncio.BufferedProtocol):
     def close(self, stream: Stream, *, early: bool) -> None:
         """Forget a stream that is answered; ``early``: before all of its request has come."""
         self._active_s = self.loop.time()
-        self._noise = max(0, self._noise - _FORGIVEN)
+        self._noise.forgive()
         if self._reading is stream:
             self._reading = None
         if self.streams.pop(stream.number, None) is not None and early:
@@ -415,12 +387,9 @@ class Connection(asyncio.BufferedProtocol):
 
 _TAKES: dict[int, Callable[[Connection, int, int, bytes], None]] = {
     HEADERS: Connection._take_headers,
-    PRIORITY: Connection._take_nothing,
     RESET: Connection._take_reset,
     SETTINGS: Connection._take_settings,
-    PUSH: Connection._take_push,
     PING: Connection._take_ping,
-    AWAY: Connection._take_nothing,
     WINDOW: Connection._take_window,
     CONTINUATION: Connection._take_continuation,
 }

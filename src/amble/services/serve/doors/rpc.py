@@ -136,8 +136,9 @@ class Call(Stream):
     """One call: who asks, what he says of himself, the message, the answer."""
 
     __slots__ = (
-        "_arrived", "_asked", "_began_s", "_connection", "_counted", "_filled", "_over", "_packed", "_prefix", "_reader",
-        "_sent_head", "_service", "_task", "_timer", "_whole", "_writer", "client", "half_closed", "hold", "told",
+        "_arrived", "_asked", "_began_s", "_connection", "_counted", "_filled", "_over", "_packed", "_prefix",
+        "_reader", "_sent_head", "_service", "_task", "_timer", "_whole", "_writer", "client", "half_closed", "hold",
+        "told",
     )  # fmt: skip
 
     def __init__(self, service: Service, connection: Connection, number: int, asked: _Asked) -> None:
