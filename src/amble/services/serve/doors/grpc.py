@@ -6,6 +6,7 @@ The one module that knows the protocol's stubs, which are tritonclient's (extra 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -45,6 +46,7 @@ __all__ = ["Grpc", "read_text"]
 
 _DRAIN_S = 5.0
 _LOOK_S = 0.01
+_SWEEP_S = 5.0
 _FEW_FIELDS = 256  # are counted where they arrive
 _WINDOW_BYTES = 1 << 16  # of a stream, beyond the largest message
 _SERVICE = "inference.GRPCInferenceService"
@@ -78,12 +80,15 @@ class Grpc:
         methods = {**_methods(servicer), **_health_methods(self._health)}
         service = Service(methods, partial(_check_key, access), admission.holding, readers, max_bytes, body_s)
         window_bytes = max_bytes + _WINDOW_BYTES
-        self._house = House(service.begin, Crowd(most_connections()), window_bytes, answer_s=body_s)
+        self._house = House(
+            service.begin, Crowd(most_connections()), window_bytes, answer_s=body_s, look_s=min(_SWEEP_S, body_s / 2)
+        )
         self._accepting: Any = None
+        self._opened: socket.socket | None = None
 
     async def start(self, host: str, port: int, *, tls: Certificate | None = None) -> int:
         """Begin to serve → the port; 0 takes a free one. Refused when it is taken or not allowed."""
-        opened = listen(host, port, "grpc", shared=self._shared)
+        opened = self._opened = listen(host, port, "grpc", shared=self._shared)
         make = partial(Connection, self._house)
         if tls is None:
             self._accepting = await asyncio.get_running_loop().create_server(make, sock=opened)
@@ -106,6 +111,8 @@ class Grpc:
         for each in list(self._house.connections):
             each.abort()
         await self._accepting.wait_closed()
+        assert self._opened is not None, "it listened"
+        self._opened.close()
 
 
 def _check_key(access: Access, told: Mapping[str, str]) -> None:

@@ -121,7 +121,7 @@ class Outgoing:
         if self.paused or stream.waiting or size > min(self.window, stream.window, self.frame_bytes):
             self._queue(stream, head, body, tail)
             return not stream.waiting
-        out = [frame(HEADERS, _END_HEADERS, stream.number, head)] if head else []
+        out: list[bytes | memoryview] = [frame(HEADERS, _END_HEADERS, stream.number, head)] if head else []
         if size:
             self.window -= size
             stream.window -= size
