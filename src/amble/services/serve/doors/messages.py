@@ -72,7 +72,7 @@ def asked_of(request: Any, raw: Sequence[memoryview], ports: Sequence[Port], mem
     return Asked(tuple(tensors), request.id, outputs, True, _parameters(request.parameters), classes, places)
 
 
-def identity_of(message: bytes, stub: Any) -> str:
+def identity_of(message: bytes | memoryview, stub: Any) -> str:
     """Return the id of a request that failed, as far as it can be read: the first fields are its model and its id."""
     try:
         small, _ = cut(message, _FEW)
