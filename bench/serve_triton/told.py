@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from bench.kit.told import Numbers, Record, Result
+from bench.kit.told import Numbers, Record, Result, plain
 
 SOURCES = {"serve_triton": "serve_triton@host"}
 DOORS = {"http": "HTTP", "grpc": "gRPC"}
@@ -35,5 +35,20 @@ def _table(result: Result) -> str:
     return "\n".join(lines)
 
 
-NUMBERS: Numbers = {"serve_triton.met": lambda r: r.met("rate over Triton's")}
+def _overheads(result: Result) -> str:
+    """Return what a request costs over what an echo and a copy cost, of each size of body."""
+    return " and ".join(plain(each["ratio"], 1) for each in result.records if "overhead" in each)
+
+
+def _goodputs(result: Result) -> str:
+    """Return our highest goodput over Triton's, of each network."""
+    found = [plain(each["value"], 2) for each in result.targets if "highest goodput" in each["target"]]
+    return ", ".join(found[:-1]) + " and " + found[-1]
+
+
+NUMBERS: Numbers = {
+    "serve_triton.met": lambda r: r.met("rate over Triton's"),
+    "serve_triton.overhead": _overheads,
+    "serve_triton.goodput": _goodputs,
+}
 TABLES: Numbers = {"serve_triton.doors": _table}
