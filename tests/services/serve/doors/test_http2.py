@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("tritonclient.grpc")
 
@@ -23,6 +27,7 @@ from amble.services.serve.doors.outgoing import (
     RESET,
     SETTINGS,
     WINDOW,
+    Stream,
     frame,
 )
 from amble.services.serve.front import Doors
@@ -228,8 +233,6 @@ def frames_of(stream: int, body: bytes) -> Iterator[bytes]:
 
 
 def test_who_never_greets_is_shown_out_and_idle_ones_after_some_time() -> None:
-    import asyncio
-
     async def run() -> list[bytes]:
         shared = Shared(lambda *_: None, Crowd(10), 1 << 16, handshake_s=0.1, idle_s=0.3, look_s=0.05)
         server = await asyncio.get_running_loop().create_server(lambda: Connection(shared), "127.0.0.1", 0)
@@ -251,8 +254,6 @@ def test_who_never_greets_is_shown_out_and_idle_ones_after_some_time() -> None:
 
 
 def test_one_client_cannot_take_all_connections_and_those_that_go_are_counted_off() -> None:
-    import asyncio
-
     async def run() -> tuple[int, int, int]:
         shared = Shared(lambda *_: None, Crowd(8), 1 << 16)
         server = await asyncio.get_running_loop().create_server(lambda: Connection(shared), "127.0.0.1", 0)
@@ -286,3 +287,99 @@ def test_at_the_end_calls_that_run_are_answered_and_no_more_are_taken() -> None:
         doubler.gate.set()
         assert values(one.answer()[1]) == [0.0, 2.0]
         assert any(each.kind == AWAY for each in one.frames())
+
+
+class Taken(Stream):
+    """Takes whatever comes, at times to a place of its own."""
+
+    def __init__(self, connection: Connection, number: int) -> None:
+        super().__init__(number, 0)
+        self.connection, self.body, self.over = connection, bytearray(), 0
+        self.own = memoryview(bytearray(100)) if number % 4 == 1 else None
+
+    def place(self) -> memoryview | None:
+        return self.own
+
+    def placed(self, num_bytes: int) -> None:
+        assert self.own is not None
+        self.body += self.own[:num_bytes]
+
+    def came(self, payload: memoryview) -> None:
+        self.body += payload
+
+    def ended(self) -> None:
+        self.over += 1
+        self.connection.out.send(self, b"\x88", (bytes(self.body),), b"\x88")
+        self.connection.close(self, early=False)
+
+    def gone(self) -> None:
+        self.over += 1
+
+    def sent(self) -> None:
+        pass
+
+
+def begun(connection: Connection, number: int, headers: object, ended: bool) -> Stream:
+    made = Taken(connection, number)
+    connection.open(made)
+    return made
+
+
+class Socket(asyncio.Transport):
+    """Keeps what is written, and is closed once asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written, self.closed = bytearray(), False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def writelines(self, pieces: Any) -> None:
+        self.written += b"".join(pieces)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+FRAMES = st.builds(
+    lambda kind, flags, stream, payload: frame(kind, flags, stream, payload),
+    st.sampled_from([*range(10), 77]),
+    st.sampled_from([0, 1, 4, 5, 8, 9, 12, 13, 32, 36, 37, 255]),
+    st.sampled_from([0, 1, 3, 5, 7, 2, 1 << 31]),
+    st.one_of(
+        st.binary(max_size=300),
+        st.just(b"\x83\x86\x84\x88"),
+        st.integers(0, (1 << 32) - 1).map(lambda value: value.to_bytes(4, "big")),
+        st.tuples(st.integers(0, 7), st.integers(0, (1 << 32) - 1)).map(lambda pair: struct.pack(">HI", *pair)),
+    ),
+)
+
+
+@given(st.lists(st.one_of(FRAMES, st.binary(max_size=20)), max_size=30), st.integers(1, 200))
+def test_whatever_comes_is_taken_or_refused_and_every_frame_back_is_whole(sent: list[bytes], size: int) -> None:
+    async def run() -> None:
+        shared, opened = Shared(begun, Crowd(10), 1 << 16), Socket()
+        connection = Connection(shared)
+        connection.connection_made(opened)
+        stream = PREFACE + b"".join(sent)
+        while stream:
+            place = connection.get_buffer(-1)
+            step = min(size, len(place), len(stream))
+            place[:step] = stream[:step]
+            connection.buffer_updated(step)
+            stream = stream[step:]
+        connection.connection_lost(None)
+        assert not shared.connections
+        at = 0
+        while at < len(opened.written):
+            at += 9 + int.from_bytes(opened.written[at : at + 3], "big")
+        assert at == len(opened.written)
+
+    asyncio.run(run())
