@@ -129,8 +129,9 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
         try:
-            if self._placing and self._reading is not None:
-                self._reading.placed(nbytes)
+            if self._placing:
+                if self._reading is not None:
+                    self._reading.placed(nbytes)
                 self._counted(nbytes)
             else:
                 came = self.house.scratch[:nbytes]
