@@ -88,7 +88,7 @@ def ours(models: dict[str, Path], *more: str, pinned: bool = True) -> Iterator[d
 
 @contextmanager
 def tritons(models: dict[str, Path], waits_s: Mapping[str, float] = NONE) -> Iterator[dict[str, int]]:
-    """Run Triton; the ports of its doors. ``waits_s`` are the times after which its queues reject, by model."""
+    """Run Triton; the ports of its doors, and its process. ``waits_s`` are the times after which its queues reject, by model."""
     script, venv = triton()
     ports = {"http": free_port(), "grpc": free_port()}
     repository = BUILD / "serve_triton" / "repository"
@@ -99,7 +99,7 @@ def tritons(models: dict[str, Path], waits_s: Mapping[str, float] = NONE) -> Ite
     words = ["bash", script, "serve", venv, str(repository), str(ports["http"]), str(ports["grpc"]), str(free_port())]
     with running(words, "triton") as started:
         await_ready(ports["http"], started, "triton")
-        yield ports
+        yield {**ports, "pid": started.pid}
 
 
 def _limit(repository: Path, model: str, wait_s: float) -> None:
@@ -192,3 +192,13 @@ def prepared(wanted: Sequence[Case], folder: Path) -> tuple[dict[str, Path], dic
             bare_s[case.model] = networks.write(path, BODIES[case.body], TIMES_S[case.time])
             messages(folder, case.model, BODIES[case.body])
     return paths, bare_s
+
+
+def processor_s(pid: int) -> float:
+    """Return the processor's time [s] of a process and all that it has started."""
+    total_s, waiting = 0.0, [pid]
+    while waiting:
+        for thread in Path(f"/proc/{waiting.pop()}/task").iterdir():
+            total_s += int((thread / "schedstat").read_text().split()[0]) / 1e9
+            waiting += map(int, (thread / "children").read_text().split())
+    return total_s

@@ -4,7 +4,8 @@ Triton is the binary of the wheel nvidia-pytriton, with its Python back end over
 batches of up to 8 as ours; `AMBLE_TRITON` names the script that starts it, `AMBLE_TRITON_VENV` where it is.
 Servers and their helpers run on one core, the load on another: wrk over HTTP, frames made beforehand over gRPC
 (`load_grpc.py`). Rounds are interleaved: each takes every case of both servers one by one, and a ratio is that
-of one round, of which the median is kept. Refused requests count as sent: only answers are counted. What a request
+of one round, of which the median is kept. `processor_s` is what an answer took of the servers' core: a busy machine
+lengthens it less than the time on the clock. Refused requests count as sent: only answers are counted. What a request
 costs beside the bare network, and goodput within an objective: `limits.py`.
 """
 
@@ -19,7 +20,7 @@ from bench.kit import document
 from bench.kit.document import Record, Target
 from bench.kit.places import BUILD
 from bench.serve_triton import limits
-from bench.serve_triton.servers import BODIES, TIMES_S, Case, offered, ours, prepared, triton, tritons
+from bench.serve_triton.servers import BODIES, TIMES_S, Case, offered, ours, prepared, processor_s, triton, tritons
 
 CONNECTIONS = (1, 4, 16, 64)
 DOORS = ("http", "grpc")
@@ -61,7 +62,7 @@ def measured(*, quick: bool) -> list[Record]:
         for turn in range(1 if quick else ROUNDS):
             for case in wanted:
                 for name in list(servers)[:: 1 if turn % 2 == 0 else -1]:
-                    rates.setdefault((case, name), []).append(offered(case, servers[name], folder))
+                    rates.setdefault((case, name), []).append(_timed(case, servers[name], folder))
         if limits.ECHO.exists():
             beside = limits.overheads(servers["amble"], bare_s, folder, 1 if quick else ROUNDS)
         else:
@@ -70,12 +71,21 @@ def measured(*, quick: bool) -> list[Record]:
         {
             "server": name, "door": case.door, "body": case.body, "model": case.time, "connections": case.connections,
             "bare_s": bare_s[case.model], "rate_hz": [each["answered"] / each["seconds"] for each in found],
+            "processor_s": [each["processor_s"] for each in found],
             "failed": sum(each["failed"] for each in found),
             "p50_s": median(each["p50_s"] for each in found), "p99_s": median(each["p99_s"] for each in found),
         }
         for (case, name), found in rates.items()
     ]  # fmt: skip
     return [*records, *beside, *_within(paths, bare_s, quick=quick)]
+
+
+def _timed(case: Case, ports: dict[str, int], folder: Path) -> dict[str, float]:
+    """Offer one load, and add what an answer took of the servers' processor."""
+    before_s = processor_s(ports["pid"])
+    found = offered(case, ports, folder)
+    took_s = processor_s(ports["pid"]) - before_s
+    return {**found, "processor_s": took_s / max(1.0, found["answered"])}
 
 
 def _within(paths: dict[str, Path], bare_s: dict[str, float], *, quick: bool) -> list[Record]:

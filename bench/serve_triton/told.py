@@ -46,7 +46,20 @@ def _goodputs(result: Result) -> str:
     return ", ".join(found[:-1]) + " and " + found[-1]
 
 
+def _processor(result: Result, door: str, body: str) -> str:
+    """Return what an answer takes of the processor, over what Triton's takes: the median over cases, of one network."""
+    found = []
+    for each in result.where(server="amble", door=door, body=body, model="0.2 ms"):
+        (other,) = result.where(server="triton", door=door, body=body, model="0.2 ms", connections=each["connections"])
+        found.append(median(each["processor_s"]) / median(other["processor_s"]))
+    return plain(median(found), 2)
+
+
 NUMBERS: Numbers = {
+    "serve_triton.processor_grpc_4": lambda r: _processor(r, "grpc", "4 kB"),
+    "serve_triton.processor_grpc_600": lambda r: _processor(r, "grpc", "600 kB"),
+    "serve_triton.processor_http_4": lambda r: _processor(r, "http", "4 kB"),
+    "serve_triton.processor_http_600": lambda r: _processor(r, "http", "600 kB"),
     "serve_triton.met": lambda r: r.met("rate over Triton's"),
     "serve_triton.overhead": _overheads,
     "serve_triton.goodput": _goodputs,
