@@ -88,7 +88,7 @@ def ours(models: dict[str, Path], *more: str, pinned: bool = True) -> Iterator[d
 
 @contextmanager
 def tritons(models: dict[str, Path], waits_s: Mapping[str, float] = NONE) -> Iterator[dict[str, int]]:
-    """Run Triton; the ports of its doors, and its process. ``waits_s``: times after which its queues reject, by model."""
+    """Run Triton; the ports of its doors, and its process. ``waits_s``: after what time its queues reject, by model."""
     script, venv = triton()
     ports = {"http": free_port(), "grpc": free_port()}
     repository = BUILD / "serve_triton" / "repository"
