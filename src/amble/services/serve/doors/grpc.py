@@ -71,8 +71,12 @@ class Grpc:
         shared: bool = False,
         regions: Regions | None = None,
         body_s: float = 30.0,
+        crowd: Crowd | None = None,
     ) -> None:
-        """Answer from a dispatcher and a repository. ``shared``: other processes of this server listen there too."""
+        """Answer from a dispatcher and a repository. ``shared``: other processes of this server listen there too.
+
+        ``crowd`` are the connections that there may be, of other doors too.
+        """
         self._shared = shared
         self._health = health.Health(admission, repository)
         servicer = _Servicer(admission, repository, access, version, readers)
@@ -80,9 +84,8 @@ class Grpc:
         methods = {**_methods(servicer), **_health_methods(self._health)}
         service = Service(methods, partial(_check_key, access), admission.holding, readers, max_bytes, body_s)
         window_bytes = max_bytes + _WINDOW_BYTES
-        self._house = House(
-            service.begin, Crowd(most_connections()), window_bytes, answer_s=body_s, look_s=min(_SWEEP_S, body_s / 2)
-        )
+        crowd = crowd or Crowd(most_connections())
+        self._house = House(service.begin, crowd, window_bytes, answer_s=body_s, look_s=min(_SWEEP_S, body_s / 2))
         self._accepting: Any = None
         self._opened: socket.socket | None = None
 
@@ -177,7 +180,7 @@ class _Servicer(SharedMemory):
 
     async def ServerLive(self, request: Any, call: Call) -> Any:  # noqa: N802
         """Tell that the server runs."""
-        return service_pb2.ServerLiveResponse(live=True)
+        return service_pb2.ServerLiveResponse(live=self._admission.well)
 
     async def ServerReady(self, request: Any, call: Call) -> Any:  # noqa: N802
         """Tell whether requests are taken."""
