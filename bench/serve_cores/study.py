@@ -29,7 +29,7 @@ from bench.serve_triton import servers as doors
 from bench.serve_triton.servers import Case
 
 TIMES = ("5 ms", "50 ms")
-ROUNDS = 5
+ROUNDS = 3
 SECONDS = 3
 MANY = (2, 4, 8, 16, 32)
 CONNECTIONS = 16

@@ -22,10 +22,10 @@ from bench.kit.places import BENCH, ROOT
 from bench.serve_triton import servers
 from bench.serve_triton.servers import Case
 
-LOADS = (0.6, 0.75, 0.9, 1.05, 1.3)  # of the bare network's rate
+LOADS = (0.6, 0.8, 1.0, 1.3)  # of the bare network's rate
 MARGIN_S = 10e-3
 WAY_S = 2e-3
-SECONDS = {"0.2 ms": 3.0, "5 ms": 4.0, "50 ms": 8.0}
+SECONDS = {"0.2 ms": 2.0, "5 ms": 3.0, "50 ms": 6.0}
 ECHO = ROOT / ".venv-peer-granian" / "bin" / "granian"
 
 
