@@ -167,8 +167,8 @@ def _loading(case: Case, ports: dict[str, int], folder: Path) -> subprocess.Pope
 
 CAUSE = (
     "others used both cores meanwhile: two bare processes gained 1.5 over one, not 1.9; two engines and a front wake "
-    "one another more often than bare loops do, and each time wait for the others' slice of 4 ms; a short run with fewer "
-    "others had 0.97 and 1.04, and 16 ms"
+    "one another more often than bare loops do, and each time wait for the others' slice of 4 ms; a short run with "
+    "fewer others had 0.97 and 1.04, and 16 ms"
 )
 
 
