@@ -29,7 +29,7 @@ __all__ = ["Client", "request"]
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-def request(kind: str, shape: tuple[int, ...], *, name: str = "", timeout_us: int = 0) -> bytes:
+def request(kind: str, shape: tuple[int, ...], *, name: str = "", timeout_us: int = 0, model: str = "model") -> bytes:
     """The bytes of one request to a kind of server, its tensor as each takes it best."""
     tensor = np.random.default_rng(0).random(shape, dtype=np.float32).tobytes()
     extra, path, body = "", "/predict", tensor
@@ -39,7 +39,11 @@ def request(kind: str, shape: tuple[int, ...], *, name: str = "", timeout_us: in
         if timeout_us:
             parameters["timeout"] = timeout_us
         head = json.dumps({"inputs": [entry], "parameters": parameters}).encode()
-        extra, path, body = f"inference-header-content-length: {len(head)}\r\n", "/v2/models/model/infer", head + tensor
+        extra, path, body = (
+            f"inference-header-content-length: {len(head)}\r\n",
+            f"/v2/models/{model}/infer",
+            head + tensor,
+        )
     elif kind == "litserve":
         extra = "content-type: application/json\r\n"
         body = json.dumps({"tensor": base64.b64encode(tensor).decode()}).encode()
@@ -174,11 +178,13 @@ def main() -> None:
     parser.add_argument("--timeout-us", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--core", type=int)
+    parser.add_argument("--model", default="model")
     given = parser.parse_args()
     if given.core is not None:
         os.sched_setaffinity(0, {given.core})
     shape = tuple(int(size) for size in given.shape.split(","))
-    client = Client(given.port, request(given.kind, shape, name=given.input, timeout_us=given.timeout_us))
+    sent = request(given.kind, shape, name=given.input, timeout_us=given.timeout_us, model=given.model)
+    client = Client(given.port, sent)
     if given.rate:
         asyncio.run(client.poisson(given.rate, given.seconds, given.seed))
     elif given.users == 1:

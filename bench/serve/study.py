@@ -124,7 +124,7 @@ def serving(kind: str, case: Case) -> Iterator[int]:
     with log.open("w") as out:
         running = subprocess.Popen(
             ["taskset", "-c", str(SERVER_CORE), *words],
-            stdout=out, stderr=out, env={**os.environ, **quiet}, start_new_session=True,
+            stdout=out, stderr=out, env={**os.environ, **quiet}, process_group=0,
         )  # fmt: skip
         try:
             _await(kind, case, port, running)

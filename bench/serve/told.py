@@ -6,7 +6,7 @@ from functools import partial
 
 from bench.kit.told import Numbers, Record, Result, between, percent, plain
 
-SOURCES = {"serve": "serve@host", "serve_xeon": "serve@xeon"}  # the second: without the others, on a busy machine
+SOURCES = {"serve": "serve@host"}
 NETWORKS = ("mobilenetv2", "efficientnet_lite0")
 PEERS = ("mlserver", "litserve", "ray")
 NO_GOODPUT = "no goodput at this objective"
@@ -58,11 +58,6 @@ def _over_any(result: Result) -> str:
     return between(found, 2)
 
 
-def _each(result: Result, field: str, digits: int = 2, scale: float = 1.0) -> str:
-    """Tell a value of each network, of our server."""
-    return " and ".join(plain(scale * _sum(result, each)[field], digits) for each in NETWORKS)
-
-
 def _numbers(network: str, key: str) -> Numbers:
     """Return what is told of one network under its short name."""
     return {
@@ -89,9 +84,5 @@ NUMBERS: Numbers = {
     "serve.over_any": _over_any,
     "serve.ideal": lambda r: between([_sum(r, each)["ideal_overload_ratio"] for each in NETWORKS], scale=100, unit="%"),
     "serve.barest": lambda r: plain(1e3 * max(_grpc(r, each)["barest_grpc_s"] for each in NETWORKS), 1),
-    "serve_xeon.best": partial(_each, field="best_ratio"),
-    "serve_xeon.http": partial(_each, field="overhead_bare_s", scale=1e3),
-    "serve_xeon.overload": partial(_each, field="overload_ratio", digits=0, scale=100.0),
-    "serve_xeon.over_any": _over_any,
 }
 TABLES: Numbers = {}

@@ -20,7 +20,7 @@ def _ratio(result: Result, record: Record) -> float:
 
 def _table(result: Result) -> str:
     """Lay the ratios out: a line for each door, body and network, a column for each number of connections."""
-    ours = result.where(server="amble")
+    ours = [each for each in result.where(server="amble") if "rate_hz" in each]
     columns = sorted({each["connections"] for each in ours})
     lines = ["| rate over Triton's, by connections | " + " | ".join(map(str, columns)) + " |"]
     lines.append("| --- |" + " --- |" * len(columns))

@@ -43,4 +43,4 @@ HEADER_BYTES = 32 << 10
 INLINE_BYTES = 64 << 10
 """What is read where it arrives; more than that is read by other threads, while the loop serves others."""
 CONNECTIONS = 4096
-"""Connections over HTTP, as far as file descriptors allow."""
+"""Connections over HTTP and gRPC, as far as file descriptors allow."""

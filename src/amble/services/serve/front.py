@@ -318,6 +318,7 @@ async def open_doors(
     ``connections`` are those of other processes of this server, which listen there too.
     """
     shared = connections is not None
+    crowd = Crowd(most_connections(), elsewhere=connections or Nowhere())
     web, told = extra("amble.services.serve.doors.web"), version("amble")
     http_socket = web.listen(doors.host, doors.http_port, "http", shared=shared)
     closing.callback(http_socket.close)
@@ -332,6 +333,8 @@ async def open_doors(
             max_bytes=doors.max_bytes,
             shared=shared,
             regions=doors.regions,
+            body_s=doors.body_s,
+            crowd=crowd,
         )
         grpc_port = await grpc.start(doors.host, doors.grpc_port, tls=doors.tls)
         closing.push_async_callback(grpc.stop)
@@ -339,7 +342,6 @@ async def open_doors(
     http = Http(dispatcher, repository, told, *rules)
     tls = None if doors.tls is None else doors.tls.server_context()
     patience = web.Patience(doors.headers_s, doors.body_s)
-    crowd = Crowd(most_connections(), elsewhere=connections or Nowhere())
     await _run(closing, web.Web(http, http_socket, patience, crowd, tls))
     return http_socket.getsockname()[1], grpc_port
 

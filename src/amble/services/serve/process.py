@@ -29,7 +29,7 @@ _KEPT_BYTES = 128 << 20
 _LARGEST_BYTES = 32 << 20  # the most that glibc takes for the second
 _FILES = resource.RLIMIT_NOFILE
 _WANTED_FILES = 1 << 16
-_KEPT_FILES = 256  # for what is no connection over HTTP
+_KEPT_FILES = 256  # for what is no connection of a client
 _GARBAGE = (20_000, 20, 50)  # thresholds of the three generations
 
 
@@ -96,7 +96,7 @@ def _set_for_servers() -> Callable[[], None]:
 
 
 def most_connections() -> int:
-    """Return how many connections over HTTP there may be: half of the file descriptors, less some for the rest."""
+    """Return how many connections clients may have: half of the file descriptors, less some for the rest."""
     allowed, _ = resource.getrlimit(_FILES)
     return max(16, min(limits.CONNECTIONS, (allowed - _KEPT_FILES) // 2))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import itertools
 import json
 import shutil
 import socket
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from amble.services.serve.doors.crowd import Crowd
-from amble.services.serve.doors.handshake import Entrance, Guard
+from amble.services.serve.doors.handshake import Entrance, Guard, Turns
 from amble.services.serve.doors.tls import Certificate
 from amble.services.serve.doors.web import new_loop
 from amble.services.serve.front import Doors
@@ -207,3 +208,27 @@ def _sockets(port: int) -> int:
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     words = [line.split() for line in lines]
     return sum(each[1].endswith(f":{port:04X}") and each[3] in ("01", "08") for each in words)
+
+
+def test_turns_keep_a_pace_and_go_from_client_to_client() -> None:
+    async def run() -> list[tuple[str, float]]:
+        loop, given = asyncio.get_running_loop(), list[tuple[str, float]]()
+        turns = Turns(0.01)
+
+        async def asking(client: str) -> None:
+            await turns.take(client)
+            given.append((client, loop.time()))
+
+        many = [asyncio.create_task(asking("many")) for _ in range(20)]
+        await asyncio.sleep(0)
+        many[3].cancel()
+        few = [asyncio.create_task(asking("few")) for _ in range(2)]
+        await asyncio.gather(*many, *few, return_exceptions=True)
+        await asyncio.sleep(0.02)
+        await asking("late")
+        return given
+
+    given = asyncio.run(run())
+    assert [client for client, _ in given] == ["many", "few", "many", "few", *["many"] * 17, "late"]
+    times_s = [at_s for _, at_s in given]
+    assert all(later - before > 0.008 for before, later in itertools.pairwise(times_s))

@@ -83,7 +83,7 @@ def _refuse_twice(inputs: Sequence[Any], num_sent: int, num_raw: int) -> None:
             raise Fault(400, f"input {each.name!r}: it comes in more than one way; {way}")
 
 
-def identity_of(message: bytes, stub: Any) -> str:
+def identity_of(message: bytes | memoryview, stub: Any) -> str:
     """Return the id of a request that failed, as far as it can be read: the first fields are its model and its id."""
     try:
         small, _ = cut(message, _FEW)

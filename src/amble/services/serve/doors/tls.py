@@ -20,6 +20,7 @@ from amble.core.errors import Refused
 __all__ = ["Certificate", "Pem"]
 
 _LOOK_S = 1.0
+_PROTOCOLS = ("http/1.1", "h2")  # the second for gRPC
 _LOG = logging.getLogger(__name__)
 
 
@@ -44,7 +45,7 @@ class Certificate:
     client_ca: Path | None = None
     look_s: float = _LOOK_S
     pem: Pem = field(init=False)
-    _context: ssl.SSLContext = field(init=False)
+    _contexts: dict[str, ssl.SSLContext] = field(init=False)
     _stamps: tuple[tuple[int, int, int], ...] = field(init=False, default=())
     _next_s: float = field(init=False, default=0.0)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
@@ -52,16 +53,16 @@ class Certificate:
     def __post_init__(self) -> None:
         """Read the files. Refused with the option and the file that is wrong."""
         self._stamps = self._stamped()
-        self.pem, self._context = self._read()
+        self.pem, self._contexts = self._read()
         self._next_s = time.monotonic() + self.look_s
 
-    def server_context(self) -> ssl.SSLContext:
-        """Return a context for a listening socket; handshakes in it take the newest files."""
-        made = _context(self.cert, self.key, self.pem)
+    def server_context(self, protocol: str = "http/1.1") -> ssl.SSLContext:
+        """Return a context for a listening socket of a protocol; handshakes in it take the newest files."""
+        made = _context(self.cert, self.key, self.pem, protocol)
 
         def renew(connection: ssl.SSLObject, name: str | None, listening: ssl.SSLContext) -> None:
             self.look()
-            connection.context = self._context
+            connection.context = self._contexts[protocol]
 
         made.sni_callback = renew
         return made
@@ -79,10 +80,10 @@ class Certificate:
             stamps = self._stamped()
             if stamps == self._stamps:
                 return
-            pem, context = self._read()
+            pem, contexts = self._read()
             if self._stamped() != stamps:
                 return  # they are being written: the next look finds them
-            self.pem, self._context, self._stamps = pem, context, stamps
+            self.pem, self._contexts, self._stamps = pem, contexts, stamps
             _LOG.info("%s: read again", self.cert)
         except Refused as error:
             _LOG.warning("the certificate stays as it was: %s", error)
@@ -101,7 +102,7 @@ class Certificate:
         files = (("--tls-cert", self.cert), ("--tls-key", self.key))
         return files if self.client_ca is None else (*files, ("--tls-client-ca", self.client_ca))
 
-    def _read(self) -> tuple[Pem, ssl.SSLContext]:
+    def _read(self) -> tuple[Pem, dict[str, ssl.SSLContext]]:
         found = []
         for option, path in self._files():
             try:
@@ -111,14 +112,14 @@ class Certificate:
             if option != "--tls-key":
                 _refuse_no_certificate(option, path, found[-1])
         pem = Pem(*found)
-        return pem, _context(self.cert, self.key, pem)
+        return pem, {protocol: _context(self.cert, self.key, pem, protocol) for protocol in _PROTOCOLS}
 
 
-def _context(cert: Path, key: Path, pem: Pem) -> ssl.SSLContext:
-    """Make a context: TLS 1.2 and later, HTTP/1.1."""
+def _context(cert: Path, key: Path, pem: Pem, protocol: str) -> ssl.SSLContext:
+    """Make a context: TLS 1.2 and later, and a protocol of HTTP in it."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    made.set_alpn_protocols(["http/1.1"])
+    made.set_alpn_protocols([protocol])
     made.options |= ssl.OP_NO_RENEGOTIATION  # keys are agreed on once: doing so costs the server more than its client
 
     def locked() -> NoReturn:

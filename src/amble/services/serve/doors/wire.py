@@ -6,14 +6,17 @@ Protobuf copies every field twice on its way to Python; raw tensors are most of 
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from amble.runtimes.remote import limits
 
-__all__ = ["TooMany", "cut"]
+__all__ = ["TooMany", "cut", "raw_at"]
 
 _RAW = 7 << 3 | 2
 _INPUTS, _CONTENTS = 5 << 3 | 2, 5 << 3 | 2  # of ModelInferRequest, and of the tensors in it
 _SHAPE = 3 << 3 | 2
 _LARGE = 128  # bytes of an input below which its own fields are not worth counting
+_FIRST = 64  # fields in which raw tensors are looked for before all of a message is here
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 
@@ -33,7 +36,7 @@ class _Count:
             raise TooMany(f"more than {self.most} fields")
 
 
-def cut(message: bytes, most: int = limits.FIELDS) -> tuple[bytes, list[memoryview]]:
+def cut(message: bytes | memoryview, most: int = limits.FIELDS) -> tuple[bytes, list[memoryview]]:
     """Return the message without its raw tensors, and views of them in order; ValueError where it is none.
 
     TooMany when it has more than ``most`` fields, those inside its inputs included: protobuf would make an object of
@@ -55,7 +58,22 @@ def cut(message: bytes, most: int = limits.FIELDS) -> tuple[bytes, list[memoryvi
     return b"".join([*rest, view[kept:]]), raw
 
 
-def _count_inside(message: bytes, start: int, stop: int, count: _Count, *, deep: bool) -> None:
+def raw_at(beginning: bytes | memoryview) -> int:
+    """Return where the first raw tensor of a message begins, as its first bytes tell; 0 where they do not.
+
+    So that whoever makes room for the message can have that tensor aligned.
+    """
+    start = 0
+    with suppress(ValueError):
+        for _ in range(_FIRST):
+            tag, body = _varint(beginning, start)
+            if tag == _RAW:
+                return _varint(beginning, body)[1]
+            start = _end(beginning, tag & 7, body)
+    return 0
+
+
+def _count_inside(message: bytes | memoryview, start: int, stop: int, count: _Count, *, deep: bool) -> None:
     """Count the fields of an input, and of its contents; a packed shape counts as long as it is."""
     while start < stop:
         count.take()
@@ -68,7 +86,7 @@ def _count_inside(message: bytes, start: int, stop: int, count: _Count, *, deep:
         start = end
 
 
-def _end(message: bytes, kind: int, start: int) -> int:
+def _end(message: bytes | memoryview, kind: int, start: int) -> int:
     """Return where a field's value ends that begins at ``start``."""
     if kind == _DELIMITED:
         size, start = _varint(message, start)
@@ -84,7 +102,7 @@ def _end(message: bytes, kind: int, start: int) -> int:
     return stop
 
 
-def _varint(message: bytes, start: int) -> tuple[int, int]:
+def _varint(message: bytes | memoryview, start: int) -> tuple[int, int]:
     """Return a number of seven bits a byte, and where it ends."""
     value = 0
     for index in range(start, min(start + 10, len(message))):

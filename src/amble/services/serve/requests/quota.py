@@ -79,3 +79,8 @@ class Reservation:
         """Take more room; Fault when there is none left for this client."""
         self.quota.take(self.client, num_bytes, held_bytes=self.num_bytes)
         self.num_bytes += num_bytes
+
+    def shrink(self, num_bytes: int) -> None:
+        """Give some of it back."""
+        self.quota.give_back(self.client, num_bytes)
+        self.num_bytes -= num_bytes

@@ -1,0 +1,187 @@
+"""Calls of gRPC: what their headers say; messages packed, late, too large or none; deadlines; clients that go."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from amble.services.serve.doors.outgoing import DATA, HEADERS, RESET, WINDOW, frame
+from amble.services.serve.front import Doors
+from tests.services.serve.doors.frames import INFER, client, head, message, prefixed, values
+from tests.services.serve.house import Doubler, House, house
+
+grpc = pytest.importorskip("grpc")
+triton = pytest.importorskip("tritonclient.grpc")
+
+DOORS = Doors(http_port=0, grpc_port=0, metrics_port=0, body_s=1.0, max_bytes=1 << 20, room_bytes=4 << 20)
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+ONE = prefixed(message())
+GZIP = (b"grpc-encoding", b"gzip")
+
+
+@pytest.fixture(scope="module")
+def open_house() -> Iterator[House]:
+    with house("plain", "wide", doors=DOORS) as found:
+        yield found
+
+
+def packed(text: bytes, wbits: int = 31) -> bytes:
+    made = zlib.compressobj(wbits=wbits)
+    whole = made.compress(text) + made.flush()
+    return b"\1" + len(whole).to_bytes(4, "big") + whole
+
+
+def last(body: bytes) -> bytes:
+    return frame(DATA, 1, 1, body)
+
+
+REFUSED: dict[str, tuple[int, str, bytes]] = {
+    "an unknown method": (12, "/none: there is no such method", head(1, "/none") + last(ONE)),
+    "what is no call": (12, "POST application/grpc", frame(HEADERS, 5, 1, b"\x82\x84\x86")),
+    "an unknown coding": (12, "'zstd': use gzip", head(1, INFER, (b"grpc-encoding", b"zstd")) + last(ONE)),
+    "a deadline that is none": (3, "'soon' is no time", head(1, INFER, (b"grpc-timeout", b"soon")) + last(ONE)),
+    "large headers": (8, "larger than 32768", head(1, INFER, *((b"x", b"y" * 100),) * 280) + last(ONE)),
+    "no message": (3, "before its message did", head(1) + last(b"")),
+    "half a message": (3, "before its message did", head(1) + last(ONE[:-1])),
+    "half of what says how long": (3, "before its message did", head(1) + last(b"\0\0")),
+    "two messages": (3, "more than one", head(1) + last(ONE + ONE)),
+    "a message too large": (8, "larger than 1048576", head(1) + last(b"\0\x7f\0\0\0")),
+    "packed and no coding": (3, "no grpc-encoding", head(1) + last(packed(b"x"))),
+    "packed rubbish": (3, "not gzip", head(1, INFER, GZIP) + last(b"\1\0\0\0\2xx")),
+    "much in few bytes": (8, "larger than 1048576", head(1, INFER, GZIP) + last(packed(bytes(1 << 22)))),
+    "another message": (
+        3,
+        "ModelReady",
+        head(1, "/inference.GRPCInferenceService/ModelReady") + last(prefixed(b"\xff")),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_wrong_has_a_status_and_a_reason_and_the_connection_serves_on(open_house: House, kind: str) -> None:
+    status, reason, sent = REFUSED[kind]
+    with client(open_house) as one:
+        one.send(sent)
+        found = {name.decode(): value.decode() for name, value in one.answer()[0]}
+        assert (found[":status"], found["grpc-status"]) == ("200", str(status))
+        assert reason in found["grpc-message"]
+        one.send(head(3), frame(DATA, 1, 3, ONE))
+        assert values(one.answer(3)[1]) == [0.0, 2.0]
+
+
+def test_a_refusal_comes_before_all_of_the_message_has(open_house: House) -> None:
+    with client(open_house) as one:
+        one.send(head(1), frame(DATA, 0, 1, b"\0\x7f\0\0\0"))
+        assert dict(one.answer()[0])[b"grpc-status"] == b"8"
+        assert one.until(RESET).payload == bytes(4)
+        one.send(frame(DATA, 1, 1, bytes(1000)), head(3), frame(DATA, 1, 3, ONE))
+        assert values(one.answer(3)[1]) == [0.0, 2.0]
+
+
+def test_reasons_in_any_script_arrive_whole(open_house: House) -> None:
+    with grpc.insecure_channel(open_house.addresses.grpc) as channel, pytest.raises(grpc.RpcError) as error:
+        channel.unary_unary(INFER)(message(model="größer 100%\n"), timeout=20)
+    assert "'größer 100%\\n'" in error.value.details()
+
+
+@pytest.mark.parametrize("coding", ["Gzip", "Deflate"])
+def test_packed_messages_are_read(open_house: House, coding: str) -> None:
+    stub = triton.service_pb2_grpc.GRPCInferenceServiceStub
+    with grpc.insecure_channel(open_house.addresses.grpc, compression=getattr(grpc.Compression, coding)) as channel:
+        asked = triton.service_pb2.ModelInferRequest.FromString(message(4000, "wide"))
+        assert len(stub(channel).ModelInfer(asked, timeout=20).raw_output_contents[0]) == 32_000
+
+
+def test_a_message_that_does_not_come_is_waited_for_some_time(open_house: House) -> None:
+    with client(open_house) as one:
+        began_s = time.monotonic()
+        one.send(head(1), frame(DATA, 0, 1, ONE[:-1]))
+        found = dict(one.answer()[0])
+        assert found[b"grpc-status"] == b"4"
+        assert b"did not come within 1 s" in found[b"grpc-message"]
+        assert 0.9 < time.monotonic() - began_s < 10.0
+
+
+def test_a_deadline_ends_a_call_that_is_being_computed() -> None:
+    doubler = Doubler()
+    with house("plain", doubler=doubler, doors=DOORS) as found:
+        doubler.gate.clear()
+        with client(found) as one:
+            one.send(head(1, INFER, (b"grpc-timeout", b"300m")), last(ONE))
+            assert dict(one.answer()[0])[b"grpc-status"] == b"4"
+            found.wait_for_pending(0)
+        doubler.gate.set()
+
+
+@pytest.mark.parametrize("how", ["resets", "hangs up"])
+def test_what_a_client_asked_for_is_taken_back_when_it_goes(how: str) -> None:
+    doubler = Doubler()
+    with house("plain", doubler=doubler, doors=DOORS) as found:
+        doubler.gate.clear()
+        with client(found) as one:
+            one.send(head(1), last(ONE))
+            assert doubler.begun.wait(20.0)
+            one.send(head(3), frame(DATA, 1, 3, ONE), head(5, STREAM), frame(DATA, 0, 5, ONE))
+            found.wait_for_pending(3)
+            if how == "resets":
+                one.send(*(frame(RESET, 0, stream, bytes(4)) for stream in (1, 3, 5)))
+                found.wait_for_pending(0)
+        found.wait_for_pending(0)
+        doubler.gate.set()
+        assert found.infer([1.0, 2.0])[0] == 200
+    assert doubler.batches in ([1, 1], [1])
+
+
+def test_room_is_taken_by_what_has_come_and_given_back(open_house: House) -> None:
+    half = prefixed(message(60_000, "wide"))
+    with client(open_house, (4, 1 << 30)) as one:
+        for stream in range(1, 21, 2):  # ten times 480 kB of 4 MB, of which a client may have half
+            one.send(head(stream))
+            for start in range(0, len(half) - 16384, 16384):
+                one.send(frame(DATA, 0, stream, half[start : start + 16384]))
+        refused = next(each for each in one.frames() if each.kind == HEADERS and each.flags & 1)
+        assert b"too much in flight" in dict(one.decoder.read(refused.payload))[b"grpc-message"]
+    with client(open_house, (4, 1 << 30)) as one:
+        one.send(frame(WINDOW, 0, 0, (1 << 30).to_bytes(4, "big")))
+        until_s = time.monotonic() + 10.0
+        for stream in range(1, 2000, 2):
+            one.send(
+                head(stream), *(frame(DATA, 0, stream, half[at : at + 16384]) for at in range(0, len(half), 16384))
+            )
+            one.send(frame(DATA, 1, stream, b""))
+            if dict(one.answer(stream)[0])[b"grpc-status"] == b"0":
+                break
+            assert time.monotonic() < until_s, "what hung up still has its room"
+
+
+def test_a_stream_gives_room_back_with_each_answer(open_house: House) -> None:
+    asked = triton.service_pb2.ModelInferRequest.FromString(message(60_000, "wide"))
+    with grpc.insecure_channel(open_house.addresses.grpc) as channel:
+        stub = triton.service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        answered: list[str] = []
+        for answer in stub.ModelStreamInfer(_one_by_one(asked, 30, answered), timeout=60):
+            answered.append(answer.error_message)
+        assert answered == [""] * 30  # 14 MB through a room of 4
+
+
+def _one_by_one(asked: Any, times: int, answered: list[str]) -> Iterator[Any]:
+    for number in range(times):
+        while len(answered) < number:
+            time.sleep(0.001)
+        yield asked
+
+
+def test_a_method_that_fails_unforeseen_says_so_and_the_server_lives(
+    open_house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_house.doubler.fail = True
+    try:
+        with client(open_house) as one:
+            one.send(head(1), last(ONE))
+            assert dict(one.answer()[0])[b"grpc-status"] == b"13"
+    finally:
+        open_house.doubler.fail = False
