@@ -25,7 +25,7 @@ from onnx import TensorProto, helper
 
 from amble.services.serve.processes.beats import SILENT_S
 from tests.jobs.serving_process import Process, free_port, started
-from tests.services.serve.processes.kernel import alive, children, listens
+from tests.services.serve.processes.kernel import alive, children, listens, ticks
 from tests.services.serve.processes.test_crew import double, page, quietly, small, until
 
 AMBLE = str(Path(sys.executable).parent / "amble")
@@ -189,3 +189,22 @@ def test_a_network_that_never_returns_is_told_from_one_that_computes_for_long(se
     until(lambda: quietly(server) == 200, OWN_TIME_S)
     assert one(server, "the engine") != before
     assert replaced(server, "the engine") == 2
+
+
+def test_an_engine_whose_parent_was_killed_ends_whatever_it_computes(tmp_path: Path) -> None:
+    network = counting(tmp_path / "count.onnx")
+    command = [AMBLE, "serve", f"count={network}?examples={network.with_suffix('.npz')}", "--fronts=1", "--json"]
+    command += [f"--http-port={free_port()}", "--grpc-port=-1", "--metrics-port=0", "--max-batch=2"]
+
+    def ask_for_ever(at: Process) -> None:
+        with suppress(OSError, http.client.HTTPException):
+            count(at, FOREVER)
+
+    with started(command, tmp_path) as at, ThreadPoolExecutor(1) as pool:
+        engine = one(at, "the engine")
+        before = ticks(engine)
+        asking = pool.submit(ask_for_ever, at)
+        until(lambda: ticks(engine) > before + os.sysconf("SC_CLK_TCK"), OWN_TIME_S)
+        os.kill(at.running.pid, signal.SIGKILL)
+        until(lambda: not alive(engine), NOTICED_S)
+        asking.result(60)

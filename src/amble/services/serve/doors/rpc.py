@@ -308,7 +308,7 @@ class Call(Stream):
                 return await self._service.readers.read(self.client, partial(read, bytes(message)))
             return read(bytes(message))
         except DecodeError as error:
-            raise Fault(400, f"the message is not that of {self._asked.path}: {error}") from error
+            raise Fault(400, f"request is no message of {self._asked.path}: {error}") from error
 
     async def _messages(self) -> AsyncIterator[Any]:
         """Give messages as they come; room for each is given back when the next is asked for."""

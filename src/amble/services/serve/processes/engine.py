@@ -79,6 +79,9 @@ class EngineRole:
         }
 
         def abandoned() -> None:
+            last = threading.Timer(_ALONE_S, os._exit, (1,))  # whatever it computes: nobody waits for it any more
+            last.daemon = True
+            last.start()
             workshop.lanes.stop()
             workshop.lanes.close()
             with suppress(OSError):  # where the parent could not: the last engine takes the folder away
@@ -99,6 +102,8 @@ class EngineRole:
         control.close()
 
 
+_ALONE_S = 10.0
+"""For a batch to end after the parent is gone; clocks are put back by the lease's watchdog where it does not."""
 _LINGER_S = 30.0
 """For the parent to look once more at what was counted, and to hang up."""
 
