@@ -18,8 +18,8 @@ _HINDSIGHT = "hindsight slows down exactly as far as the next arrivals allow; a 
 _PATHS = ("hindsight", "best fixed, known load", "maximum")  # the cheapest path known: what is fixed is a path as well
 _COLD = "still tries settings that it closed before"
 _IDLE = (
-    "clocks are all that is parked, and the chip idles at its lowest at four fifths of what it does at its highest; why "
-    "less than that was saved was not found out"
+    "clocks are all that is parked, and the chip idles at its lowest at four fifths of what it does at its highest; "
+    "why less than that was saved was not found out"
 )
 
 
