@@ -35,6 +35,7 @@ _TOLD_S = 10.0
 @click.option("--period", default="1s", show_default=True, metavar="TIME", help="From one look to the next.")
 @click.option("--control", type=click.FloatRange(0, 50), default=10.0, show_default=True, help="Percent as found.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the blocks as found.")
+@click.option("--extra", type=click.FloatRange(0, 50), default=0.1, show_default=True, help="Percent it may make late.")
 @click.option("--map", "map_file", type=_FILE, help="YAML: what the series of another server mean.")
 @click.option("--token-file", type=_FILE, help="File with a bearer token.")
 @click.option("--ca", type=_FILE, help="Certificates to trust, PEM.")
@@ -63,6 +64,7 @@ def govern(terminal: Terminal, *, urls: tuple[str, ...], probe: bool, output: Pa
         **{name: options[name] for name in names},
         period_s=_period_s(options["period"]),
         control=options["control"] / 100.0,
+        extra=options["extra"] / 100.0,
         map=options["map_file"],
         token=_token(options["token_file"], "--token-file"),
         capacity_hz=options["capacity"],

@@ -171,6 +171,7 @@ def test_a_full_disk_puts_the_clocks_back(tmp_path):
     log, _ = governed(server, 100.0, control=0.0, path=folder / "log.json", every_s=50.0)
     assert {each.asked for each in log.periods if each.start_s > 52.0} == {Clocks()}
     assert {each.asked for each in log.periods if 30.0 < each.start_s < 50.0} != {Clocks()}
+    assert all("not a folder" in each.note for each in log.periods if each.start_s > 52.0), "and it is said"
 
 
 def test_rungs_are_fastest_first_with_both_ends():

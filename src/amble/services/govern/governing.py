@@ -13,6 +13,7 @@ from amble.core.errors import Refused
 from amble.core.log import FORMAT as LOG
 from amble.core.log import Governed, Log
 from amble.core.ports import Device
+from amble.devices import lease
 from amble.services.govern import hands as reach
 from amble.services.govern import maps, prior, proof
 from amble.services.govern.canary import Canary, edges_s, load_request, with_canary
@@ -26,12 +27,14 @@ from amble.services.govern.opening import open_hands
 from amble.services.govern.page import names_of
 from amble.services.govern.proof import Proof
 from amble.services.govern.proxy import Proxy, Way, with_proxy
+from amble.services.govern.pulse import Beating, Pulse, limit_s
 
 from amble.services.govern.watching import Journal, Sight, Told, govern as watch  # isort: skip
 
 __all__ = ["Watching", "govern", "is_governed", "probe", "prove"]
 
 _SAVED_S = 60.0
+_EXTRA = 0.001  # of the answers may be late by default because clocks are lower
 _CANARY_TIMEOUT_S = 30.0
 
 
@@ -63,7 +66,7 @@ class Watching:
     metrics_host: str = "127.0.0.1"
     capacity_hz: float | None = None
     cap_token: str | None = None
-    extra: float = 0.001
+    extra: float = _EXTRA
 
     def __post_init__(self) -> None:
         """Refuse a cap that nobody can set, or that anybody can."""
@@ -92,6 +95,10 @@ def govern(
     wanted = tuple(map(Objective.parse, objectives))
     if not wanted:
         raise Refused("no --slo: say what must be kept, as in --slo 'latency p99 < 40ms'")
+    for each in wanted:
+        if how.extra > max(each.allowed, _EXTRA):
+            share, extra = 100.0 * each.allowed, 100.0 * how.extra
+            raise Refused(f"--extra {extra:g}: '{each}' lets only {share:g} % come late; give less, or none")
     if not urls:
         raise Refused("no address of a metrics page; write http://HOST:PORT/metrics")
     opened = open_hands(devices or (["host"] if how.watch else []))
@@ -104,7 +111,16 @@ def govern(
             lines.callback(proxy.stop)
         opened_lines = [lines.enter_context(closing(_http(url, how).open())) for url in urls]
         sights = [_sight(url, line, wanted, canary or proxy, how) for url, line in zip(urls, opened_lines, strict=True)]
-        return _watched(sights, wanted, opened, output, how, on_period)
+        return _watched(sights, wanted, _beating(opened, how, lines), output, how, on_period)
+
+
+def _beating(devices: tuple[Device, ...], how: Watching, lines: ExitStack) -> tuple[Device, ...]:
+    """Return devices whose clock tells a second process that all is well; unchanged where nothing will be set."""
+    if how.watch or not isinstance(devices[0].actuator, lease.LeasedActuator):
+        return devices
+    pulse = Pulse(lease.state_dir(), limit_s(how.period_s))
+    lines.callback(pulse.stop)
+    return (replace(devices[0], clock=Beating(devices[0].clock, pulse)), *devices[1:])
 
 
 def _watched(

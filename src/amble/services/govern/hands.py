@@ -17,6 +17,7 @@ AS_FOUND = -1
 
 _LOG = logging.getLogger(__name__)
 _KEPT = 0.05  # of a clock: as far as a reading may be from what was asked
+_RATIO = 1.125  # between two shares of CPU time
 _REFUSALS = 3  # after so many the hands rest for good
 
 
@@ -114,6 +115,7 @@ class Hands:
 def rungs(available: Sequence[Clocks], most: int = 12) -> tuple[Clocks, ...]:
     """Return settings to choose from, fastest first: the highest memory clock, and core clocks evenly apart.
 
+    Shares of CPU time, where work takes longer without bound as they shrink, are apart by one ratio, and more of them.
     Refused when there is nothing to choose. The highest and the lowest setting are always among them.
     """
     if len(available) < 2:
@@ -121,9 +123,21 @@ def rungs(available: Sequence[Clocks], most: int = 12) -> tuple[Clocks, ...]:
     top = available[-1]
     like_top = [each for each in available if (each.memory_hz, each.cpu_hz) == (top.memory_hz, top.cpu_hz)]
     ladder = like_top if len(like_top) > 1 else list(available)
+    shares = [each.cpu_share for each in ladder if each.cpu_share]
+    if len(shares) == len(ladder):
+        return _by_ratio(ladder, shares)
     steps = min(most, len(ladder))
     chosen = {round(index * (len(ladder) - 1) / (steps - 1)) for index in range(steps)}
     return tuple(ladder[index] for index in sorted(chosen, reverse=True))
+
+
+def _by_ratio(ladder: Sequence[Clocks], shares: Sequence[float]) -> tuple[Clocks, ...]:
+    """Return settings from the top downwards, each the next that is slower by a ratio, and the last."""
+    found = [len(ladder) - 1]
+    for at in range(len(ladder) - 2, -1, -1):
+        if shares[found[-1]] >= _RATIO * shares[at] or at == 0:
+            found.append(at)
+    return tuple(ladder[at] for at in found)
 
 
 def slowness(settings: Sequence[Clocks], num_objectives: int) -> tuple[tuple[float, ...], ...]:

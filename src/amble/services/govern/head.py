@@ -8,6 +8,9 @@ fastest setting plus ``extra``; before it has answers of its own, when those of 
 the slowness learnt, would be so. A search goes one setting beyond what was seen, and only while the account of late
 answers has credit.
 
+*Clumps.* Who may make many answers late (``extra`` above 0.2 %) gets them in clumps, which are no danger: settings are
+tried one by one, each by more answers, and judged with the chance of a clump; what was seen of them is kept.
+
 *Danger.* A queue that would take half of a limit to drain, late answers, or arrivals far above their mean: the fastest
 setting at once, until the queue has gone. What was late meanwhile is charged to the setting that led there; a setting
 that has cost more than it may is closed at that load and above, for a time that doubles.
@@ -43,6 +46,8 @@ _ENOUGH = 20.0  # answers of its own before a setting is judged by them
 _WOKEN = "woken"
 _QUEUE = "the queue grows"
 _DRAINED = 0.1  # of a limit: a queue that short has gone
+_MANY = 0.002  # of the answers: who may make so many late gets them in clumps, which are no danger
+_CLUMPS = 2.0  # standard deviations
 _LATE_BACK_S = 120.0  # a setting that was closed is tried again after this, and twice that the next time
 
 
@@ -183,7 +188,7 @@ class Head:
         if danger:
             until_s = None if danger == _WOKEN else look.time_s + max(2.0 * self.period_s, 1.0)
             state = replace(state, danger_until_s=until_s)
-            if danger == _QUEUE and state.setting > 0:
+            if danger == _QUEUE and state.setting > 0 and not self._many:
                 state = self._shut(state, state.load, state.setting, look.time_s)
             state = replace(self._blaming(state, look) if state.setting > 0 else state, parked=False)
             if danger == _WOKEN and self._drain(look, state) <= 0.5:
@@ -223,11 +228,12 @@ class Head:
             return ""
         if state.parked and state.setting > 0 and (look.arrivals > 0 or look.waiting or look.running):
             return _WOKEN
-        if self._drain(look, state) > 0.5:
+        if self._drain(look, state) > (1.0 if self._many else 0.5):
             return _QUEUE
         for index, each in enumerate(self.objectives):
             late = self._late(index, np.asarray(look.counts[index]))
-            if late > 0 and late > each.allowed * sum(look.counts[index]):
+            answers = sum(look.counts[index])
+            if late > 0 and late > each.allowed * answers + self._clump(1.0 + each.allowed * answers):
                 return f"late answers ({each})"
         usual = state.fast_hz * look.span_s
         if look.arrivals > 2.0 * usual + 4.0 * math.sqrt(usual) + 2.0:
@@ -235,11 +241,18 @@ class Head:
         return ""
 
     def _drain(self, look: Look, state: State) -> float:
-        """Return how long the queue takes to drain at the rate of late, in units of the tightest limit on waiting."""
+        """Return how long the queue takes to drain, in units of the tightest limit on waiting.
+
+        At the rate of late, which is little at a light load; where many may be late, at least one after the other.
+        """
         if not look.waiting:
             return 0.0
         waits = [each.limit_s for each in self.objectives if each.kind != "itl"]
         rate_hz = max(state.fast_hz, look.finished / max(look.span_s, 1e-3), 1e-6)
+        if self._many and state.setting >= 0:
+            load = max(1, load_class(state.fast_hz))
+            means_s = (state.belief.mean_s(at, load, state.setting, each) for at, each in enumerate(self._middles_s))
+            rate_hz = max([rate_hz, *(1.0 / each for each in means_s if each)])
         return look.waiting / rate_hz / min(waits) if waits else 0.0
 
     def _cheapest(self, state: State, look: Look) -> tuple[State, int, str]:
@@ -254,7 +267,8 @@ class Head:
             held = min(max(state.setting, 0), safe)
             if power_w[best] > 0.99 * power_w[held] and held != best:
                 best = held
-        if best > state.setting >= 0 and now_s - state.since_s < max(3.0 * self.period_s, 10.0 * self.change_s):
+        hold_s = max(self.period_s if self._many else 3.0 * self.period_s, 10.0 * self.change_s)
+        if best > state.setting >= 0 and now_s - state.since_s < hold_s:
             best, why = min(state.setting, safe), "held a while"
         return replace(state, load=load, parked=False), best, why
 
@@ -272,7 +286,7 @@ class Head:
                 proven = setting
                 break
         safe = proven
-        for setting in range(proven + 1, min(proven + 3, bound)):
+        for setting in range(proven + 1, min(proven + (2 if self._many else 3), bound)):
             if not all(
                 self._own(state, index, load, setting) is not False and self._stretched(state, index, load, setting)
                 for index in objectives
@@ -289,7 +303,7 @@ class Head:
             return None
         allowed = self._anyway(state, objective, load) + self.extra
         spare = 1.0 if self._credit(state, objective) > 0.0 else 0.0
-        return self._late(objective, own) <= allowed * total + spare
+        return self._late(objective, own) <= allowed * total + spare * (1.0 + self._clump(allowed * total))
 
     def _stretched(self, state: State, objective: int, load: int, setting: int) -> bool:
         """Tell whether the answers of the nearest faster setting, stretched, would keep an objective here."""
@@ -301,11 +315,12 @@ class Head:
             from_there = belief.seen(objective, load, faster)
             if float(from_there.sum()) < _FEW:
                 from_there = belief.seen(objective, load, faster, near=False)
-            if (answers := float(from_there.sum())) >= _FEW:
+            if (answers := float(from_there.sum())) >= (2.5 * _FEW if self._many else _FEW):
                 stretch = self._stretch(belief, objective, load, setting, faster) * (1.0 + 3.0 / answers)
                 over = self._over(objective, from_there, self.judged_s[objective] / stretch)
                 while_tried = max(0.0, over / answers - allowed) * _ENOUGH  # late before it has answers of its own
-                return setting - faster <= 2 and while_tried <= 0.5 * self._credit(state, objective)
+                risk = 0.5 if self._many else 0.5 * self._credit(state, objective)
+                return setting - faster <= 2 and while_tried <= risk
         return False
 
     def _stretch(self, belief: Belief, objective: int, load: int, setting: int, faster: int) -> float:
@@ -316,7 +331,7 @@ class Head:
         """
         slow = np.array([each[objective] for each in self.slowness])
         middles_s = self._middles_s[objective]
-        power = max(0.5, 1.2 * belief.law(objective, slow, middles_s))
+        power = max(1.0 if self._many else 0.5, 1.2 * belief.law(objective, slow, middles_s))
         by_law = float((slow[setting] / slow[faster]) ** power)
         first_s, there_s = (belief.mean_s(objective, load, row, middles_s) for row in (0, faster))
         arm = slow[faster] - slow[0]
@@ -338,12 +353,13 @@ class Head:
     def _shut(self, state: State, load: int, row: int, now_s: float) -> State:
         """Close a setting at a load and above for a while, and twice that the next time."""
         before = [each for each in state.closed if each[:2] == (load, row)]
-        for_s = 2.0 * before[0][3] if before else _LATE_BACK_S
+        for_s = 2.0 * before[0][3] if before and not self._many else _LATE_BACK_S
+        for_s = for_s / 2.0 if self._many else for_s  # its own answers speak against it, and are not forgotten
         if before and before[0][2] > now_s:
             return state
         kept = tuple(each for each in state.closed if each[:2] != (load, row))
         closed = (*kept, (load, row, now_s + for_s, for_s))
-        return replace(state, closed=closed, belief=state.belief.forgotten(load, row))
+        return replace(state, closed=closed, belief=state.belief if self._many else state.belief.forgotten(load, row))
 
     def _parking(self, state: State, now_s: float) -> int:
         """Return the setting of least idle power that parking is not closed at."""
@@ -362,9 +378,19 @@ class Head:
         best = int(np.argmin(power_w[: open_to + 1]))
         return best if power_w[best] < 0.99 * power_w[stay] else stay
 
+    @property
+    def _many(self) -> bool:
+        """Tell whether so many answers may be made late that a few of them say nothing."""
+        return self.extra > _MANY
+
+    def _clump(self, expected: float) -> float:
+        """Return how many more late answers than expected come by chance; 0 where hardly any may be made late."""
+        return _CLUMPS * math.sqrt(expected) if self._many else 0.0
+
     def _credit(self, state: State, objective: int) -> float:
         """Return how many more answers slowing down may make late now."""
-        return 1.0 + self.extra * state.answers[objective] - state.overdrawn[objective]
+        may = 1.0 + self.extra * state.answers[objective]
+        return may + self._clump(may) - state.overdrawn[objective]
 
     def _anyway(self, state: State, objective: int, load: int) -> float:
         """Return the share that is late at the fastest setting at this load."""
