@@ -47,6 +47,7 @@ _TOLD_S = 10.0
 @click.option("--for", "for_time", metavar="TIME", help="End after this (default: until interrupted).")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve amble_govern_* here.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to serve it on.")
+@click.option("--variants", metavar="PROGRAM", help="Turns a router to a faster variant (see docs/govern.md).")
 @click.option("--capacity", type=click.FloatRange(min=0, min_open=True), help="Requests/s at top clocks; allows a cap.")
 @click.option("--cap-token-file", type=_FILE, help="File with the token of who may set a cap (amble budget).")
 @output_option
@@ -59,7 +60,7 @@ def govern(terminal: Terminal, *, urls: tuple[str, ...], probe: bool, output: Pa
     """
     from amble.services.govern.governing import Watching
 
-    names = ("watch", "seed", "ca", "canary", "proxy", "table", "workload", "metrics_port", "metrics_host")
+    names = ("watch", "seed", "ca", "canary", "proxy", "table", "workload", "metrics_port", "metrics_host", "variants")
     how = Watching(
         **{name: options[name] for name in names},
         period_s=_period_s(options["period"]),

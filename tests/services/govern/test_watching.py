@@ -10,7 +10,7 @@ from amble.core import files
 from amble.core.errors import Refused
 from amble.core.log import FORMAT
 from amble.core.point import Clocks
-from amble.services.govern.hands import rungs
+from amble.services.govern.hands import Hands, rungs
 from amble.services.govern.head import AS_FOUND
 from amble.services.govern.objective import Objective
 from amble.services.govern.opening import NoRunner
@@ -187,3 +187,29 @@ def test_rungs_are_fastest_first_with_both_ends():
 def test_as_found_is_no_setting():
     assert AS_FOUND not in range(len(SETTINGS))
     assert OBJECTIVES[0].allowed == pytest.approx(0.01)
+
+
+class SlowToTake:
+    """An actuator whose first change takes 2 s, as a lease does that starts its watchdog; the others 10 ms."""
+
+    def __init__(self, server):
+        self._server = server
+        self.taken = False
+
+    def available(self):
+        return SETTINGS[::-1]
+
+    def current(self):
+        return self._server.current()
+
+    def apply(self, clocks):
+        self._server.sleep(0.01 if self.taken else 2.0)
+        self.taken = True
+        self._server.apply(clocks)
+
+
+def test_what_a_change_takes_is_told_without_what_the_first_one_takes():
+    server = a_server()
+    hands = Hands([replace(device_of(server, NoRunner()), actuator=SlowToTake(server))], SETTINGS)
+    assert hands.tried(server) == pytest.approx(0.01, abs=0.001)
+    assert hands.asked == Clocks()

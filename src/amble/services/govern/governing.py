@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 from amble.core import files
@@ -28,6 +30,7 @@ from amble.services.govern.page import names_of
 from amble.services.govern.proof import Proof
 from amble.services.govern.proxy import Proxy, Way, with_proxy
 from amble.services.govern.pulse import Beating, Pulse, limit_s
+from amble.services.govern.variants import FASTER, Variants, by_program
 
 from amble.services.govern.watching import Journal, Sight, Told, govern as watch  # isort: skip
 
@@ -46,7 +49,8 @@ class Watching:
     with a request and ``canary_hz`` how often it is sent [1/s], ``proxy`` a way such as ``:9000=:8000`` that clients
     take, ``table`` a recorded table (and ``workload``) of how long work takes at each clock. ``for_s``: how long [s];
     None until interrupted. With ``capacity_hz``, the requests a second that the server answers at the fastest clocks, a
-    power cap can be set beside the metrics page (`services.govern.cap`), by who knows the ``cap_token``.
+    power cap can be set beside the metrics page (`services.govern.cap`), by who knows the ``cap_token``. ``variants`` is a
+    program that turns a router to the faster of two variants of the model, and back (`services.govern.variants`).
     """
 
     watch: bool = False
@@ -67,6 +71,7 @@ class Watching:
     capacity_hz: float | None = None
     cap_token: str | None = None
     extra: float = _EXTRA
+    variants: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a cap that nobody can set, or that anybody can."""
@@ -145,16 +150,11 @@ def _watched(
         Journal(each, name, opened[0].calibration, path, _SAVED_S) for each, path in zip(about, paths, strict=True)
     ]
     live, cap = Live(about), _cap(hands, slow, how)
-    door = None if how.metrics_port is None else serve_page(live.page, how.metrics_port, how.metrics_host, cap)
     end_s = None if how.for_s is None else time.perf_counter() + how.for_s
-
-    def told(each: Told) -> None:
-        live.told(each)
-        if cap is not None:
-            cap.told(each)
-        on_period(each)
-
-    try:
+    with ExitStack() as open_ones:
+        if how.metrics_port is not None:
+            open_ones.enter_context(_door(serve_page(live.page, how.metrics_port, how.metrics_host, cap)))
+        hear = [live.told, *([cap.told] if cap is not None else ()), *_routed(journals, hands, how, open_ones), on_period]
         watch(
             sights,
             heads,
@@ -162,13 +162,45 @@ def _watched(
             opened[0].clock,
             until=lambda now_s: end_s is not None and time.perf_counter() >= end_s,
             journals=journals,
-            on_period=told,
+            on_period=lambda told: _all(hear, told),
         )
-    finally:
-        if door is not None:
-            door.shutdown()
-            door.server_close()
     return tuple(each.log(hands.changes) for each in journals)
+
+
+def _all(hear: Sequence[Callable[[Told], None]], told: Told) -> None:
+    for each in hear:
+        each(told)
+
+
+@contextmanager
+def _door(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Keep a page open while the block runs."""
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _routed(
+    journals: Sequence[Journal], hands: reach.Hands, how: Watching, open_ones: ExitStack
+) -> Iterator[Callable[[Told], None]]:
+    """Yield who turns the router of the first server to the faster variant and back, and marks those periods."""
+    if how.variants is None:
+        return
+    if how.watch:
+        raise Refused("--variants turns a router; give no --watch with it")
+    variants = Variants(by_program(shlex.split(how.variants)), hands.settings[0])
+    open_ones.callback(variants.stop)
+
+    def told(each: Told) -> None:
+        if each.server == 0:
+            variants.told(each)
+            marked = variants.note or ("the faster variant is preferred" if variants.asked == FASTER else "")
+            note = "; ".join(filter(None, (each.period.note, marked)))
+            journals[0].periods[-1] = replace(each.period, note=note)
+
+    yield told
 
 
 def _cap(hands: reach.Hands, slow: tuple[tuple[float, ...], ...], how: Watching) -> Cap | None:

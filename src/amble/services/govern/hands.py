@@ -68,18 +68,26 @@ class Hands:
         return self.ask(AS_FOUND)
 
     def tried(self, clock: Clock) -> float:
-        """Set the fastest setting and put back what was found; return how long one change took [s].
+        """Set the two fastest settings and put back what was found; return how long the second change took [s].
 
-        Refused when that is not possible: a right is missing, or another governor holds a device.
+        The first one takes the lease and starts its watchdog as well, which no later change does. Refused when clocks
+        cannot be set: a right is missing, or another governor holds a device.
         """
+        if note := self.ask(0):
+            raise Refused(f"{note}{self._instead()}")
         start_s = clock.now_s()
-        note = self.ask(0)
-        took_s = clock.now_s() - start_s
-        if note:
+        if note := self.ask(1):
             raise Refused(note)
+        took_s = clock.now_s() - start_s
         if note := self.release():
             raise Refused(note)
         return took_s
+
+    def _instead(self) -> str:
+        """Say what else may be set on boards whose clocks cannot be locked."""
+        locked = self.settings[0].power_limit_w is None
+        boards = [each.name for each in self._devices if each.name.startswith("nvml:") and locked]
+        return f"; where clocks cannot be locked, let the power limit be set: --device {boards[0]}/power" if boards else ""
 
     def release(self) -> str:
         """Put back what was found on every device; return a note when one refuses. It is tried again the next time."""
