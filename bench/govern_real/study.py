@@ -78,7 +78,7 @@ Part = Callable[[dict[str, list[Record]]], Sequence[Record]]
 
 def _parts(quick: bool) -> dict[str, Part]:
     """Return what can be measured, by name."""
-    seconds = 15.0 if quick else 45.0
+    seconds = 10.0 if quick else 30.0
     found: dict[str, Part] = {
         "cost": lambda kept: [cost.measured(each, 5.0 if quick else 15.0) for each in (1.0, 0.25)]
     }
@@ -140,7 +140,7 @@ def _under(server: Server, folder: Path, home: Path, about: Record, lasts_s: flo
     rate_hz, limit_s, log, port = about["rate_hz"], about["limit_s"], home / "log.json", server.port
     words = [AMBLE, "govern", server.page, "--slo", f"latency p99 < {1e3 * limit_s:.6f}ms", "--extra", "0.5"]
     words += ["--device", f"quota:{folder.name}", "--period", "1s", "--control", "0", "-o", str(log), "--json"]
-    words += ["--for", f"{3.0 * lasts_s + 25.0:g}s"]
+    words += ["--for", f"{4.0 * lasts_s + 25.0:g}s"]
     if server.by_proxy:
         port = free_port()
         words += ["--proxy", f":{port}=:{server.port}"]
@@ -150,7 +150,7 @@ def _under(server: Server, folder: Path, home: Path, about: Record, lasts_s: flo
     try:
         time.sleep(4.0)
         start_s, before_s = time.perf_counter(), cost.cpu_s(running.pid)
-        learning = offered(port, server.message, rate_hz, 2.0 * lasts_s, seed=1)
+        learning = offered(port, server.message, rate_hz, 3.0 * lasts_s, seed=1)
         paired_s = time.perf_counter()
         paired = offered(port, server.message, rate_hz, lasts_s)
         burst_s, after_s = time.perf_counter(), cost.cpu_s(running.pid)

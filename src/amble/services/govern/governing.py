@@ -154,7 +154,12 @@ def _watched(
     with ExitStack() as open_ones:
         if how.metrics_port is not None:
             open_ones.enter_context(_door(serve_page(live.page, how.metrics_port, how.metrics_host, cap)))
-        hear = [live.told, *([cap.told] if cap is not None else ()), *_routed(journals, hands, how, open_ones), on_period]
+        hear = [
+            live.told,
+            *([cap.told] if cap is not None else ()),
+            *_routed(journals, hands, how, open_ones),
+            on_period,
+        ]
         watch(
             sights,
             heads,

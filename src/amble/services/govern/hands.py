@@ -87,7 +87,9 @@ class Hands:
         """Say what else may be set on boards whose clocks cannot be locked."""
         locked = self.settings[0].power_limit_w is None
         boards = [each.name for each in self._devices if each.name.startswith("nvml:") and locked]
-        return f"; where clocks cannot be locked, let the power limit be set: --device {boards[0]}/power" if boards else ""
+        return (
+            f"; where clocks cannot be locked, let the power limit be set: --device {boards[0]}/power" if boards else ""
+        )
 
     def release(self) -> str:
         """Put back what was found on every device; return a note when one refuses. It is tried again the next time."""

@@ -56,4 +56,6 @@ def _opened(uri: str) -> Device:
             return sysfs.open(runner, clock, host.Unmetered(clock), node=name or "gpu")
         case "quota":
             return quota.open(name, runner, clock, host.Unmetered(clock))
-    raise Refused(f"unknown device {uri!r}; a server is governed on nvml:N, nvml:N/power, host, sysfs:NODE or quota:CGROUP")
+    raise Refused(
+        f"unknown device {uri!r}; a server is governed on nvml:N, nvml:N/power, host, sysfs:NODE or quota:CGROUP"
+    )
