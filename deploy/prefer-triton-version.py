@@ -3,8 +3,9 @@
 
     amble govern http://127.0.0.1:8002/metrics ... --variants 'prefer-triton-version.py http://127.0.0.1:8000 NAME 1 2'
 
-FOUND and FASTER are versions in the model's folder. Triton has to be started with --model-control-mode=explicit and
---load-model=NAME. It loads the other version before it lets the one that answers go, so no request is refused meanwhile.
+1 and 2 are versions in the model's folder: the one that answers now, and the faster one. Triton has to be started with
+--model-control-mode=explicit and --load-model=NAME. It loads one version before it lets the other go, so that no
+request is refused meanwhile.
 """
 
 import json
@@ -15,8 +16,8 @@ import urllib.request
 def ask(url: str, body: object = None) -> bytes:
     """Ask Triton."""
     data = None if body is None else json.dumps(body).encode()
-    asked = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(asked, timeout=9.0) as answer:
+    asked = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(asked, timeout=9.0) as answer:  # noqa: S310  the address is the user's own
         return answer.read()
 
 

@@ -49,8 +49,8 @@ class Watching:
     with a request and ``canary_hz`` how often it is sent [1/s], ``proxy`` a way such as ``:9000=:8000`` that clients
     take, ``table`` a recorded table (and ``workload``) of how long work takes at each clock. ``for_s``: how long [s];
     None until interrupted. With ``capacity_hz``, the requests a second that the server answers at the fastest clocks, a
-    power cap can be set beside the metrics page (`services.govern.cap`), by who knows the ``cap_token``. ``variants`` is a
-    program that turns a router to the faster of two variants of the model, and back (`services.govern.variants`).
+    power cap can be set beside the metrics page (`services.govern.cap`), by who knows the ``cap_token``.
+    ``variants`` is a program that turns a router to the faster of two variants, and back (`services.govern.variants`).
     """
 
     watch: bool = False

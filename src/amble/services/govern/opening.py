@@ -1,7 +1,7 @@
 """URIs → devices of which only the clocks and the meter are used, with their clocks owned by a lease.
 
-``nvml:0``, ``host``, ``sysfs:gpu`` and ``quota:CGROUP``; several are moved together. ``nvml:0/power`` sets the power limit
-of a board and leaves its clocks alone, for boards and drivers that do not let them be locked.
+``nvml:0``, ``host``, ``sysfs:gpu`` and ``quota:CGROUP``; several are moved together. ``nvml:0/power`` sets the power
+limit of a board and leaves its clocks alone, for boards and drivers that do not let them be locked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A governor's choices → which of two variants of a model the server's router prefers: a second knob, by a program.
 
-Contract. Only who set the router up knows how to turn it, so amble calls a program (``--variants``), with one word more:
+Contract. Only who set the router up knows how to turn it, so amble calls a program (``--variants``) with a word:
 
 - ``faster``: let new requests go to the faster variant. Said when an objective is in danger although the fastest clocks
   were asked for, at most once in a while.
