@@ -152,6 +152,7 @@ def test_watching_needs_no_rights_and_its_log_can_be_checked_and_shown(pages, tm
         told = CliRunner().invoke(main, [str(word) for word in words])
         assert told.exit_code in (0, 1), told.stderr
         assert "watched only" in told.stdout
+        assert "e+" not in told.stdout
 
 
 def quota(folder: Path) -> str:

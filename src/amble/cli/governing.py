@@ -14,6 +14,7 @@ from amble.cli.options import output_option, verb
 from amble.cli.terminal import Terminal
 from amble.cli.verbs import main
 from amble.core.errors import Refused
+from amble.core.point import Clocks
 from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ class _Teller:
         elif now_s >= self._next_s and not self._terminal.as_json:
             power = "" if period.energy_j is None or not period.span_s else f", {period.energy_j / period.span_s:.0f} W"
             rate = period.finished / period.span_s if period.span_s else 0.0
-            self._terminal.note(f"{rate:.1f} requests/s, {period.asked or 'as found'}{power}: {told.choice.reason}")
+            asked = "as found" if period.asked == Clocks() else str(period.asked)
+            self._terminal.note(f"{rate:.1f} requests/s, {asked}{power}: {told.choice.reason}")
             self._next_s = now_s + _TOLD_S
         self._said = period.note
 
