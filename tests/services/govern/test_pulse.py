@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from amble.devices import lease
-from amble.services.govern.pulse import limit_s
+from amble.services.govern.pulse import Beating, limit_s
 
 OWNER = """
 import sys
 from pathlib import Path
 from amble.core.point import Clocks
 from amble.devices import lease
-from amble.devices.host import MonotonicClock
 from amble.devices.quota import QuotaActuator
 from amble.services.govern.pulse import Beating, Pulse
 
@@ -117,3 +116,39 @@ def test_who_gave_back_is_not_listened_to_any_more(tmp_path):
 def test_a_silence_shorter_than_two_periods_or_a_second_is_none():
     assert limit_s(0.05) == 0.8
     assert 1.5 <= limit_s(1.0) < 2.0
+
+
+class Silence:
+    """A pulse that only counts."""
+
+    within_s = 0.25
+
+    def __init__(self):
+        self.beats = 0
+
+    def beat(self):
+        self.beats += 1
+
+
+class Still:
+    """A clock whose time passes in its sleep alone."""
+
+    def __init__(self):
+        self.time_s = 0.0
+
+    def now_s(self):
+        return self.time_s
+
+    def sleep(self, seconds):
+        self.time_s += seconds
+
+
+def test_a_beat_that_came_too_late_is_remembered_until_it_was_asked_for():
+    still = Still()
+    clock = Beating(still, Silence(), still.now_s)
+    clock.sleep(0.1)
+    assert not clock.lapsed()
+    clock.sleep(0.4)
+    clock.now_s()
+    assert clock.lapsed()
+    assert not clock.lapsed()

@@ -213,3 +213,17 @@ def test_what_a_change_takes_is_told_without_what_the_first_one_takes():
     hands = Hands([replace(device_of(server, NoRunner()), actuator=SlowToTake(server))], SETTINGS)
     assert hands.tried(server) == pytest.approx(0.01, abs=0.001)
     assert hands.asked == Clocks()
+
+
+def test_clocks_put_back_because_amble_was_late_itself_are_asked_for_again():
+    server, lapses = a_server(), []
+
+    def stall(told):
+        if len(lapses) < 5 and told.period.start_s > 30.0 + 10.0 * len(lapses):
+            lapses.append(told.period.finish_s)
+            server.apply(SETTINGS[0])
+
+    log, _ = governed(server, 150.0, control=0.0, on_period=stall, lapsed=lambda: bool(lapses))
+    assert len(lapses) == 5, "more often than hands forgive a device that does not keep its clocks"
+    assert sum("late itself" in each.note for each in log.periods) == 5
+    assert log.periods[-2].asked not in (Clocks(), SETTINGS[0])

@@ -141,6 +141,8 @@ def _watched(
     if how.table is not None:
         slow = prior.from_table(how.table, settings, [each.kind for each in wanted], how.workload)
     hands = reach.Hands(opened, settings, acts=not how.watch)
+    if isinstance(opened[0].clock, Beating):
+        hands.lapsed = opened[0].clock.lapsed
     change_s = 0.0 if how.watch else hands.tried(opened[0].clock)
     about = tuple(_about(each, wanted, hands, slow, how) for each in sights)
     heads = [replace(_head(each.eyes, wanted, slow, how), change_s=change_s) for each in sights]

@@ -18,8 +18,10 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from amble.core.errors import Refused
 from amble.core.ports import Clock
@@ -30,6 +32,7 @@ __all__ = ["Beating", "Pulse", "limit_s"]
 _LOG = logging.getLogger(__name__)
 _STARTED_S = 20.0
 _ENDED_S = 10.0
+_NEARLY = 0.9  # of the limit: who listens counts from when a beat arrived, not from when it was sent
 _STDIN = 0
 
 
@@ -42,6 +45,7 @@ class Pulse:
     """Starts the process that listens, and beats. ``folder`` is where the leases of this process are."""
 
     def __init__(self, folder: Path, within_s: float) -> None:
+        self.within_s = within_s
         words = [sys.executable, "-m", __name__, str(folder), str(os.getpid()), str(within_s)]
         self._listener = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
@@ -75,22 +79,45 @@ class Pulse:
         self._listener.stdout.close()
 
 
+class Beaten(Protocol):
+    """What is beaten, and how long it may be silent [s]."""
+
+    within_s: float
+
+    def beat(self) -> None:
+        """Say that all is well."""
+        ...
+
+
 class Beating:
     """A clock that beats whenever it is asked."""
 
-    def __init__(self, clock: Clock, pulse: Pulse) -> None:
-        self._clock, self._pulse = clock, pulse
+    def __init__(self, clock: Clock, pulse: Beaten, tick: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._pulse, self._tick = clock, pulse, tick
+        self._beaten_s: float | None = None
+        self._lapsed = False
 
     def now_s(self) -> float:
         """Return the time [s]."""
-        self._pulse.beat()
+        self._beat()
         return self._clock.now_s()
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
-        self._pulse.beat()
+        self._beat()
         self._clock.sleep(seconds)
+        self._beat()
+
+    def lapsed(self) -> bool:
+        """Tell whether a beat came too late since this was asked last: clocks were put back then, by nobody else."""
+        lapsed, self._lapsed = self._lapsed, False
+        return lapsed
+
+    def _beat(self) -> None:
+        now_s = self._tick()
+        self._lapsed |= self._beaten_s is not None and now_s - self._beaten_s > _NEARLY * self._pulse.within_s
         self._pulse.beat()
+        self._beaten_s = self._tick()
 
 
 def _listen(folder: Path, pid: int, within_s: float) -> None:

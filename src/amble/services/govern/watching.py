@@ -173,9 +173,13 @@ class _Watch:
 
     def _kept(self, got: object) -> str:
         """Count the periods in which other clocks ran than were asked for; let go after a few."""
+        lapsed = self._hands.lapsed()
         if self._hands.kept(got):  # type: ignore[arg-type]
             self._lost = 0
             return ""
+        if lapsed:
+            self._lost = 0
+            return "amble was late itself, or stopped: clocks were put back meanwhile"
         self._lost += 1
         if self._lost < _NOT_KEPT:
             return ""
