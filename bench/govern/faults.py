@@ -1,19 +1,24 @@
-"""Faults in virtual time → whether the clocks were as found while each lasted.
+"""Faults in virtual time → whether the clocks were as found while each lasted, and whether a false saving was stated.
 
-Pages that are gone, frozen, damaged or without numbers, counters that begin again, and a card that refuses every
-change for a while, also the one that puts its clocks back. A fault is kept when the clocks are as found from two
-periods after it began (three where a page stands still: its first look is like any other) or after the card takes
-changes again.
+Pages that are gone, frozen, damaged or without numbers, renamed series, counters that begin again; a card that refuses
+every change for a while, also the one that puts its clocks back; one that is lost altogether, its meter too; one that
+sets a clock and then says that it did not; one that runs other clocks than were asked for; a log that cannot be
+written. A fault is kept when the clocks are as found from two periods after it shows: the first look at a page that
+stands still is like any other, a full disk shows when the log is saved, and a stuck or lost card is looked at once it
+takes changes again. A card that runs other clocks by itself must have been let go.
 """
 
 from __future__ import annotations
 
 import random
+import tempfile
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from amble.core.cost import Reading
 from amble.core.errors import Refused
-from amble.core.log import Governed
+from amble.core.log import Governed, Log
 from amble.core.point import Clocks
 from amble.core.ports import Device
 from amble.services.govern.eyes import Eyes
@@ -29,13 +34,18 @@ from bench.govern.plants import Case
 
 __all__ = ["KINDS", "Faults", "injected"]
 
-KINDS = ("gone", "frozen", "nan", "renamed", "damaged", "empty", "restarted", "stuck")
+PAGES = ("gone", "frozen", "nan", "renamed", "damaged", "empty", "restarted", "disk")
+CARDS = ("stuck", "lost", "half", "unkept")
+KINDS = (*PAGES, *CARDS)
 _WAITS = "nv_inference_pending_request_count"
+_MOST_OF_CARDS = 2  # after the third refusal hands rest for good, and nothing could go wrong any more
+_SAVED_S = 5.0
+_LATER_S = {"frozen": 1.0, "disk": _SAVED_S + 1.0}  # until the fault can be seen
 
 
 @dataclass
 class Faults:
-    """A server whose page and card go wrong by lot. ``wrong``: kind and how long it had lasted [s]."""
+    """A server whose page, card and disk go wrong by lot. ``wrong``: kind and how long it had lasted [s]."""
 
     server: Batcher
     lot: random.Random
@@ -44,27 +54,31 @@ class Faults:
     until_s: float = 0.0
     next_s: float = 30.0
     count: int = 0
+    gap_s: float = 26.0
+    folder: Path | None = None
+    counts: dict[str, int] = field(default_factory=dict)
     wrong: list[tuple[str, float]] = field(default_factory=list)
+    hands: Hands | None = None
+    log: Log | None = None
     _frozen: str = ""
 
     def page(self) -> str:
         """Return the page, or what a fault makes of it."""
         now_s, text = self.server.now_s(), self.server.page()
-        if self.kind and now_s >= self.until_s and self.kind != "stuck":
-            self.kind = ""
+        if self.kind and now_s >= self.until_s and self.kind not in ("stuck", "lost"):
+            self._mend()
         if not self.kind and now_s >= self.next_s:
-            self.kind = self.lot.choice(KINDS)
-            self.since_s, self.until_s = now_s, now_s + self.lot.uniform(3.0, 8.0)
-            self.next_s = self.until_s + self.lot.uniform(4.0, 30.0)
-            self.count += 1
+            self._break(now_s)
             self._frozen = "\n".join(f"{_WAITS} 1" if line.startswith(_WAITS) else line for line in text.splitlines())
         return self._made(text)
 
     def apply(self, clocks: Clocks) -> None:
-        """Set clocks, unless the card is stuck."""
-        if self.kind == "stuck" and self.server.now_s() < self.until_s:
+        """Set clocks, unless the card is stuck or lost; half a change is made, and refused."""
+        if self.kind in ("stuck", "lost") and self.server.now_s() < self.until_s:
             raise Refused("the card takes no changes")
         self.server.apply(clocks)
+        if self.kind == "half" and clocks != self.server.plant.settings[0]:
+            raise Refused("the card set one clock and refused the other")
 
     def available(self) -> tuple[Clocks, ...]:
         """Return the settings."""
@@ -72,20 +86,46 @@ class Faults:
 
     def current(self) -> Clocks:
         """Return what runs."""
-        return self.server.current()
+        if self.kind == "lost" and self.server.now_s() < self.until_s:
+            raise Refused("the card is lost")
+        return self.server.plant.settings[-1] if self.kind == "unkept" else self.server.current()
+
+    def read(self) -> Reading:
+        """Return time and energy, which is unknown while the card is lost."""
+        lost = self.kind == "lost" and self.server.now_s() < self.until_s
+        return Reading(self.server.now_s(), None) if lost else self.server.read()
 
     def looked(self, told: Told) -> None:
         """Note whether the clocks are as found while they must be."""
         now_s = self.server.now_s()
-        limit_s = 3.0 if self.kind == "frozen" else 2.0
-        began_s = self.until_s if self.kind == "stuck" else self.since_s
+        limit_s = 2.0 + _LATER_S.get(self.kind, 0.0)
+        until_mended = self.kind in ("stuck", "lost")
+        began_s = self.until_s if until_mended else self.since_s
         due = self.kind not in ("", "restarted") and now_s - began_s > limit_s
         if due:
             self.server.sleep(0.02)
-            if self.server.current() != self.server.plant.settings[0]:
+            asked = Clocks() if self.hands is None else self.hands.asked
+            found = asked == Clocks() if self.kind == "unkept" else self.server.current()
+            if found not in (True, self.server.plant.settings[0]):
                 self.wrong.append((self.kind, now_s - began_s))
-        if self.kind == "stuck" and due:
+        if until_mended and due:
             self.kind = ""
+
+    def _break(self, now_s: float) -> None:
+        of_cards = sum(self.counts.get(kind, 0) for kind in CARDS)
+        kinds = [*PAGES, *(CARDS if of_cards < _MOST_OF_CARDS else ())]
+        self.kind = self.lot.choice([each for each in kinds if each != "disk" or self.folder is not None])
+        self.since_s, self.until_s = now_s, now_s + self.lot.uniform(3.0, 8.0)
+        self.next_s = self.until_s + self.lot.uniform(4.0, 4.0 + self.gap_s)
+        self.count += 1
+        self.counts[self.kind] = self.counts.get(self.kind, 0) + 1
+        if self.kind == "disk" and self.folder is not None:
+            self.folder.rename(self.folder.with_suffix(".away"))
+
+    def _mend(self) -> None:
+        if self.kind == "disk" and self.folder is not None:
+            self.folder.with_suffix(".away").rename(self.folder)
+        self.kind = ""
 
     def _made(self, text: str) -> str:
         match self.kind:
@@ -108,23 +148,28 @@ class Faults:
         return text
 
 
-def injected(case: Case, seed: int) -> Faults:
-    """Govern a case while things go wrong; return what happened."""
+def injected(case: Case, seed: int, *, control: float = 0.0, gap_s: float = 26.0) -> Faults:
+    """Govern a case while things go wrong, at most ``gap_s`` + 4 [s] apart; return what happened, with its log."""
     server = case.server()
     assert isinstance(server, Batcher), "a batching server"
     text = server.page()
     eyes = Eyes.open(recognise(names_of(text)), case.objectives, text)
-    head = Head(case.objectives, eyes.edges_s, eyes.judged_s, case.slowness, case.period_s, 0.0, seed)
-    faults = Faults(server, random.Random(seed))  # noqa: S311
-    device: Device = replace(device_of(server, NoRunner()), actuator=faults)
+    head = Head(case.objectives, eyes.edges_s, eyes.judged_s, case.slowness, case.period_s, control, seed)
+    faults = Faults(server, random.Random(seed), gap_s=gap_s)  # noqa: S311
+    device: Device = replace(device_of(server, NoRunner()), actuator=faults, meter=faults)
     hands: Any = Hands([device], server.plant.settings)
+    faults.hands = hands
     about = Governed(
         "rehearsed", tuple(map(str, case.objectives)), eyes.edges_s, eyes.judged_s, server.plant.settings,
-        case.slowness, case.period_s, 0.0, seed, hands.found,
+        case.slowness, case.period_s, control, seed, hands.found,
     )  # fmt: skip
-    journal = Journal(about, "rehearsed", "rehearsed", None, 60.0)
-    govern(
-        [Sight(faults.page, eyes)], [head], hands, server, until=lambda now_s: now_s >= case.duration_s,
-        journals=[journal], on_period=faults.looked,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        faults.folder = Path(folder) / "logs"
+        faults.folder.mkdir()
+        journal = Journal(about, "rehearsed", "rehearsed", faults.folder / "log.json", _SAVED_S)
+        govern(
+            [Sight(faults.page, eyes)], [head], hands, server, until=lambda now_s: now_s >= case.duration_s,
+            journals=[journal], on_period=faults.looked,
+        )  # fmt: skip
+    faults.log = journal.log(hands.changes)
     return faults

@@ -45,17 +45,19 @@ class Outcome:
     finished: int
     changes: int
     log: Log | None = None
+    answers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Case:
-    """One server under one load. ``slowness``: [setting][objective] as known before, None for nothing."""
+    """One server under one load. ``slowness``: [setting][objective], and ``draws``: [setting], as known before."""
 
     server: Callable[[], Server]
     objectives: tuple[Objective, ...]
     duration_s: float
     slowness: tuple[tuple[float, ...], ...]
     period_s: float = 1.0
+    draws: tuple[float, ...] | None = None
 
 
 def engine_plant(data: Path, *, model: str = "qwen3.6-27b-q3", most: int = 12) -> EnginePlant:
@@ -142,7 +144,9 @@ def governed(
     server = server or case.server()
     text = server.page()
     eyes = Eyes.open(recognise(names_of(text)), case.objectives, text)
-    mind = Head(case.objectives, eyes.edges_s, eyes.judged_s, case.slowness, case.period_s, control, seed)
+    mind = Head(
+        case.objectives, eyes.edges_s, eyes.judged_s, case.slowness, case.period_s, control, seed, draws=case.draws
+    )
     hands = Hands([device_of(server, NoRunner())], server.plant.settings)
     about = Governed(
         "rehearsed",
@@ -175,4 +179,5 @@ def _known(energy_j: float | None) -> float:
 
 def _outcome(server: Server, case: Case, log: Log | None) -> Outcome:
     late = tuple(server.tallies[each.kind].late / max(1, server.tallies[each.kind].total) for each in case.objectives)
-    return Outcome(_known(server.read().energy_j), late, server.finished, server.changes, log)
+    answers = tuple(server.tallies[each.kind].total for each in case.objectives)
+    return Outcome(_known(server.read().energy_j), late, server.finished, server.changes, log, answers)

@@ -16,7 +16,7 @@ from amble.services.govern.live import Live
 from amble.services.govern.maps import recognise
 from amble.services.govern.objective import Objective
 from amble.services.govern.page import names_of
-from amble.services.govern.prior import from_table
+from amble.services.govern.prior import draws_of_table, from_table
 from amble.services.govern.watching import Told
 from tests.services.govern.pages import PAGES
 from tests.services.govern.rehearsing import a_server, governed
@@ -73,6 +73,16 @@ def test_a_recorded_table_tells_the_two_phases_apart(tmp_path):
     assert found[0] == (1.0, 1.0)
     assert found[1] == pytest.approx((2.0, 1.25))
     assert found[2] == pytest.approx((4.0, 1.5))
+
+
+def test_a_recorded_table_tells_what_a_setting_draws_while_it_generates(tmp_path):
+    settings = tuple(Clocks(power_limit_w=cap) for cap in (300.0, 260.0, 200.0))
+    path = tmp_path / "table.csv"
+    rows = ["device,workload,kernel,power_limit_w,latency_s,power_w"]
+    for cap, prompt_w, step_w in ((300, 310.0, 280.0), (260, 260.0, 252.0), (200, 200.0, 140.0)):
+        rows += [f"card,m,phase:prefill,{cap},0.1,{prompt_w}", f"card,m,phase:decode,{cap},0.1,{step_w}"]
+    path.write_text("\n".join(rows) + "\n")
+    assert draws_of_table(path, settings) == pytest.approx((1.0, 0.9, 0.5))
 
 
 def test_a_table_of_another_knob_is_refused(tmp_path):

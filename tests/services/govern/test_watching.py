@@ -216,7 +216,7 @@ def test_what_a_change_takes_is_told_without_what_the_first_one_takes():
 
 
 def test_clocks_put_back_because_amble_was_late_itself_are_asked_for_again():
-    server, lapses = a_server(), []
+    server, lapses = a_server(), list[float]()
 
     def stall(told):
         if len(lapses) < 5 and told.period.start_s > 30.0 + 10.0 * len(lapses):

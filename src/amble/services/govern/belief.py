@@ -28,18 +28,21 @@ __all__ = ["CLASSES", "Belief", "load_class"]
 
 CLASSES = 40
 _LEAST_HZ = 0.02
+_BORDER = 0.8  # of a class, on both sides of its middle
 _CHEAPER = 0.98  # what the next slower setting is believed to draw, until it was tried
-_CURIOUS = 0.05  # what a setting may draw less than it seems to, while little was seen of it
+_CURIOUS = 0.015  # what a setting may draw less than it seems to, while little was seen of it
 _PRIOR_S = 15.0  # seconds of a setting's own data that weigh as much as its neighbour's
 _MEANT = 30.0  # answers that a mean is taken of
+_ELASTIC = 0.5  # within a class, power goes about as the root of the rate
 _KEEP = 0.9998  # of what was learnt, a second
 
 
-def load_class(rate_hz: float) -> int:
-    """Return the class of a load [1/s]; 0 is no load at all."""
+def load_class(rate_hz: float, before: int = 0) -> int:
+    """Return the class of a load [1/s]; 0 is no load at all. The class of ``before`` is kept at its borders."""
     if rate_hz < _LEAST_HZ:
         return 0
-    return min(CLASSES - 1, 1 + round(2.0 * math.log2(rate_hz / _LEAST_HZ)))
+    place = 1.0 + 2.0 * math.log2(rate_hz / _LEAST_HZ)
+    return before if before and abs(place - before) < _BORDER else min(CLASSES - 1, round(place))
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,14 @@ class Belief:
         changed[load, row] += counts
         return replace(self, counts=(*self.counts[:objective], changed, *self.counts[objective + 1 :]))
 
-    def with_power(self, load: int, row: int, power_w: float | None, span_s: float) -> Belief:
-        """Learn the power [W] of one period of ``span_s`` [s] at a load and a setting."""
+    def with_power(self, rate_hz: float, row: int, power_w: float | None, span_s: float) -> Belief:
+        """Learn the power [W] of one period of ``span_s`` [s] at its own rate [1/s] and a setting."""
         if power_w is None:
             return self
+        load = max(1, load_class(rate_hz))
+        off = max(rate_hz, _LEAST_HZ) / (_LEAST_HZ * 2.0 ** (0.5 * (load - 1)))
         power = self.power * _KEEP**span_s
-        power[load, row] += (span_s, span_s * power_w)
+        power[load, row] += (span_s, span_s * power_w / min(1.2, max(0.8, off)) ** _ELASTIC)
         return replace(self, power=power)
 
     def with_idleness(self, row: int, power_w: float | None, span_s: float) -> Belief:
@@ -85,10 +90,10 @@ class Belief:
         idle[row] += (span_s, span_s * power_w)
         return replace(self, idle=idle)
 
-    def idle_w(self) -> FloatArray | None:
+    def idle_w(self, *, cheaper: float = _CHEAPER) -> FloatArray | None:
         """Return the idle power expected at each setting [W]: [setting]; None before any was seen.
 
-        A setting that was not tried is believed to draw a little less than its faster neighbour.
+        A setting that was not tried is believed to draw ``cheaper`` times what its faster neighbour does.
         """
         seen = self.idle[:-1].copy()
         seen[0] += self.idle[-1]
@@ -99,9 +104,9 @@ class Belief:
         if np.isnan(known).all():
             return None
         first = int(np.flatnonzero(~np.isnan(known))[0])
-        known[:first] = known[first] / _CHEAPER ** np.arange(first, 0, -1)
+        known[:first] = known[first] / cheaper ** np.arange(first, 0, -1)
         for row in range(1, len(known)):
-            known[row] = _CHEAPER * known[row - 1] if np.isnan(known[row]) else known[row]
+            known[row] = cheaper * known[row - 1] if np.isnan(known[row]) else known[row]
         return known
 
     def forgotten(self, load: int, row: int) -> Belief:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from amble.core.errors import Refused
@@ -167,6 +168,7 @@ def _edges_s(server: ServerMap, objective: Objective, page: Page) -> tuple[float
     return tuple(edge * source.unit_s for edge in edges)
 
 
+@lru_cache(maxsize=8192)
 def _edge(labels: Labels) -> float:
     return float(dict(labels).get("le", "inf"))
 

@@ -137,15 +137,16 @@ def _watched(
     on_period: Callable[[Told], None],
 ) -> tuple[Log, ...]:
     settings = opened[0].actuator.available() if how.watch else reach.rungs(opened[0].actuator.available())
-    slow = reach.slowness(settings, len(wanted))
+    slow, draws = reach.slowness(settings, len(wanted)), None
     if how.table is not None:
+        draws = prior.draws_of_table(how.table, settings, how.workload)
         slow = prior.from_table(how.table, settings, [each.kind for each in wanted], how.workload)
     hands = reach.Hands(opened, settings, acts=not how.watch)
     if isinstance(opened[0].clock, Beating):
         hands.lapsed = opened[0].clock.lapsed
     change_s = 0.0 if how.watch else hands.tried(opened[0].clock)
     about = tuple(_about(each, wanted, hands, slow, how) for each in sights)
-    heads = [replace(_head(each.eyes, wanted, slow, how), change_s=change_s) for each in sights]
+    heads = [replace(_head(each.eyes, wanted, slow, how), change_s=change_s, draws=draws) for each in sights]
     name = "+".join(each.name for each in opened)
     paths = [_numbered(output, index, len(sights)) for index in range(len(sights))]
     journals = [

@@ -52,7 +52,7 @@ def _sample(rest: str) -> tuple[Labels, float]:
     labels: Labels = ()
     rest = rest.lstrip()
     if rest.startswith("{"):
-        end = _closing(rest)
+        end = rest.rfind("}") if "#" not in rest else _closing(rest)
         labels, rest = _labels(rest[1:end]), rest[end + 1 :]
     words = rest.split("#", 1)[0].split()
     if not 1 <= len(words) <= 2:

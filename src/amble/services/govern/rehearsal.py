@@ -16,8 +16,9 @@ import heapq
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -94,6 +95,11 @@ class _Tally:
         self.late = 0
         self.total = 0
 
+    def copied(self) -> _Tally:
+        again = copy(self)
+        again.counts = list(self.counts)
+        return again
+
     def add(self, latency_s: float, times: int = 1) -> None:
         self.counts[bisect_left(self.edges_s, latency_s)] += times
         self.sum_s += times * latency_s
@@ -164,6 +170,21 @@ class _Server:
             raise Refused(f"the rehearsed card refuses {clocks}")
         self.changes += 1
         self._pending = (self._time_s + self._settle_s, self.plant.settings.index(clocks))
+
+    def fork(self) -> Self:
+        """Return the same server at the same moment, to go on by itself."""
+        again = copy(self)
+        again.tallies = {kind: each.copied() for kind, each in self.tallies.items()}
+        again._queue(self)
+        return again
+
+    def _queue(self, other: Self) -> None:
+        """Take over what waits at another server, so that it is served twice."""
+        raise NotImplementedError
+
+    def left(self) -> tuple[float, ...]:
+        """Return the work that is inside: servers with the same go on alike."""
+        raise NotImplementedError
 
     def _settle(self) -> None:
         if self._pending is not None and self._time_s >= self._pending[0] - 1e-12:
@@ -241,6 +262,16 @@ class Engine(_Server):
     def _busy(self) -> bool:
         return bool(self._prompts or self._running)
 
+    def _queue(self, other: Self) -> None:
+        self._waiting, self._running = deque(other._waiting), list(other._running)
+        self._prompts = deque([list(each) for each in other._prompts])
+
+    def left(self) -> tuple[float, ...]:
+        """Return arrivals so far, prompt tokens left, requests and steps of those that generate."""
+        prompts = sum(left for _, left in self._prompts)
+        steps = sum(last - self._steps for last, _ in self._running)
+        return (self._next, len(self._waiting), prompts, len(self._running), steps)
+
     def _step(self) -> None:
         at, plant = self._at, self._engine
         room, taken, through = float(self._chunk), 0.0, []
@@ -305,6 +336,13 @@ class Batcher(_Server):
 
     def _busy(self) -> bool:
         return bool(self._waiting)
+
+    def _queue(self, other: Self) -> None:
+        self._waiting = deque(other._waiting)
+
+    def left(self) -> tuple[float, ...]:
+        """Return arrivals so far, and how many of them wait."""
+        return (self._next, len(self._waiting))
 
     def _step(self) -> None:
         size = min(len(self._waiting), self._batching.latency_s.shape[1])

@@ -14,6 +14,7 @@ from pathlib import Path
 from amble.core import files
 from amble.core.errors import Refused
 from amble.core.log import FORMAT, Governed, Log, Period
+from amble.core.point import Clocks
 from amble.core.ports import Clock
 from amble.core.subject import Subject, Where
 from amble.services.govern.eyes import Eyes, Look, Memory
@@ -23,7 +24,7 @@ from amble.services.govern.head import AS_FOUND, Choice, Head, Seen, State
 
 __all__ = ["Journal", "Sight", "Told", "govern", "replayed"]
 
-_NOT_KEPT = 3  # periods in a row after which the hands let go
+_NOT_KEPT = 2  # periods in a row after which the hands let go
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +139,10 @@ class _Watch:
         energy_j = None
         if before.energy_j is not None and self._reading.energy_j is not None:
             energy_j = self._reading.energy_j - before.energy_j
-        asked, got, ran, control = self._hands.asked, self._hands.got(), self._ran, self._control
+        asked, ran, control = self._hands.asked, self._ran, self._control
+        got, gone = self._got()
         power_w = energy_j / span_s if energy_j is not None and span_s > 0 else None
-        note = self._kept(got)
+        note = gone or self._kept(got)
         looks = [look._replace(time_s=self._reading.time_s, span_s=span_s) for look in looks]
         choices = [self._step(index, Seen(look, power_w, ran)) for index, look in enumerate(looks)]
         note = "; ".join(filter(None, (note, self._ask(choices, note), self._unsaved)))
@@ -171,10 +173,17 @@ class _Watch:
         self._states[index], choice = self._heads[index].step(self._states[index], seen)
         return choice
 
-    def _kept(self, got: object) -> str:
+    def _got(self) -> tuple[Clocks, str]:
+        """Return the clocks that run; of a card that cannot be asked nothing is known, and why."""
+        try:
+            return self._hands.got(), ""
+        except Refused as reason:
+            return Clocks(), str(reason)
+
+    def _kept(self, got: Clocks) -> str:
         """Count the periods in which other clocks ran than were asked for; let go after a few."""
         lapsed = self._hands.lapsed()
-        if self._hands.kept(got):  # type: ignore[arg-type]
+        if self._hands.kept(got):
             self._lost = 0
             return ""
         if lapsed:

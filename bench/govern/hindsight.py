@@ -1,0 +1,110 @@
+"""The best path of settings with hindsight, by dynamic programming over the periods of a run, on the same servers.
+
+A state is a server at the end of a period: what is inside, and when. Every setting is tried from every state kept, with
+the arrivals that really come; of states that are alike (the same work inside, the same moment within ``grain_s``) the
+cheapest is kept, and of those the ``width`` cheapest. A late answer costs ``late_j``. Where fewer than ``width`` states
+differ and ``grain_s`` is nothing, on a server of whole batches, nothing is lost: the path is the best one. Else it is a
+path that a governor with hindsight could have gone, and the best may be cheaper yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from amble.services.govern.objective import Objective
+from amble.services.govern.rehearsal import Batcher
+from bench.govern.plants import Case, Server
+
+__all__ = ["Path", "best_path"]
+
+
+@dataclass(frozen=True)
+class Path:
+    """Energy [J], shares late by objective, settings by period, and whether nothing was merged or left out."""
+
+    energy_j: float
+    late: tuple[float, ...]
+    settings: tuple[int, ...]
+    exact: bool
+
+
+@dataclass(frozen=True)
+class _Label:
+    server: Server
+    cost_j: float
+    path: _Went | None
+
+
+class _Went(NamedTuple):
+    setting: int
+    before: _Went | None
+
+
+def best_path(
+    case: Case, *, late_j: Sequence[float], width: int, grain_s: float, period_s: float | None = None
+) -> Path:
+    """Return the cheapest path found: its energy, and ``late_j`` for each late answer, by objective."""
+    period_s = case.period_s if period_s is None else period_s
+    labels, merged = [_Label(case.server(), 0.0, None)], False
+    exact = isinstance(labels[0].server, Batcher)
+    num = len(labels[0].server.plant.settings)
+    for step in range(1, round(case.duration_s / period_s) + 1):
+        tried = [
+            _after(label, setting, step * period_s, late_j, case.objectives)
+            for label in labels
+            for setting in range(num)
+        ]
+        labels, merged = _kept(tried, width, grain_s)
+        exact = exact and not merged
+    best = min(labels, key=lambda each: each.cost_j)
+    late = tuple(
+        best.server.tallies[each.kind].late / max(1, best.server.tallies[each.kind].total) for each in case.objectives
+    )
+    return Path(_joules(best.server), late, _settings(best), exact)
+
+
+def _after(
+    label: _Label, setting: int, until_s: float, late_j: Sequence[float], objectives: Sequence[Objective]
+) -> _Label:
+    server = label.server.fork()
+    if label.path is None or setting != label.path.setting:
+        server.apply(server.plant.settings[setting])
+    server.sleep(max(0.0, until_s - server.now_s()))
+    late = sum(server.tallies[each.kind].late * cost_j for each, cost_j in zip(objectives, late_j, strict=True))
+    return _Label(server, _joules(server) + late, _Went(setting, label.path))
+
+
+def _kept(tried: Sequence[_Label], width: int, grain_s: float) -> tuple[list[_Label], bool]:
+    """Return the cheapest of those alike, at most ``width``, and whether any was lost that was not the same."""
+    found: dict[tuple[float, ...], _Label] = {}
+    lost = False
+    for each in sorted(tried, key=lambda each: each.cost_j):
+        now_s = each.server.now_s()
+        moment = round(now_s / grain_s) if grain_s else now_s
+        assert each.path is not None, "after a period"
+        key = (
+            *each.server.left(),
+            moment,
+            each.path.setting if grain_s == 0.0 else 0,
+        )  # clocks act until a change does
+        if key in found:
+            lost = lost or grain_s > 0.0
+        else:
+            found[key] = each
+    return list(found.values())[:width], lost or len(found) > width
+
+
+def _joules(server: Server) -> float:
+    energy_j = server.read().energy_j
+    assert energy_j is not None, "rehearsed servers have a meter"
+    return energy_j
+
+
+def _settings(label: _Label) -> tuple[int, ...]:
+    found, went = [], label.path
+    while went is not None:
+        found.append(went.setting)
+        went = went.before
+    return tuple(reversed(found))

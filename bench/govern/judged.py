@@ -1,0 +1,95 @@
+"""Records of the bench of ``amble govern`` → its targets, each cell by its name, with the cause of what is missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bench.kit import document
+
+__all__ = ["targets"]
+
+Record = dict[str, Any]
+_LATE = "answers late while slower settings were tried, or in the first moments of a burst, before it was seen"
+_ABOVE = "tries slower settings from nothing within the run, while the best fixed clock knows the load beforehand"
+_HINDSIGHT = "hindsight slows down exactly as far as the next arrivals allow; a watcher sees a queue when it is there"
+_COLD = "still tries settings that it closed before"
+_IDLE = (
+    "clocks are all that is parked: the chip idles at its lowest clock at four fifths of what it does at its highest"
+)
+
+
+def targets(records: Sequence[Record]) -> Iterator[document.Target]:
+    """Judge every cell and every part."""
+    cells = [each for each in records if each.get("policy") == "amble" and each["maximum_keeps"]]
+    for cell in cells:
+        yield from _of_cell(cell, [each for each in records if "policy" in each and _same(each, cell)])
+    low = [each["saving"] for each in cells if each["load"] <= 0.7]
+    saving = float(np.mean(low)) if low else None
+    yield document.target("mean saving against maximum, loads to 0.7", want=">= 0.2", value=saving, unit="1")
+    yield from _of_proof([each for each in records if each.get("part") == "proof"])
+    yield from _of_faults([each for each in records if each.get("part") == "faults"])
+    for each in records:
+        yield from _of_part(each)
+
+
+def _of_cell(cell: Record, beside: Sequence[Record]) -> Iterator[document.Target]:
+    name = f"{cell['plant']} {cell['trace']} at {cell['load']:g}"
+    more = 100.0 * cell["late_more"]
+    yield document.target(f"{name}: late above maximum", want="<= 0.1", value=more, unit="points", cause=_LATE)
+    others = [
+        each["energy_j"] for each in beside if each["keeps"] and each["policy"] not in ("amble", "maximum", "hindsight")
+    ]
+    if others:
+        above = cell["energy_j"] / min(others) - 1.0
+        yield document.target(
+            f"{name}: energy over best that keeps", want="<= 0.02", value=above, unit="1", cause=_ABOVE
+        )
+    for path in beside:
+        if path["policy"] == "hindsight" and path["keeps"]:
+            above = cell["energy_j"] / path["energy_j"] - 1.0
+            yield document.target(
+                f"{name}: energy over hindsight", want="<= 0.1", value=above, unit="1", cause=_HINDSIGHT
+            )
+
+
+def _same(one: Record, other: Record) -> bool:
+    return all(one[key] == other[key] for key in ("plant", "trace", "load"))
+
+
+def _of_proof(runs: Sequence[Record]) -> Iterator[document.Target]:
+    stated = [each for each in runs if each["held"] is not None]
+    share = sum(each["held"] for each in stated) / len(stated) if stated else None
+    yield document.target("stated saving holds the truth", want=">= 0.93", value=share, unit="1")
+    yield document.target("runs with a stated saving", want=">= 200", value=len(stated), unit="1")
+    yield document.target("false savings", want="== 0", value=sum(each["false"] for each in runs), unit="1")
+
+
+def _of_faults(runs: Sequence[Record]) -> Iterator[document.Target]:
+    count, wrong = sum(each["faults"] for each in runs), sum(each["not_as_found"] for each in runs)
+    yield document.target("injected faults", want=">= 2000", value=count, unit="1")
+    yield document.target("faults with clocks not as found", want="== 0", value=wrong if runs else None, unit="1")
+    false = sum(each["false"] for each in runs) if runs else None
+    yield document.target("false savings under faults", want="== 0", value=false, unit="1")
+
+
+def _of_part(each: Record) -> Iterator[document.Target]:
+    match each.get("part"):
+        case "cost":
+            yield document.target("own cost, period 1 s", want="<= 0.01", value=each["look_s"], unit="cores")
+            yield document.target("own cost, period 250 ms", want="<= 0.03", value=4.0 * each["look_s"], unit="cores")
+        case "cold":
+            name, more = f"cold start at {each['load']:g}", each["second_over_last"] - 1.0
+            yield document.target(
+                f"{name}: energy after ten minutes", want="<= 0.05", value=more, unit="1", cause=_COLD
+            )
+            late = each["late_first_minute"]
+            yield document.target(
+                f"{name}: late in the first minute", want="<= 0.01", value=late, unit="1", cause=_LATE
+            )
+        case "loaded idle":
+            name = f"loaded idle at {each['load']:g}"
+            yield document.target(f"{name}: power saved", want=">= 0.34", value=each["saved"], unit="1", cause=_IDLE)
+            yield document.target(f"{name}: p95 longer", want="<= 0.1", value=each["p95_longer"], unit="1", cause=_LATE)

@@ -1,0 +1,93 @@
+"""What is believed of settings, which are closed and for how long, and who pays for what is late."""
+
+import numpy as np
+import pytest
+
+from amble.services.govern.belief import Belief, load_class
+from amble.services.govern.eyes import Look
+from amble.services.govern.head import Head, Seen
+from amble.services.govern.judging import Judge
+from tests.services.govern.rehearsing import OBJECTIVES, SETTINGS, a_server, governed, poisson
+
+EDGES_S = ((0.05, 0.1, 0.2),)
+SLOW = tuple((1.0 + 0.2 * at,) for at in range(6))
+GOOD, BAD = (40.0, 10.0, 0.0, 0.0), (30.0, 10.0, 9.0, 1.0)
+
+
+def a_judge(extra=0.001):
+    return Judge(OBJECTIVES, EDGES_S, (0.1,), SLOW, extra)
+
+
+def test_a_load_keeps_its_class_at_the_border_and_leaves_it_beyond():
+    middle = load_class(10.0)
+    assert load_class(10.0 * 2**0.35, middle) == middle != load_class(10.0 * 2**0.35)
+    assert load_class(20.0, middle) == load_class(20.0) != middle
+
+
+def test_settings_are_compared_at_the_same_work_also_within_a_class():
+    belief = Belief.blank(2, [4])
+    for at in range(400):
+        rate_hz = 9.2 if at % 2 else 11.0
+        assert load_class(9.2) == load_class(11.0)
+        power_w = 100.0 * (rate_hz / 10.0) ** 0.5
+        belief = belief.with_power(rate_hz, at % 2, power_w, 1.0)
+    even = belief.power_w(load_class(10.0))
+    assert even[1] == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_setting_with_too_many_late_answers_is_closed_longer_every_time_and_without_credit_for_good():
+    judge = a_judge()
+    account = judge.blank().with_answers(((100_000.0, 0.0, 0.0, 0.0),), 1000.0)
+    load = 20
+    for begin_s, for_s in ((0.0, 60.0), (100.0, 120.0)):
+        account = judge.charged(account, 0, (load, 3), BAD)
+        account = judge.closing(account, 0, (load, 3), begin_s)
+        assert judge.open_to(account, load, begin_s + for_s - 1.0) == 3
+        assert judge.open_to(account, load - 1, begin_s) == 6, "a lighter load is another matter"
+        assert judge.open_to(account, load, begin_s + for_s + 1.0) == 6
+    for _ in range(20):
+        account = judge.charged(account, 0, (load, 3), BAD)
+    assert judge.credit(account, 0) < 0.0
+    assert judge.open_to(account, load, 1e6) == 3
+
+
+def test_a_slower_setting_is_safe_by_the_answers_of_a_faster_one_but_not_far_beyond():
+    judge = a_judge()
+    account = judge.blank().with_answers(((500.0, 0.0, 0.0, 0.0),), 100.0)
+    account = judge.charged(account, 0, (20, 0), (2000.0, 0.0, 0.0, 0.0))
+    assert judge.slowest_safe(account, 20, 0.0) == 2
+    account = judge.charged(account, 0, (20, 0), (0.0, 500.0, 0.0, 0.0))
+    assert judge.slowest_safe(account, 20, 0.0) < 2, "those near the limit would be late"
+
+
+def test_what_is_late_in_a_danger_is_charged_to_the_setting_that_led_there():
+    head = Head(OBJECTIVES, EDGES_S, (0.1,), SLOW, period_s=0.25, control=0.0)
+    state = head.init(0.0)
+    for at in range(1, 80):
+        look = Look(0.25 * at, 0.25, 50.0, 50.0, 0.0, None, 0.0, 0.0, (GOOD,))
+        state, choice = head.step(state, Seen(look, 100.0, max(0, state.setting)))
+    led = choice.setting
+    assert led > 0
+    look = Look(20.0, 0.25, 50.0, 30.0, 40.0, None, 0.0, 0.0, (GOOD,))
+    state, choice = head.step(state, Seen(look, 100.0, led))
+    assert (choice.setting, choice.reason) == (0, "the queue grows")
+    for at in range(1, 4):
+        look = Look(20.0 + 0.25 * at, 0.25, 50.0, 60.0, 30.0, None, 0.0, 0.0, (BAD,))
+        state, choice = head.step(state, Seen(look, 300.0, 0))
+        assert choice.setting == 0
+    counts = state.account.belief.counts[0]
+    assert counts[:, 0, 2].sum() == 0.0, "nothing of it at the fastest"
+    assert state.account.overdrawn[0] >= 30.0
+    assert state.account.belief.power[:, 0, 1].sum() < 100.0 * 80.0, "nor what it drew"
+
+
+def test_near_its_capacity_a_server_stays_on_time_and_still_saves():
+    times_s = poisson(150.0, 200.0, 3)
+    fastest, server = a_server(times_s=times_s), a_server(times_s=times_s)
+    fastest.sleep(200.0)
+    governed(server, 200.0, control=0.0, period_s=0.1)
+    late, before = (each.tallies["latency"].late / each.tallies["latency"].total for each in (server, fastest))
+    assert late <= before + 0.001
+    assert server.read().energy_j < 0.97 * fastest.read().energy_j
+    assert np.isfinite(late)
+    assert len(SETTINGS) == 6
