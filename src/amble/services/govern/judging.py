@@ -6,9 +6,9 @@ would be so. A search goes one or two settings beyond what was seen, further whe
 the account of late answers has credit. A setting that has cost more than it may is closed at that load and above, for a
 time that doubles; so are those slower than one that had to be helped.
 
-*Clumps.* Who may make many answers late (``extra`` above 0.2 %) gets them in clumps, which say little. Settings are then
-tried one by one, each by more answers, and judged by the whole of what is allowed with the chance of a clump; what was
-seen of them is kept.
+*Clumps.* Who may make many answers late (``extra`` above 0.2 %) gets them in clumps, which say little. Settings are
+then tried one by one, each by more answers, and judged by the whole of what is allowed with the chance of a clump; what
+was seen of them is kept.
 
 A setting stands for all that is done about it: while a queue is driven away at the fastest setting, what is late and
 what it takes are still those of the setting that led there.
