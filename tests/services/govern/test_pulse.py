@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from amble.core.point import Clocks
 from amble.devices import lease
+from amble.devices.host import MonotonicClock
 from amble.devices.quota import QuotaActuator
 from amble.services.govern.pulse import Beating, Pulse
 
