@@ -5,7 +5,8 @@ every change for a while, also the one that puts its clocks back; one that is lo
 sets a clock and then says that it did not; one that runs other clocks than were asked for; a log that cannot be
 written. A fault is kept when the clocks are as found from two periods after it shows: the first look at a page that
 stands still is like any other, a full disk shows when the log is saved, and a stuck or lost card is looked at once it
-takes changes again. A card that runs other clocks by itself must have been let go.
+takes changes again. A card that runs other clocks by itself must have been let go; one that sets half of a change is
+wrong where it was let go and does not run as found.
 """
 
 from __future__ import annotations
@@ -105,8 +106,10 @@ class Faults:
         if due:
             self.server.sleep(0.02)
             asked = Clocks() if self.hands is None else self.hands.asked
-            found = asked == Clocks() if self.kind == "unkept" else self.server.current()
-            if found not in (True, self.server.plant.settings[0]):
+            let_go = asked == Clocks()
+            found = self.server.current() == self.server.plant.settings[0]
+            kept = {"unkept": let_go, "half": found or not let_go}.get(self.kind, found)
+            if not kept:
                 self.wrong.append((self.kind, now_s - began_s))
         if until_mended and due:
             self.kind = ""
@@ -121,15 +124,17 @@ class Faults:
         self.counts[self.kind] = self.counts.get(self.kind, 0) + 1
         if self.kind == "disk" and self.folder is not None:
             self.folder.rename(self.folder.with_suffix(".away"))
+            self.folder.write_text("no folder")
 
     def _mend(self) -> None:
         if self.kind == "disk" and self.folder is not None:
+            self.folder.unlink()
             self.folder.with_suffix(".away").rename(self.folder)
         self.kind = ""
 
     def _made(self, text: str) -> str:
         match self.kind:
-            case "gone" | "stuck":
+            case "gone" | "stuck" | "lost":
                 raise Gone("no route")
             case "frozen":
                 return self._frozen

@@ -11,6 +11,7 @@ import csv
 import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Case:
     draws: tuple[float, ...] | None = None
 
 
+@lru_cache
 def engine_plant(data: Path, *, model: str = "qwen3.6-27b-q3", most: int = 12) -> EnginePlant:
     """Return the recorded card with both phases of a language model."""
     with gzip.open(data / "recorded" / "rtx3090-club-llm-cap.csv.gz", "rt") as file:
@@ -86,6 +88,7 @@ def _phase(rows: Sequence[dict[str, str]], phase: str) -> dict[float, tuple[floa
     }
 
 
+@lru_cache
 def chip_plant(chip: str, *, times: float = 20.0, max_batch: int = 8, most: int = 12) -> BatchingPlant:
     """Return a simulated chip that runs a made-up network, many times over a request, at some of its clocks."""
     from amble.core.point import OperatingPoint

@@ -149,9 +149,12 @@ def _cell(name: Record, make: Callable[[], Case]) -> list[Record]:
             "bandit": Bandit(num, PERIOD_S),
             "ladder": Ladder(server, num, 16.0, PERIOD_S),
         }
-        mind = heads[kind]
-        found[f"{kind} (reconstruction)"] = governed(case, server=server, head=lambda _, mind=mind: mind)
+        found[f"{kind} (reconstruction)"] = governed(case, server=server, head=partial(_instead, heads[kind]))
     return [_record(name, policy, each, most, case) for policy, each in found.items()]
+
+
+def _instead(mind: Any, head: object) -> Any:
+    return mind
 
 
 def _hindsight(name: Record, make: Callable[[], Case], width: int) -> list[Record]:

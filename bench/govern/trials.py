@@ -16,7 +16,7 @@ from amble.core.log import Log, Period
 from amble.core.ports import FloatArray
 from amble.services.govern.hands import slowness
 from amble.services.govern.objective import Objective
-from amble.services.govern.proof import prove
+from amble.services.govern.proof import compared, prove
 from amble.services.govern.rehearsal import Batcher, BatchingPlant, Requests
 from bench.govern.faults import injected
 from bench.govern.plants import Case, chip_plant, governed, poisson
@@ -57,8 +57,8 @@ def faults(seeds: Iterable[int], duration_s: float = 320.0) -> list[Record]:
 
 
 def _stated(case: Case, log: Log) -> Record:
-    """Return the saving that a log proves beside the truth; a false one is proved, and above what is true."""
-    true, saving = truth(case, log.periods), prove(log).saving
+    """Return the saving that a log proves beside the truth; a false one is proved where there is none."""
+    true, saving = truth(case, log), prove(log).saving
     if saving is None or saving.low is None or saving.high is None:
         return {"truth": true, "saving": None, "low": None, "high": None, "held": None, "false": False}
     held = saving.low <= true <= saving.high
@@ -68,13 +68,14 @@ def _stated(case: Case, log: Log) -> Record:
     }  # fmt: skip
 
 
-def truth(case: Case, periods: Sequence[Period]) -> float:
-    """Return the true saving in governed time: the same arrivals at maximum clocks, in the same periods."""
+def truth(case: Case, log: Log) -> float:
+    """Return the true saving in the periods that the report is about: the same arrivals in them at maximum clocks."""
+    about = {each.start_s for each in compared(log)[0]}
     server, mine_j, theirs_j = case.server(), 0.0, 0.0
-    for each in periods:
+    for each in log.periods:
         before = server.read()
         server.sleep(max(0.0, each.finish_s - before.time_s))
-        if not each.control and each.usable and each.span_s > 0 and each.energy_j is not None:
+        if each.start_s in about and each.energy_j is not None:
             mine_j += each.energy_j
             theirs_j += (server.read().energy_j or 0.0) - (before.energy_j or 0.0)
     return 1.0 - mine_j / theirs_j if theirs_j else 0.0
@@ -160,7 +161,7 @@ def _idle_w(plant: BatchingPlant, at: int) -> float:
 
 
 def _capacity_hz(plant: BatchingPlant) -> float:
-    return plant.latency_s.shape[1] / float(plant.latency_s[0, -1])
+    return float(plant.latency_s.shape[1] / plant.latency_s[0, -1])
 
 
 def _batching(plant: BatchingPlant, requests: Requests, objective: str, duration_s: float) -> Case:

@@ -1,7 +1,7 @@
 """Faults injected into the guard and its clients: how often clocks are as found within a second, and what asking costs.
 
 Ten thousand on virtual time in this process; two hundred with real processes on an emulated card, whose state is looked
-at beside the library. No wrong energy may pass for a right one meanwhile.
+at beside the library. No wrong energy may pass for a right one meanwhile. And what metering adds to the work it meters.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from amble.devices.guarded import GuardedActuator  # noqa: E402
 from amble.devices.guarded.protocol import Ask, encode  # noqa: E402
 from amble.devices.nvml import Board, NvmlMeter  # noqa: E402
 from amble.stages.measure import metering  # noqa: E402
+from bench.guard import metering as meters  # noqa: E402
 from bench.guard.trials import Machine, trial  # noqa: E402
 
 _MAIN = "from amble.cli import main; main()"
@@ -334,6 +335,7 @@ def main() -> None:
     happened = list(real(11 if options.quick else 200))
     energy = energies(20 if options.quick else 200)
     cost = costs()
+    metered = meters.costs(PLACE, CARD, 40 if options.quick else 400)
     num_virtual, num_back = (sum(int(str(each[key])) for each in tried) for key in ("tried", "as_found"))
     back = [bool(each["as_found"]) for each in happened]
     wrong = [each for each in energy if each["error"] is not None and abs(float(str(each["error"]))) > 0.05]
@@ -342,5 +344,9 @@ def main() -> None:
         document.target("clocks as found within 1 s, real faults", want=">= 1", value=sum(back) / len(back), unit="1"),
         document.target("wrong energies reported as right", want="<= 0", value=len(wrong), unit="1"),
         document.target("guard over echo, p99", want="<= 5", value=float(str(cost["ratio_p99"])), unit="1"),
+        *(
+            document.target(f"metering's share of the work: {each['meter']}", want="< 0.01", value=more, unit="1")
+            for each, more in ((each, float(str(each["more"]))) for each in metered)
+        ),
     ]
-    document.finish(options, [*tried, *happened, *energy, cost], targets)
+    document.finish(options, [*tried, *happened, *energy, cost, *metered], targets)

@@ -1,6 +1,6 @@
 """Run by the Python of `.venv-peer-openvino`: networks by ONNX Runtime's CPU kernels and by OpenVINO -> JSON lines.
 
-.venv-peer-openvino/bin/python bench/hardware/here.py FILE.onnx...     whole runs compared, operators told apart
+.venv-peer-openvino/bin/python bench/hardware/here.py chosen|operators FILE.onnx
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from amble.runtimes.onnx.choosing import compared
 from amble.runtimes.onnx.dissecting import settle
 from amble.runtimes.onnx.execution import Execution, now_s_of
 
-ROUNDS, REPEATS, SEGMENTS, SEGMENT_RUNS = 9, 20, 8, 15
+ROUNDS, REPEATS, SEGMENTS, SEGMENT_RUNS, PROFILES = 25, 40, 8, 15, 3
 
 
 def chosen(path: Path, ways: dict[str, Execution]) -> dict[str, object]:
@@ -34,17 +34,21 @@ def chosen(path: Path, ways: dict[str, Execution]) -> dict[str, object]:
 def apart(path: Path, way: Execution) -> dict[str, object]:
     """Operators' times: how far their sum is from the whole, and predictions of segments from measured ones."""
     graph, runner = onnx.load(path, execution=way), onnx.OnnxRunner(way)
-    timings = runner.profile(graph, OperatingPoint(precision=graph.precision), REPEATS)
     record: dict[str, object] = {"what": "operators", "provider": way.provider.name, "operators": len(graph.operators)}
-    said = next((note for note in timings.notes if "off the whole run" in note), "")
-    operators_s = np.array([each.latency_s for each in timings.operators])
-    if said:
-        numbers = [float(word.strip("%,").rstrip("%")) for word in said.split() if word.rstrip(",").endswith("%")]
-        return record | {"sum_off": numbers[0] / 100, "segments_off": numbers[1] / 100, "segments": SEGMENTS}
-    whole_s = taken_s(runner, graph)
-    errors = segment_errors(graph, runner, operators_s)
+    sums_off, operators_s = list[float](), list[FloatArray]()
+    for _ in range(PROFILES):
+        before_s = taken_s(runner, graph)
+        timings = runner.profile(graph, OperatingPoint(precision=graph.precision), REPEATS)
+        said = next((note for note in timings.notes if "off the whole run" in note), "")
+        if said:
+            numbers = [float(word.strip("%,").rstrip("%")) for word in said.split() if word.rstrip(",").endswith("%")]
+            return record | {"sum_off": numbers[0] / 100, "segments_off": numbers[1] / 100, "segments": SEGMENTS}
+        operators_s.append(np.array([each.latency_s for each in timings.operators]))
+        sums_off.append(2 * float(operators_s[-1].sum()) / (before_s + taken_s(runner, graph)) - 1)
+    errors = segment_errors(graph, runner, np.median(operators_s, axis=0))
     return record | {
-        "sum_off": float(operators_s.sum() / whole_s - 1),
+        "sum_off": float(np.median(sums_off)),
+        "sums_off": sums_off,
         "segments_off": float(np.median(np.abs(errors))),
         "segments": len(errors),
     }
@@ -62,7 +66,7 @@ def segment_errors(graph: Graph, runner: onnx.OnnxRunner, operators_s: FloatArra
 
 
 def taken_s(runner: onnx.OnnxRunner, graph: Graph) -> float:
-    """Time of a network or of a segment that nothing disturbs: the fast quartile of many runs [s]."""
+    """Time of a network or of a segment [s]: the median of many runs, as profiles tell it."""
     part, feed, now_s = runner.sessions.part(graph), runner.sessions.feed(graph), now_s_of(runner.sessions.execution)
     first_s = settle(lambda: part.run(feed), now_s)
     times_s = np.empty(int(np.clip(0.1 / max(first_s, 1e-6), SEGMENT_RUNS, 400)))
@@ -70,18 +74,15 @@ def taken_s(runner: onnx.OnnxRunner, graph: Graph) -> float:
         begin_s = now_s()
         part.run(feed)
         times_s[index] = now_s() - begin_s
-    return float(np.quantile(times_s, 0.25))
+    return float(np.median(times_s))
 
 
 def main() -> None:
-    """Take `-w` (whole runs only) and files."""
+    """Take what is asked and a file."""
     ways = {"cpu": Execution(), "openvino": Execution(onnx.named("openvino", "cpu"))}
-    whole_only = "-w" in sys.argv
-    for name in [each for each in sys.argv[1:] if each != "-w"]:
-        path = Path(name)
-        records = [chosen(path, ways)] if whole_only else [apart(path, way) for way in ways.values()]
-        for record in records:
-            print(json.dumps({"network": path.stem, **record}), flush=True)
+    asked, path = sys.argv[1], Path(sys.argv[2])
+    for record in [chosen(path, ways)] if asked == "chosen" else [apart(path, way) for way in ways.values()]:
+        print(json.dumps({"network": path.stem, **record}), flush=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def own_error(*, quick: bool) -> Iterator[Record]:
         end = pair.start("far", [sys.executable, "-m", _END, "echo"])
         assert end.stdout is not None
         end.stdout.readline()
-        count = 200 if quick else 1000
+        count = 200 if quick else 500
         for delay_s in (0.0, 0.005, 0.02):
             pair.shape(Shape.steady(FAST_BIT_S, delay_s=delay_s))
             over_s = [each - 2 * delay_s for each in asked(pair, "ask", str(count), "0.003")["trips_s"]]

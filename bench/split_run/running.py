@@ -87,13 +87,11 @@ def network(path: Path) -> Path:
     return path
 
 
-def made(folder: Path, link: str, deadline: str, *more: str) -> Path:
-    """Split the network for a link → the plan's file; what it says is its JSON."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model = network(folder / "deep.onnx")
+def made(folder: Path, model: Path, link: str, deadline: str, *more: str, radio: str = RADIO) -> Path:
+    """Split a network for a link → the plan's file; what it says is its JSON."""
     words = ["split", str(model), "--device", DEVICE, "--server", "8x", "--link", link, "--deadline", deadline]
     done = subprocess.run(
-        amble(*words, "--radio", RADIO, "-o", str(folder), *more),
+        amble(*words, "--radio", radio, "-o", str(folder), *more),
         capture_output=True, text=True, env=environment(), check=False,
     )  # fmt: skip
     if done.returncode:
@@ -129,28 +127,43 @@ class Server:
         self.running.wait()
 
 
-def run(pair: Hosts, plan: Path, load: str, folder: Path, meanwhile: Callable[[], object] = lambda: None) -> Ran:
-    """Run on the near host, comparing every answer with the whole network's; do something from the first request on."""
-    log, out = folder / "log.json", folder / "ran.json"
-    words = ["run", "--plan", str(plan), "--server", f"http://{ADDRESSES['far']}:{_PORT}", "--load", load]
-    began = pair.start("near", _joined(*words, "--compare", "--log", str(log), "-o", str(out)), environment())
-    assert began.stdout is not None
-    doing = threading.Thread(target=meanwhile)
-    said = []
-    for line in began.stdout:
-        said.append(line)
-        if "answering" in line and not doing.ident:
-            doing.start()
-    if doing.ident:
-        doing.join()
+def run(
+    pair: Hosts, plan: Path, load: str, folder: Path, meanwhile: Callable[[], object] = lambda: None, how: str = "verb"
+) -> Ran:
+    """Run on the near host; do something from the first request on.
+
+    ``how``: ``verb`` is `amble run`, which compares every answer with the whole network's; ``eager`` (which compares,
+    too) and ``plain`` are `near`.
+    """
+    log, out, url = folder / "log.json", folder / "ran.json", f"http://{ADDRESSES['far']}:{_PORT}"
+    if how == "verb":
+        words = ["run", "--plan", str(plan), "--server", url, "--load", load, "--compare"]
+        began = pair.start("near", _joined(*words, "--log", str(log), "-o", str(out)), environment())
+    else:
+        words = [sys.executable, "-m", "bench.split_run.near", str(plan), url, load, str(log), str(out)]
+        began = pair.start("near", [*words, *(["eager", "compare"] if how == "eager" else [])], environment())
+    said = _heard(began, meanwhile)
     code = began.wait()
     pair.end(began)
     if code:
-        raise RuntimeError(f"amble run ended with {code}: {''.join(said[-3:])}")
+        raise RuntimeError(f"the run ended with {code}: {''.join(said[-3:])}")
     requests = json.loads(log.read_text())["log"]["served"]
     took = tuple(each["finish_s"] - each["arrival_s"] for each in requests)
     late = tuple(each["finish_s"] > each["deadline_s"] for each in requests)
     return Ran(json.loads(out.read_text())["ran"], took, late)
+
+
+def _heard(began: subprocess.Popen[str], meanwhile: Callable[[], object]) -> list[str]:
+    """Read what a run says, to its end; something is done from its first request on."""
+    assert began.stdout is not None
+    doing, said = threading.Thread(target=meanwhile), []
+    for line in began.stdout:
+        said.append(line)
+        if "answering" in line and "asking" not in line and not doing.ident:
+            doing.start()
+    if doing.ident:
+        doing.join()
+    return said
 
 
 def _joined(*words: str) -> list[str]:

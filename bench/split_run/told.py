@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from bench.kit.told import Numbers, percent, plain
+from bench.kit.told import Numbers, Record, Result, percent, plain
 
 SOURCES = {"split_run": "split_run@host"}
+
+
+def whole_j(of: Record, way: str) -> float:
+    """Return what a way takes on a part of a trace, waiting included."""
+    return float(of["wait_j"] + of[f"{way}: above_j"])
+
+
+def _virtual(result: Result) -> list[tuple[float, float]]:
+    """Return the energy of the moving cut over the best fixed one's, of all and above waiting, part by part."""
+    return [
+        (whole_j(each, "moving") / whole_j(each, "best fixed"), each["moving: above_j"] / each["best fixed: above_j"])
+        for each in result.where(what="virtual")
+    ]
+
+
+def _mean(values: list[float]) -> str:
+    return percent(sum(values) / len(values)) if values else "?"
 
 
 NUMBERS: Numbers = {
@@ -14,5 +31,8 @@ NUMBERS: Numbers = {
     "split_run.lost": lambda r: plain(sum(each["asked"] - each["answered"] for each in r.where(what="run"))),
     "split_run.wrong": lambda r: plain(sum(r.column("different", what="run"))),
     "split_run.requests": lambda r: plain(sum(r.column("asked", what="run"))),
+    "split_run.virtual_ratio": lambda r: _mean([whole for whole, _ in _virtual(r)]),
+    "split_run.virtual_above": lambda r: _mean([above for _, above in _virtual(r)]),
+    "split_run.virtual_share": lambda r: _mean([float(whole <= 1) for whole, _ in _virtual(r)]),
 }
 TABLES: Numbers = {}

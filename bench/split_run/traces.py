@@ -13,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.hosts.pipe import Trace
-
-__all__ = ["FILE", "rates", "trace"]
+__all__ = ["FILE", "rates"]
 
 FILE = Path("net_5g_ucc") / "download_traces.csv.gz"
 
@@ -27,13 +25,3 @@ def rates(path: Path) -> dict[str, list[float]]:
         for row in csv.DictReader(file):
             found[row["trace"]][row["Timestamp"]].append(1e3 * float(row["DL_bitrate"]))
     return {name: [float(np.mean(each)) for each in seconds.values()] for name, seconds in found.items()}
-
-
-def trace(of: list[float], seconds: int, *, scale: float = 1.0) -> Trace:
-    """Return the part of a trace with the widest range of rates, in its order, each rate multiplied."""
-    logs = np.log10(np.maximum(of, 1e4))
-    starts = range(max(1, len(of) - seconds))
-    spread = [float(np.subtract(*np.percentile(logs[at : at + seconds], [90, 10]))) for at in starts]
-    begin = int(np.argmax(spread))
-    part = of[begin : begin + seconds]
-    return Trace((1.0,) * len(part), tuple(scale * each for each in part))

@@ -17,8 +17,8 @@ from bench.kit.places import ROOT
 PEER = ROOT / ".venv-peer-ray-amble" / "bin" / "python"
 _NAMES = ("errors in memory", "simulated devices")
 _CAUSE = (
-    "items of half a second: starting Ray's workers and fetching profiles of 200 operators count, on two cores which "
-    "the command and Ray's own processes share, and the machine was busy with other work; longer items amortise it"
+    "starting Ray's workers takes about two seconds longer than starting bare processes, and the command and Ray's own "
+    "processes share the two cores; longer sweeps amortise it"
 )
 
 

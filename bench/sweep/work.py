@@ -25,9 +25,9 @@ def work(name: str, *, quick: bool) -> tuple[Function, Sequence[Any]]:
         graph = amble.load("fashion-resnet")
         network = Faulty.of(FaultyOnnx(Path(graph.source)), images("held_out", "image").rows(0, 50))
         rates = dict.fromkeys(network.types, 1e-3)
-        return AtRates(network), [(rates, seed) for seed in range(6 if quick else 60)]
+        return AtRates(network), [(rates, seed) for seed in range(6 if quick else 120)]
     graph = amble.load("synthetic:200")
-    devices = [f"{chip}?seed={seed}" for seed in range(1 if quick else 8) for chip in _CHIPS]
+    devices = [f"{chip}?seed={seed}" for seed in range(1 if quick else 10) for chip in _CHIPS]
     return Measuring(Measure(points=16 if quick else 60)), [(graph, uri) for uri in devices]
 
 

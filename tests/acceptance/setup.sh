@@ -20,7 +20,7 @@ for name in ${@:-triton locust kserve analyzer perf_analyzer schemathesis litser
         schemathesis) wanted=(schemathesis==4.32.0) ;;
         litserve) wanted=(litserve==0.2.19 "${run[@]}") ;;
         ray)      wanted=("ray[serve]==2.60.0" "${run[@]}") ;;
-        ray-amble) wanted=(-c "$root/constraints.txt" pytest -e "$root[cpu,serve,torch,ray]") ;;
+        ray-amble) wanted=(-c "$root/constraints.txt" pytest hypothesis -e "$root[cpu,serve,torch,ray]") ;;
         mlserver) wanted=(mlserver==1.7.1 onnxruntime numpy) ;;
         tritonserver) wanted=(nvidia-pytriton==0.7.0 onnxruntime numpy) ;;
         llama)    wanted=(gguf==0.19.0 numpy) ;;

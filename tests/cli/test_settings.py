@@ -63,9 +63,9 @@ def test_variables_that_something_of_amble_reads_are_known(monkeypatch: pytest.M
     read = {
         name
         for path in (ROOT / "src").rglob("*.py")
-        for name in re.findall(r"environ\S*\(?\s*\[?\"(AMBLE_\w+)", path.read_text())
+        for name in re.findall(r"(?:environ\S*\(?\s*\[?|^[A-Z]+ = )\"(AMBLE_\w+)", path.read_text(), re.MULTILINE)
     }
-    assert {"AMBLE_CACHE", "AMBLE_DATA"} <= read
+    assert {"AMBLE_CACHE", "AMBLE_DATA", "AMBLE_EMULATED_CARD", "AMBLE_GUARD"} <= read
     for name in read:
         monkeypatch.setenv(name, "1")
     assert list(refuse_unknown_variables(main)) == []

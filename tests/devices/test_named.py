@@ -1,11 +1,15 @@
 """URIs of real hardware → its clocks: which files they touch, and what they refuse."""
 
+from pathlib import Path
+
 import pytest
 
+from amble import inputs
 from amble.core.address import Address
 from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.devices.named import owned_by_name
+from amble.services.guard.owning import owned
 from tests.devices import fake_sys
 from tests.devices.boards import BOARDS
 
@@ -113,3 +117,24 @@ def test_turbo_needs_a_clock_to_be_held_with(tmp_path):
 def test_a_simulated_chip_has_no_clocks_of_this_machine():
     with pytest.raises(Refused, match="no clocks of this machine; write nvml:0"):
         owned_by_name(Address.parse("sim:a100"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("host?knobs=", "the option knobs= is empty"),
+        ("host?provider=&threads=2", "the option provider= is empty"),
+        ("nvml:0?meter=", "the option meter= is empty"),
+        ("sysfs:gpu?cpu=1&rails=", "the option rails= is empty"),
+        ("sim:v100?seed=", "the option seed= is empty"),
+        ("ssh:a@b/host?python=", "the option python= is empty"),
+        ("host?threads=1&threads=2", "the option threads= is given twice"),
+    ],
+)
+def test_options_without_a_value_are_refused_by_name_at_every_door(uri, says):
+    with pytest.raises(Refused, match=says):
+        inputs.open(uri)
+    with pytest.raises(Refused, match=says):
+        inputs.open_for_serving(uri)
+    with pytest.raises(Refused, match=says):
+        owned(uri, Path("nowhere"))

@@ -26,7 +26,7 @@ from amble.core.schedule import Deadline
 from amble.jobs.cooperating import Cooperation, run
 from amble.jobs.splitting import Wanted, split, write
 from amble.levers.split.link import Link, Radio
-from amble.levers.split.ran import Journal, Ran
+from amble.levers.split.ran import Journal, Ran, place_of
 from amble.levers.split.results import Split
 from amble.levers.split.steering import Rules, replay
 from tests.jobs.plain_server import plain_server
@@ -118,7 +118,7 @@ def answered_all(found: Ran, log: Log, requests: int) -> None:
 
 def around_the_first_failure(journal: Journal) -> tuple[list[int], list[int]]:
     """Return the options decided before the server first failed, and after."""
-    failed = [each.what for each in journal.seen].index("failure")
+    failed = next(at for at, each in enumerate(journal.seen) if each.what in ("failure", "late"))
     count = sum(each.what == "request" for each in journal.seen[:failed])
     decided = [each.option for each in journal.decisions]
     return decided[:count], decided[count:]
@@ -267,7 +267,8 @@ def test_the_verb_ends_with_exit_codes_and_keeps_its_log_when_interrupted(
     long = [str(AMBLE), *words, "--load", "periodic:50ms:100000", "--log", str(log)]
     with subprocess.Popen(long, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stderr is not None
-        assert b"about" in next(line for line in running.stderr if b"answering" in line), "the time left"
+        told_of = (line for line in running.stderr if b"answering" in line and b"asking" not in line)
+        assert b"about" in next(told_of), "the time left"
         running.send_signal(signal.SIGINT)
         told, _ = running.communicate(timeout=30)
     assert running.returncode == 130
@@ -294,6 +295,11 @@ def nothing(document: dict[str, Any]) -> object:
     return {**document, "outputs": []}
 
 
+def no_numbers(document: dict[str, Any]) -> object:
+    outputs = [{**each, "data": [float("nan")] * len(each["data"])} for each in document["outputs"]]
+    return {**document, "outputs": outputs}
+
+
 def endless(document: dict[str, Any]) -> object:
     return {**document, "parameters": {"service_s": 10**400}}
 
@@ -308,7 +314,7 @@ def of_the_one_before() -> Callable[[dict[str, Any]], object]:
     return said
 
 
-@pytest.mark.parametrize("spoil", [nothing, renamed, flat, whole_numbers, endless, of_the_one_before()])
+@pytest.mark.parametrize("spoil", [nothing, renamed, flat, whole_numbers, no_numbers, endless, of_the_one_before()])
 def test_what_is_no_answer_of_this_half_to_this_request_is_never_taken_for_one(
     plan: Path, spoil: Callable[[dict[str, Any]], object]
 ) -> None:
@@ -322,6 +328,39 @@ def test_what_is_no_answer_of_this_half_to_this_request_is_never_taken_for_one(
         found, log, _ = ran(plan, port, 40, {25: spoiled.set})
     answered_all(found, log, 40)
     assert together(found) > 0
+
+
+def test_a_half_that_is_swapped_under_its_name_meanwhile_is_found_out_and_left(plan: Path) -> None:
+    """Its answers are well formed, and another network's: only a proof in between tells."""
+    swapped = Event()
+
+    def say(document: dict[str, Any]) -> object:
+        if not swapped.is_set() or "outputs" not in document or "id" not in document:
+            return document
+        outputs = [{**each, "data": [2 * value for value in each["data"]]} for each in document["outputs"]]
+        return {**document, "outputs": outputs}
+
+    def on_progress(done: int, total: int, stage: str) -> None:
+        if done > 10 and stage != place_of("", ""):
+            swapped.set()
+
+    with plain_server(plan.parent / "repository", say=say) as port:
+        load, rules = f"periodic:{1e3 * PERIOD_S:g}ms:120", READY._replace(again_s=0.3)
+        asked = Cooperation(plan, f"http://127.0.0.1:{port}", load=load, compare=True, rules=rules)
+        found, _, journal = run(asked, on_progress)
+    refuted = next(at for at, each in enumerate(journal.seen) if each.what == "refuted")
+    before = sum(each.what == "request" for each in journal.seen[:refuted])
+    assert any(each.option for each in journal.decisions[:before])
+    assert not any(each.option for each in journal.decisions[before:])
+    assert found.num_different < 20, "found out soon"
+
+
+def test_questions_to_the_server_at_the_start_are_told(plan: Path, server: Process) -> None:
+    said: list[tuple[int, int, str]] = []
+    asked = Cooperation(plan, f"http://127.0.0.1:{server.port}", load="periodic:20ms:2")
+    run(asked, lambda done, total, stage: said.append((done, total, stage)))
+    questions = [(done, total) for done, total, stage in said if stage.startswith("asking http")]
+    assert len(questions) == questions[0][1] >= 2
 
 
 @pytest.mark.parametrize(

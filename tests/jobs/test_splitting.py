@@ -159,3 +159,9 @@ def test_the_verb_prints_one_document(model: Path, tmp_path: Path) -> None:
 def test_a_period_of_nothing_is_refused(model: Path) -> None:
     with pytest.raises(ValueError, match="a period shorter than the deadline"):
         split(wanted(model, period_s=0.0))
+
+
+@pytest.mark.parametrize("max_error", [float("nan"), float("inf"), -1.0])
+def test_an_error_that_is_none_is_refused(max_error: float) -> None:
+    with pytest.raises(ValueError, match=r"--max-error .* is no share"):
+        Wanted("m.onnx", "sim:v100", "8x", Link(1e6, 0.01, RADIOS["wifi"]), Deadline(0.1), max_error=max_error)

@@ -66,6 +66,17 @@ def test_a_device_named_twice_is_refused(tmp_path: Path) -> None:
         amble.survey("synthetic:5", ["sim:v100", "sim:v100"], output=tmp_path / "p.json")
 
 
+def test_a_device_that_is_none_is_refused_before_any_is_measured(tmp_path: Path) -> None:
+    begun: list[str] = []
+    with pytest.raises(Refused, match="nonesuch"):
+        amble.survey(
+            "synthetic:5", ("sim:v100", "sim:nonesuch"), output=tmp_path / "p.json", asked=FEW,
+            on_progress=lambda what, done, total: begun.append(what),
+        )  # fmt: skip
+    assert not begun
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_measures_several_devices(tmp_path: Path) -> None:
     arguments = ["measure", "synthetic:5", "-d", "sim:v100", "-d", "sim:a100", "--points", "4", "--repeats", "3"]
     done = CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "p.json")])

@@ -50,6 +50,26 @@ def test_times_of_segments_give_the_operators_times_again(seed: int) -> None:
     assert found.entry_s == pytest.approx(entry_s, rel=0.7)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_short_segments_that_are_quicker_than_their_share_spoil_no_longer_ones(seed: int) -> None:
+    """What runs again and again finds its caches warm, the more so the shorter it is."""
+    times_s = made_up(48, seed)
+
+    def taken_s(span: Span) -> float:
+        warm = 0.0 if span == (0, 48) else 0.3 * np.exp((span[0] - span[1]) / 8.0)
+        return float(times_s[span[0] : span[1]].sum() * (1.0 - warm))
+
+    fitted, kept = spans(48)
+    found = solve(
+        [(span, taken_s(span)) for span in fitted],
+        [(span, taken_s(span)) for span in kept],
+        crossing_bytes=lambda span: float((span[0] > 0) + (span[1] < 48)),
+        expected=np.ones(48),
+    )
+    assert np.median(np.abs(found.held_out)) < 0.065
+    assert abs(found.sum_error) < 0.03
+
+
 def test_a_provider_that_fuses_over_long_distances_is_said() -> None:
     """Whole runs that are far faster than their parts cannot be explained by parts."""
     fitted, kept = spans(30)

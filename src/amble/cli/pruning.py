@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 import amble
-from amble.cli.options import FOLDER, PLACE, device_option, max_loss_option, verb
+from amble.cli.options import FOLDER, PLACE, device_option, max_loss_option, ray_option, spreading, verb
 from amble.cli.terminal import Terminal, kept_below
 from amble.cli.verbs import main
 
 if TYPE_CHECKING:
+    from amble.levers.widths.budgets import Made
     from amble.levers.widths.network import Network
     from amble.levers.widths.pruning import Prune, Wanted
     from amble.levers.widths.results import Pruning
     from amble.levers.widths.staircase import StaircaseTable
-    from amble.levers.widths.staircases import Worth
+    from amble.levers.widths.staircases import Given, Worth
     from amble.runtimes.onnx.layers import Precision
 
 __all__ = ["prune"]
@@ -28,8 +31,8 @@ __all__ = ["prune"]
 @click.argument("model")
 @device_option
 @click.option("--data", required=True, metavar="FILE.npz", help="An array for the input, and labels; or 'bundled'.")
-@click.option("--latency", metavar="0.7x|20ms", help="What it may take: a time, or a share of today's.")
-@click.option("--energy", metavar="0.7x", help="Instead: what energy it may take, as a share of today's.")
+@click.option("--latency", metavar="0.7x|20ms,...", help="What it may take: a time, or a share of today's; or several.")
+@click.option("--energy", metavar="0.7x,...", help="Instead: what energy it may take, as a share of today's.")
 @click.option(
     "--least-energy",
     "may_lose",
@@ -53,6 +56,7 @@ __all__ = ["prune"]
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Batch size.")
 @click.option("--design-space", type=PLACE, help="Also write the widths worth searching, for a search of networks.")
 @click.option("--html", type=PLACE, help="Also write a page with a plot of every staircase.")
+@ray_option
 @click.option(
     "--output",
     "-o",
@@ -79,6 +83,7 @@ def prune(
     batch: int,
     design_space: Path | None,
     html: Path | None,
+    ray: bool,
     output: Path,
 ) -> None:
     """Make MODEL narrower, at widths that this device really runs faster.
@@ -87,17 +92,23 @@ def prune(
     of all layers are measured and shown first, widths are chosen on their edges, all at once, and the network cut to
     them is timed before it is tuned. What was measured and trained in the same folder is used again. The exit code is
     1 when the result is refused: not faster, or less accurate than allowed.
+
+    Several budgets (--latency 0.5x,0.7x) make a network each, in a folder each (latency-0.5x); those for simulated
+    devices may be spread over a cluster (--ray). The exit code is 1 when none is kept.
     """
     from amble.levers.widths.pruning import Prune, pruned
     from amble.levers.widths.staircases import Given
 
     _alone(may_lose, energy, widths)
-    wanted = _wanted(latency, energy, max_loss=max_loss, widths=widths, epochs=epochs, rounds=repeats)
+    asked = _wanted(latency, energy, max_loss=max_loss, widths=widths, epochs=epochs, rounds=repeats)
     given = Given(model, data, device, output, batch, labels == "given", importance, precision)
-    request = Prune(given, wanted, may_lose, design_space)
+    request = Prune(given, asked[0], may_lose, design_space)
     if terminal.dry_run:
         _rehearsed(terminal, request)
         return
+    if len(asked) > 1 or ray:
+        _one_of_each(may_lose, design_space, html)
+        _each(terminal, given, asked, ray=ray)
     left = kept_below(output, "the stairs that were measured and the epochs that were trained")
     with terminal.progress(f"pruning {model}", kept=left) as on_progress:
         made = pruned(
@@ -116,6 +127,40 @@ def _finish(terminal: Terminal, made: Pruning, output: Path) -> NoReturn:
     sys.exit(0 if made.verdict == "kept" else 1)
 
 
+def _one_of_each(*others: object) -> None:
+    if any(each is not None for each in others):
+        raise click.UsageError("several budgets, or --ray: leave --least-energy, --design-space and --html out")
+
+
+def _each(terminal: Terminal, given: Given, asked: Sequence[Wanted], *, ray: bool) -> NoReturn:
+    """Prune within each of several budgets."""
+    from amble.levers.widths.budgets import places_of, prune_each
+
+    left = kept_below(given.output, "the stairs that were measured and the networks that were made")
+    with spreading(ray, given.device) as spread, terminal.progress(f"pruning {given.model}", kept=left) as on_progress:
+        found = prune_each(
+            given,
+            asked,
+            spread=spread,
+            on_stairs=lambda table, network: _told(terminal, table, network),
+            on_progress=lambda what, done, total: on_progress(done, total, what),
+        )
+    for budget, place in places_of(asked, given.output).items():
+        terminal.note(f"{budget}: {_outcome(found[budget], place)}")
+    made = {budget: each.pruning if each.pruning else {"why": each.why} for budget, each in found.items()}
+    shown = [each.pruning for each in found.values() if each.pruning]
+    terminal.result(made, lambda: [table for each in shown for table in amble.show(each)])
+    sys.exit(0 if any(each.verdict == "kept" for each in shown) else 1)
+
+
+def _outcome(made: Made, place: Path) -> str:
+    """Say in one line what came of a budget."""
+    if made.pruning is None:
+        return made.why
+    lost = f"{made.pruning.speedup:.2f} times as fast, {made.pruning.after.loss.value:.3g} points lost"
+    return f"{lost}, {made.pruning.verdict}: {place}"
+
+
 def _alone(may_lose: float | None, energy: str | None, widths: tuple[str, ...]) -> None:
     if may_lose is not None and (energy or widths):
         raise click.UsageError("--least-energy chooses widths within a --latency; leave --energy and --width out")
@@ -131,19 +176,15 @@ def _rehearsed(terminal: Terminal, request: Prune) -> None:
 
 def _wanted(
     latency: str | None, energy: str | None, *, max_loss: str, widths: tuple[str, ...], epochs: int, rounds: int
-) -> Wanted:
+) -> tuple[Wanted, ...]:
     from amble.levers.widths.pruning import Wanted
 
     if (latency is None) == (energy is None):
         raise click.UsageError("give one budget: --latency 0.7x, --latency 20ms or --energy 0.7x")
-    return Wanted(
-        budget=latency or energy or "",
-        resource="latency" if latency else "energy",
-        max_loss=max_loss,
-        widths=dict(map(_width, widths)),
-        epochs=epochs,
-        rounds=rounds,
+    first = Wanted(
+        "1x", "latency" if latency else "energy", max_loss, dict(map(_width, widths)), epochs=epochs, rounds=rounds
     )
+    return tuple(replace(first, budget=each.strip()) for each in (latency or energy or "").split(","))
 
 
 def _width(text: str) -> tuple[str, int]:

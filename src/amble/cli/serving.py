@@ -183,7 +183,7 @@ _OPTIONS = (
         envvar="AMBLE_DEVICE",
         default=("host",),
         show_default=True,
-        help="host, CPUs of it (host:0-3), or sim:CHIP; as often as there are; with --ray also as RESOURCE=URI.",
+        help="host, CPUs of it (host:0-3), nvml:0, or sim:CHIP; as often as there are; with --ray also RESOURCE=URI.",
     ),
     click.option(
         "--fronts",

@@ -19,7 +19,8 @@ __all__ = ["configure", "long_name", "named_by_variables", "refuse_unknown_varia
 
 _USER_FILE = Path.home() / ".config" / "amble" / "config.yaml"
 _PREFIX = "AMBLE_"
-_OTHERS = ("API_KEYS", "CACHE", "CLOCKS", "DATA", "DEVICE", "GPU", "SYSFS_ROOT")  # that are no option of one verb
+_OTHERS = ("API_KEYS", "CACHE", "CLOCKS", "DATA", "DEVICE", "EMULATED_CARD", "GPU", "GUARD", "SYSFS_ROOT")
+"""Variables that are no option of one verb."""
 _MISTYPED = 2  # letters away from a name that amble knows
 
 

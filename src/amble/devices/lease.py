@@ -33,7 +33,7 @@ from amble.core.files import Format, load, save
 from amble.core.point import Clocks
 from amble.core.ports import Actuator, Device, Remembering
 from amble.core.registered import DEVICES, registered
-from amble.devices import knobs, nvml, quota
+from amble.devices import knobs, nvml, powermodes, quota
 from amble.devices.facts import Found
 
 __all__ = [
@@ -103,6 +103,7 @@ class Restored:
 
 LEASE = Format("lease", 1, Lease)
 _PUT_BACK = {"sysfs": knobs.put_back, "nvml": nvml.put_back, "quota": quota.put_back}
+_PUT_BACK |= {"nvpmodel": powermodes.put_back}
 
 
 class LeasedActuator:

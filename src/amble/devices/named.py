@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from amble.core.address import Address, cpu_list
@@ -11,13 +11,15 @@ from amble.core.errors import Refused
 from amble.devices import host, nvml, sysfs
 from amble.devices.knobs import FileActuator, read_text
 from amble.devices.powercap import power_knob
+from amble.devices.powermodes import ModeActuator
+from amble.devices.throttling import Reason, cooling
 
-__all__ = ["OPTIONS", "knobs_of", "owned_by_name", "root_of", "which"]
+__all__ = ["OPTIONS", "knobs_of", "owned_by_name", "reasons", "refuse_empty", "root_of", "which"]
 
 OPTIONS = {
     "host": ("root", "knobs", "turbo", "preference", "cpus"),
     "nvml": ("knobs",),
-    "sysfs": ("root", "cpu"),
+    "sysfs": ("root", "cpu", "mode"),
 }
 """What the clocks of each scheme may be told."""
 
@@ -28,22 +30,40 @@ _TURBO = (
 )
 
 
-def owned_by_name(address: Address) -> FileActuator | nvml.NvmlActuator:
+def owned_by_name(address: Address) -> FileActuator | ModeActuator | nvml.NvmlActuator:
     """Return the clocks of ``nvml:0``, ``sysfs:gpu`` or ``host``. Refused for a device without real clocks.
 
-    ``root=FOLDER`` looks for the files of sysfs elsewhere; ``cpu=1`` adds a board's CPU clock; ``knobs=power`` takes a
-    GPU's power limit alone, or the RAPL limit of this machine; ``turbo=off`` and ``preference=NAME`` hold for as long
-    as a clock or limit of this machine is held.
+    ``root=FOLDER`` looks for the files of sysfs elsewhere; ``cpu=1`` adds a board's CPU clock, ``mode=NAME`` holds a
+    power mode of it for as long as a clock is held; ``knobs=power`` takes a GPU's power limit alone, or the RAPL limit
+    of this machine; ``turbo=off`` and ``preference=NAME`` hold for as long as a clock or limit of this machine is held.
     """
     match address.scheme:
         case "nvml":
             return nvml.NvmlActuator(nvml.Board(which(address.name)), knobs_of(address))
         case "sysfs":
-            return sysfs.actuator(address.name or "gpu", root_of(address), cpu=_yes(address, "cpu"))
+            cpu, mode = _yes(address, "cpu"), address.options.get("mode")
+            return sysfs.actuator(address.name or "gpu", root_of(address), cpu=cpu, mode=mode)
         case "host":
             return _host(address)
         case _:
             raise Refused(f"{address} has no clocks of this machine; write nvml:0, sysfs:gpu or host")
+
+
+def reasons(address: Address) -> Callable[[], tuple[Reason, ...]] | None:
+    """Return what tells what takes clocks from ``nvml:0``, a board or this machine; None where nothing does."""
+    if address.scheme == "nvml":
+        return nvml.Board(which(address.name)).reasons
+    return cooling(root_of(address))
+
+
+def refuse_empty(uri: str) -> None:
+    """Refuse options without a value, or named twice: one of them would be taken in silence."""
+    given = [part.partition("=") for part in uri.partition("?")[2].split("&") if part]
+    for index, (name, equals, value) in enumerate(given):
+        if equals and not value:
+            raise Refused(f"{uri!r}: the option {name}= is empty; give it a value, or leave it out")
+        if any(name == other for other, _, _ in given[:index]):
+            raise Refused(f"{uri!r}: the option {name}= is given twice; leave one of them out")
 
 
 def which(name: str) -> int | str:

@@ -14,7 +14,7 @@ from amble.core.ports import Clock, Device, Meter, Runner
 from amble.devices.facts import Description
 from amble.devices.host import cpu_knob
 from amble.devices.knobs import BoundedKnob, Bounds, FileActuator, Knob, LockedKnob, missing_writes, read_text
-from amble.devices.powermodes import power_mode
+from amble.devices.powermodes import ModeActuator, PowerModes, power_mode
 
 __all__ = ["actuator", "describe", "open"]
 
@@ -37,18 +37,34 @@ def open(  # noqa: A001
     *,
     node: str = "gpu",
     cpu: bool = False,
+    mode: str | None = None,
     root: Path = Path("/"),
     precisions: tuple[str, ...] = ("fp32",),
 ) -> Device:
     """Open a GPU whose clock is a devfreq node (``sysfs:gpu`` finds it, ``sysfs:NODE`` names it), with the memory
-    clock of Jetson boards where it can be set, and the CPUs' where ``cpu`` asks for it. Refused when there is no such
-    node, or several that could be it.
+    clock of Jetson boards where it can be set, and the CPUs' where ``cpu`` asks for it; ``mode`` is a power mode that
+    is held meanwhile. Refused when there is no such node, or several that could be it.
     """
-    return Device(f"sysfs:{node}", clock, meter, actuator(node, root, cpu=cpu), runner, "real", precisions)
+    return Device(f"sysfs:{node}", clock, meter, actuator(node, root, cpu=cpu, mode=mode), runner, "real", precisions)
 
 
-def actuator(node: str = "gpu", root: Path = Path("/"), *, cpu: bool = False) -> FileActuator:
-    """Return the clocks of a board's GPU, its memory where it can be set, and its CPUs where ``cpu`` asks for them."""
+def actuator(
+    node: str = "gpu", root: Path = Path("/"), *, cpu: bool = False, mode: str | None = None
+) -> FileActuator | ModeActuator:
+    """Return the clocks of a board's GPU, its memory where it can be set, and its CPUs where ``cpu`` asks for them.
+
+    With a power ``mode`` those that it allows, and the mode is held for as long as they are.
+    """
+    clocks = _clocks(node, root, cpu=cpu)
+    if mode is None:
+        return clocks
+    modes = PowerModes.of(root)
+    if modes is None:
+        raise Refused(f"no power modes under {root} (etc/nvpmodel.conf): leave out mode={mode}")
+    return ModeActuator(clocks, modes, modes.named(mode))
+
+
+def _clocks(node: str, root: Path, *, cpu: bool) -> FileActuator:
     memory, host = _memory(root), cpu_knob(root) if cpu else None
     if cpu and host is None:
         raise Refused(f"no cpufreq under {root}: this board's CPU clock cannot be set; leave out cpu")

@@ -4,6 +4,7 @@ from amble.inputs.backends import back_end
 from amble.inputs.opening import (
     BUNDLED,
     devices,
+    execution,
     governed,
     labelled,
     load,
@@ -21,6 +22,7 @@ __all__ = [
     "BUNDLED",
     "back_end",
     "devices",
+    "execution",
     "governed",
     "labelled",
     "load",

@@ -11,7 +11,7 @@ from amble.core.graph import Graph
 from amble.core.layers import Probe
 from amble.core.ports import Device
 from amble.core.registered import DEVICES, names, registered
-from amble.devices import host, knobs, lease, named, nvml, recorded, simulated, sysfs
+from amble.devices import emulated, host, knobs, lease, named, nvml, recorded, simulated, sysfs
 from amble.devices.simulated import chip
 from amble.devices.simulated.paced import paced
 from amble.inputs import clocks, hardware
@@ -19,7 +19,10 @@ from amble.runtimes import onnx
 from amble.runtimes.onnx.layers import OnnxLayers
 from amble.runtimes.probing import DeviceLayers
 
-__all__ = ["BACK_ENDS", "back_end", "back_ends"]
+__all__ = ["BACK_ENDS", "BOUND", "back_end", "back_ends"]
+
+BOUND = frozenset({"nvml", "sysfs"})
+"""Kinds that serve by a runtime that binds a network to one batch size, opened as they are for measuring."""
 
 
 def _simulated(wanted: Opening) -> Device:
@@ -85,6 +88,19 @@ def _host_for_clients(address: Address, runner: Computing) -> Device:
     return lease.guarded(host.open(runner))
 
 
+def _gpu_for_clients(address: Address, runner: Computing) -> Device:
+    """Open a GPU as for measuring it: its own runtime runs what is served, bound to one batch size at a time."""
+    if hardware.execution(str(address)) is None:
+        card = emulated.folder()
+        assert card is not None, "only an emulated card is run by itself"
+        if emulated.read(card).slower != 1.0:
+            raise Refused(
+                f"{address}: the emulated card of {card} does not keep this machine's time, which clients live in; "
+                f"make it with --slower 1"
+            )
+    return _real(Opening(address, runner))
+
+
 def _host_layers(device: Device, wanted: Layers) -> Probe:
     return OnnxLayers(wanted.batch, wanted.between_bytes, "int8" if wanted.precision == "int8" else "fp32")
 
@@ -110,6 +126,7 @@ BACK_ENDS: Mapping[str, BackEnd] = {
             _real,
             (*onnx.OPTIONS, *named.OPTIONS["nvml"], "meter"),
             describe=nvml.describe,
+            serve=_gpu_for_clients,
             put_back=nvml.put_back,
         ),
         BackEnd(
@@ -118,6 +135,7 @@ BACK_ENDS: Mapping[str, BackEnd] = {
             _real,
             (*onnx.OPTIONS, *named.OPTIONS["sysfs"], "rails"),
             describe=sysfs.describe,
+            serve=_gpu_for_clients,
             put_back=knobs.put_back,
         ),
         BackEnd("ssh", "ssh:user@board/host", _board, ("provider", "precision", "threads", "python")),
@@ -140,7 +158,10 @@ BACK_ENDS: Mapping[str, BackEnd] = {
 
 
 def back_end(uri: str) -> BackEnd:
-    """Return the kind of device that a URI names. Refused, with what may be written, for one that nobody knows."""
+    """Return the kind of device that a URI names. Refused, with what may be written, for one that nobody knows, and for
+    options without a value.
+    """
+    named.refuse_empty(uri)
     address = Address.parse(uri)
     found = registered(DEVICES, address.scheme, BACK_ENDS, is_back_end)
     if found is None:

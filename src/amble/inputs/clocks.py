@@ -11,6 +11,7 @@ from amble.core.errors import Refused
 from amble.core.ports import Device
 from amble.devices import emulated, guarded, host, lease, named, nvml
 from amble.devices.summed import SummedMeter
+from amble.devices.throttling import WatchedRunner
 from amble.runtimes import onnx
 
 __all__ = ["emulated_card", "metered", "owning"]
@@ -29,7 +30,11 @@ def emulated_card(address: Address) -> Device:
     runner = emulated.EmulatedRunner(
         card, compute, clocks=found.actuator.current, throttled=lambda: bool(board.throttled())
     )
-    return replace(found, runner=runner, precisions=tuple(known.true_chip().precisions))
+    return replace(
+        found,
+        runner=WatchedRunner(runner, board.reasons, period_s=None),
+        precisions=tuple(known.true_chip().precisions),
+    )
 
 
 def metered(device: Device, which: str) -> Device:

@@ -13,6 +13,7 @@ from amble.core.address import Address
 from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device, Runner
 from amble.devices import board, emulated, host, named, nvml, rails
+from amble.devices.throttling import WatchedRunner
 from amble.runtimes import onnx, processors
 
 __all__ = ["board_over_ssh", "execution", "quickest", "real"]
@@ -54,7 +55,9 @@ def quickest(uri: str, path: Path, *, batch: int = 1, shapes: Mapping[str, tuple
 def real(address: Address, chosen: onnx.Execution) -> Device:
     """Open a machine's own CPU, GPU or board, with a runner that is told of its meter and its clocks."""
     found = _OPENERS[address.scheme](address, chosen)
-    return replace(found, name=str(address), runner=_runner(chosen, found), precisions=(chosen.precision,))
+    runner, reasons = _runner(chosen, found), named.reasons(address)
+    watched = runner if reasons is None else WatchedRunner(runner, reasons)
+    return replace(found, name=str(address), runner=watched, precisions=(chosen.precision,))
 
 
 def _cpu(address: Address, chosen: onnx.Execution) -> Device:

@@ -19,7 +19,7 @@ from amble.core.registered import DEVICES, registered
 from amble.devices import lease
 from amble.devices.lease import Restored
 from amble.inputs import hardware
-from amble.inputs.backends import BACK_ENDS, back_end, back_ends
+from amble.inputs.backends import BACK_ENDS, BOUND, back_end, back_ends
 from amble.inputs.examples import images
 from amble.runtimes import onnx, synthetic
 from amble.runtimes.onnx.batched import BatchedRunner
@@ -29,6 +29,7 @@ from amble.stages.measure import accuracy
 __all__ = [
     "BUNDLED",
     "devices",
+    "execution",
     "governed",
     "labelled",
     "load",
@@ -64,17 +65,22 @@ def open(uri: str, *, seed: int = 0, workload: str = "all") -> Device:  # noqa: 
 
 
 @door
-def open_for_serving(uri: str, *, threads: int = 1) -> tuple[Device, BatchedRunner, bool]:
+def open_for_serving(
+    uri: str, *, threads: int = 1, make: Callable[[int], BatchedRunner] = BatchedRunner
+) -> tuple[Device, BatchedRunner, bool]:
     """Open a device for real clients, in this machine's time, with a runtime that takes any batch size.
+
+    ``make`` makes the runtime, for so many threads.
 
     The third tells whether the device wants the operators of every batch size.
     """
-    kind, address, runner = back_end(uri), Address.parse(uri), BatchedRunner(threads)
+    kind, address, runner = back_end(uri), Address.parse(uri), make(threads)
     if kind.serve is None:
         able = ", or ".join(each.example for each in back_ends() if each.serve is not None)
-        raise Refused(f"{uri!r} cannot serve clients; use {able} for a simulated chip in real time")
-    _refuse_others(kind, address, serving=True)
-    return kind.serve(address, runner), runner, kind.by_size
+        raise Refused(f"{uri!r} cannot serve clients; use {able}")
+    bound = kind.scheme in BOUND
+    _refuse_others(kind, address, serving=not bound)
+    return kind.serve(address, runner), runner, kind.by_size or bound
 
 
 def twin(uri: str) -> Device | None:
@@ -119,6 +125,11 @@ def governed(uri: str) -> tuple[tuple[str, str], ...]:
     """Return the governors of the operating system to compare a plan with on a device, and the URI that has each."""
     address = Address.parse(uri)
     return tuple((name, str(address.having(governor=name))) for name in back_end(uri).governors(address))
+
+
+def execution(uri: str) -> onnx.Execution | None:
+    """Return how networks are run on a device that serves by its own runtime; None for the others."""
+    return hardware.execution(uri) if back_end(uri).scheme in BOUND else None
 
 
 @door

@@ -15,6 +15,7 @@ from amble.core.schedule import Deadline, Schedule, Step
 from amble.jobs import remote
 from amble.jobs.artefacts import SCHEDULE
 from amble.jobs.costing import OnProgress, again
+from amble.jobs.todays import with_power_mode
 from amble.levers.memory import joint
 from amble.levers.memory.partitions import FORMAT as DRAM
 from amble.levers.memory.partitions import DramPlan
@@ -109,7 +110,8 @@ def planned(graph: Graph, costs: CostModel, wanted: Plan) -> Schedule:
     else:
         schedule = PLANNERS[wanted.planner](graph, costs, deadline, period_s=period_s)
     said = costs.notes if isinstance(costs, Costs) else ()
-    return promise.kept(replace(schedule, notes=(*schedule.notes, *said)), graph, costs)
+    told = with_power_mode(replace(schedule, notes=(*schedule.notes, *said)), graph, costs)
+    return promise.kept(told, graph, costs)
 
 
 def check(

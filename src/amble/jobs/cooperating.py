@@ -99,7 +99,7 @@ def run(
     compared = _Compared(_session(folder / _whole(plan).file), tuple(_tolerance(each.pair) for each in nears))
     requests = Requests(load.times_s(_SEED), inputs, load.spec)
     with closing(Running(plan, place, nears, remote, known, asked.rules)) as running:
-        running.begin()
+        running.begin(on_progress)
         on_answer = compared.take if asked.compare else _nothing
         ran, log, journal = running.run(requests, on_answer, on_progress)
     found = replace(

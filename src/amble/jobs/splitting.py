@@ -65,6 +65,11 @@ class Wanted:
     moving: bool = False
     trace: Trace | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse an error that no answer could be compared with."""
+        if not 0 <= self.max_error < float("inf"):
+            raise ValueError(f"--max-error {self.max_error} is no share of the largest answer; write 0.01 for 1 %")
+
 
 @dataclass(frozen=True, slots=True)
 class Making:

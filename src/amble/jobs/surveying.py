@@ -61,6 +61,8 @@ def survey(
     places = places_of(devices, Path(output))
     for place in places.values():
         files.try_writing(place)
+    for each in devices:
+        inputs.open(each)  # now, not after the others were measured
     if spread is not in_order:
         for each in devices:
             _refuse_real(each)

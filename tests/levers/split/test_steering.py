@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from amble.levers.split.link import Radio
 from amble.levers.split.ran import Journal
-from amble.levers.split.steering import LOCAL, Belief, Option, Rules, Seen, State, Steering, replay
+from amble.levers.split.steering import LOCAL, Belief, Look, Option, Rules, Seen, State, Steering, replay
 
 RADIO = Radio("test", 0.5)
 OPTIONS = (
@@ -125,6 +125,31 @@ def test_a_failure_sends_everything_to_the_device_at_once_and_one_proof_is_not_e
     assert after(of, state, 1e9, 10, 70.0)[1][-1] == 2
 
 
+def test_a_late_answer_leaves_the_server_teaches_the_link_and_unproves_nothing() -> None:
+    """A large cut that a slow link made late says nothing of what the server holds, nor of a smaller cut."""
+    of = steering()
+    state, _ = after(of, proved(of), 1e9, 30)
+    rate_bit_s = of.rate_bit_s(state)
+    state = of.see(state, Seen(3.0, "late", 2, 0.05))
+    assert of.decide(state, 3.0, 3.1)[1].option == LOCAL
+    assert state.proved == ("+", "+", "+")
+    assert of.rate_bit_s(state) < 0.5 * rate_bit_s
+    assert of.rate_bit_s(of.see(state, Seen(3.0, "late", 2, 0.0))) == of.rate_bit_s(state)
+    for now_s in (4.0, 5.0):
+        state = of.see(state, Seen(now_s, "proved", 1))
+    _, chosen = after(of, state, 2e7, 30, 5.0)
+    assert chosen[-1] == 1
+
+
+def test_who_may_move_no_more_goes_home_from_a_cut_that_got_dear() -> None:
+    of = steering(most_moves=1)
+    state, chosen = after(of, proved(of), 1e9, 30)
+    assert chosen[-1] == 2
+    state, chosen = after(of, state, 1e7, 30, 3.0)
+    assert chosen[-1] == LOCAL, "the smaller cut would be better, and is one move too many"
+    assert after(of, state, 1e7, 30, 70.0)[1][-1] == 1
+
+
 def test_a_half_that_was_refuted_is_never_used_while_others_are() -> None:
     of = steering()
     state = of.see(of.see(of.init(0.0), Seen(0.0, "proved", 1)), Seen(0.0, "refuted", 2))
@@ -139,23 +164,119 @@ def test_probes_are_rarer_after_each_failure_and_ask_for_what_is_unproved_first(
         asked_s = now_s
         while (found := of.probe(state, now_s))[1] is None:
             now_s += 0.01
-        state, option = found
-        assert option == 1  # the smallest of those that are unknown
+        state, look = found
+        assert look == Look(1, in_use=False)  # the smallest of those that are unknown
         gaps.append(now_s - asked_s)
         state = of.see(state, Seen(now_s, "failure", 1))
     assert all(later > earlier - 0.05 for earlier, later in pairwise(gaps[1:]))
-    assert gaps[-1] <= of.rules.most_probe_s + 0.02
-    assert gaps[-1] > 4 * gaps[1]
+    assert gaps[-1] <= of.rules.most_away_s + 0.02
+    assert gaps[-1] > 3 * gaps[1]
     state = of.see(state, Seen(now_s, "proved", 1))
-    assert of.probe(state, now_s + 100)[1] == 2
+    assert of.probe(state, now_s + 100)[1] == Look(2, in_use=False)
+
+
+def served(of: Steering, state: State, start_s: float, end_s: float, holds: str) -> tuple[State, list[float]]:
+    """Let time pass beside a server that holds nothing of these halves (``absent``), them all, or answers nothing.
+
+    Returns when requests were answered by it.
+    """
+    used_s: list[float] = []
+    for tick in range(round(100 * (end_s - start_s))):
+        now_s = start_s + 0.01 * tick
+        state, look = of.probe(state, now_s)
+        if look is not None:
+            if holds == "proved" and not look.in_use:
+                state = exchanged(of, state, 1e9, option=look.option, now_s=now_s)
+            state = of.see(state, Seen(now_s, holds, look.option))
+        if tick % 10 == 0:
+            state, decision = of.decide(state, now_s, now_s + DUE_S)
+            if decision.option != LOCAL and holds != "proved":
+                state = of.see(state, Seen(now_s, "failure", decision.option))
+            elif decision.option != LOCAL:
+                state = exchanged(of, state, 1e9, option=decision.option, now_s=now_s)
+                used_s.append(now_s)
+    return state, used_s
+
+
+def test_a_server_that_is_started_again_is_used_again_within_a_few_seconds() -> None:
+    """Killed, then up without a model for as long as it loads them: an absence is no last word."""
+    of = steering()
+    state, used_s = served(of, of.init(0.0), 0.0, 10.0, "proved")
+    assert len(used_s) > 80
+    state, _ = served(of, state, 10.0, 18.0, "failure")
+    state, used_s = served(of, state, 18.0, 20.0, "absent")
+    assert not used_s
+    state, used_s = served(of, state, 20.0, 40.0, "proved")
+    assert used_s[0] < 24.0
+    assert len(used_s) > 150
+    assert len(state.moves_s) <= of.rules.most_moves
+
+
+def test_a_half_that_would_be_late_is_not_asked_for_and_keeps_no_other_from_use() -> None:
+    """The proof of a large one on a slow link would be no answer in time, and count as a failure of the server."""
+    of = steering()
+    state = of.see(proved(of), Seen(0.0, "failure", 1))
+    state, asked = of.decide(state, 0.0, DUE_S)[0], []
+    for tick in range(1000):
+        now_s = 0.01 * tick
+        state, look = of.probe(state, now_s)
+        if look is not None:
+            asked.append(look.option)
+            state = of.see(exchanged(of, state, 5e6, option=look.option, now_s=now_s), Seen(now_s, "proved", 1))
+        state, decision = of.decide(state, now_s, now_s + DUE_S)
+    assert set(asked) == {1}
+    assert decision.option == 1
+
+
+def test_a_half_that_stays_absent_is_asked_for_rarely_and_keeps_no_other_from_use() -> None:
+    of = steering()
+    state, now_s, asked_s = of.see(of.init(0.0), Seen(0.0, "proved", 1)), 0.0, []
+    for tick in range(6000):
+        now_s = 0.01 * tick
+        state, look = of.probe(state, now_s)
+        if look is not None and look.option == 2:
+            asked_s.append(now_s)
+            state = of.see(state, Seen(now_s, "absent", 2))
+        elif look is not None:
+            state = of.see(state, Seen(now_s, "proved", look.option))
+        state, decision = of.decide(state, now_s, now_s + DUE_S)
+        state = exchanged(of, state, 1e9, option=decision.option or 1, now_s=now_s)
+    assert decision.option == 1
+    assert 2 <= len(asked_s) <= 60 / of.rules.most_probe_s + 1
+
+
+def test_a_half_in_use_is_proved_again_and_again() -> None:
+    of = steering()
+    state, _ = after(of, proved(of), 1e9, 20)
+    state, asked = after(of, state, 1e9, 60, 2.0)[0], []
+    state, look = of.probe(state, 8.0)
+    assert look == Look(2, in_use=True)
+    state = of.see(state, Seen(8.0, "proved", 2))
+    assert of.probe(state, 8.1)[1] != look
+    for tick in range(200):
+        now_s = 8.1 + 0.1 * tick
+        state, look = of.probe(exchanged(of, state, 1e9, option=2, now_s=now_s), now_s)
+        if look == Look(2, in_use=True):
+            asked.append(now_s)
+            state = of.see(state, Seen(now_s, "proved", 2))
+    assert 3 <= len(asked) <= 5
+
+
+def test_one_that_was_swapped_under_its_name_is_left_and_the_others_are_doubted() -> None:
+    of = steering()
+    state, chosen = after(of, proved(of), 1e9, 20)
+    assert chosen[-1] == 2
+    state = of.see(state, Seen(3.0, "refuted", 2))
+    assert state.proved == ("+", "?", "-")
+    assert of.decide(state, 3.0, 3.1)[1].option == LOCAL
 
 
 def test_probes_of_a_link_that_stays_as_it_is_become_rare_and_news_make_them_frequent() -> None:
     of = steering()
     state, now_s, asked_s = proved(of), 0.0, []
     while now_s < 60:
-        state, option = of.probe(state, now_s)
-        if option is not None:
+        state, look = of.probe(state, now_s)
+        if look is not None and not look.in_use:
             asked_s.append(now_s)
             state = exchanged(of, state, 1e7, now_s=now_s)
         now_s += 0.05

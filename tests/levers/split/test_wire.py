@@ -204,3 +204,41 @@ def test_one_that_is_stopped_while_it_connects_asks_nothing() -> None:
         assert of.ask("GET", "/", None, time.perf_counter() + 5.0).reply.status == 0
         of.close()
     assert True not in questions
+
+
+def test_a_connection_is_opened_ahead_and_one_that_cannot_be_is_no_error() -> None:
+    with listening(always) as port:
+        of = wire(port)
+        of.open(time.perf_counter() + 5)
+        assert of.is_open
+        assert of.ask("GET", "/", None, time.perf_counter() + 5).answered
+        of.close()
+    with socket.socket() as deaf:  # bound, but nobody listens
+        deaf.bind(("127.0.0.1", 0))
+        nowhere = wire(deaf.getsockname()[1])
+        nowhere.open(time.perf_counter() + 5)
+    assert not nowhere.is_open
+
+
+def test_what_is_given_up_is_not_sent_any_more() -> None:
+    """A large body on a slow link would be in the way of all that comes after it, for an answer nobody waits for."""
+    given_up, ended, read = threading.Event(), threading.Event(), []
+
+    def slow(client: socket.socket, number: int) -> None:
+        given_up.wait(10)
+        try:
+            while piece := client.recv(1 << 16):
+                read.append(len(piece))
+            read.append(-1)  # an orderly end, after all of it
+        except ConnectionResetError:
+            pass
+        finally:
+            ended.set()
+
+    body = Body(bytes(1 << 23), {})
+    with listening(slow) as port:
+        found = wire(port).ask("POST", "/", body, time.perf_counter() + 0.3)
+        given_up.set()
+        assert ended.wait(10)
+    assert found.reply.reason == "no answer in time"
+    assert -1 not in read

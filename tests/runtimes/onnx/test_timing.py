@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amble.core.cost import Reading
-from amble.runtimes.onnx.timing import corrected, interleave, typical
+from amble.runtimes.onnx.timing import Runs, corrected, interleave, interrupted, typical
 
 US = 1e-6
 
@@ -106,7 +106,7 @@ def test_plain_and_observed_runs_take_turns_and_only_plain_ones_are_metered() ->
     runs = interleave(
         script.plain, script.observed, repeats=7, num_observed=6, now_s=lambda: script.now_s, meter=script
     )
-    assert script.log == "ooooo|ppppp|o|pp|"
+    assert script.log == "ooooop|ppppp|op|pp|", "the first after an observed one is neither timed nor metered"
     assert (runs.plain_s == 1.0).all()
     assert (runs.observed_s == 3.0).all()
     assert (len(runs.plain_s), len(runs.wall_s), len(runs.observed_s)) == (7, 7, 6)
@@ -117,3 +117,15 @@ def test_energy_is_unknown_without_a_meter() -> None:
     script = Script()
     runs = interleave(script.plain, script.observed, repeats=2, num_observed=2, now_s=lambda: script.now_s, meter=None)
     assert runs.energy_j is None
+
+
+@pytest.mark.parametrize(("slices", "said"), [(0, False), (1, False), (4, True)])
+def test_a_machine_so_busy_that_fast_runs_are_interrupted_too_is_said(slices: int, said: bool) -> None:
+    """Operators of 1 and 9 ms; other work takes slices of 4 ms from the long one: from some runs, or from all."""
+    own_s = np.array([1e-3, 9e-3])
+    taken_s = np.array([[0.0] * 20, [4e-3 if run % 5 < slices or slices == 4 else 0.0 for run in range(20)]])
+    runs = Runs(np.full(20, own_s.sum()), np.full(20, 14e-3), np.full(20, own_s.sum() * 1.02), None)
+    notes = interrupted(runs, own_s[:, None] + taken_s)
+    assert bool(notes) == said
+    if said:
+        assert "37% longer than they ran" in notes[0]

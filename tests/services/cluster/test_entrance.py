@@ -33,7 +33,7 @@ def test_answers_are_the_devices_own_and_counted_at_the_door() -> None:
         for value in (1.0, 2.0, 3.0):
             reply = await made.infer(value)
             np.testing.assert_array_equal(reply.answer.outputs["x_out"], np.full((1, 2), 2 * value, np.float32))
-            assert reply.answer.parameters["device"] == "a"
+            assert reply.answer.parameters["device"] in ("a", "b")  # of equals the one that was quicker so far
             assert reply.outcome.finish_s >= reply.outcome.start_s >= reply.outcome.arrival_s
         book = made.admission.ledger.book("m", "1")
         assert (book.success, book.batches, book.pending) == (3, 3, 0)
@@ -91,6 +91,30 @@ def test_a_device_that_says_nothing_leaves_time_for_another_one() -> None:
         assert reply.answer.parameters["device"] == "b"
         assert not reply.outcome.late
         assert made.links["a"].calls
+
+    within(test)
+
+
+def test_a_device_that_said_nothing_is_asked_last_until_it_reports_again() -> None:
+    async def test(made: Rack) -> None:
+        a, b = made.upstream("a"), made.upstream("b")
+        made.links["a"].held.set()
+        made.cluster.steering.beat_s = 60.0
+        await made.cluster.steering.hear(a)  # what is under way now reports within the old beat
+        await asyncio.sleep(1.0)
+        assert (await made.infer(timeout_s=2.0)).answer.parameters["device"] == "b"
+        assert a.doubted
+        began_s = made.admission.now_s()
+        for _ in range(3):
+            assert (await made.infer(timeout_s=2.0)).answer.parameters["device"] == "b"
+        assert len(made.links["a"].calls) == 1
+        assert made.admission.now_s() - began_s < 1.5, "each waited for it again"
+        await made.cluster.steering.hear(a)
+        assert not a.doubted, "it has reported since"
+        made.links["a"].held.clear()
+        a.doubted, b.open = True, False
+        assert (await made.infer(timeout_s=5.0)).answer.parameters["device"] == "a", "nobody else was left"
+        assert not a.doubted, "it has answered"
 
     within(test)
 

@@ -113,6 +113,15 @@ def test_the_smoothest_service_is_in_time_and_no_other_is_smoother(counts, delay
         assert np.maximum(0, rates - 5).sum() <= np.maximum(0, mixed - 5).sum() + 1e-6
 
 
+def test_demand_that_jumps_within_a_period_is_met_since_the_next_step_comes_at_once():
+    fleet = a_fleet()
+    calm = a_day(fleet, 0.3)
+    jumps = replace(calm, arrivals=np.where(np.arange(600) < 423, calm.arrivals, 2 * calm.arrivals))
+    waits = replace(governed(fleet), soonest_s=0.5)
+    assert simulate(fleet, jumps, waits).missed > 1e-3
+    assert simulate(fleet, jumps, governed(fleet)).missed < 1e-4
+
+
 def test_a_run_is_the_same_twice():
     fleet = a_fleet()
     day = a_day(fleet, 0.5, seconds=3)

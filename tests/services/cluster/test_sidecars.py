@@ -1,7 +1,7 @@
 """One budget over governors of other servers: never exceeded, divided anew when one is gone."""
 
+import time
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from click.testing import CliRunner
 import amble
 from amble.cli import main
 from amble.core.errors import Refused
-from amble.services.cluster.sidecars import Budget, Door, Report
+from amble.services.cluster.doors import Door, Report
+from amble.services.cluster.sidecars import Budget
 from amble.services.govern.cap import Cap
 from amble.services.govern.live import serve_page
 
@@ -155,6 +156,75 @@ def test_a_governor_that_was_started_again_is_capped_again():
     assert max(drawn[4:]) <= 300.0 + 1e-6
 
 
+def test_a_governor_that_is_being_started_again_is_gone_until_it_answers_rightly():
+    """Its page is there before its cap is: a 404, which at the start would be refused."""
+    devices = three()
+    budget = Budget(devices, 400.0)
+    run(budget, devices, 12)
+    refusing = Starting()
+    budget.sidecars = [devices[0], refusing, devices[2]]
+    devices[1].running_w = 150.0
+    drawn, told = run(budget, devices, 8)
+    assert told.cap_w[1] is None
+    assert max(drawn[5:]) <= 400.0 + 1e-6
+    devices[1] = Simulated(1)
+    budget.sidecars = devices
+    drawn, told = run(budget, devices, 12)
+    assert None not in told.cap_w
+    assert max(drawn[2:]) <= 400.0 + 1e-6
+
+
+class Starting:
+    def report(self):
+        raise Refused("http://node:9402 has no cap to set: start it with --capacity")
+
+    def order(self, serial, cap_w):
+        pass
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_governor_that_comes_back_with_other_settings_is_reckoned_with_anew(kind):
+    devices = three()
+    budget = Budget(devices, 330.0)
+    run(budget, devices, 12)
+    devices[2] = Simulated(kind)  # other watts, and fewer settings than it had
+    budget.sidecars = devices
+    drawn, told = run(budget, devices, 12)
+    assert max(drawn[2:]) <= 330.0 + 1e-6
+    assert told.cap_w[2] >= KINDS[kind][0][-1]
+    assert drawn[-1] > 0.75 * 330.0
+
+
+def test_one_that_comes_back_with_more_than_the_budget_has_stays_gone():
+    devices = three()
+    budget = Budget(devices, 175.0)
+    run(budget, devices, 12)
+    greedy = Simulated(2)
+    greedy.cap = Cap((90.0, 60.0), (1.0, 0.5), 20.0)
+    greedy.running_w = 60.0
+    budget.sidecars = [*devices[:2], greedy]
+    _, told = run(budget, devices[:2], 6)
+    assert told.cap_w[2] is None
+    assert told.cap_w[:2] == (80.0, 60.0)
+
+
+def test_the_division_waits_for_no_one_that_dawdles():
+    class Slow(Simulated):
+        def report(self):
+            if slow:
+                time.sleep(10.0)
+            return super().report()
+
+    slow: list[bool] = []
+    devices = [Slow(0), Slow(1), Simulated(2)]
+    budget = Budget(devices, 300.0)
+    slow.append(True)
+    began_s = time.perf_counter()
+    told = budget.step()
+    assert time.perf_counter() - began_s < 6.0, "two that dawdle were waited for one after the other, or to the end"
+    assert told.cap_w[2] is not None
+
+
 def test_one_that_does_not_hold_its_clocks_is_charged_its_top():
     devices = three()
     budget = Budget(devices, 400.0)
@@ -162,6 +232,56 @@ def test_one_that_does_not_hold_its_clocks_is_charged_its_top():
     devices[1].cap.holds = lambda: False
     _, told = run(budget, devices, 8)
     assert told.cap_w[0] + told.cap_w[2] <= 400.0 - 150.0 + 1e-6
+
+
+@dataclass
+class Lying(Simulated):
+    """Says that it obeys, and draws what it drew before; its meter knows."""
+
+    def report(self):
+        return super().report()._replace(floor=self.cap.floor(), power_w=250.0 + self.random.uniform(-1.0, 1.0))
+
+    def period(self):
+        pass
+
+
+def test_one_whose_meter_contradicts_the_setting_that_it_tells_of_is_charged_its_top(caplog):
+    devices = [Lying(0), Simulated(1), Simulated(2)]
+    budget = Budget(devices, 400.0)
+    _, told = run(budget, devices, 12)
+    assert told.cap_w[0] == 80.0, "it is to go to its slowest setting"
+    assert told.possible_w >= 250.0 + 60.0 + 30.0
+    assert told.cap_w[1] + told.cap_w[2] <= 400.0 - 250.0 + 1e-6
+    assert caplog.text.count("draws more than the setting that it tells of") == 1
+
+
+@dataclass
+class Behind(Simulated):
+    """Tells at once which setting is allowed, and only every few divisions of another period, with its power."""
+
+    told_w: float = 250.0
+    passed: int = 0
+
+    def report(self):
+        return super().report()._replace(floor=self.cap.floor(), power_w=self.told_w)
+
+    def period(self):
+        before_w = self.running_w
+        super().period()
+        self.passed += 1
+        if self.passed % 4 == 0:
+            self.told_w = before_w + self.random.uniform(-0.1, 0.1)
+
+
+def test_the_power_of_a_period_before_the_order_is_held_against_nobody(caplog):
+    devices = [Behind(0), Simulated(1), Simulated(2)]
+    budget = Budget(devices, 480.0)
+    for arrivals_hz in (200.0, 0.0, 200.0):
+        for each in devices:
+            each.arrivals_hz = arrivals_hz
+        _, told = run(budget, devices, 30)
+    assert told.cap_w[0] > 80.0
+    assert "draws more" not in caplog.text
 
 
 def test_a_budget_below_the_slowest_settings_is_refused_with_the_least():
@@ -191,31 +311,6 @@ def test_over_http_it_divides_and_says_who_takes_no_cap():
         for each in (*doors, plain):
             each.shutdown()
             each.server_close()
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{}",
-        b"[1]",
-        b"[" * 200_000,
-        b'{"serial": "x"}',
-        b'{"serial": 1, "most_w": [], "speed": []}',
-        b'{"serial": 1e999, "power_w": null}',
-    ],
-)
-def test_an_answer_that_is_no_report_counts_as_none(body):
-    class Nonsense:
-        def answer(self, order, authorization):
-            return 200, body
-
-    server = serve_page(lambda: "", 0, cap=cast("Cap", Nonsense()))
-    try:
-        assert Door(f"http://127.0.0.1:{server.server_address[1]}").report() is None
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_the_command_refuses_what_is_no_address():

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,9 @@ from amble.cli import main
 from amble.core.errors import Refused
 from amble.core.spreading import OnProgress, Spread, in_order
 from amble.jobs.costing import Measure
+from amble.levers.widths.budgets import places_of, prune_each
+from amble.levers.widths.pruning import Wanted
+from amble.levers.widths.staircases import Given
 from amble.services.cluster.sweeping import Tasks, facts_here, on_ray, refuse_real
 from tests.runtimes import models
 from tests.services.cluster.clusters import two_nodes
@@ -119,9 +122,11 @@ def test_real_devices_are_not_spread() -> None:
 
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
-def test_without_ray_the_command_says_what_to_install(tmp_path: Path) -> None:
-    output = str(tmp_path / "p.json")
-    done = CliRunner().invoke(main, ["measure", "synthetic:3", "-d", "sim:v100", "-o", output, "--ray"])
+@pytest.mark.parametrize(
+    "words", [["measure", "synthetic:3"], ["prune", "net.onnx", "--data", "d.npz", "--latency", "0.7x"]]
+)
+def test_without_ray_the_command_says_what_to_install(tmp_path: Path, words: list[str]) -> None:
+    done = CliRunner().invoke(main, [*words, "-d", "sim:v100", "-o", str(tmp_path / "p.json"), "--ray"])
     assert done.exit_code == 2
     assert "Ray is not installed" in done.output
     assert "[ray]" in done.output
@@ -214,6 +219,21 @@ def test_a_mapping_to_memory_is_that_of_this_machine_also_when_a_worker_dies(clu
     assert (tmp_path / "killed").exists()
     assert there == dram(keep=tmp_path / "here")
     assert told(tmp_path / "there") == told(tmp_path / "here")
+
+
+def test_prunings_are_those_of_this_machine(cluster: Any, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    network(tmp_path)
+    wanted = [Wanted(each, max_loss="100pt", epochs=1, rounds=3) for each in ("0.9x", "0.6x")]
+    given = Given(tmp_path / "net.onnx", tmp_path / "data.npz", "sim:jetson-tx2", tmp_path / "there", labels=False)
+    with on_ray() as spread:
+        there = prune_each(given, wanted, spread=spread)
+    here = prune_each(replace(given, output=tmp_path / "here"), wanted)
+    assert there == here
+    for place in places_of(wanted, Path()).values():
+        found = artefacts(given.output / place)
+        assert found == artefacts(tmp_path / "here" / place)
+    assert any(each.pruning for each in here.values())
 
 
 def test_a_fleet_is_simulated_as_on_this_machine(cluster: Any) -> None:

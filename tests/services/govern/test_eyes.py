@@ -85,6 +85,24 @@ def test_a_page_that_stands_still_while_requests_wait_is_stale():
     ]
 
 
+DAMAGED = 'amble_requests_total{x="} 1'
+
+
+@pytest.mark.parametrize("bad", [page((4, 0, 0), name="something_else"), page((4, 0, 0), value="NaN"), DAMAGED])
+def test_after_a_page_that_cannot_be_trusted_counting_begins_anew(bad):
+    found = looks(page((1, 0, 0)), bad, page((90, 0, 0)), page((93, 0, 0)))
+    assert [each.usable for each in found] == [False, False, False, True]
+    assert found[-1].counts == ((3.0, 0.0, 0.0),)
+
+
+def test_what_came_while_a_page_stood_still_is_not_taken_for_one_period():
+    still = page((2, 0, 0), waiting=1)
+    *_, thawed, after = looks(page((1, 0, 0), waiting=1), *[still] * 4, page((80, 0, 0)), page((83, 0, 0)))
+    assert not thawed.usable
+    assert after.usable
+    assert after.counts == ((3.0, 0.0, 0.0),)
+
+
 def test_a_page_that_stands_still_without_requests_is_idleness():
     assert all(look.usable for look in looks(page(), *[page()] * 5)[1:])
 

@@ -81,13 +81,13 @@ def test_what_is_late_in_a_danger_is_charged_to_the_setting_that_led_there():
     assert state.account.belief.power[:, 0, 1].sum() < 100.0 * 80.0, "nor what it drew"
 
 
-def test_near_its_capacity_a_server_stays_on_time_and_still_saves():
-    times_s = poisson(150.0, 200.0, 3)
+def test_at_a_high_load_a_server_stays_on_time_and_still_saves():
+    times_s = poisson(80.0, 200.0, 3)
     fastest, server = a_server(times_s=times_s), a_server(times_s=times_s)
     fastest.sleep(200.0)
-    governed(server, 200.0, control=0.0, period_s=0.1)
+    governed(server, 200.0, control=0.0, period_s=0.25)
     late, before = (each.tallies["latency"].late / each.tallies["latency"].total for each in (server, fastest))
     assert late <= before + 0.001
-    assert server.read().energy_j < 0.97 * fastest.read().energy_j
+    assert server.read().energy_j < 0.85 * fastest.read().energy_j
     assert np.isfinite(late)
     assert len(SETTINGS) == 6

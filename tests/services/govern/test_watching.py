@@ -70,8 +70,8 @@ def test_a_burst_makes_it_ask_for_the_highest_setting_within_two_periods():
 
 
 def test_an_idle_server_is_parked_and_woken_by_its_first_request():
-    times_s = np.concatenate([poisson(20.0, 60.0)[:1000], [100.02]])
-    times_s = times_s[(times_s < 60.0) | (times_s > 99.0)]
+    few = poisson(20.0, 60.0)
+    times_s = np.concatenate([few[few < 3.0], [100.02]])  # before it has found the slowest that keeps the objective
     log, _ = governed(a_server(times_s=times_s), 105.0, control=0.0)
     parked = [each for each in log.periods if 80.0 < each.start_s < 99.0]
     assert {each.asked for each in parked} == {SETTINGS[-1]}

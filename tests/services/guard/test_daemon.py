@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -16,7 +17,6 @@ from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.devices.guarded import Connection, GuardedActuator
 from amble.devices.guarded.protocol import Ask
-from amble.services.guard import running
 from amble.services.guard.rules import read_rules
 from tests.devices import fake_sys
 
@@ -194,21 +194,28 @@ def test_the_example_is_an_allow_list(tmp_path):
     assert read_rules(tmp_path / "guard.yaml").devices == {"nvml:0"}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="installing needs root")
-def test_installing_writes_a_unit_and_an_allow_list_once(tmp_path):
-    unit, allow = tmp_path / "amble-guard.service", tmp_path / "guard.yaml"
-    assert running.install(place=unit, allow=allow, start=False) == (unit, allow)
-    assert "KillMode=process" in unit.read_text()  # the watchdog must outlive the guard
-    allow.write_text("allow: []\n")
-    assert running.install(place=unit, allow=allow, start=False) == (unit,)
-    assert allow.read_text() == "allow: []\n"
-
-
-def test_installing_without_root_names_sudo(open_folder, lose_rights):
-    lose_rights()
-    if os.geteuid() != 0:
-        with pytest.raises(Refused, match="sudo amble guard --install"):
-            running.install(place=open_folder / "unit", allow=open_folder / "guard.yaml", start=False)
+def test_everybody_may_ask_whatever_the_umask_of_who_started_it(tmp_path):
+    (tmp_path / "guard.yaml").write_text("allow: []\n")
+    path, before = tmp_path / "run/amble/guard.sock", os.umask(0o077)
+    words = [
+        "guard",
+        "--socket",
+        str(path),
+        "--allow",
+        str(tmp_path / "guard.yaml"),
+        "--state",
+        str(tmp_path / "state"),
+    ]
+    try:
+        process = subprocess.Popen([sys.executable, "-c", MAIN, *words], stderr=subprocess.PIPE, text=True)
+    finally:
+        os.umask(before)
+    assert any("lending clocks" in line for line in iter(process.stderr.readline, ""))
+    modes = [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)]
+    process.terminate()
+    process.communicate()
+    assert modes == [0o666, 0o755]
+    assert not path.exists()
 
 
 def test_the_guard_loads_no_runtime():

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
 from amble.core.errors import Refused
-from amble.services.serve.front import Doors
-from tests.services.serve.house import LOW, Doubler, house
+from amble.services.serve.front import Doors, serve
+from amble.services.serve.models.model import Found, Loaded
+from amble.services.serve.pulse import Do
+from tests.jobs.serving_process import free_port
+from tests.services.serve.house import LOW, Doubler, house, load
 
 
 def test_what_was_accepted_is_answered_and_what_comes_later_is_refused() -> None:
@@ -83,6 +91,61 @@ def test_a_port_that_is_taken_is_refused_with_a_way_out() -> None:
             ports = {"http_port": 0, "grpc_port": None, "metrics_port": None, f"{door}_port": port}
             with pytest.raises(Refused, match=f"--{door}-port"), house("plain", doors=Doors(**ports)):
                 pass
+
+
+def test_who_asks_for_a_model_that_is_still_loading_is_told_to_come_again() -> None:
+    go, doubler, port = threading.Event(), Doubler(), free_port()
+    ready: SimpleQueue[Callable[[], object]] = SimpleQueue()
+
+    def slowly(found: Found, do: Do) -> Loaded:
+        assert go.wait(20.0)
+        return load(found, do)
+
+    def run() -> None:
+        doors = Doors(http_port=port, grpc_port=None, metrics_port=None)
+        named = {"plain": Path("plain.onnx")}
+        serve(doubler.device(), slowly, doors, named=named, on_ready=lambda addresses, stop: ready.put(stop))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        await_port(port)
+        body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]})
+        found = ask(port, "POST", "/v2/models/plain/infer", body)
+        assert found.status == 503
+        assert int(found.headers["retry-after"]) >= 1
+        assert ask(port, "GET", "/v2/health/ready").status == 503
+        assert ask(port, "GET", "/v2/models/plain/ready").status == 503
+        assert ask(port, "GET", "/v2/models/other").status == 404
+        go.set()
+        stop = ready.get(timeout=20)
+        assert ask(port, "POST", "/v2/models/plain/infer", body).status == 200
+        stop()
+    finally:
+        go.set()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def await_port(port: int) -> None:
+    deadline_s = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=20).close()
+        except OSError:
+            assert time.monotonic() < deadline_s, "nobody listens"
+            time.sleep(0.01)
+        else:
+            return
+
+
+def ask(port: int, method: str, path: str, body: str | None = None) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(method, path, body)
+    found = connection.getresponse()
+    found.read()
+    connection.close()
+    return found
 
 
 def test_a_model_that_was_named_must_load() -> None:

@@ -219,7 +219,7 @@ def test_a_schedule_is_served_as_it_was_planned(tmp_path: Path, monkeypatch: pyt
     [
         ((), {}, "nothing to serve"),
         (("none.onnx",), {}, "no model none"),
-        (("fashion-resnet",), {"device": "nvml:0"}, "cannot serve"),
+        (("fashion-resnet",), {"device": "ssh:me@board/host"}, "cannot serve"),
         (("fashion-resnet",), {"options": Options(governor="best")}, "unknown governor"),
         (("fashion-resnet",), {"repository": Path("/nowhere/at/all")}, "is no folder"),
         (("fashion-resnet",), {"objective": "50"}, "has no unit"),

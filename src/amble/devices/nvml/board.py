@@ -10,18 +10,23 @@ from typing import Any
 
 from amble.core.errors import Refused, how_to_install
 from amble.devices import emulated
+from amble.devices.throttling import Reason
 
 __all__ = ["Board", "Unsupported", "num_boards"]
 
 _AMPERE = 7  # nvmlDeviceArchitecture_t: the first whose memory clock can be locked
 _VOLTA = 5  # the first whose core clock can be locked
 _POWER_INSTANT = 186  # field NVML_FI_DEV_POWER_INSTANT; nvmlDeviceGetPowerUsage is an average over 1 s since Ampere
+_COOL = "cool it: a free air way, fans at full speed, a lower power limit, or rests between runs"
+_SUPPLY = "look at its power cables and supply, and at the server's own power cap"
 _THROTTLES = {
-    0x4: "power cap",
-    0x8: "hardware slowdown",
-    0x20: "heat (software)",
-    0x40: "heat (hardware)",
-    0x80: "power brake",
+    0x4: Reason("power cap", "raise the limit (sudo nvidia-smi -pl WATTS, up to what nvidia-smi -q -d POWER says)"),
+    0x8: Reason("hardware slowdown", f"{_SUPPLY}; else {_COOL}"),
+    0x10: Reason("sync boost", "take this GPU out of its sync boost group: it keeps to the slowest one's clock"),
+    0x20: Reason("heat (software)", _COOL),
+    0x40: Reason("heat (hardware)", _COOL),
+    0x80: Reason("power brake", _SUPPLY),
+    0x100: Reason("display clock setting", "let no display run on this GPU"),
 }
 
 
@@ -138,10 +143,14 @@ class Board:
         return float(self._first(("nvmlDeviceGetTemperatureV", sensor), ("nvmlDeviceGetTemperature", sensor)))
 
     def throttled(self) -> tuple[str, ...]:
-        """Return what keeps the clock lower than asked right now; empty when nothing does."""
+        """Return the names of what keeps the clock lower than asked right now; empty when nothing does."""
+        return tuple(each.says for each in self.reasons())
+
+    def reasons(self) -> tuple[Reason, ...]:
+        """Return what keeps the clock lower than asked right now, each with its remedy; empty when nothing does."""
         names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
-        reasons = int(self._first(*((name,) for name in names)))
-        return tuple(text for bit, text in _THROTTLES.items() if reasons & bit)
+        bits = int(self._first(*((name,) for name in names)))
+        return tuple(reason for bit, reason in _THROTTLES.items() if bits & bit)
 
     def _architecture(self) -> int:
         with contextlib.suppress(Unsupported):

@@ -2,7 +2,8 @@
 
 A server that tells the SHA-256 of what it serves (amble's, in the parameters of a model's configuration) must tell the
 plan's. Others are believed by two things together: the model's name, which carries the hash, and the answer to an
-example whose answer is known here. The example is asked of all of them, plain and packed.
+example whose answer is known here. The example is asked of all of them, plain and packed. Later it is asked again,
+plain, and of those that tell a hash, the hash.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from amble.runtimes.remote.datatypes import DATATYPES, NO_JSON, from_bytes
 from amble.runtimes.remote.fault import Fault
 from amble.runtimes.remote.numbers import from_json
 
-__all__ = ["ROUNDING", "Example", "Half", "Proof", "outputs_of", "prove", "server_s", "taken"]
+__all__ = ["ROUNDING", "Example", "Half", "Known", "Proof", "finite", "outputs_of", "prove", "server_s", "taken"]
 
 ROUNDING = 1e-4
 """By how much of their largest answers in FP32 may differ from what is computed here: another runtime, another CPU."""
@@ -46,7 +47,7 @@ class Example:
 class Half:
     """A half as its server describes it: where it is, what it takes, whether as bytes, and packed.
 
-    ``echoes``: its answers tell the identity of their request.
+    ``echoes``: its answers tell the identity of their request; ``told``: the server tells the hash of what it serves.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Half:
     binary: bool
     packs: bool = False
     echoes: bool = False
+    told: bool = False
 
     def body(self, tensors: Tensors, timeout_s: float, identity: str = "") -> Body:
         """Write a request."""
@@ -65,15 +67,14 @@ class Half:
 class Proof:
     """Whether a server has a half, ``verdict``: ``proved``, ``refuted``, ``absent`` (of no use) or ``silent``, and why.
 
-    ``told``: the hash came from the server itself. ``heard`` is the plain example's exchange, ``server_s`` [s] what the
-    server counts for it; ``ping_s`` [s] a question without a body. ``deviation`` is how far the answer was from that
+    ``heard`` is the plain example's exchange, where it was asked, ``server_s`` [s] what the server counts for it;
+    ``ping_s`` [s] a question without a body. ``deviation`` is how far the answer was from that
     known here, as a share of its largest. ``num_bytes`` were sent in bodies, in ``took_s`` [s] for all of it.
     """
 
     verdict: str
     why: str = ""
     half: Half | None = None
-    told: bool = False
     heard: Heard | None = None
     server_s: float | None = None
     ping_s: float | None = None
@@ -82,29 +83,67 @@ class Proof:
     took_s: float = 0.0
 
 
-def prove(wire: Wire, root: str, pair: Pair, example: Example, *, within_s: float, known: Half | None = None) -> Proof:
-    """Ask a server for its half of a pair, with the example; ``root`` is the path of the server.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A half that was proved before, on a server that answered all since, or came late. ``in_use``: by requests.
 
-    A half that is ``known`` was proved and nothing failed since: it is asked the example only, to measure the link.
+    One in use is asked for its hash only, where the server tells it: requests measure the link themselves.
     """
+
+    half: Half
+    in_use: bool = False
+
+
+def prove(wire: Wire, root: str, pair: Pair, example: Example, *, within_s: float, known: Known | None = None) -> Proof:
+    """Ask a server for its half of a pair, with the example; ``root`` is the path of the server."""
     begun_s = time.perf_counter()
-    found = _proved(wire, root, pair, example, within_s) if known is None else _tried(wire, known, example, within_s)
-    ping = wire.ask("GET", f"{root}/v2/health/ready", None, time.perf_counter() + within_s)
-    ping_s = ping.whole_s - ping.asked_s if ping.reply.status else None
+    if known is None:
+        found = _proved(wire, root, pair, example, within_s)
+    else:
+        found = _again(wire, pair, example, within_s, known)
+    ping_s = None
+    if found.verdict != "silent":
+        ping = wire.ask("GET", f"{root}/v2/health/ready", None, time.perf_counter() + within_s)
+        ping_s = ping.whole_s - ping.asked_s if ping.reply.status else None
     return replace(found, ping_s=ping_s, took_s=time.perf_counter() - begun_s)
+
+
+def _again(wire: Wire, pair: Pair, example: Example, within_s: float, known: Known) -> Proof:
+    """Ask whether what was proved is served still."""
+    half = known.half
+    if half.told:
+        heard, sha256 = _hash(wire, half.path, within_s)
+        if not heard.answered:
+            return _unheard(heard)
+        if differs := _differs(pair, sha256):
+            return differs
+        if known.in_use:
+            return Proof("proved", half=half)
+    return _tried(wire, half, example, within_s)
+
+
+def _unheard(heard: Heard) -> Proof:
+    silent = heard.reply.status == 0
+    return Proof("silent" if silent else "absent", heard.reply.reason)
+
+
+def _differs(pair: Pair, sha256: str) -> Proof | None:
+    """Return what refutes a half whose server tells this hash; None where nothing does."""
+    assert pair.server is not None
+    if not sha256 or sha256 == pair.server.sha256:
+        return None
+    return Proof("refuted", f"it serves {sha256[:12]}… there, the plan's half is {pair.server.sha256[:12]}…")
 
 
 def _proved(wire: Wire, root: str, pair: Pair, example: Example, within_s: float) -> Proof:
     """Find the half, compare its hash and what it takes, and ask it the example packed, which also wakes it."""
-    assert pair.server is not None
     path = f"{root}/v2/models/{quote(pair.name, safe='')}"
     described = wire.ask("GET", path, None, time.perf_counter() + within_s)
     if not described.answered:
-        silent = described.reply.status == 0
-        return Proof("silent" if silent else "absent", described.reply.reason)
-    sha256 = _told(wire, path, within_s)
-    if sha256 and sha256 != pair.server.sha256:
-        return Proof("refuted", f"it serves {sha256[:12]}… there, the plan's half is {pair.server.sha256[:12]}…")
+        return _unheard(described)
+    _, sha256 = _hash(wire, path, within_s)
+    if differs := _differs(pair, sha256):
+        return differs
     try:
         inputs = _inputs(described.reply, pair.sent, example.tensors)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -112,12 +151,12 @@ def _proved(wire: Wire, root: str, pair: Pair, example: Example, within_s: float
     binary = _is_binary(wire, root, within_s)
     if not binary and (names := [each.name for each in inputs if each.datatype in NO_JSON]):
         return Proof("absent", f"it takes no binary tensors, and {names[0]} has no other form; cross in fp32 or int8")
-    half = Half(path, inputs, binary)
+    half = Half(path, inputs, binary, told=bool(sha256))
     body = packed(half.body(example.tensors, within_s))
     small = wire.ask("POST", f"{path}/infer", body, time.perf_counter() + within_s)
     packs = small.answered and deviation(example.answers, taken(small.reply, example.answers) or {}) <= ROUNDING
     found = _tried(wire, replace(half, packs=packs), example, within_s)
-    return replace(found, told=bool(sha256), num_bytes=found.num_bytes + len(body.content))
+    return replace(found, num_bytes=found.num_bytes + len(body.content))
 
 
 def outputs_of(reply: Reply) -> dict[str, Any] | None:
@@ -150,6 +189,11 @@ def taken(reply: Reply, like: Tensors, identity: str = "") -> Tensors | None:
         if ours is None or ours.shape != known.shape or ours.dtype != known.dtype:
             return None
     return {name: found[name] for name in like}
+
+
+def finite(tensors: Tensors) -> bool:
+    """Tell whether every value is a number."""
+    return all(bool(np.isfinite(each).all()) for each in tensors.values() if each.dtype.kind == "f")
 
 
 def server_s(reply: Reply) -> float | None:
@@ -214,13 +258,13 @@ def _between(before: tuple[int, int], after: tuple[int, int]) -> float | None:
     return spent_ns * 1e-9 / count if count > 0 and 0 <= spent_ns <= _MOST_S * 1e9 else None
 
 
-def _told(wire: Wire, path: str, within_s: float) -> str:
+def _hash(wire: Wire, path: str, within_s: float) -> tuple[Heard, str]:
     """Return the SHA-256 that a server tells of a model; empty where it tells none."""
-    reply = wire.ask("GET", f"{path}/config", None, time.perf_counter() + within_s).reply
+    heard = wire.ask("GET", f"{path}/config", None, time.perf_counter() + within_s)
     try:
-        return str(reply.answer["parameters"]["sha256"]["string_value"])
+        return heard, str(heard.reply.answer["parameters"]["sha256"]["string_value"])
     except (KeyError, TypeError):
-        return ""
+        return heard, ""
 
 
 def _is_binary(wire: Wire, root: str, within_s: float) -> bool:

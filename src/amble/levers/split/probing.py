@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from amble.levers.split.far import Example, Half, Proof, prove
+from amble.levers.split.far import Example, Known, Proof, prove
 from amble.levers.split.pairs import Pair
 from amble.levers.split.wire import Wire
 from amble.runtimes.remote.client import Remote
@@ -21,7 +21,7 @@ class Prober:
     def __init__(self, remote: Remote, pairs: Sequence[Pair], examples: Sequence[Example], within_s: float) -> None:
         self._pairs, self._examples, self._within_s = pairs, examples, within_s
         self._root, self._wire = remote.path, Wire(remote)
-        self._asked: queue.SimpleQueue[tuple[int, Half | None] | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[tuple[int, Known | None] | None] = queue.SimpleQueue()
         self._heard: deque[tuple[int, Proof]] = deque()
         self._idle = threading.Event()
         self._idle.set()
@@ -33,12 +33,12 @@ class Prober:
         """Tell whether it could ask now."""
         return self._idle.is_set()
 
-    def ask(self, option: int, known: Half | None) -> None:
-        """Ask for the proof of an option's half, soon; of one that is ``known`` only the link is measured."""
+    def ask(self, option: int, known: Known | None) -> None:
+        """Ask for the proof of an option's half, soon; of one that is ``known`` with few questions."""
         self._idle.clear()
         self._asked.put((option, known))
 
-    def now(self, option: int, known: Half | None = None) -> Proof:
+    def now(self, option: int, known: Known | None = None) -> Proof:
         """Ask for a proof and wait for it."""
         pair, example = self._pairs[option], self._examples[option]
         return prove(self._wire, self._root, pair, example, within_s=self._within_s, known=known)

@@ -18,7 +18,7 @@ import numpy as np
 from amble.core.errors import Refused
 from amble.core.log import Log, Served
 from amble.core.ports import FloatArray, Tensors
-from amble.levers.split.far import Example, Half, Proof, server_s, taken
+from amble.levers.split.far import Example, Half, Known, Proof, finite, server_s, taken
 from amble.levers.split.near import Near, Place
 from amble.levers.split.packing import Packer
 from amble.levers.split.probing import Prober
@@ -34,8 +34,11 @@ _RETRIES = 2
 _PAUSE_S = 0.01  # before a question is asked again
 _TICK_S = 0.02  # between two looks at what the probes heard
 _WITHIN_S = 5.0  # that a proof may take
+_LATE = "in time"  # in the reason of what came too late
+_TRIPS = 3.0  # that a connection may take which is opened between requests
 _TELLING_S = 1e-3  # of the device's half: shorter ones say nothing of how quick the device is
 
+OnProgress = Callable[[int, int, str], None]
 OnAnswer = Callable[[int, Tensors, Tensors, int], None]
 
 
@@ -103,13 +106,15 @@ class Running:
         self._wire = None if remote is None else Wire(remote)
         self._prober = None if remote is None else Prober(remote, pairs, examples, _WITHIN_S)
 
-    def begin(self) -> None:
+    def begin(self, on_progress: OnProgress = lambda done, total, stage: None) -> None:
         """Have the server prove its halves. Refused where it has others; where it is silent all runs here for now."""
         if self._prober is None:
             return
         absent = []
         for option in range(1, len(self.nears)):
-            proof, name = self._prober.now(option), self.nears[option].pair.name
+            name = self.nears[option].pair.name
+            on_progress(option - 1, len(self.nears) - 1, f"asking {self._url} for {name}")
+            proof = self._prober.now(option)
             if proof.verdict == "refuted":
                 raise Refused(
                     f"{self._url} has another version of {name}: {proof.why}; serve the folder repository of this plan"
@@ -129,7 +134,7 @@ class Running:
         self,
         requests: Requests,
         on_answer: OnAnswer = lambda index, inputs, outputs, option: None,
-        on_progress: Callable[[int, int, str], None] = lambda done, total, stage: None,
+        on_progress: OnProgress = lambda done, total, stage: None,
     ) -> tuple[Ran, Log, Journal]:
         """Answer every request → what is told of it; an interrupt ends it with what was answered by then."""
         device, wait = self.place.device, self.nears[LOCAL].paces[-1].wait
@@ -211,7 +216,7 @@ class Running:
         self.place.ask(near.paces[decision.pace].wait)
         known = {**inputs, **made}
         tensors = {name: known[name] for name in near.pair.sent}
-        reason = ""
+        reason, heard = "", None
         for attempt in range(_RETRIES + 1):
             left_s = decision.give_up_s - self.place.device.clock.now_s()
             if left_s <= 0:
@@ -222,14 +227,16 @@ class Running:
             heard = self._sent(decision.option, half, half.body(tensors, left_s, identity), left_s)
             like = self._answers[decision.option]
             found = taken(heard.reply, like, identity if half.echoes else "") if heard.answered else None
-            if found is not None:
+            if found is not None and (finite(found) or not finite(tensors) or not finite(like)):
                 return {**made, **found}
-            reason = heard.reply.reason or "its answer is not one of this half to this request"
-            if heard.reply.status or attempt == _RETRIES or "in time" in reason:
+            reason = heard.reply.reason or (
+                "its answer is not one of this half to this request" if found is None else "its answer has no numbers"
+            )
+            if heard.reply.status or attempt == _RETRIES or _LATE in reason:
                 break
             time.sleep(_PAUSE_S)
         if reason:
-            self._see(Seen(self.place.device.clock.now_s(), "failure", decision.option))
+            self._failed(decision.option, reason, heard)
             self._note(f"the server failed: {reason}")
         return None
 
@@ -272,6 +279,10 @@ class Running:
             left_s = until_s - clock.now_s()
             if left_s <= 0:
                 return
+            trips_s = _TRIPS * self.state.round_trip.mean
+            if self._wire is not None and not self._wire.is_open and not self.state.away and left_s > trips_s:
+                self._wire.open(time.perf_counter() + trips_s)
+                continue
             clock.sleep(min(left_s, _TICK_S))
 
     def _probe(self, now_s: float) -> None:
@@ -280,28 +291,40 @@ class Running:
         for option, proof in self._prober.heard():
             self._learn(option, proof)
         if self._prober.idle:
-            self.state, wanted = self.steering.probe(self.state, now_s)
-            if wanted is not None:
-                known = self._halves.get(wanted) if self.state.proved[wanted] == "+" else None
-                self._prober.ask(wanted, known)
+            self.state, look = self.steering.probe(self.state, now_s)
+            if look is not None:
+                half = self._halves.get(look.option)
+                self._prober.ask(look.option, None if half is None else Known(half, look.in_use))
 
     def _learn(self, option: int, proof: Proof) -> None:
         """Tell steering what a proof says, of the half and of the link."""
         now_s = self.place.device.clock.now_s()
         self._counts.radio_j += self.plan.link.radio.energy_j(proof.took_s, 8.0 * proof.num_bytes, 0.0)
         if proof.verdict == "silent":
-            self._see(Seen(now_s, "failure", option))
+            self._failed(option, proof.why)
             return
-        if proof.verdict != "proved" or proof.half is None or proof.heard is None:
-            self._note(f"{self.nears[option].pair.name} is not used: {proof.why}")
-            self._see(Seen(now_s, "refuted", option))
+        if proof.half is None:
+            self._note(f"{self.nears[option].pair.name} was not used, at times: {proof.why}")
+            self._halves.pop(option, None)
+            self._see(Seen(now_s, proof.verdict, option))
             return
         self._halves[option] = proof.half
         if proof.ping_s is not None:
             self._see(Seen(now_s, "round_trip", up_s=proof.ping_s))
-        sent_bit = self.steering.options[option].sent_bit
-        self._see(self._exchange(option, proof.heard, proof.server_s, sent_bit))
+        if proof.heard is not None:
+            sent_bit = self.steering.options[option].sent_bit
+            self._see(self._exchange(option, proof.heard, proof.server_s, sent_bit))
         self._see(Seen(now_s, "proved", option))
+
+    def _failed(self, option: int, why: str, heard: Heard | None = None) -> None:
+        """Leave the server; where it was not only late it may be another one by now, of which nothing is known."""
+        now_s = self.place.device.clock.now_s()
+        if _LATE in why:
+            waited_s = 0.0 if heard is None else heard.whole_s - heard.asked_s
+            self._see(Seen(now_s, "late", option, waited_s))
+        else:
+            self._halves.clear()
+            self._see(Seen(now_s, "failure", option))
 
     def _see(self, seen: Seen) -> None:
         self._seen.append(seen)

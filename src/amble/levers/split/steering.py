@@ -16,118 +16,41 @@ to a cut that needs the server are bounded in every minute; falling back to the 
 than twice the bound of moves, and one.
 
 A failure sends everything to the device at once and unproves all halves; the server must prove each again, and answer
-several probes in a row, before it is relied on. A request that waits for the server is given up while the device can
-still answer in time; where it cannot any more, at its deadline: then it is late, and counted as such. Where so many
-wait that the deadline is over before anything could be sent, whoever is quicker answers, and the queue gets shorter.
+several probes in a row, before it is relied on. What it does not have now it may have soon (a server that starts loads
+one half after the other): that is asked for again, and as soon as it proved another. A half in use is proved again from
+time to time, since another may be served under its name by now. A proof takes the link from requests: after the first
+half, only those are asked for that would be in time and worth it as the link is believed to be.
+
+A request that waits for the server is given up while the device can still answer in time; where it cannot any more, at
+its deadline: then it is late, and counted as such. Where so many wait that the deadline is over before anything could
+be sent, whoever is quicker answers, and the queue gets shorter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from math import inf, sqrt
-from typing import NamedTuple
+from typing import TypeVar
 
+from amble.levers.split.facts import LOCAL, Belief, Decision, Look, Option, Rules, Seen
 from amble.levers.split.link import Radio
 
-__all__ = ["LOCAL", "Belief", "Decision", "Option", "Rules", "Seen", "State", "Steering", "replay"]
+__all__ = ["LOCAL", "Belief", "Decision", "Look", "Option", "Rules", "Seen", "State", "Steering", "replay"]
 
-LOCAL = 0
-"""Index of the option that runs the whole network on the device."""
-
-_FIRST_SPREAD = 0.25  # of a first value: what its standard deviation is believed to be
+_T = TypeVar("_T")
 _TINY_S = 1e-5
 _NEWS = 0.1  # of the time of a bit, by which a belief must change for another look soon
 
 
-class Option(NamedTuple):
-    """A pair of halves, as steering sees it. ``paces``: latency [s] and energy [J], quickest first.
-
-    ``server_s`` is what the server was planned to take, None where nothing is sent.
-    """
-
-    name: str
-    server_s: float | None
-    sent_bit: float
-    received_bit: float
-    paces: tuple[tuple[float, float], ...]
-
-
-class Rules(NamedTuple):
-    """How cautious steering is.
-
-    ``z``: standard deviations to the quantile; ``gain``: share of the energy that a move must save; ``agree``: requests
-    in a row that must want it; ``most_moves`` to the server in ``window_s`` [s]; ``forget``: weight of what is new;
-    ``proofs``: probes in a row after a failure; from ``probe_s`` [s] on they are twice as rare after each failure, and
-    after each that tells nothing new, up to ``most_probe_s``.
-    """
-
-    z: float = 2.33
-    gain: float = 0.02
-    agree: int = 3
-    most_moves: int = 6
-    window_s: float = 60.0
-    forget: float = 0.2
-    proofs: int = 2
-    probe_s: float = 0.5
-    most_probe_s: float = 8.0
-
-
-class Belief(NamedTuple):
-    """A mean and a variance; ``told_of`` counts values, 0: as planned.
-
-    The spread is at most the mean: that a link was slow once says little of one that is quick by now.
-    """
-
-    mean: float
-    variance: float = 0.0
-    told_of: int = 0
-
-    def told(self, value: float, forget: float, weight: float = 1.0) -> Belief:
-        """Return what is believed after a value that says ``weight`` of the whole truth."""
-        share = weight * max(forget, 1 / (self.told_of + 1))
-        away = value - self.mean
-        mean = self.mean + share * away
-        spread = (1 - share) * (self.variance + share * away**2)
-        return Belief(mean, min(spread, mean**2) if self.told_of else (_FIRST_SPREAD * mean) ** 2, self.told_of + 1)
-
-
-class Seen(NamedTuple):
-    """One thing that happened: ``what`` is
-
-    ``exchange``: an option was answered, ``up_s`` [s] until the answer began to come (without ``server_s``, where the
-    server told it), ``down_s`` until all of it was there; ``round_trip``: a question without a body took ``up_s``;
-    ``ran``: the device's half took ``up_s`` where ``down_s`` was planned;
-    ``failure``: an option had no answer; ``proved`` and ``refuted``: what a server holds under its name.
-    """
-
-    now_s: float
-    what: str
-    option: int = LOCAL
-    up_s: float = 0.0
-    down_s: float = 0.0
-    server_s: float | None = None
-    sent_bit: float = 0.0
-
-
-class Decision(NamedTuple):
-    """Which option answers, at which of its paces, and when [s] to wait no longer for the server.
-
-    ``link_s`` is what link and server were expected to take, at their quantile.
-    """
-
-    option: int
-    pace: int
-    give_up_s: float
-    link_s: float
-
-
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is believed and what was decided. ``proved``: [option] ``?`` unknown, ``+`` proved, ``-`` refuted.
+    """What is believed and what was decided.
 
+    ``proved``: [option] ``?`` unknown, ``+`` proved, ``~`` absent, ``-`` refuted, and ``looked_s`` since when [s].
     ``away``: the server failed and has not yet proved itself again; ``good`` counts the proofs since. ``wish`` is
-    wanted for ``agreed`` requests in a row; ``moves_s`` are the latest moves to the server.
+    wanted for ``agreed`` requests in a row; ``moves_s`` are the latest moves to the server. From ``ask_at_s`` on a half
+    is asked for that is not proved, from ``probe_at_s`` on the link is measured; ``left_s`` had the last request.
     """
 
     round_trip: Belief
@@ -136,13 +59,16 @@ class State:
     server: Belief
     device: Belief
     proved: tuple[str, ...]
+    looked_s: tuple[float, ...]
     away: bool = False
     good: int = 0
     chosen: int = LOCAL
     wish: int = LOCAL
     agreed: int = 0
     moves_s: tuple[float, ...] = ()
+    ask_at_s: float = -inf
     probe_at_s: float = -inf
+    left_s: float = inf
     gap_s: float = 0.0
     num_moves: int = 0
 
@@ -178,6 +104,8 @@ class Steering:
             Belief(1.0),
             Belief(1.0),
             unknown,
+            (now_s,) * len(unknown),
+            ask_at_s=now_s,
             probe_at_s=now_s,
             gap_s=self.rules.probe_s,
         )
@@ -192,24 +120,34 @@ class Steering:
             case "ran":
                 ratio = seen.up_s / seen.down_s
                 return replace(state, device=state.device.told(ratio, self.rules.forget))
+            case "late":
+                return self._late(state, seen)
             case "failure":
-                return self._failed(state, seen.now_s)
+                unknown = ("+", *("?" for _ in self.options[1:]))
+                return self._away(replace(state, proved=unknown), seen.now_s)
             case "proved":
-                good = state.good + 1
-                proved, away = _with(state.proved, seen.option, "+"), state.away and good < self.rules.proofs
-                if state.away or state.proved[seen.option] != "+":  # the next one soon
-                    state = replace(state, gap_s=self.rules.probe_s, probe_at_s=seen.now_s + self.rules.probe_s)
-                return replace(state, proved=proved, good=good, away=away)
+                return self._proved(state, seen)
+            case "absent":
+                gap_s = min(2 * state.gap_s, self.rules.most_away_s)
+                state = replace(state, gap_s=gap_s, ask_at_s=seen.now_s + gap_s)
+                return self._left(self._looked(state, seen, "~"))
             case "refuted":
-                return self._left(replace(state, proved=_with(state.proved, seen.option, "-")))
+                if state.proved[seen.option] == "+":  # it was another one before: so may others be
+                    state = replace(state, proved=tuple("?" if each == "+" else each for each in state.proved))
+                    state = replace(state, proved=_with(state.proved, LOCAL, "+"))
+                return self._left(self._looked(state, seen, "-"))
         raise ValueError(f"nobody sees {seen.what!r}")
 
     def decide(self, state: State, now_s: float, due_s: float) -> tuple[State, Decision]:
         """Choose for a request that is due at ``due_s``."""
-        state = self._left(state)
-        outlooks = {index: self._outlook(state, index, due_s - now_s) for index in self._able(state)}
+        state = replace(self._left(state), left_s=due_s - now_s)
+        able = self._able(state)
+        recent_s = tuple(each for each in state.moves_s if each > now_s - self.rules.window_s)
+        if len(recent_s) >= self.rules.most_moves:  # home is all that is left
+            able = [index for index in able if index in (LOCAL, state.chosen)]
+        outlooks = {index: self._outlook(state, index, due_s - now_s) for index in able}
         best = self._best(outlooks, state.chosen)
-        state = self._steered(state, outlooks, best, now_s)
+        state = self._steered(replace(state, moves_s=recent_s), outlooks, best, now_s)
         chosen = outlooks[state.chosen]
         pace = 0 if chosen.pace is None else chosen.pace
         give_up_s = due_s
@@ -221,18 +159,43 @@ class Steering:
                 give_up_s = sends_s + chosen.link_s
         return state, Decision(state.chosen, pace, give_up_s, chosen.link_s)
 
-    def probe(self, state: State, now_s: float) -> tuple[State, int | None]:
-        """Say whether to ask the server something for its own sake, and by which option."""
-        if now_s < state.probe_at_s:
-            return state, None
-        doubtful = [index for index, proof in enumerate(state.proved) if proof == "?"]
+    def probe(self, state: State, now_s: float) -> tuple[State, Look | None]:
+        """Say whether to ask the server something for its own sake."""
+        if state.chosen != LOCAL and now_s - state.looked_s[state.chosen] >= self.rules.again_s:
+            return state, Look(state.chosen, in_use=True)
         remote = [index for index, proof in enumerate(state.proved) if index != LOCAL and proof == "+"]
-        asked = doubtful or remote
-        if not asked:
+        if now_s >= state.ask_at_s and (asked := self._asked(state, now_s, remote)):
+            gap_s = self.rules.probe_s if state.chosen == LOCAL else self.rules.most_probe_s
+            return replace(state, ask_at_s=now_s + gap_s), Look(self._least(asked), in_use=False)
+        if now_s < state.probe_at_s or not remote:
             return state, None
-        least = min(asked, key=lambda index: (self.options[index].sent_bit, index))
-        gap_s = state.gap_s if doubtful else min(2 * state.gap_s, self.rules.most_probe_s)
-        return replace(state, probe_at_s=now_s + state.gap_s, gap_s=gap_s), least
+        gap_s = min(2 * state.gap_s, self.rules.most_probe_s)
+        state = replace(state, probe_at_s=now_s + state.gap_s, gap_s=gap_s)
+        return state, Look(self._least(remote), in_use=False)
+
+    def _least(self, asked: Iterable[int]) -> int:
+        """Return the option that sends least."""
+        return min(asked, key=lambda index: (self.options[index].sent_bit, index))
+
+    def _asked(self, state: State, now_s: float, remote: list[int]) -> list[int]:
+        """Return the options that are not proved and worth asking for: any, where no other is proved."""
+        doubtful = self._doubtful(state, now_s)
+        if not remote:
+            return doubtful
+        now_j = self._outlook(state, state.chosen, state.left_s).energy_j
+        outlooks = {index: self._outlook(state, index, state.left_s) for index in doubtful}
+        return [index for index, each in outlooks.items() if each.pace is not None and each.energy_j < now_j]
+
+    def _doubtful(self, state: State, now_s: float) -> list[int]:
+        """Return the options of which nothing is known, else those whose half was absent or another one long ago."""
+        if unknown := [index for index, proof in enumerate(state.proved) if proof == "?"]:
+            return unknown
+        wait_s = {"~": self.rules.most_away_s if state.away else self.rules.most_probe_s, "-": self.rules.most_probe_s}
+        return [
+            index
+            for index, proof in enumerate(state.proved)
+            if proof in wait_s and now_s - state.looked_s[index] >= wait_s[proof]
+        ]
 
     def rate_bit_s(self, state: State) -> float:
         """Return the rate that is believed, upwards."""
@@ -276,11 +239,37 @@ class Steering:
         gap_s = self.rules.probe_s if is_news else state.gap_s
         return replace(state, up=up, down=down, server=server, gap_s=gap_s, probe_at_s=seen.now_s + gap_s)
 
-    def _failed(self, state: State, now_s: float) -> State:
-        """Leave the server: it must prove itself again, and is asked more and more rarely."""
-        unknown = ("+", *("?" for _ in self.options[1:]))
-        gap_s = self.rules.probe_s if not state.away else min(2 * state.gap_s, self.rules.most_probe_s)
-        return self._left(replace(state, away=True, good=0, proved=unknown, gap_s=gap_s, probe_at_s=now_s + gap_s))
+    def _proved(self, state: State, seen: Seen) -> State:
+        """Rely on a half; where that is news, what was absent may be there by now, too."""
+        good = state.good + 1
+        is_news = state.proved[seen.option] != "+"
+        if state.away or is_news:  # the next one soon
+            soon_s = seen.now_s + self.rules.probe_s
+            state = replace(state, gap_s=self.rules.probe_s, ask_at_s=soon_s, probe_at_s=soon_s)
+        if is_news:
+            state = replace(state, proved=tuple("?" if each == "~" else each for each in state.proved))
+        state = self._looked(state, seen, "+")
+        return replace(state, good=good, away=state.away and good < self.rules.proofs)
+
+    @staticmethod
+    def _looked(state: State, seen: Seen, proof: str) -> State:
+        looked_s = _with(state.looked_s, seen.option, seen.now_s)
+        return replace(state, proved=_with(state.proved, seen.option, proof), looked_s=looked_s)
+
+    def _late(self, state: State, seen: Seen) -> State:
+        """Learn that the bits took longer than was waited, and leave the server; what it proved stays proved."""
+        sent_bit = seen.sent_bit or self.options[seen.option].sent_bit
+        bits_s = max(seen.up_s - state.round_trip.mean, 0.0)
+        if sent_bit > 0 and bits_s > sent_bit * state.up.mean:
+            weight = _weight(bits_s, state.round_trip.mean)
+            state = replace(state, up=state.up.told(bits_s / sent_bit, self.rules.forget, weight))
+        return self._away(state, seen.now_s)
+
+    def _away(self, state: State, now_s: float) -> State:
+        """Leave the server: it must answer again several times, and is asked more and more rarely."""
+        gap_s = self.rules.probe_s if not state.away else min(2 * state.gap_s, self.rules.most_away_s)
+        state = replace(state, away=True, good=0, gap_s=gap_s)
+        return self._left(replace(state, ask_at_s=now_s + gap_s, probe_at_s=now_s + gap_s))
 
     def _left(self, state: State) -> State:
         """Fall back to the device where what was chosen cannot be relied on."""
@@ -324,10 +313,9 @@ class Steering:
         if best == LOCAL:
             enough = agreed >= (1 if late else self.rules.agree)
             return replace(state, chosen=LOCAL, agreed=0, num_moves=state.num_moves + 1) if enough else state
-        recent_s = tuple(each for each in state.moves_s if each > now_s - self.rules.window_s)
-        if agreed < self.rules.agree or len(recent_s) >= self.rules.most_moves:
-            return replace(state, moves_s=recent_s)
-        return replace(state, chosen=best, agreed=0, moves_s=(*recent_s, now_s), num_moves=state.num_moves + 1)
+        if agreed < self.rules.agree:
+            return state
+        return replace(state, chosen=best, agreed=0, moves_s=(*state.moves_s, now_s), num_moves=state.num_moves + 1)
 
 
 def replay(steering: Steering, start_s: float, journal: Iterable[Seen]) -> list[Decision]:
@@ -347,5 +335,5 @@ def _weight(bits_s: float, round_trip_s: float) -> float:
     return min(1.0, bits_s / max(round_trip_s, _TINY_S))
 
 
-def _with(proved: Sequence[str], index: int, proof: str) -> tuple[str, ...]:
-    return tuple(proof if at == index else each for at, each in enumerate(proved))
+def _with(of: tuple[_T, ...], index: int, new: _T) -> tuple[_T, ...]:
+    return tuple(new if at == index else each for at, each in enumerate(of))

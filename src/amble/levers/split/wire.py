@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -62,6 +63,18 @@ class Wire:
                 return Heard(Reply(0, reason=reason), asked_s, now_s, now_s)
         raise AssertionError("the second try ends it")
 
+    @property
+    def is_open(self) -> bool:
+        """Tell whether a question could be sent at once."""
+        return self._connection is not None
+
+    def open(self, until_s: float) -> None:
+        """Connect before there is anything to ask, so that no question waits for it; nothing is lost where it fails."""
+        try:
+            self._opened(until_s)
+        except (OSError, http.client.HTTPException):
+            self._drop()
+
     def stop(self) -> None:
         """End what is under way, from whatever thread; nothing is asked afterwards."""
         self._shut.set()
@@ -107,6 +120,7 @@ class Wire:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            _forget(connection)
             _shut_down(connection)
             connection.close()
 
@@ -130,6 +144,14 @@ def _watched(connection: http.client.HTTPConnection, until_s: float) -> Iterator
         watcher.join()
     if shut.is_set():
         raise TimeoutError("no answer in time")
+
+
+def _forget(connection: http.client.HTTPConnection) -> None:
+    """Have what was not sent yet never be sent: nobody waits for its answer, and the link is free for what comes."""
+    opened = connection.sock
+    if opened is not None:
+        with suppress(OSError):
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _shut_down(connection: http.client.HTTPConnection) -> None:

@@ -16,6 +16,9 @@ from amble.runtimes.onnx.network import Network
 __all__ = ["compared", "quickest"]
 
 _ROUNDS = 9
+_MOST_ROUNDS = 45
+_SURE = 3.0  # standard errors between the quickest and each other way
+_ALIKE = 0.005  # ways that differ by less are alike
 _ROUND_S = 0.03
 _MOST_RUNS = 200
 
@@ -25,7 +28,8 @@ def quickest(
 ) -> Execution:
     """Return the way whose run is shortest, by the median of rounds; one that cannot run the network is left out.
 
-    Refused with the reason of the first where none can.
+    Rounds go on until it is sure which, or that the ways are alike, or the rounds are 45. Refused with the reason of
+    the first where none can.
     """
     usable: list[Execution] = []
     refusals: list[Refused] = []
@@ -40,7 +44,24 @@ def quickest(
         raise refusals[0]
     if len(usable) == 1:
         return usable[0]
-    return usable[int(np.argmin(np.median(compared(path, usable, batch=batch, shapes=shapes), axis=0)))]
+    times_s = compared(path, usable, batch=batch, shapes=shapes, enough=is_sure)
+    return usable[int(np.argmin(np.median(times_s, axis=0)))]
+
+
+def is_sure(times_s: FloatArray) -> bool:
+    """Tell whether rounds say which way is quickest, or that others are as quick. times_s: [round, way].
+
+    Ways are compared round by round, since what slows one down mostly slows all; the standard error is that of a
+    median, from the median deviation.
+    """
+    if len(times_s) < _ROUNDS:
+        return False
+    quickest = int(np.argmin(np.median(times_s, axis=0)))
+    others = np.delete(times_s, quickest, axis=1)
+    ratios = np.log(others / times_s[:, [quickest]])
+    middle = np.median(ratios, axis=0)
+    error = 1.25 * 1.48 * np.median(np.abs(ratios - middle), axis=0) / np.sqrt(len(times_s))
+    return bool(np.all((middle > _SURE * error) | (np.abs(middle) + _SURE * error < _ALIKE)))
 
 
 def compared(
@@ -49,9 +70,13 @@ def compared(
     *,
     batch: int = 1,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
-    num_rounds: int = _ROUNDS,
+    num_rounds: int = _MOST_ROUNDS,
+    enough: Callable[[FloatArray], bool] = lambda times_s: False,
 ) -> FloatArray:
-    """Time a run by each way, in rounds whose order changes → the fast quartile of each round [round, way] [s]."""
+    """Time a run by each way, in rounds whose order changes → the fast quartile of each round [round, way] [s].
+
+    There are ``num_rounds`` at most; ``enough`` looks at those so far.
+    """
     works = [_opened(path, way, batch, shapes) for way in ways]
     firsts_s = [settle(work, now_s_of(way)) for work, way in zip(works, ways, strict=True)]
     runs = [int(np.clip(_ROUND_S / max(first_s, 1e-6), 3, _MOST_RUNS)) for first_s in firsts_s]
@@ -61,6 +86,8 @@ def compared(
             at = (row + place) % len(ways)
             taken_s = [_timed_s(works[at], now_s_of(ways[at])) for _ in range(runs[at])]
             times_s[row, at] = np.quantile(taken_s, 0.25)
+        if enough(times_s[: row + 1]):
+            return times_s[: row + 1]
     return times_s
 
 

@@ -20,7 +20,7 @@ from amble.runtimes.onnx.network import Network
 from amble.runtimes.onnx.providers import CPU
 from amble.runtimes.onnx.reading import read
 from amble.runtimes.onnx.sessions import Sessions
-from amble.runtimes.onnx.timing import Runs, corrected, interleave, typical
+from amble.runtimes.onnx.timing import Runs, corrected, interleave, interrupted, typical
 from amble.runtimes.onnx.trace import kernels
 from amble.runtimes.values import call
 
@@ -102,7 +102,8 @@ class OnnxRunner:
             return dissected(self.sessions, graph, repeats, meter=self._meter, clocks=self._clocks)
         num_observed = min(repeats, max(2 * _WARM_UP, _MOST_KERNELS // len(graph.operators)))
         runs, seen = self._observe(graph, repeats, num_observed)
-        return replace(_timings(runs, seen, self._clocks()), notes=(whose_time(self.sessions.execution),))
+        notes = (whose_time(self.sessions.execution), *interrupted(runs, seen.durations_s))
+        return replace(_timings(runs, seen, self._clocks()), notes=notes)
 
     def _observe(self, graph: Graph, repeats: int, num_observed: int) -> tuple[Runs, _Observed]:
         """Run with and without ONNX Runtime's profiler."""

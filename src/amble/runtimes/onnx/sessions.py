@@ -18,6 +18,7 @@ from amble.runtimes import values
 from amble.runtimes.onnx.cutting import cut, extract
 from amble.runtimes.onnx.execution import Execution, pinned
 from amble.runtimes.onnx.network import Network
+from amble.runtimes.onnx.ordering import in_order
 from amble.runtimes.onnx.refusals import refusing
 
 __all__ = ["Part", "Sessions"]
@@ -72,7 +73,7 @@ class Sessions:
                     f"{graph.source} has changed since it was loaded, or was loaded for another device; load it again "
                     f"for this one: amble.load(..., device=URI)"
                 )
-            self._networks[graph.digest] = network
+            self._networks[graph.digest] = in_order(network, graph)
         return self._networks[graph.digest]
 
     def part(self, graph: Graph) -> Part:

@@ -17,13 +17,14 @@ import numpy as np
 
 from amble.core.ports import FloatArray, Meter
 
-__all__ = ["Runs", "corrected", "interleave", "typical"]
+__all__ = ["Runs", "corrected", "interleave", "interrupted", "typical"]
 
 _BLOCK = 5
 _SMALLEST_SHARE = 0.05
 _SHORT_S = 50e-6
 _MIDDLE = (0.1, 0.9)
 _FAST = (0.05, 0.25)
+_INTERRUPTED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,19 @@ def interleave(
     now_s: Callable[[], float],
     meter: Meter | None,
 ) -> Runs:
-    """Run both in turn, in blocks, so that what changes with time changes both alike."""
+    """Run both in turn, in blocks, so that what changes with time changes both alike.
+
+    Who was observed leaves caches full of its own: the first unobserved run after it is not timed.
+    """
     plain_s: list[float] = []
     wall_s: list[float] = []
     observed_s: list[float] = []
     energies: list[float | None] = []
     while len(plain_s) < repeats:
-        for _ in range(min(_BLOCK, num_observed - len(observed_s))):
-            observed_s.append(_timed(observed, now_s)[0])
+        block = min(_BLOCK, num_observed - len(observed_s))
+        observed_s += [_timed(observed, now_s)[0] for _ in range(block)]
+        if block > 0:
+            plain()
         before = meter.read() if meter else None
         for _ in range(min(_BLOCK, repeats - len(plain_s))):
             busy_s, passed_s = _timed(plain, now_s)
@@ -96,6 +102,21 @@ def corrected(durations_s: FloatArray, whole_s: float, *, most_inside_s: float, 
     constant_s = float(np.clip((whole_s - durations_s.sum()) / len(durations_s), least_s, max(0.0, most_between_s)))
     shifted_s = np.maximum(durations_s + constant_s, _SMALLEST_SHARE * durations_s)
     return np.asarray(shifted_s * (whole_s / shifted_s.sum()), dtype=np.float64)
+
+
+def interrupted(runs: Runs, durations_s: FloatArray) -> tuple[str, ...]:
+    """Say where the profiler's durations [operator, run] are longer than the runs' own time: other work came between.
+
+    ONNX Runtime tells durations by the wall. On a machine so busy that even fast runs are interrupted, the longest
+    operators are most, and their shares of the run come out too large.
+    """
+    more = float(typical(durations_s).sum() / typical(runs.observed_s)) - 1.0
+    if more <= _INTERRUPTED:
+        return ()
+    return (
+        f"other work interrupted this: operators were seen for {more:.0%} longer than they ran. The whole is right, "
+        "shares are not, and the longest operators come out too long: measure again on a quieter machine",
+    )
 
 
 def _timed(work: Callable[[], object], now_s: Callable[[], float]) -> tuple[float, float]:

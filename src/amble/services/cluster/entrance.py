@@ -138,6 +138,7 @@ class Entrance(Admission):
             call = Call(model.name, version, asked, request.due_s - now_s - upstream.way_s, context)
             told = await self._from(upstream, call, request, spare=any(each.takes for each in left))
             if isinstance(told, Answered):
+                upstream.doubted = False
                 upstream.travelled(self.now_s() - now_s, told.outcome.finish_s - told.outcome.arrival_s)
                 return upstream, told
             refusal = Fault(told.status, told.text)
@@ -158,6 +159,7 @@ class Entrance(Admission):
                 upstream.fall(str(gone), dead=gone.dead)
             return Turned(503, f"{upstream.name} died while it had the request, and no other device was left to ask")
         except TimeoutError:
+            upstream.doubted = True
             return Turned(503, f"{upstream.name} said nothing in time")
 
     def _replied(

@@ -7,8 +7,10 @@ the last two batch times of the deadline are no time to wait. Work and waiting d
 is down draws nothing.
 
 Under a `ClusterGovernor` orders travel for one to three slots, a device parks once its queue is empty, and it is
-reported at the next step what it holds then. Routing knows what a device was ordered, and uses the lower of the two
-rungs. Every policy has the same health checks: failed devices get no work from the next slot on.
+reported at the next step what it holds then. Where requests find no room on devices that are filled as far as they are
+meant to be, the next step comes at once, as at the door of a cluster (`Steering.hurry`), but not sooner after the last
+one than ``soonest_s``. Routing knows what a device was ordered, and uses the lower of the two rungs. Every policy has
+the same health checks: failed devices get no work from the next slot on.
 """
 
 from __future__ import annotations
@@ -47,12 +49,16 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Policy:
-    """How requests are spread, and either rungs that are held or a governor that steps every ``period_s``."""
+    """How requests are spread, and either rungs that are held or a governor that steps every ``period_s``.
+
+    It steps sooner where room runs out, ``soonest_s`` after its last step at the earliest.
+    """
 
     spread: Spread
     held: IntArray | None = None
     governor: ClusterGovernor | None = None
     period_s: float = 0.5
+    soonest_s: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class _Run:
         self.serial, self.applied = np.zeros(num, dtype=np.int64), np.zeros(num, dtype=np.int64)
         self.state: State | None = policy.governor.init() if policy.governor else None
         self.turn, self.came, self.lost = 0, 0, 0.0
+        self.governed, self.hurry = 0, False
         self._ages = np.arange(SLOTS)
 
     def fail(self, down: BoolArray) -> None:
@@ -98,11 +105,13 @@ class _Run:
         self.held[down] = self.ordered[down] = 0
         self.serial[down] = self.applied[down] = 0
 
-    def govern(self, slots: int) -> None:
-        """Tell the governor what came since its last step, and send its orders."""
-        governor = self.policy.governor
-        if governor is None or self.state is None:
+    def govern(self, slot: int) -> None:
+        """Tell the governor what came since its last step, and send its orders, when the time for it has come."""
+        governor, slots = self.policy.governor, slot - self.governed
+        wait_s = self.policy.soonest_s if self.hurry else self.policy.period_s
+        if governor is None or self.state is None or slots < max(1, round(wait_s / self.fleet.slot_s)):
             return
+        self.governed, self.hurry = slot, False
         demand_hz = self.came / (slots * self.fleet.slot_s)
         self.came = 0
         rung = np.where(self.down, -1, self.held)
@@ -150,6 +159,7 @@ class _Run:
         left = count - float(first.sum())
         if left <= 1e-9:
             return first
+        self.hurry = True
         return first + routing.allot(left, np.maximum(0.0, can - queue - first), row_j)
 
     def serve(self) -> tuple[float, float]:
@@ -191,7 +201,6 @@ class Day:
 def simulate(fleet: Fleet, day: Day, policy: Policy, *, seed: int = 0) -> Outcome:
     """Run a policy through a day. It ends when queues are empty."""
     run = _Run(fleet, policy, seed)
-    period = max(1, round(policy.period_s / fleet.slot_s))
     budget_w = policy.governor.budget_w if policy.governor else np.inf
     met = energy_j = over_s = most_w = 0.0
     for slot, count in enumerate(np.concatenate([day.arrivals, np.zeros(SLOTS, dtype=np.int64)])):
@@ -199,8 +208,7 @@ def simulate(fleet: Fleet, day: Day, policy: Policy, *, seed: int = 0) -> Outcom
             run.lost = 0.0
         if day.fails is not None and slot == day.fails[0]:
             run.fail(day.fails[1])
-        if slot and slot % period == 0:
-            run.govern(period)
+        run.govern(slot)
         run.travel()
         run.route(int(count))
         done, joules = run.serve()

@@ -88,7 +88,7 @@ def fleet(
     made = Fleet(ladders.fleet(counts), ladders, deadline_s)
     top_w = float(made.frontiers.top_w.sum())
     within_w = top_w if budget_w is None else budget_w
-    governor = ClusterGovernor(made.frontiers, within_w)
+    governor = ClusterGovernor(made.frontiers, within_w, deviations=0.0)  # it is called where room runs out
     day = _day(made, load, seed)
     top = np.full(made.frontiers.num_devices, made.frontiers.power_w.shape[1] - 1)
     policies = {

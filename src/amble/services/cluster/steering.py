@@ -247,7 +247,7 @@ class Steering:
             self._boots[upstream] = boot
         self._doubt(upstream, report)
         self._fresh.add(upstream)
-        upstream.report, upstream.dead = report, False
+        upstream.report, upstream.dead, upstream.doubted = report, False, False
         self.heard()
         if not report.working:
             upstream.fall("its engine has stopped", dead=False)

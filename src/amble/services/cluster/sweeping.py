@@ -16,6 +16,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
@@ -166,6 +167,7 @@ def _untold(what: str, done: int, total: int) -> None:
     """Tell nobody: the command tells how many tasks are done."""
 
 
+@cache
 def facts_here() -> Facts:
     """Return what decides about results besides the work itself."""
     cpu = processors.here()

@@ -47,6 +47,7 @@ class Upstream:
 
     ``up``: it answers reports, and serves what the others serve. ``open``: it is given work (not while it changes its
     models). ``known``: steps of its power, None without a budget. ``way_s`` is the time [s] that travelling takes.
+    ``doubted``: it left a request without a word, and has not reported or answered since; others are asked first.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Upstream:
     report: Report | None = None
     why: str = "it has not reported yet"
     dead: bool = False
+    doubted: bool = False
     rows: int = 0
     way_s: float = 0.004
     _ways: dict[tuple[str, str, int], tuple[tuple[_Way, ...], float]] = field(default_factory=dict)
@@ -153,13 +155,14 @@ def chosen(
 ) -> tuple[Upstream, bool] | None:
     """Return the device that answers in time for the least energy, else the one that is quickest; whether in time.
 
-    None where no device takes work for this model now.
+    Devices that are in doubt are asked only where no other is left. None where no device takes work for this model now.
     """
     able = [
         (upstream, served)
         for upstream in upstreams
         if upstream.takes and (served := upstream.of(name, version)) is not None
     ]
+    able = [each for each in able if not each[0].doubted] or able
     if not able:
         return None
     due_s = min(due_s, now_s + max(_SOON_S, 10 * able[0][1].ladder.rungs[0].latency_s[0])) if due_s == np.inf else due_s

@@ -50,19 +50,20 @@ class Belief:
     """Rows are settings, fastest first, and one more, the last, for clocks as found.
 
     counts: [objective][load, row, bucket]; power: [load, row, 2] seconds and joules; idle: [row, 2] the same, without
-    any work.
+    any work; helped: [load, row, 2] seconds, and those at the fastest setting because of a queue that this one led to.
     """
 
     counts: tuple[FloatArray, ...]
     power: FloatArray
     idle: FloatArray
+    helped: FloatArray
 
     @classmethod
     def blank(cls, num_settings: int, num_buckets: Sequence[int]) -> Belief:
         """Return the belief of someone who has seen nothing."""
         rows = num_settings + 1
         counts = tuple(np.zeros((CLASSES, rows, buckets)) for buckets in num_buckets)
-        return cls(counts, np.zeros((CLASSES, rows, 2)), np.zeros((rows, 2)))
+        return cls(counts, np.zeros((CLASSES, rows, 2)), np.zeros((rows, 2)), np.zeros((CLASSES, rows, 2)))
 
     def with_latencies(self, objective: int, load: int, row: int, counts: Sequence[float]) -> Belief:
         """Learn the latencies of one period."""
@@ -81,6 +82,17 @@ class Belief:
         power = self.power * _KEEP**span_s
         power[load, row] += (span_s, span_s * power_w / min(1.2, max(0.8, off)) ** _ELASTIC)
         return replace(self, power=power)
+
+    def with_help(self, load: int, row: int, span_s: float, *, helped: bool) -> Belief:
+        """Learn whether a setting needed help for ``span_s`` [s]."""
+        changed = self.helped.copy()
+        changed[load, row] += (span_s, span_s if helped else 0.0)
+        return replace(self, helped=changed)
+
+    def help_share(self, load: int, row: int) -> float:
+        """Return the share of the time that a setting needed help at this load and its neighbours."""
+        seconds, helped_s = self.helped[max(1, load - 1) : load + 3, row].sum(axis=0)
+        return float(helped_s / seconds) if seconds else 0.0
 
     def with_idleness(self, row: int, power_w: float | None, span_s: float) -> Belief:
         """Learn the power [W] of a period without any work."""
@@ -109,11 +121,11 @@ class Belief:
             known[row] = cheaper * known[row - 1] if np.isnan(known[row]) else known[row]
         return known
 
-    def forgotten(self, load: int, row: int) -> Belief:
-        """Forget the latencies at a setting and all slower ones, at this load and above: they are to be seen anew."""
+    def faded(self, load: int, row: int) -> Belief:
+        """Halve the latencies at a setting and all slower ones, at this load and above: they may be seen anew."""
         changed = tuple(each.copy() for each in self.counts)
         for each in changed:
-            each[load:, row:-1] = 0.0
+            each[load:, row:-1] *= 0.5
         return replace(self, counts=changed)
 
     def power_w(self, load: int) -> FloatArray | None:

@@ -2,14 +2,15 @@
 
 Counters are compared series by series. One that went back belongs to a restarted server: what it counts now came since
 the restart. A histogram is one set of buckets for all its label sets. Series that are missing, not numbers, or a page
-that stands still while requests run make a look *unusable*: it says so and gives nothing to learn from.
+that stands still while requests run make a look *unusable*: it says so and gives nothing to learn from. So does the
+first page after one of these: what it counts came in more time than has passed since.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -79,22 +80,24 @@ class Eyes:
         try:
             page = read_page(text, self.server.wanted({each.kind for each in self.objectives}))
         except Refused as reason:
-            return replace(memory, time_s=now_s), self._unusable(memory, now_s, str(reason))
+            return Memory(), self._unusable(memory, now_s, str(reason))
         waiting, running = (self._gauge(page, role) for role in ("waiting", "running"))
         still = memory.still + 1 if text == memory.text else 0
         counters = {role: _series(page, self.server.series.get(role)) for role in ("arrivals", "finished", *_TOKENS)}
         cumulative = tuple(self._cumulative(page, index) for index in range(len(self.objectives)))
         present = None if waiting is None and running is None else (waiting or 0.0) + (running or 0.0)
         after = Memory(now_s, counters, cumulative, present, still, text)
+        if any(each is None for each in cumulative):
+            gone = ", ".join(
+                str(each) for each, found in zip(self.objectives, cumulative, strict=True) if found is None
+            )
+            return Memory(), self._unusable(memory, now_s, f"the histogram of {gone} is gone, or holds no numbers")
         if memory.time_s is None:
             return after, self._unusable(memory, now_s, "the first page")
         if still >= _FROZEN_LOOKS and (present or 0.0) > 0.0:
             return after, self._unusable(memory, now_s, "the page stands still while requests run")
-        if any(cumulative[i] is None for i in range(len(cumulative))):
-            gone = ", ".join(
-                str(each) for each, found in zip(self.objectives, cumulative, strict=True) if found is None
-            )
-            return after, self._unusable(memory, now_s, f"the histogram of {gone} is gone, or holds no numbers")
+        if still == 0 and memory.still >= _FROZEN_LOOKS and (memory.present or 0.0) > 0.0:
+            return after, self._unusable(memory, now_s, "the page stood still until now")
         return after, self._seen(memory, after, waiting, running)
 
     def _seen(self, before: Memory, after: Memory, waiting: float | None, running: float | None) -> Look:

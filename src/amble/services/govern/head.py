@@ -144,8 +144,10 @@ class Head:
         passed_s = max(look.time_s - state.start_s, span_s)
         share = 1.0 - math.exp(-span_s / min(mean_s, passed_s))  # a plain mean to begin with
         rate_hz = state.fast_hz + share * (look.arrivals / span_s - state.fast_hz)
-        row = state.blamed[1] if state.danger_until_s is not None and state.blamed is not None else seen.ran
+        helped = state.danger_until_s is not None and state.blamed is not None
+        row = state.blamed[1] if helped and state.blamed is not None else seen.ran
         belief = state.account.belief.with_power(look.finished / span_s, row, seen.power_w, span_s)
+        belief = belief.with_help(state.load, row, span_s, helped=helped)
         firsts = [sum(look.counts[at]) for at, each in enumerate(self.objectives) if each.kind == "ttft"]
         phases = state.phases.after(look, row, seen.power_w, firsts[0] if firsts else None)
         idle = look.arrivals == 0 and not look.waiting and not look.running and look.finished == 0

@@ -35,6 +35,7 @@ _SPENT = 0.5  # of the extra late answers: what is inside the server now is not 
 _OF_ITS_OWN = 0.35  # of them are for settings in use, the rest for trying others
 _BY_CHANCE = 1.5  # standard deviations above that, before a setting is believed to be too slow
 _AT_ONCE = 0.5  # of the credit may be spent on trying one setting
+_HELPED = 0.15  # of the time: a setting that needs more help is as slow as it should be
 _BORROWED_S = 60.0
 _MANY = 0.002  # of the answers: who may make so many late gets them in clumps
 _CLUMPS = 2.0  # standard deviations
@@ -64,15 +65,14 @@ class Account:
         shut = [setting for at, setting, until_s, _ in self.closed if at <= load and until_s > now_s]
         return min([num_settings, *shut])
 
-    def shut(self, load: int, row: int, now_s: float, *, forgets: bool = True) -> Account:
-        """Close a setting at a load and above for a while; where what it did is forgotten, twice that the next time."""
+    def shut(self, load: int, row: int, now_s: float, *, twice: bool = True) -> Account:
+        """Close a setting at a load and above for a while; ``twice`` that the next time."""
         before = [each for each in self.closed if each[:2] == (load, row)]
         if before and before[0][2] > now_s:
             return self
-        for_s = 2.0 * before[0][3] if before and forgets else _LATE_BACK_S
+        for_s = 2.0 * before[0][3] if before and twice else _LATE_BACK_S
         kept = tuple(each for each in self.closed if each[:2] != (load, row))
-        belief = self.belief.forgotten(load, row) if forgets else self.belief
-        return replace(self, closed=(*kept, (load, row, now_s + for_s, for_s)), belief=belief)
+        return replace(self, closed=(*kept, (load, row, now_s + for_s, for_s)))
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,11 @@ class Judge:
 
     def closing(self, account: Account, objective: int, where: tuple[int, int], now_s: float) -> Account:
         """Close a setting whose late answers are more than it may have."""
-        fails = self._own(account, objective, *where) is False or (self.many and self.credit(account, objective) <= 0.0)
-        return account.shut(*where, now_s, forgets=not self.many) if fails else account
+        spent = self.many and self.credit(account, objective) <= 0.0
+        if self._own(account, objective, *where) is not False and not spent:
+            return account
+        shut = account.shut(*where, now_s, twice=not self.many)
+        return shut if shut is account else replace(shut, belief=shut.belief.faded(*where))
 
     def slowest_safe(self, account: Account, load: int, now_s: float) -> int:
         """Return the slowest setting that keeps every objective at this load: by its own answers, or those of faster
@@ -207,6 +210,8 @@ class Judge:
             if (answers := float(from_there.sum())) < (_SOME if self.many else _FEW):
                 continue
             nearest = faster if nearest is None else nearest
+            if belief.help_share(load, nearest) > _HELPED:
+                return False
             stretch = self._stretch(belief, objective, load, setting, faster) * (1.0 + 3.0 / answers)
             over = self._over(objective, from_there, self.judged_s[objective] / stretch)
             while_tried = max(0.0, over / answers - allowed) * _ENOUGH  # late before it has answers of its own

@@ -28,7 +28,7 @@ from amble.services.govern.eyes import Look
 
 __all__ = ["Phases"]
 
-_RATE_S = 40.0  # over which the tokens a second are a mean: arrivals come in crowds; and at first after
+_RATE_S = 90.0  # over which the tokens a second are a mean: arrivals come in crowds; and at first after
 _BEFORE_S = 20.0  # without any, so that a first request is not taken for a crowd
 _KEEP = 0.9998  # of what was learnt, a second
 _LEAST_S = 3.0  # of busy time before anything is said

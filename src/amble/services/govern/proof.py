@@ -4,7 +4,8 @@ In random blocks of time the clocks were as found. Power there is fitted over th
 what the governed blocks would have drawn is read off that fit at *their* load, and compared with what they did draw
 (regression adjustment for experiments: Lin 2013). Its uncertainty is that of the fit (HC3) and the scatter of blocks
 about it, Student's t; blocks, not seconds, are the samples, because neighbouring seconds are alike. The first seconds
-after a change of hands belong to neither side. With too few blocks, or without a meter, the saving is unknown.
+after a change of hands belong to neither side, nor do periods
+beside one whose page could not be trusted. With too few blocks, or without a meter, the saving is unknown.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from amble.core.report import Estimate, Share, Verdict
 from amble.services.govern.objective import Objective
 from amble.stages.check.intervals import wilson
 
-__all__ = ["FORMAT", "Kept", "Proof", "Side", "prove"]
+__all__ = ["FORMAT", "Kept", "Proof", "Side", "compared", "prove"]
 
 BLOCK_S = 20.0
 _LEAST_BLOCKS = 5
@@ -87,7 +88,7 @@ def prove(log: Log) -> Proof:
     if about is None:
         raise Refused("this log is not of amble govern; check a schedule, or run amble govern with -o LOG")
     usable = [each for each in log.periods if each.usable and each.span_s > 0]
-    sides = _sides(usable, about)
+    sides = compared(log)
     whole = ([each for each in usable if not each.control], [each for each in usable if each.control])
     kept = tuple(_kept(index, whole, about) for index in range(len(about.objectives)))
     blocks = [_blocks(each, log.periods[0].start_s) for each in sides] if usable else [[], []]
@@ -100,6 +101,21 @@ def prove(log: Log) -> Proof:
         about.server, log.where.device, log.where.calibration, about.sight, kept, _side(sides[0]), _side(sides[1]),
         saving, unusable_s, log.num_changes, verdict, notes,
     )  # fmt: skip
+
+
+def compared(log: Log) -> tuple[list[Period], list[Period]]:
+    """Return the periods that a saving is stated about: governed, and as found by lot."""
+    assert log.governed is not None, "a log of a watcher"
+    return _sides(_trusted(log.periods), log.governed)
+
+
+def _trusted(periods: Sequence[Period]) -> list[Period]:
+    """Return the periods to be trusted: neither unusable nor beside one that is, as a page often begins to fail, and
+    comes back, within a period."""
+    good = [True, *(each.usable and each.span_s > 0 for each in periods), True]
+    return [
+        each for each, trusted in zip(periods, zip(good, good[1:], good[2:], strict=False), strict=True) if all(trusted)
+    ]
 
 
 def _sides(usable: Sequence[Period], about: Governed) -> tuple[list[Period], list[Period]]:

@@ -87,7 +87,7 @@ class Daemon:
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _make(self._path.parent)
             self._refuse_second()
             self._path.unlink(missing_ok=True)
             listener.bind(str(self._path))
@@ -156,6 +156,13 @@ class Daemon:
         self._selector.unregister(connection)
         connection.close()
         self._guard.gone(client.number)
+
+
+def _make(folder: Path) -> None:
+    """Make the socket's folder one that everybody may enter, whatever the umask; one that is there stays as it is."""
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        os.chmod(folder, 0o755)  # noqa: S103  every user asks there
 
 
 class _TooMuchError(Exception):

@@ -22,6 +22,7 @@ from amble.core.errors import Refused, how_to_install
 from amble.core.ports import Device
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve.doors.access import Access, Keys
+from amble.services.serve.doors.crowd import Crowd
 from amble.services.serve.doors.dashboard import Panel
 from amble.services.serve.doors.descriptors import watched
 from amble.services.serve.doors.http import Http
@@ -33,6 +34,7 @@ from amble.services.serve.models.repository import Repository
 from amble.services.serve.process import most_connections, set_niceness, tuned
 from amble.services.serve.requests.admission import Admission, Listener
 from amble.services.serve.requests.dispatching import Dispatcher
+from amble.services.serve.requests.elsewhere import Elsewhere, Nowhere
 from amble.services.serve.requests.quota import Quota
 from amble.stages.control.engine import Totals
 
@@ -52,6 +54,7 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 _MOST_WATCHERS = 128
+_LOOK_S = 0.5
 _MISSING = f"serving needs {{}}: {how_to_install('serve')}"
 
 
@@ -193,8 +196,10 @@ class _Front:
             closing.callback(self._admission.mailbox.close)
             closing.callback(self._readers.close)
             await closing.enter_async_context(self._backend.beside())
+            self._repository.expect(self._repository.names())
             found = await self._open(closing)
             working = loop.run_in_executor(None, self._admission.lanes.run)
+            closing.callback(asyncio.create_task(self._watch()).cancel)
             try:
                 asked = asyncio.create_task(stop.asked.wait())
                 await _first(asked, working, beside=self._load())
@@ -217,12 +222,18 @@ class _Front:
         http_port, grpc_port = await open_doors(closing, self._admission, self._repository, self._readers, doors)
         if metrics_socket is not None:
             patience = web.Patience(doors.headers_s, doors.body_s)
-            beside(closing, web.Web(self._panel, metrics_socket, patience, _MOST_WATCHERS), web.new_loop)
+            beside(closing, web.Web(self._panel, metrics_socket, patience, Crowd(_MOST_WATCHERS)), web.new_loop)
             self._panel.start(closing)
         closing.enter_context(watched())
 
         metrics_port = None if metrics_socket is None else metrics_socket.getsockname()[1]
         return lambda: addresses(doors, (http_port, grpc_port, metrics_port), self._repository.models)
+
+    async def _watch(self) -> None:
+        """Look whether the engines get on, for ever."""
+        while True:
+            self._admission.look()
+            await asyncio.sleep(_LOOK_S)
 
     async def _load(self) -> None:
         """Load everything there is; the engine must be running, since it is in its thread that models are measured."""
@@ -233,6 +244,7 @@ class _Front:
                 if name in self._repository.named:
                     raise Refused(fault.text) from fault
                 _LOG.warning("%s", fault.text)
+        self._repository.expect(())
 
     async def _drain(self, stop: Stop, working: asyncio.Future[Totals]) -> None:
         """Take nothing more, answer what was accepted, for some time at most."""
@@ -299,12 +311,13 @@ async def open_doors(
     readers: Readers,
     doors: Doors,
     *,
-    shared: bool = False,
+    connections: Elsewhere | None = None,
 ) -> tuple[int, int | None]:
     """Open HTTP, and gRPC where it is wanted, until the stack closes → their ports.
 
-    ``shared``: other processes of this server listen there too.
+    ``connections`` are those of other processes of this server, which listen there too.
     """
+    shared = connections is not None
     web, told = extra("amble.services.serve.doors.web"), version("amble")
     http_socket = web.listen(doors.host, doors.http_port, "http", shared=shared)
     closing.callback(http_socket.close)
@@ -326,7 +339,8 @@ async def open_doors(
     http = Http(dispatcher, repository, told, *rules)
     tls = None if doors.tls is None else doors.tls.server_context()
     patience = web.Patience(doors.headers_s, doors.body_s)
-    await _run(closing, web.Web(http, http_socket, patience, most_connections(), tls))
+    crowd = Crowd(most_connections(), elsewhere=connections or Nowhere())
+    await _run(closing, web.Web(http, http_socket, patience, crowd, tls))
     return http_socket.getsockname()[1], grpc_port
 
 

@@ -6,6 +6,7 @@ once a second, so this is where they are read for everybody else; also, a counte
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
@@ -71,7 +72,23 @@ class Pulse:
         self._next_s = -float("inf")
         self._work: deque[tuple[Callable[[], None], Callable[[], object]]] = deque()
         self._over = False
+        self._passed_s: float | None = None
+        self._working = False
         self._bell = Doorbell(device.clock.now_s)
+
+    @property
+    def passed_s(self) -> float | None:
+        """Return when [s, of ``time.monotonic``] the engine passed here last; None while it does not run."""
+        return self._passed_s
+
+    @property
+    def working(self) -> bool:
+        """Tell whether the engine does others' work."""
+        return self._working
+
+    def rest(self) -> None:
+        """Take note that the engine has ended, and is not to pass any more."""
+        self._passed_s = None
 
     @property
     def closed(self) -> bool:
@@ -117,8 +134,12 @@ class Pulse:
 
     def take(self, now_s: float) -> Sequence[Request]:
         """Return nothing; do one piece of others' work, and sample when it is time."""
+        self._passed_s = time.monotonic()
         if self._work:
+            self._working = True
             self._work.popleft()[0]()
+            self._working = False
+            self._passed_s = time.monotonic()
             self.ring()
         if now_s >= self._next_s:
             self._next_s = now_s + _BEAT_S
@@ -128,6 +149,7 @@ class Pulse:
 
     def wait(self, until_s: float) -> None:
         """Block until somebody rings, at most until then and no longer than a beat."""
+        self._passed_s = time.monotonic()
         self._bell.wait(min(until_s, self._device.clock.now_s() + _BEAT_S))
 
 

@@ -11,7 +11,7 @@ from amble import bundled
 from amble.core import files
 from amble.core.errors import Refused, how_to_install
 from amble.core.schedule import Deadline
-from amble.inputs import BUNDLED, open_for_serving, twin
+from amble.inputs import BUNDLED, execution, open_for_serving, twin
 from amble.runtimes.onnx.refusals import door
 from amble.services.serve import front
 from amble.services.serve.front import Doors, OnReady
@@ -19,6 +19,7 @@ from amble.services.serve.models import samples, settings, tailoring
 from amble.services.serve.models.loading import ModelLoader
 from amble.services.serve.models.options import Options
 from amble.services.serve.models.settings import Settings, parted
+from amble.services.serve.models.shelf import Shelf
 from amble.services.serve.processes.parent import Wanted, serve_apart
 from amble.services.serve.processes.places import Place, places
 from amble.services.serve.requests.admission import Listener
@@ -110,13 +111,13 @@ def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> To
         apart = Wanted(where, num_fronts, asked.options, objective, paths, asked.repository, said)
         return serve_apart(apart, asked.doors, on_ready)
     (place,) = where
-    opened, runner, by_size = open_for_serving(place.uri, threads=asked.options.threads)
+    opened, runner, by_size = open_for_serving(place.uri, threads=asked.options.threads, make=Shelf)
     recorders: tuple[Listener, ...] = ()
     if asked.log is not None:
         files.try_writing(asked.log)
         alone = len(asked.models) == 1 and asked.repository is None
         recorders = (Recorder(opened, beside(asked.log, alone=alone), deadline=objective),)
-    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(place.uri), said)
+    loader = ModelLoader(opened, runner, asked.options, objective, by_size, twin(place.uri), said, execution(place.uri))
     return front.serve(
         opened,
         loader.load,

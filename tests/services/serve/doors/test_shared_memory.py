@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -298,6 +299,44 @@ def test_texts_and_mixed_inputs_go_too_and_wrong_sizes_are_told(
             [],
         )
     client.unregister()
+
+
+def test_an_input_that_comes_in_more_than_one_way_is_refused_by_name_over_http(open_house: House) -> None:
+    shared = at("both", 8)["parameters"]
+    asked: dict[str, Any] = {"name": "x", "shape": [1, 2], "datatype": "FP32"}
+    data = {"data": [1, 2]}
+    for twice in (
+        {**asked, **data, "parameters": shared},
+        {**asked, "parameters": {**shared, "binary_data_size": 8}},
+        {**asked, **data, "parameters": {"binary_data_size": 8}},
+    ):
+        head = json.dumps({"inputs": [twice]}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(head))}
+        status, told, _ = open_house.call("POST", "/v2/models/plain/infer", head + bytes(8), headers)
+        assert status == 400
+        assert "input 'x': it comes in more than one way" in told["error"]
+
+
+def test_an_input_that_comes_in_more_than_one_way_is_refused_by_name_over_grpc(open_house: House) -> None:
+    grpc = pytest.importorskip("grpc")
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    with grpc.insecure_channel(open_house.addresses.grpc) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for shared, contents, raw in ((True, True, False), (True, False, True), (False, True, True)):
+            asked = service_pb2.ModelInferRequest(model_name="plain")
+            given = asked.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+            if shared:
+                given.parameters[FIELDS[0]].string_param = "both"
+                given.parameters[FIELDS[1]].int64_param = 8
+            if contents:
+                given.contents.fp32_contents.extend([1, 2])
+            if raw:
+                asked.raw_input_contents.append(bytes(8))
+            with pytest.raises(grpc.RpcError) as found:
+                stub.ModelInfer(asked, timeout=20)
+            assert found.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert "input 'x': it comes in more than one way" in found.value.details()
 
 
 @pytest.mark.parametrize("kind", [OverHttp, OverGrpc])

@@ -206,15 +206,17 @@ def test_loading_what_is_loaded_changes_nothing_and_another_configuration_does(t
         assert found.infer([1.0] * 6)[0] == 400
 
 
-def test_what_waits_for_a_model_that_is_unloaded_is_refused_and_not_lost(tmp_path: Path) -> None:
+def test_what_waits_for_a_model_that_is_unloaded_is_answered_first(tmp_path: Path) -> None:
     doubler = Doubler()
-    with house("plain", "many", doubler=doubler) as found, ThreadPoolExecutor(2) as pool:
+    with house("plain", "many", doubler=doubler) as found, ThreadPoolExecutor(3) as pool:
         doubler.gate.clear()
         running = pool.submit(found.infer, [0.0, 0.0])
         assert doubler.begun.wait(20.0)
         waiting = pool.submit(found.infer, [0.0, 0.0])
         found.wait_for_pending(2)
-        assert found.call("POST", "/v2/repository/models/plain/unload", {})[0] == 200
-        assert waiting.result()[0] == 503
+        unloading = pool.submit(found.call, "POST", "/v2/repository/models/plain/unload", {})
+        while found.infer([0.0, 0.0])[0] != 404:
+            assert not unloading.done()
         doubler.gate.set()
-        assert running.result()[0] == 200
+        assert running.result()[0] == waiting.result()[0] == 200
+        assert unloading.result()[0] == 200

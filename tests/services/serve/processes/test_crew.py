@@ -31,10 +31,12 @@ from amble.core.schedule import Deadline
 from amble.services.serve.doors.access import Keys
 from amble.services.serve.front import Doors
 from amble.services.serve.models.options import Options
+from amble.services.serve.processes.beats import Heart
 from amble.services.serve.processes.child import Logs
-from amble.services.serve.processes.crew import Crew, Member
+from amble.services.serve.processes.crew import Crew
 from amble.services.serve.processes.engine import nowhere
-from amble.services.serve.processes.front import FrontRole, Glance, plain
+from amble.services.serve.processes.front import FrontRole, Glance, Shared, plain
+from amble.services.serve.processes.member import Member
 from amble.services.serve.processes.parent import Wanted, serve_apart
 from amble.services.serve.processes.places import places
 from amble.services.serve.telling.history import Second
@@ -371,7 +373,7 @@ def test_a_log_is_refused_with_the_remedy(tmp_path: Path) -> None:
 def test_keys_and_certificates_reach_the_fronts(tmp_path: Path) -> None:
     given = Keys(None, "a-key-that-is-long-enough")
     doors = plain(Doors(keys=given, control=True, hosts=("name",)))
-    role = FrontRole(doors, 0, 4, (), 0, {}, None, False, Logs(()))
+    role = FrontRole(doors, 0, 4, (), Shared(0, 0, b""), {}, None, False, Logs(()), Heart(0, 0, 0))
     sent: FrontRole = pickle.loads(pickle.dumps(role))  # noqa: S301
     found = sent.opened_doors()
     assert found.keys is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -192,3 +193,40 @@ def test_who_waits_for_an_engine_that_goes_is_told_and_nobody_is_asked_again(tmp
         assert both.dispatcher.arena.taken_bytes == 0
 
     run(tmp_path, work)
+
+
+def test_a_message_that_cannot_be_taken_ends_its_line_and_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(both: Both) -> None:
+        rows = np.ones((1, LARGE), np.float32)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as broken:
+            broken.settimeout(20)
+            await asyncio.to_thread(broken.connect, str(tmp_path / "engine"))
+            broken.send(b"\x04\0\0\0none")
+            assert await asyncio.to_thread(broken.recv, 1) == b"", "it is let go"
+        for _ in range(2):
+            assert np.array_equal(await both.ask(rows), rows + rows)
+        assert not both.workshop.deaf
+
+    run(tmp_path, work)
+    assert "could not be taken" in caplog.text
+
+
+def test_an_engine_that_can_hear_nobody_any_more_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    workshop = Workshop(Doubler().device(), tmp_path / "engine")
+    computing = threading.Thread(target=workshop.lanes.run)
+    computing.start()
+    workshop.admit()
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as front:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (front.fileno(), allowed[1]))
+            front.connect(str(tmp_path / "engine"))
+            computing.join(20)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+    assert not computing.is_alive()
+    assert workshop.deaf
+    assert "hear nobody" in caplog.text
+    workshop.end()

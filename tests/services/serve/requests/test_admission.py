@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -43,6 +46,37 @@ def test_requests_of_unlike_size_share_the_energy_of_their_batch_and_of_waiting_
         if whole_j is not None:
             assert small[name] == pytest.approx(whole_j / 4)
             assert small[name] + large[name] == pytest.approx(whole_j)
+
+
+def test_a_device_that_hangs_is_told_by_health_and_whoever_waits_is_told() -> None:
+    doubler = Doubler()
+    with house("plain", doubler=doubler) as found, ThreadPoolExecutor(1) as pool:
+        assert found.addresses.metrics is not None
+        watching = urlsplit(found.addresses.metrics).port
+
+        def health(kind: str) -> set[int]:
+            told = set()
+            for port in (found.port, watching):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+                connection.request("GET", f"/v2/health/{kind}")
+                told.add(connection.getresponse().status)
+                connection.close()
+            return told
+
+        assert health("live") == {200}
+        doubler.gate.clear()
+        waiting = pool.submit(found.infer, [0.0, 0.0])
+        status, told, *_ = waiting.result(20)
+        assert status == 503
+        assert "hangs" in told["error"]
+        assert health("live") == health("ready") == {503}
+        assert found.infer([0.0, 0.0])[0] == 503
+        doubler.gate.set()
+        deadline_s = time.monotonic() + 20
+        while health("live") != {200}:
+            assert time.monotonic() < deadline_s, "it never recovered"
+            time.sleep(0.05)
+        assert found.infer([0.0, 0.0])[0] == 200
 
 
 def test_who_gives_up_waiting_for_the_counters_keeps_no_answer_back() -> None:

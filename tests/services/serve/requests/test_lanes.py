@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,7 +70,7 @@ def request(model: str, ticket: object, service_s: float, due_s: float = float("
 def running(device: Device, sink: Sink, **models: float) -> Iterator[Lanes]:
     lanes = Lanes(device, sink)
     for name, one_s in models.items():
-        lanes.load(lane(name, one_s), one_s)
+        lanes.load(lane(name, one_s), one_s, 30.0)
     thread = threading.Thread(target=lanes.run)
     thread.start()
     try:
@@ -122,7 +122,7 @@ def test_the_longer_yields_only_where_there_is_a_quicker_one() -> None:
     before = os.getpriority(os.PRIO_PROCESS, 0)
     with running(Plain(metered=False).device(), Sink(), slow=LONG_S) as lanes:
         assert niceness_of_the_slow(lanes) == before
-        lanes.load(lane("quick", 1e-3), 1e-3)
+        lanes.load(lane("quick", 1e-3), 1e-3, 30.0)
         assert niceness_of_the_slow(lanes) == min(19, before + 5)
 
 
@@ -139,11 +139,67 @@ def test_a_device_with_clocks_to_set_takes_one_batch_at_a_time_and_one_without_r
 def test_one_that_breaks_ends_all_of_them_with_its_error() -> None:
     sink = Sink()
     lanes = Lanes(Plain(metered=False).device(), sink)
-    lanes.load(lane("quick", 1e-3), 1e-3)
-    lanes.load(lane("slow", LONG_S), LONG_S)
+    lanes.load(lane("quick", 1e-3), 1e-3, 30.0)
+    lanes.load(lane("slow", LONG_S), LONG_S, 30.0)
     lanes.offer(request("slow", "never", float("nan")))
     with pytest.raises(AssertionError, match="of ours"):
         lanes.run()
+
+
+def test_what_runs_for_longer_than_its_models_may_take_hangs_and_what_is_shorter_does_not() -> None:
+    sink = Sink()
+    lanes = Lanes(Plain(metered=False).device(), sink)
+    lanes.load(lane("slow", LONG_S), LONG_S, 0.2)
+    thread = threading.Thread(target=lanes.run)
+    assert lanes.overdue(shortest_s=0.0) is None, "it does not run yet"
+    thread.start()
+    try:
+        lanes.offer(request("slow", 1, 0.1))
+        until(lambda: 1 in sink.finished_s)
+        lanes.offer(request("slow", 2, 4.0))
+        until(lambda: lanes.overdue(shortest_s=1.0) is not None)
+        assert "slow" in str(lanes.overdue(shortest_s=1.0))
+        assert lanes.overdue(shortest_s=60.0) is None
+        assert 2 not in sink.finished_s
+        until(lambda: 2 in sink.finished_s)
+        until(lambda: lanes.overdue(shortest_s=1.0) is None)
+    finally:
+        lanes.close()
+        thread.join(20)
+    assert lanes.overdue(shortest_s=0.0) is None, "it does not run any more"
+
+
+def test_measuring_may_take_longer_than_a_batch() -> None:
+    with running(Plain(metered=False).device(), Sink(), slow=LONG_S) as lanes:
+        begun = threading.Event()
+
+        def work() -> str | None:
+            begun.set()
+            time.sleep(1.5)
+            return lanes.overdue(shortest_s=1.0)
+
+        lanes.load(lane("slow", LONG_S), LONG_S, 0.1)
+        assert lanes.do(work) is None
+        assert begun.is_set()
+
+
+def test_what_waits_for_a_model_that_is_unloaded_is_answered_first() -> None:
+    sink = Sink()
+    with running(Plain(metered=False).device(), sink, slow=LONG_S) as lanes:
+        for number in range(4):
+            lanes.offer(request("slow", number, 0.1))
+        lanes.unload("slow")
+        until(lambda: len(sink.finished_s) == 4)
+        assert sink.refusals == []
+        lanes.offer(request("slow", "late", 0.1))
+        assert [each.cause for each in sink.refusals] == ["unloaded"]
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline_s, "it never came true"
+        time.sleep(0.005)
 
 
 def test_counts_are_those_of_all_of_them() -> None:

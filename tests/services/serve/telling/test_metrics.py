@@ -10,7 +10,7 @@ import pytest
 from amble.core.ladder import Rung
 from amble.core.point import Clocks
 from amble.services.serve.telling.ledger import Histogram, Ledger, Outcome
-from amble.services.serve.telling.metrics import Host, Seen, host, text
+from amble.services.serve.telling.metrics import Host, Seen, host, processes, text
 from amble.stages.control.engine import Totals
 from tests.services.serve.house import Doubler, house
 
@@ -120,3 +120,15 @@ def test_every_version_has_series_of_its_own_and_none_comes_twice() -> None:
     assert len(kinds) == len(set(kinds))
     for version in ("1", "2"):
         assert f'amble_refusals_total{{model="m",version="{version}",cause="deadline"}} 1' in page
+
+
+def test_processes_that_were_replaced_are_counted_by_cause() -> None:
+    told = processes([("front 0", True, {"died": 0, "hung": 2}), ("the engine on host", False, {"died": 1})])
+    lines = [line for line in told.splitlines() if not line.startswith("#")]
+    assert lines == [
+        'amble_process_up{process="front 0"} 1',
+        'amble_process_up{process="the engine on host"} 0',
+        'amble_process_replaced_total{process="front 0",cause="died"} 0',
+        'amble_process_replaced_total{process="front 0",cause="hung"} 2',
+        'amble_process_replaced_total{process="the engine on host",cause="died"} 1',
+    ]

@@ -53,6 +53,11 @@ class Watched(Protocol):
         ...
 
     @property
+    def well(self) -> bool:
+        """Tell whether what is asked of it will ever be done."""
+        ...
+
+    @property
     def pending(self) -> int:
         """Count the requests that wait for their answer."""
         ...
@@ -116,7 +121,7 @@ class Panel:
     def _health(self, path: str) -> Response:
         """Answer for the whole server; whatever holds its own loop up does not hold this up."""
         kind = path.rpartition("/")[2]
-        well = kind == "live" or self._admission.open_for_all
+        well = self._admission.well if kind == "live" else self._admission.open_for_all
         return Response(200 if well else 503, msgspec.json.encode({kind: well}))
 
     async def _settled(self) -> None:

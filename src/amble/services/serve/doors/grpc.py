@@ -217,7 +217,7 @@ class _Servicer(SharedMemory, service_pb2_grpc.GRPCInferenceServiceServicer):  #
 
     async def ServerLive(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Tell that the server runs."""
-        return service_pb2.ServerLiveResponse(live=True)
+        return service_pb2.ServerLiveResponse(live=self._admission.well)
 
     async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: N802
         """Tell whether requests are taken."""

@@ -76,6 +76,7 @@ ALIGNED_BYTES = 8
 LENGTH = b"inference-header-content-length"
 
 _LOG = logging.getLogger(__name__)
+_BESIDE = {401: ((b"www-authenticate", b"Bearer"),), 503: ((b"retry-after", b"1"),)}
 _WORTH_ZIPPING, _JSON, _EVENTS = 512, b"application/json", b"text/event-stream"
 _POSTED = (*VERBS, "index", "load", "unload", "register", "unregister")
 
@@ -182,7 +183,7 @@ class Http:
                     openapi.document(self.version, {each.name: each.versions for each in self.repository.models})
                 )
             case ("health", "live"):
-                return _json({"live": True})
+                return _json({"live": self.admission.well}, 200 if self.admission.well else 503)
             case ("health", "ready"):
                 ready = self.admission.open_for_all
                 return _json({"ready": ready}, 200 if ready else 503)
@@ -350,8 +351,7 @@ def _json(document: object, status: int = 200) -> Response:
 
 
 def _error(status: int, text: str) -> Response:
-    said = _json({"error": text}, status)
-    return replace(said, headers=((b"www-authenticate", b"Bearer"),)) if status == 401 else said
+    return replace(_json({"error": text}, status), headers=_BESIDE.get(status, ()))
 
 
 def _length(headers: Mapping[bytes, bytes], name: bytes) -> int | None:

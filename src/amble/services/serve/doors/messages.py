@@ -43,6 +43,7 @@ def asked_of(request: Any, raw: Sequence[memoryview], ports: Sequence[Port], mem
     Those in shared memory bring none.
     """
     sent = [each for each in request.inputs if FIELDS[0] not in each.parameters]
+    _refuse_twice(request.inputs, len(sent), len(raw))
     if raw and len(raw) != len(sent):
         raise Fault(400, f"raw_input_contents: {len(raw)} tensors for {len(sent)} inputs")
     if not request.inputs:
@@ -70,6 +71,16 @@ def asked_of(request: Any, raw: Sequence[memoryview], ports: Sequence[Port], mem
         each.name: classes_of(each.name, _parameters(each.parameters)) for each in request.outputs if each.parameters
     }
     return Asked(tuple(tensors), request.id, outputs, True, _parameters(request.parameters), classes, places)
+
+
+def _refuse_twice(inputs: Sequence[Any], num_sent: int, num_raw: int) -> None:
+    """Refuse an input that comes in more than one way: whichever was taken, the other may have been meant."""
+    for each in inputs:
+        shared, contents = FIELDS[0] in each.parameters, each.HasField("contents")
+        raw = num_raw > num_sent if shared else num_raw > 0
+        if shared + contents + raw > 1:
+            way = "send contents, or raw_input_contents, or use shared memory"
+            raise Fault(400, f"input {each.name!r}: it comes in more than one way; {way}")
 
 
 def identity_of(message: bytes, stub: Any) -> str:

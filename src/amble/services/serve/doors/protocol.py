@@ -34,6 +34,7 @@ _NO_NUMBER = re.compile(rb"[\s,:\[](NaN|-?Infinity)\b")  # as Python's json writ
 
 
 _NOTHING = msgspec.Raw(b"")
+_TWICE = "it comes in more than one way; send data, or binary data (binary_data_size), or use shared memory"
 
 
 class _Listed(msgspec.Struct):
@@ -205,6 +206,8 @@ def _inputs(listed: Iterable[_Input], tail: memoryview, memory: Memory | None) -
     """Read the inputs; binary ones lie in ``tail`` one after the other."""
     start = 0
     for name, kind, shape, parameters, data in listed:
+        if (FIELDS[0] in parameters) + ("binary_data_size" in parameters) + (len(memoryview(data)) > 0) > 1:
+            raise Fault(400, f"input {name!r}: {_TWICE}")
         if FIELDS[0] in parameters:
             shared = offered(memory, f"input {name!r}").input(name, parameters)
             value = from_bytes(name, kind, shape, shared)

@@ -63,11 +63,10 @@ class Web:
     """One application on one socket."""
 
     def __init__(
-        self, app: App, opened: socket.socket, patience: Patience, most: int, tls: ssl.SSLContext | None = None
+        self, app: App, opened: socket.socket, patience: Patience, crowd: Crowd, tls: ssl.SSLContext | None = None
     ) -> None:
-        """Serve an application to at most so many connections, over TLS where a context is given."""
+        """Serve an application to as many connections as a crowd may have, over TLS where a context is given."""
         self._socket = opened
-        crowd = Crowd(most)
         scratch = memoryview(bytearray(_SCRATCH_BYTES))  # of this loop's connections: read and parsed in one go
         config = uvicorn.Config(
             app,

@@ -12,6 +12,7 @@ from amble.core.graph import Graph
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Variants
 from amble.runtimes import onnx, processors
+from amble.runtimes.onnx import Execution
 from amble.services.serve.models.options import Options
 
 __all__ = ["VARIANTS_FILE", "Candidates", "candidates"]
@@ -32,6 +33,8 @@ class Candidates:
         self.files = tuple(paths.values())
         self.shapes = dict(options.shapes)
         self.paths = paths
+        self.kept: object = None  # keeps what runs them
+        self.execution: Execution | None = None  # by which networks of one batch size are run
         self._known: dict[tuple[str, int], Graph] = {}
 
     def graph(self, variant: str, rows: int, *, by_size: bool) -> Graph:
@@ -42,7 +45,7 @@ class Candidates:
                 shapes = {
                     name: (rows if shape[0] == 1 else shape[0], *shape[1:]) for name, shape in self.shapes.items()
                 }
-                self._known[key] = onnx.load(self.paths[variant], batch=rows, shapes=shapes)
+                self._known[key] = onnx.load(self.paths[variant], batch=rows, shapes=shapes, execution=self.execution)
             else:
                 self._known[key] = replace(self.graph(variant, 1, by_size=False), batch=rows)
         return self._known[key]

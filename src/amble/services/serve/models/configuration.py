@@ -141,7 +141,8 @@ _REASONS: Mapping[str, str] = {
     "ensemble_scheduling": "models are not chained here; export the chain as one network",
     "model_warmup": "a model is warm when it is served, since it was measured; examples among the parameters are what "
     "it was measured with",
-    "input.allow_ragged_batch": "requests of unlike length share a batch by padding, where that is proved",
+    "input.allow_ragged_batch": "requests of unlike length share a batch by padding, where that was tried and changed "
+    "no answer",
     "response_cache": "every request is computed",
     "optimization": "precision and clocks follow the load; amble quantize makes the variants",
 }

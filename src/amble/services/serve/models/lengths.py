@@ -1,4 +1,4 @@
-"""Requests of unlike length in one batch: padded where that is proved to change no answer, else only equal ones.
+"""Requests of unlike length in one batch: padded where that was tried and changed no answer, else only equal ones.
 
 A text, a sound or a series has a length, an open axis beside the batch. Where the network has a mask of that length,
 shorter requests can be padded to the longest of a batch, and the answers cut back: zeros everywhere, the mask's too.
@@ -149,7 +149,8 @@ def tried(axes: Axes, wanted: tuple[int, ...] | None, runs: Sequence[Run], draw:
         return Lengths(f"{_EQUAL}: padding was tried, and {reason}")
     symbol = next(axes[name][places[0]] for name, places in inputs.items())
     text = f"requests of unlike length ({symbol}) are padded to share a batch, up to {','.join(map(str, buckets))}"
-    return Lengths(f"{text}: {'; '.join(dict.fromkeys(told))}", inputs, outputs, buckets)
+    tried_on = f"tried on inputs of {_SEEDS} draws, not proved: {'; '.join(dict.fromkeys(told))}"
+    return Lengths(f"{text}; {tried_on}", inputs, outputs, buckets)
 
 
 def _doubled(length: int) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from amble.core import files
 from amble.core.errors import Refused
+from amble.core.graph import Graph
 from amble.core.ladder import Ladder, Rung
 from amble.core.log import Known
 from amble.core.point import Clocks
@@ -38,6 +39,7 @@ from amble.services.serve.models.options import Options
 from amble.services.serve.models.profiling import BySize, Profiler, as_one, known
 from amble.services.serve.models.rows import Verdict
 from amble.services.serve.models.settings import Settings
+from amble.services.serve.models.shelf import taken
 from amble.services.serve.models.tailoring import Tailored, network_of, tailored
 from amble.services.serve.pulse import Do
 from amble.stages.control.governors import Budget, Planned
@@ -61,7 +63,7 @@ class ModelLoader:
     ``objective`` is what every answer should keep; None: requests have no deadline unless they bring one. ``said`` are
     settings of single models, by name, beneath those of their configurations.
     ``by_size``: the device reckons from operators, so it wants those of each batch size. ``twin`` is a device like it
-    that serves nobody, to measure on.
+    that serves nobody, to measure on. ``execution``: how the device runs networks, where it does so by itself.
     """
 
     device: Device
@@ -71,6 +73,7 @@ class ModelLoader:
     by_size: bool = False
     twin: Device | None = None
     said: Mapping[str, Settings] = field(default_factory=dict)
+    execution: onnx.Execution | None = None
     profiler: Profiler = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,12 +94,17 @@ class ModelLoader:
             refuse_reckoning(made.samples, self.device)
         return made
 
+    def _offered(self, made: Tailored) -> Candidates:
+        offered = made.candidates(self.runner)
+        offered.execution = self.execution
+        return offered
+
     def settings(self, found: Found) -> Settings:
         """Return what is said of a model: in its configuration, else where it was named."""
         return found.config.settings.over(self.said.get(found.name, Settings()))
 
     def _measured(self, found: Found, made: Tailored, do: Do) -> Loaded:
-        offered = made.candidates(self.runner)
+        offered = self._offered(made)
         signature = self._opened(offered.path)
         wish = self.wish(found)
         joined, lengths = self._joined(made, offered, wish, do)
@@ -147,7 +155,7 @@ class ModelLoader:
         if found.path.suffix == ".json" and files.kind_of(found.path) == "schedule":
             return Verdict(False, _PLANNED), None
         made = self._tailored(found)
-        offered = made.candidates(self.runner)
+        offered = self._offered(made)
         self._opened(offered.path)
         return self._joined(made, offered, self.wish(found), _at_once)
 
@@ -188,7 +196,7 @@ class ModelLoader:
             False,
             ladder,
             governor,
-            lambda _, __: graph,
+            partial(_only, graph, taken(self.runner, [source])),
             aim.latency_s,
             _PLANNED,
             Known.of(schedule),
@@ -230,6 +238,11 @@ def _settings(device: Device) -> tuple[Clocks, ...]:
         return (device.actuator.current(),)
     places = np.linspace(0, len(levels) - 1, min(_MOST_CLOCKS, len(levels))).round().astype(int)
     return tuple(levels[place] for place in dict.fromkeys(places.tolist()))
+
+
+def _only(graph: Graph, kept: object, variant: str, rows: int) -> Graph:
+    """Return the network of a schedule; ``kept`` keeps what runs it."""
+    return graph
 
 
 def _at_once(work: Callable[[], T]) -> T:

@@ -23,6 +23,7 @@ from amble.stages.control.governor import Governor
 __all__ = ["Found", "Loaded", "Loader", "Model", "Stage"]
 
 _PLATFORM = "onnxruntime_onnx"
+_FAR_BEYOND, _ANY_LENGTH_S = 30, 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,12 @@ class Model:
     @property
     def key(self) -> str:
         """Return what the engine knows it by."""
-        return f"{self.found.name}/{self.found.version}"
+        return self.key_of(self.found)
+
+    @staticmethod
+    def key_of(found: Found) -> str:
+        """Return what the engine knows a version of a model by."""
+        return f"{found.name}/{found.version}"
 
     @property
     def name(self) -> str:
@@ -95,6 +101,17 @@ class Model:
     def one_s(self) -> float:
         """Return the time [s] of a single row at its best."""
         return self.loaded.ladder.levels[0].rungs[0].latency_s[0]
+
+    @property
+    def patience_s(self) -> float:
+        """Return the time [s] after which a batch of it hangs: far beyond the longest that was measured.
+
+        What was measured says little of requests that may be of any length.
+        """
+        if any(size < 0 for port in self.loaded.inputs for size in port.shape[int(self.loaded.batched) :]):
+            return _ANY_LENGTH_S
+        rungs = [rung for level in self.loaded.ladder.levels for rung in level.rungs]
+        return _FAR_BEYOND * max(rung.latency_s[-1] for rung in rungs)
 
     @property
     def max_batch(self) -> int:
@@ -197,7 +214,7 @@ class Stage(Protocol):
         ...
 
     def close(self, model: Model) -> None:
-        """Stop serving a model; what waits for it is refused."""
+        """Stop serving a model, once what waits for it has been answered; in any thread but the loop's."""
         ...
 
     @property

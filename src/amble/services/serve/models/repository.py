@@ -44,6 +44,7 @@ class Repository:
     read_text: ReadText | None = None
     _served: dict[str, dict[str, Model]] = field(init=False, default_factory=dict)
     _reasons: dict[str, str] = field(init=False, default_factory=dict)
+    _coming: set[str] = field(init=False, default_factory=set)
     _changing: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
     @property
@@ -59,6 +60,8 @@ class Repository:
     def model(self, name: str, version: str = "") -> Model:
         """Return a model that is served, in its highest version unless one is named; Fault when there is none."""
         versions = self._served.get(name)
+        if not versions and name in self._coming:
+            raise Fault(503, f"model {name!r} is being loaded: try again")
         if not versions:
             known = ", ".join(self._served) or "none"
             raise Fault(404, f"model {name!r} is not served; served are {known}")
@@ -68,6 +71,10 @@ class Repository:
             raise Fault(404, f"model {name!r} has no version {version!r}; served are {', '.join(versions)}")
         return versions[version]
 
+    def expect(self, names: Iterable[str]) -> None:
+        """Take note of which models are about to be loaded: who asks for one is told to come again."""
+        self._coming = set(names)
+
     def index(self) -> list[dict[str, str]]:
         """List what can be served, and its state."""
         listed = []
@@ -76,8 +83,9 @@ class Repository:
             for version in served:
                 listed.append({"name": name, "version": version, "state": "READY", "reason": ""})
             if not served:
-                reason = self._reasons.get(name, "not loaded")
-                listed.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": reason})
+                state = "LOADING" if name in self._coming else "UNAVAILABLE"
+                reason = "" if name in self._coming else self._reasons.get(name, "not loaded")
+                listed.append({"name": name, "version": "", "state": state, "reason": reason})
         return listed
 
     async def start(self, name: str, config: str | None = None) -> None:
@@ -86,35 +94,47 @@ class Repository:
         ``config`` is a configuration as JSON that stands for the one in the folder.
         """
         async with self._changing:
-            found = self._found(name, config)
-            if [each.found for each in self._served.get(name, {}).values()] == found:
-                return
-            _LOG.info("loading %s", name)
             try:
-                loaded = [await asyncio.to_thread(self._loaded, each) for each in found]
-            except (AmbleError, ValueError, OSError) as error:
-                self._reasons[name] = str(error)
-                raise Fault(400, f"cannot load {name!r}: {error}") from error
-            versions = tuple(each.version for each in found)
-            made = [Model(each, one, versions) for each, one in zip(found, loaded, strict=True)]
-            for model in made:
-                if (untrue := model.refuted()) is not None:
-                    self._reasons[name] = untrue
-                    raise Fault(400, f"cannot load {name!r}: model configuration: {untrue}")
-            await self._replace(name, made)
+                await self._start(name, config)
+            finally:
+                self._coming.discard(name)
+
+    async def _start(self, name: str, config: str | None) -> None:
+        found = self._found(name, config)
+        if [each.found for each in self._served.get(name, {}).values()] == found:
+            return
+        self._coming.add(name)
+        _LOG.info("loading %s", name)
+        try:
+            loaded = [await asyncio.to_thread(self._loaded, each) for each in found]
+        except (AmbleError, ValueError, OSError) as error:
+            self._reasons[name] = str(error)
+            raise Fault(400, f"cannot load {name!r}: {error}") from error
+        versions = tuple(each.version for each in found)
+        made = [Model(each, one, versions) for each, one in zip(found, loaded, strict=True)]
+        for model in made:
+            if (untrue := model.refuted()) is not None:
+                self._reasons[name] = untrue
+                raise Fault(400, f"cannot load {name!r}: model configuration: {untrue}")
+        await self._replace(name, made)
 
     async def _replace(self, name: str, made: list[Model]) -> None:
-        """Serve versions of a model instead of those before; what waits for one that changed goes on waiting."""
+        """Serve versions of a model instead of those before; what waits for one that changed goes on waiting.
+
+        A version that is of another kind now is closed first, one that is no more once the others are there.
+        """
         before = self._served.get(name, {})
         after = {model.version: model for model in made}
         for version, old in before.items():
-            new = after.get(version)
-            if new is None or not new.answers_alike(old):
-                self.admission.close(old)
+            if version in after and not after[version].answers_alike(old):
+                await asyncio.to_thread(self.admission.close, old)
         for model in made:
             await asyncio.to_thread(self.admission.open, model)
             _LOG.info("%s, version %s: %s", name, model.version, model.batching)
         self._served[name] = after
+        for version, old in before.items():
+            if version not in after:
+                await asyncio.to_thread(self.admission.close, old)
 
     def _loaded(self, found: Found) -> Loaded:
         """Load in a thread of its own. StopIteration cannot leave it: no future takes one, and all would wait."""
@@ -128,12 +148,9 @@ class Repository:
         async with self._changing:
             self.model(name)
             _LOG.info("unloading %s", name)
-            self._stop(name)
             self._reasons[name] = "unloaded"
-
-    def _stop(self, name: str) -> None:
-        for model in self._served.pop(name, {}).values():
-            self.admission.close(model)
+            for model in self._served.pop(name, {}).values():
+                await asyncio.to_thread(self.admission.close, model)
 
     def _found(self, name: str, config: str | None) -> list[Found]:
         """Look where a model is; the highest version first."""

@@ -26,6 +26,7 @@ from amble.services.serve.models.model import Found
 from amble.services.serve.models.options import Options
 from amble.services.serve.models.samples import Axes, Samples, input_names, open_axes, shapes
 from amble.services.serve.models.settings import Settings
+from amble.services.serve.models.shelf import taken
 
 __all__ = ["Tailored", "network_of", "tailored"]
 
@@ -49,10 +50,13 @@ class Tailored:
         """Read its variants. Refused, by the model's name, where they cannot be run as they are to be fed."""
         try:
             if self.samples is None:
-                return candidates(self.found.path, self.options)
-            return fed_candidates(self.found.path, self.options, self.samples, runner)
+                made = candidates(self.found.path, self.options)
+            else:
+                made = fed_candidates(self.found.path, self.options, self.samples, runner)
         except Refused as error:
             raise Refused(f"model {self.found.name!r}: {error}; {_HOW}") from error
+        made.kept = taken(runner, made.files)
+        return made
 
     def draw(self, graph: Graph, seed: int) -> Tensors:
         """Return inputs of one row: an example, or made up."""

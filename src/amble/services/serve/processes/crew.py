@@ -22,17 +22,18 @@ from typing import Any
 from amble.core.errors import AmbleError
 from amble.services.serve.models.model import Found, Loaded, Model
 from amble.services.serve.processes import summing
-from amble.services.serve.processes.child import Role
 from amble.services.serve.processes.control import Control, Gone, Handler
 from amble.services.serve.processes.front import Glance
+from amble.services.serve.processes.member import Member
 from amble.services.serve.processes.workshop import Look
 from amble.services.serve.pulse import Do, Seat
-from amble.services.serve.requests.lanes import added
+from amble.services.serve.requests.lanes import FINISHING_S, added
+from amble.services.serve.telling import metrics
 from amble.services.serve.telling.history import History
 from amble.services.serve.telling.ledger import Ledger
 from amble.stages.control.engine import Totals
 
-__all__ = ["Crew", "Member"]
+__all__ = ["Crew"]
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE_S = 0.2  # for a word from a child that may be busy
@@ -41,38 +42,19 @@ _FIRST_S, _LONGEST_S = 0.1, 5.0  # before a child that died is started anew
 _LIVED_S = 10.0  # who lived so long has not failed at once
 
 
-@dataclass(slots=True, eq=False)
-class Member:
-    """A child: what it is, its process and the line to it, and what it said last. ``up``: it does its work."""
-
-    name: str
-    role: Role
-    fds: tuple[int, ...] = ()
-    running: subprocess.Popen[bytes] | None = None
-    control: Control | None = None
-    said: Any = None
-    up: bool = False
-    since_s: float = 0.0
-    failures: int = 0
-
-    def ask(self, name: str, *arguments: Any) -> Future[Any]:
-        """Ask it something; `Gone` where it is not there."""
-        if self.control is None:
-            gone: Future[Any] = Future()
-            gone.set_exception(Gone(f"{self.name} is not there"))
-            return gone
-        return self.control.ask(name, *arguments)
-
-
 @dataclass(slots=True)
 class Crew:
-    """All children. ``handlers`` answer what they ask; ``revive`` is called in a thread when one is there again."""
+    """All children. ``handlers`` answer what they ask; ``revive`` is called in a thread when one is there again.
+
+    ``clear`` and ``forget`` take out what a front, or any child, has written into memory that all share.
+    """
 
     engines: Sequence[Member]
     fronts: Sequence[Member]
     handlers: dict[str, Handler]
     revive: Callable[[Member], None]
     clear: Callable[[int], None]
+    forget: Callable[[int], None] = lambda row: None
     draining: bool = False
     starting: bool = True
     history: History = field(default_factory=History)
@@ -88,16 +70,24 @@ class Crew:
 
     def start(self, member: Member) -> None:
         """Start a child's process, and hand it its role."""
+        member.since_s = time.monotonic()
+        if member in self.members:
+            self.forget(self.members.index(member))
         ours, theirs = socket.socketpair()
         words = [sys.executable, "-m", "amble.services.serve.processes.child", str(theirs.fileno()), member.name]
         member.running = subprocess.Popen(words, pass_fds=(theirs.fileno(), *member.fds), stdin=subprocess.DEVNULL)
+        member.hung = False  # from here on it is watched
         theirs.close()
         connection: Connection[Any, Any] = Connection(ours.detach())
         connection.send(member.role)
-        member.since_s = time.monotonic()
         member.control = Control(
             connection, self.handlers, slow=tuple(self.handlers), on_end=lambda: self._bury(member)
         )
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Return all children, the engines first."""
+        return (*self.engines, *self.fronts)
 
     # where models are served
 
@@ -128,10 +118,9 @@ class Crew:
                 each.result(0)
 
     def close(self, model: Model) -> None:
-        """Have every engine serve a model no more."""
+        """Have every engine serve a model no more, once each has answered what it has of it."""
         self._known.pop(model.key, None)
-        for each in self.engines:
-            each.ask("close", model.key)
+        wait([each.ask("close", model.key) for each in self.engines], FINISHING_S + _ANSWER_S)
 
     @property
     def known(self) -> dict[str, Model]:
@@ -145,6 +134,11 @@ class Crew:
         """Tell whether requests are taken: some front and some engine are there."""
         alive = any(each.up for each in self.fronts) and any(each.up for each in self.engines)
         return alive and not (self.starting or self.draining)
+
+    @property
+    def well(self) -> bool:
+        """Tell that this server is alive: it replaces what is not."""
+        return True
 
     @property
     def pending(self) -> int:
@@ -183,6 +177,10 @@ class Crew:
         """Return what its predecessors counted, who died."""
         return self._totals.get(engine.name, Totals())
 
+    def text(self) -> str:
+        """Return what is known of the processes, as metrics."""
+        return metrics.processes((each.name, each.up, each.replaced) for each in self.members)
+
     def settle(self) -> Future[None]:
         """Have all asked for what they have counted, from any thread."""
         done: Future[None] = Future()
@@ -212,7 +210,7 @@ class Crew:
                     pass  # it has ended
             self._unheard = unheard
             self.history.add(summing.seconds(seconds))
-            living = [each.said.ledger for each in (*self.fronts, *self.engines) if each.said is not None]
+            living = [each.said.ledger for each in self.members if each.said is not None]
             self._counted = summing.summed([*self._ended, *living])
             return self._counted
 
@@ -251,6 +249,7 @@ class Crew:
             return
         lived = time.monotonic() - member.since_s > _LIVED_S
         member.failures = 0 if lived else member.failures + 1
+        member.replaced["hung" if member.hung else "died"] += 1
         _LOG.error("%s has died (%s); starting it anew", member.name, _code(member.running))
         time.sleep(min(_LONGEST_S, _FIRST_S * 2**member.failures))
         if self._over:

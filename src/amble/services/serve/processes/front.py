@@ -20,18 +20,20 @@ from amble.services.serve.front import Doors, extra, open_doors
 from amble.services.serve.models.model import Found, Model
 from amble.services.serve.process import tuned
 from amble.services.serve.processes.arena import Arena
+from amble.services.serve.processes.beats import Heart
 from amble.services.serve.processes.child import Logs
 from amble.services.serve.processes.control import Control
 from amble.services.serve.processes.exchange import Exchange
 from amble.services.serve.processes.loads import Loads
 from amble.services.serve.processes.mirror import Mirror, Table
+from amble.services.serve.processes.shares import Shares
 from amble.services.serve.pulse import Do
 from amble.services.serve.requests.dispatching import Listener
 from amble.services.serve.requests.quota import Quota
 from amble.services.serve.telling.history import History, Second
 from amble.services.serve.telling.ledger import Ledger
 
-__all__ = ["FrontRole", "Glance", "plain"]
+__all__ = ["FrontRole", "Glance", "Shared", "plain"]
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -54,6 +56,15 @@ def plain(doors: Doors) -> tuple[Doors, tuple[Path | None, str] | None, tuple[Pa
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """Memory that all fronts share, as open files: what engines have to do, and what clients hold."""
+
+    loads: int
+    shares: int
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class FrontRole:
     """Where a front listens, which of how many it is, where the engines are, and what could be served."""
 
@@ -61,11 +72,12 @@ class FrontRole:
     index: int
     fronts: int
     engines: tuple[Path, ...]
-    loads: int
+    shared: Shared
     named: Mapping[str, Path]
     folder: Path | None
     trace: bool
     logs: Logs
+    heart: Heart
 
     def play(self, connection: Connection) -> None:
         """Answer clients, until the parent says otherwise or is gone."""
@@ -79,10 +91,10 @@ class FrontRole:
         arena = Arena(2 * doors.room_bytes)
         wish = _Wish(loop)
         dispatcher = Exchange(
-            Quota(doors.room_bytes),
+            Quota(self.doors[0].room_bytes, elsewhere=self._shares("bytes")),
             (history, *self._spans()),
             arena=arena,
-            loads=Loads(self.loads, self.fronts, len(self.engines), self.index),
+            loads=Loads(self.shared.loads, self.fronts, len(self.engines), self.index),
             engines=self.engines,
             gather=lambda: asyncio.wrap_future(wish.control.ask("gather")),
         )
@@ -94,10 +106,10 @@ class FrontRole:
             dispatcher.mailbox.open()
             closing.callback(dispatcher.mailbox.close)
             closing.callback(readers.close)
-            reaching = asyncio.create_task(dispatcher.reach())
-            closing.callback(reaching.cancel)
+            for endless in (dispatcher.reach(), self.heart.beat_in_loop()):
+                closing.callback(asyncio.create_task(endless).cancel)
             await front.shown.wait()
-            await open_doors(closing, dispatcher, repository, readers, doors, shared=True)
+            await open_doors(closing, dispatcher, repository, readers, doors, connections=self._shares("connections"))
             closing.enter_context(watched())
             front.opened.set()
             await over.wait()
@@ -107,8 +119,11 @@ class FrontRole:
                 listener.close()
         wish.control.close()
 
+    def _shares(self, kind: str) -> Shares:
+        return Shares(self.shared.shares, self.fronts, self.index, kind, self.shared.secret)
+
     def opened_doors(self) -> Doors:
-        """Return the doors with their keys and certificates, read here, and this front's share of the room."""
+        """Return the doors with their keys and certificates, read here, and the room of this front's memory."""
         doors, keys, tls = self.doors
         return replace(
             doors,

@@ -15,11 +15,12 @@ __all__ = ["Mirror", "Table"]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What is served, what each model is the how-manieth of its kind, and why what is not served is not."""
+    """What is served, what each model is the how-manieth of its kind, why what is not served is not, what will be."""
 
     served: Mapping[str, Mapping[str, Model]] = field(default_factory=dict)
     generations: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    coming: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class Mirror(Repository):
         """Take the parent's state."""
         self._served = {name: dict(versions) for name, versions in table.served.items()}
         self._reasons = dict(table.reasons)
+        self._coming = set(table.coming)
 
     async def start(self, name: str, config: str | None = None) -> None:
         """Have a model loaded by every engine; when this returns every front serves it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import shutil
 import tempfile
 import threading
@@ -22,19 +23,24 @@ from typing import Any
 from amble.core.errors import Refused
 from amble.core.schedule import Deadline
 from amble.runtimes.remote.fault import Fault
+from amble.services.serve.doors.crowd import Crowd
 from amble.services.serve.doors.dashboard import Panel
 from amble.services.serve.front import Doors, OnReady, Stop, addresses, beside, extra, signals
 from amble.services.serve.models.model import Model
 from amble.services.serve.models.options import Options
 from amble.services.serve.models.repository import Repository
 from amble.services.serve.models.settings import Settings
+from amble.services.serve.processes.beats import Beats, Heart, new_beats
 from amble.services.serve.processes.child import Logs
-from amble.services.serve.processes.crew import Crew, Member
+from amble.services.serve.processes.crew import Crew
 from amble.services.serve.processes.engine import EngineRole
-from amble.services.serve.processes.front import FrontRole, plain
+from amble.services.serve.processes.front import FrontRole, Shared, plain
 from amble.services.serve.processes.loads import Loads, new_loads
+from amble.services.serve.processes.member import Member
 from amble.services.serve.processes.mirror import Table
 from amble.services.serve.processes.places import Place
+from amble.services.serve.processes.shares import new_shares, wipe
+from amble.services.serve.processes.watchdog import Watchdog
 from amble.stages.control.engine import Totals
 
 __all__ = ["Wanted", "serve_apart"]
@@ -71,7 +77,7 @@ class _Served(Repository):
     def table(self, generations: Mapping[str, int]) -> Table:
         """Return what to copy."""
         served = {name: dict(versions) for name, versions in dict(self._served).items()}
-        return Table(served, dict(generations), dict(self._reasons))
+        return Table(served, dict(generations), dict(self._reasons), frozenset(self._coming))
 
     @property
     def changing(self) -> asyncio.Lock:
@@ -90,14 +96,25 @@ class _Parent:
         self._folder = Path(tempfile.mkdtemp(prefix="amble-serve-"))
         self._loads_fd = new_loads(wanted.fronts, len(wanted.places))
         loads = Loads(self._loads_fd, wanted.fronts, len(wanted.places))
+        self._shares_fd = new_shares(wanted.fronts)
+
+        def clear(front: int) -> None:
+            loads.clear(front)
+            wipe(self._shares_fd, wanted.fronts, front)
+
+        children = wanted.fronts + len(wanted.places)
+        self._beats_fd = new_beats(children)
+        beats = Beats(self._beats_fd, children)
         handlers: dict[str, Callable[..., Any]] = {
             "start": self._asked_to_start,
             "unload": self._asked_to_stop,
             "gather": self._gathered,
         }
-        self._crew = Crew((), (), handlers, self._revive, loads.clear)
+        self._crew = Crew((), (), handlers, self._revive, clear, beats.clear)
+        self._watchdog = Watchdog(lambda: self._crew.members, beats)
         self._panel = Panel(self._crew, version("amble"), doors.access)
         self._crew.history = self._panel.history
+        self._panel.more = self._crew.text
         read_text = None if doors.grpc_port is None else extra("amble.services.serve.doors.grpc").read_text
         self._repository = _Served(self._crew, self._crew.load, wanted.folder, wanted.named, read_text)
         self._panel.models = lambda: self._repository.models
@@ -125,6 +142,7 @@ class _Parent:
                     watching.cancel()
                 starting.cancel()
             finally:
+                self._watchdog.stop()
                 await asyncio.to_thread(self._crew.end, _END_S)
         return self._crew.totals
 
@@ -143,31 +161,18 @@ class _Parent:
             closing.callback(metrics.close)
             metrics_port = metrics.getsockname()[1]
             patience = web.Patience(doors.headers_s, doors.body_s)
-            beside(closing, web.Web(self._panel, metrics, patience, _MOST_WATCHERS), web.new_loop)
+            beside(closing, web.Web(self._panel, metrics, patience, Crowd(_MOST_WATCHERS)), web.new_loop)
             self._panel.start(closing)
         return http.getsockname()[1], grpc_port, metrics_port
 
     async def _begin(self, ports: tuple[int, int | None, int | None]) -> None:
         """Start engines and fronts, and load everything there is."""
-        crew, wanted, logs = self._crew, self._wanted, Logs.here()
-        paths = tuple(self._folder / f"engine-{at}" for at in range(len(wanted.places)))
-        crew.engines = [
-            Member(
-                f"the engine on {place.name}",
-                EngineRole(place, wanted.options, wanted.objective, path, logs, wanted.said),
-            )
-            for place, path in zip(wanted.places, paths, strict=True)
-        ]
-        doors = plain(replace(self._doors, http_port=ports[0], grpc_port=ports[1]))
-        roles = [
-            FrontRole(
-                doors, at, wanted.fronts, paths, self._loads_fd, wanted.named, wanted.folder, wanted.options.trace, logs
-            )
-            for at in range(wanted.fronts)
-        ]
-        crew.fronts = [Member(f"front {role.index}", role, fds=(self._loads_fd,)) for role in roles]
-        for each in (*crew.engines, *crew.fronts):
+        crew = self._crew
+        self._repository.expect(self._repository.names())
+        crew.engines, crew.fronts = self._members(ports)
+        for each in crew.members:
             crew.start(each)
+        self._watchdog.start()
         await asyncio.gather(*(asyncio.to_thread(self._revive, each) for each in crew.engines))
         await asyncio.gather(*(asyncio.to_thread(self._revive, each) for each in crew.fronts))
         for name in self._repository.names():
@@ -177,6 +182,27 @@ class _Parent:
                 if name in self._repository.named:
                     raise Refused(fault.text) from fault
                 _LOG.warning("%s", fault.text)
+
+    def _members(self, ports: tuple[int, int | None, int | None]) -> tuple[list[Member], list[Member]]:
+        """Return engines and fronts, none of them started."""
+        wanted, logs, kept = self._wanted, Logs.here(), (self._loads_fd, self._shares_fd, self._beats_fd)
+        num, children = len(wanted.places), wanted.fronts + len(wanted.places)
+        hearts = [Heart(self._beats_fd, children, row) for row in range(children)]
+        paths = tuple(self._folder / f"engine-{at}" for at in range(num))
+        engines = [
+            EngineRole(place, wanted.options, wanted.objective, path, logs, heart, wanted.said)
+            for place, path, heart in zip(wanted.places, paths, hearts[:num], strict=True)
+        ]
+        doors = plain(replace(self._doors, http_port=ports[0], grpc_port=ports[1]))
+        rules = (wanted.named, wanted.folder, wanted.options.trace, logs)
+        shared = Shared(self._loads_fd, self._shares_fd, secrets.token_bytes(16))
+        fronts = [
+            FrontRole(doors, at, wanted.fronts, paths, shared, *rules, heart) for at, heart in enumerate(hearts[num:])
+        ]
+        return (
+            [Member(f"the engine on {role.place.name}", role, kept[-1:]) for role in engines],
+            [Member(f"front {role.index}", role, kept) for role in fronts],
+        )
 
     def _revive(self, member: Member) -> None:
         """Bring a child that has just started to where the others are; in a thread."""

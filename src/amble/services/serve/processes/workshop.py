@@ -6,6 +6,7 @@ from the engine's thread. Nobody waits for a front that does not read: what is f
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import socket
@@ -22,7 +23,7 @@ from amble.services.serve.models.model import Model
 from amble.services.serve.processes.arena import mapped
 from amble.services.serve.processes.line import INLINE_BYTES, Line, packed, placed, room, unpacked
 from amble.services.serve.pulse import Do, Sample
-from amble.services.serve.requests.admission import outcome_of
+from amble.services.serve.requests.admission import CHANGED, outcome_of
 from amble.services.serve.requests.lanes import Lanes
 from amble.services.serve.telling.history import History, Second
 from amble.services.serve.telling.ledger import Ledger
@@ -31,10 +32,10 @@ from amble.stages.control.engine import Batch, Totals
 
 __all__ = ["Look", "Workshop"]
 
+_LOG = logging.getLogger(__name__)
 _BACKLOG = 64
 _MOST_AT_ONCE = 64
 _WAIT_S = 0.5
-_CHANGED = Refusal("unloaded", "the model has just been changed: ask again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Workshop:
         self._waker.setblocking(False)
         self._known.register(self._woken, selectors.EVENT_READ, None)
         self._over = False
+        self.deaf = False  # it can hear no front any more
         self._thread: threading.Thread | None = None
 
     @property
@@ -104,10 +106,10 @@ class Workshop:
     def open(self, model: Model, generation: int = 0) -> None:
         """Begin to serve a model. ``generation``: requests of another one are not of this model."""
         self._models = {**self._models, model.key: (model, generation)}
-        self.lanes.load(model.lane(), model.one_s)
+        self.lanes.load(model.lane(), model.one_s, model.patience_s)
 
     def close(self, model: Model) -> None:
-        """Stop serving a model; what waits for it is refused."""
+        """Stop serving a model, once what waits for it has been answered."""
         self._close(model.key)
 
     def shut(self, key: str) -> None:
@@ -153,8 +155,8 @@ class Workshop:
             self._send(slip.front, ("refused", slip.number, refusal))
 
     def _close(self, key: str) -> None:
-        self.lanes.unload(key)
         self._models = {name: each for name, each in self._models.items() if name != key}
+        self.lanes.unload(key)
 
     def _behind_s(self) -> float:
         """Return how far the device's time [s] is behind this machine's, which fronts go by."""
@@ -198,17 +200,35 @@ class Workshop:
             self._waker.send(b"\0")
 
     def _listen(self) -> None:
-        while not self._over:
-            for key, events in self._known.select(_WAIT_S):
-                if key.fileobj is self._door:
-                    self._greet()
-                elif key.fileobj is self._woken:
-                    self._woken.recv(4096)
-                elif events & selectors.EVENT_READ:
-                    self._read(key.data)
-            for key in list(self._known.get_map().values()):
-                if key.data is not None:
-                    self._tend(key.data, key.events)
+        """Hear fronts until the end. An engine that hears nobody is of no use: it ends, and is replaced."""
+        try:
+            while not self._over:
+                self._hear()
+        except Exception:  # whatever it is, nobody else would notice
+            _LOG.exception("this engine can hear nobody any more, and ends")
+            self.deaf = True
+            self.lanes.stop()
+            self.lanes.close()
+
+    def _hear(self) -> None:
+        for key, events in self._known.select(_WAIT_S):
+            if key.fileobj is self._door:
+                self._greet()
+            elif key.fileobj is self._woken:
+                self._woken.recv(4096)
+            elif events & selectors.EVENT_READ:
+                self._read_or_lose(key.data)
+        for key in list(self._known.get_map().values()):
+            if key.data is not None:
+                self._tend(key.data, key.events)
+
+    def _read_or_lose(self, front: _Front) -> None:
+        """Take what a front sends. What cannot be taken ends its line: its requests fail, and it comes anew."""
+        try:
+            self._read(front)
+        except Exception:  # of one front's message, which harms no other
+            _LOG.exception("a message of a front could not be taken; it is let go")
+            self._lose(front)
 
     def _tend(self, front: _Front, events: int) -> None:
         """Send what waits for a front, and see it off when it is gone."""
@@ -252,7 +272,7 @@ class Workshop:
         number, request, generation, sizes, inside, answer = told
         model, current = self._models.get(request.model, (None, 0))
         if model is None or generation != current:
-            self._send(front, ("refused", number, _CHANGED))
+            self._send(front, ("refused", number, CHANGED))
             return
         place = payload
         if inside is not None:

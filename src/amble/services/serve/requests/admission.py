@@ -6,6 +6,7 @@ post.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +20,12 @@ from amble.services.serve.telling.ledger import Outcome
 from amble.stages.control.batcher import Refusal, Request
 from amble.stages.control.engine import Batch
 
-__all__ = ["Admission", "Listener", "Reply", "outcome_of"]
+__all__ = ["CHANGED", "Admission", "Listener", "Reply", "outcome_of"]
+
+CHANGED = Refusal("unloaded", "the model has just been changed: ask again")
+
+_LOG = logging.getLogger(__name__)
+_HANGS = Refusal("failed", "what computes hangs, and this server with it: ask another one")
 
 
 @dataclass(slots=True)
@@ -28,6 +34,8 @@ class Admission(Dispatcher):
 
     device: Device = field(kw_only=True)
     lanes: Lanes = field(init=False)
+    hung: bool = field(init=False, default=False)
+    _closing: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         """Make engines without models."""
@@ -50,13 +58,35 @@ class Admission(Dispatcher):
         seat = Seat(device.name, device.calibration, lanes.totals, lanes.first, lanes.last, self._ledger.busy_s)
         return (seat,)
 
+    @property
+    def well(self) -> bool:
+        """Tell whether the engines get on with their work."""
+        return not self.hung
+
+    @property
+    def open_for_all(self) -> bool:
+        """Tell whether requests are taken."""
+        return self.well and not (self.starting or self.draining)
+
+    def look(self) -> None:
+        """See whether the engines get on; where one hangs, whoever waits is told, and nobody else is let in."""
+        why = self.lanes.overdue()
+        if why is not None and not self.hung:
+            _LOG.error("the device hangs: %s; start this server anew", why)
+            self.lost(_HANGS.text, 503)
+        self.hung = why is not None
+
     def open(self, model: Model) -> None:
         """Begin to serve a model, in any thread."""
-        self.lanes.load(model.lane(), model.one_s)
+        self.lanes.load(model.lane(), model.one_s, model.patience_s)
 
     def close(self, model: Model) -> None:
-        """Stop serving a model; what waits for it is refused."""
-        self.lanes.unload(model.key)
+        """Stop serving a model, once what waits for it has been answered; not in the loop's thread."""
+        self._closing.add(model.key)
+        try:
+            self.lanes.unload(model.key)
+        finally:
+            self._closing.discard(model.key)
 
     def answered(self, batch: Batch) -> None:
         """Take the answers of a batch, in the engine's thread."""
@@ -71,7 +101,12 @@ class Admission(Dispatcher):
             self.mailbox.send(self._turn_down, request, refusal)
 
     def _offer(self, request: Request) -> None:
-        self.lanes.offer(request)
+        if self.hung:
+            self._turn_down(request, _HANGS, 503)
+        elif request.model in self._closing:
+            self._turn_down(request, CHANGED)
+        else:
+            self.lanes.offer(request)
 
     def _withdraw(self, request: Request) -> None:
         self.lanes.withdraw(request)

@@ -102,6 +102,11 @@ class Dispatcher(ABC):
         return not (self.starting or self.draining)
 
     @property
+    def well(self) -> bool:
+        """Tell whether what is accepted will ever be answered."""
+        return True
+
+    @property
     def pending(self) -> int:
         """Count the requests that wait for their answer."""
         return len(self._waiting)
@@ -165,11 +170,11 @@ class Dispatcher(ABC):
         """Count the time [s] that writing an answer took."""
         self._ledger.book(model.name, model.version).output_ns += round(took_s * 1e9)
 
-    def lost(self) -> None:
-        """Tell everyone who still waits that the engine has stopped."""
+    def lost(self, text: str = "the device's loop has stopped: see the server's log", status: int = 500) -> None:
+        """Tell everyone who still waits that nobody will answer."""
         for ticket in self._waiting:
             if not ticket.waiter.done():
-                ticket.waiter.set_exception(Fault(500, "the device's loop has stopped: see the server's log"))
+                ticket.waiter.set_exception(Fault(status, text))
 
     def _request(self, model: Model, asked: Asked, arrival_s: float, limit_s: float) -> Request:
         wanted = policy(asked.parameters)

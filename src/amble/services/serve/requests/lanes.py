@@ -11,7 +11,9 @@ whose a joule was, nor whose clocks should run. There all models share one engin
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -19,13 +21,21 @@ from amble.core.errors import Refused
 from amble.core.ports import Device
 from amble.services.serve.process import niceness_of, set_niceness
 from amble.services.serve.pulse import Do, Pulse, Sample
+from amble.services.serve.starving import Starving
 from amble.stages.control.batcher import Refusal, Request
 from amble.stages.control.engine import Engine, Lane, Sink, Totals
 
-__all__ = ["LONGER_S", "Lanes", "added", "alone"]
+__all__ = ["FINISHING_S", "LONGER_S", "MEASURING_S", "SHORTEST_S", "Lanes", "added", "alone"]
 
 LONGER_S = (3e-3, 30e-3)
 """Times [s] of a single row from which on a model belongs to the next engine."""
+FINISHING_S = 30.0
+"""Time [s] for what waits for a model that is unloaded."""
+_LOOK_S = 0.005
+SHORTEST_S = 5.0
+"""Time [s] that anything may take."""
+MEASURING_S = 120.0
+"""The same of one step of measuring a model that is being loaded."""
 _NICER = 5  # for each quicker engine that has models
 
 
@@ -36,8 +46,10 @@ class _Track:
     engine: Engine
     pulse: Pulse
     thread_id: int = 0
-    models: set[str] = field(default_factory=set)
+    models: dict[str, float] = field(default_factory=dict)  # and how long [s] a batch may take
     nicer: int = 0
+    over: bool = False
+    starving: Starving = field(default_factory=Starving)
 
 
 class Lanes:
@@ -73,20 +85,29 @@ class Lanes:
         """Return what does some work in the thread of the longest models, which keeps the fewest waiting."""
         return self._tracks[-1].pulse.do
 
-    def load(self, lane: Lane, one_s: float) -> None:
-        """Begin to serve a model whose single row takes so long [s]; one of its name stays where it is."""
+    def load(self, lane: Lane, one_s: float, patience_s: float) -> None:
+        """Begin to serve a model whose single row takes so long [s]; one of its name stays where it is.
+
+        A batch of it that takes longer than ``patience_s`` [s] hangs.
+        """
         with self._lock:
             place = min(sum(one_s >= limit_s for limit_s in LONGER_S), len(self._tracks) - 1)
             track = self._of.setdefault(lane.model, self._tracks[place])
-            track.models.add(lane.model)
+            track.models[lane.model] = patience_s
             track.engine.load(lane)
             self._yield()
 
     def unload(self, model: str) -> None:
-        """Stop serving a model; what waits for it is refused."""
+        """Stop serving a model once what waits for it has been taken; what then still waits is refused.
+
+        For any thread but an engine's own. Whoever calls it gives nothing more to this model.
+        """
+        track, until_s = self._of.get(model), time.monotonic() + FINISHING_S
+        while track is not None and not track.over and track.engine.waiting(model) and time.monotonic() < until_s:
+            time.sleep(_LOOK_S)
         with self._lock:
             track = self._of.pop(model, self._tracks[0])
-            track.models.discard(model)
+            track.models.pop(model, None)
         track.engine.unload(model)
 
     def offer(self, request: Request) -> Refusal | None:
@@ -106,6 +127,22 @@ class Lanes:
         track = self._of.get(model, self._tracks[0])
         if not track.engine.waiting(model):
             track.pulse.breathe()
+
+    def overdue(self, *, shortest_s: float = SHORTEST_S) -> str | None:
+        """Say which engine has been busy with one thing for longer than anything it has can take; None: none has.
+
+        Whatever it is may take ``shortest_s`` [s]. It goes by the longest of its models, since any of them may be what
+        runs; time in which it is kept from its core does not count. From one thread, several times a second.
+        """
+        now_s = time.monotonic()
+        for track in self._tracks:
+            passed_s, allowed = track.pulse.passed_s, dict(track.models)
+            if passed_s is None:
+                continue
+            still_s = now_s - passed_s - track.starving.since(passed_s, (os.getpid(), track.thread_id), now_s)
+            if still_s > (MEASURING_S if track.pulse.working else max([shortest_s, *allowed.values()])):
+                return f"what runs for {', '.join(sorted(allowed)) or 'nobody'} has not ended for {still_s:.0f} s"
+        return None
 
     def run(self) -> Totals:
         """Compute until ``close``; raises what one of them raised, after all have ended."""
@@ -146,6 +183,9 @@ class Lanes:
             errors.append(error)
             self.stop()
             self.close()
+        finally:
+            track.over = True
+            track.pulse.rest()
 
     def _yield(self) -> None:
         """Let the longer go after the quicker; without rights there is no way back, so only where there are both."""

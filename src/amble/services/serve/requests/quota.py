@@ -10,17 +10,19 @@ import threading
 from dataclasses import dataclass, field
 
 from amble.runtimes.remote.fault import Fault
+from amble.services.serve.requests.elsewhere import Elsewhere, Nowhere
 
 __all__ = ["Quota", "Reservation"]
 
 
 @dataclass(slots=True)
 class Quota:
-    """What all requests in flight may hold together, and what each client's do."""
+    """What all requests in flight may hold together, and what each client's do; ``elsewhere``: in other processes."""
 
     limit_bytes: int = 256 << 20
     taken_bytes: int = 0
     by_client: dict[str, int] = field(default_factory=dict)
+    elsewhere: Elsewhere = field(default_factory=Nowhere)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, client: str, num_bytes: int, *, held_bytes: int = 0) -> None:
@@ -29,22 +31,26 @@ class Quota:
         A client's only request may take whatever there is: its size has a limit of its own.
         """
         with self._lock:
-            before = self.by_client.get(client, 0)
+            here = self.by_client.get(client, 0)
+            others, all_others = self.elsewhere.held(client)
+            before = here + others
             own, taken = before + num_bytes, self.taken_bytes + num_bytes
-            free = self.limit_bytes - taken
+            free = self.limit_bytes - taken - all_others
             if free < 0 or (own > free and before > held_bytes):
                 raise Fault(
                     503,
                     f"too much in flight: all requests together may hold {self.limit_bytes} bytes, "
                     "and one client no more than stays free; wait for answers, or send less at a time",
                 )
-            self.by_client[client] = own
+            self.by_client[client] = here + num_bytes
             self.taken_bytes = taken
+            self.elsewhere.add(client, num_bytes)
 
     def give_back(self, client: str, num_bytes: int) -> None:
         """Take back what a client had."""
         with self._lock:
             self.taken_bytes -= num_bytes
+            self.elsewhere.add(client, -num_bytes)
             left = self.by_client.get(client, 0) - num_bytes
             if left > 0:
                 self.by_client[client] = left

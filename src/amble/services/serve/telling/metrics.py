@@ -15,7 +15,7 @@ from amble.core.point import DOMAINS, Clocks
 from amble.services.serve.telling.ledger import Book, Histogram, Ledger
 from amble.stages.control.engine import Totals
 
-__all__ = ["Host", "Seen", "host", "text"]
+__all__ = ["Host", "Seen", "host", "processes", "text"]
 
 Labels = Mapping[str, str]
 Row = tuple[Labels, float]
@@ -59,6 +59,16 @@ def text(ledger: Ledger, devices: Iterable[tuple[Totals, Seen]], machine: Host) 
         _clocks(written, seen)
         _totals(written, totals, seen)
     _host(written, machine)
+    return written.text()
+
+
+def processes(found: Iterable[tuple[str, bool, Mapping[str, int]]]) -> str:
+    """Write of each process of a server whether it does its work, and how many were replaced, by cause."""
+    written = _Page()
+    for name, up, replaced in found:
+        written.add("amble_process_up", "gauge", "Whether a process does its work", [({"process": name}, float(up))])
+        rows = [({"process": name, "cause": cause}, float(count)) for cause, count in replaced.items()]
+        written.add("amble_process_replaced_total", "counter", "Processes that died, or hung and were ended", rows)
     return written.text()
 
 
