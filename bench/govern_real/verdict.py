@@ -11,9 +11,10 @@ __all__ = ["targets"]
 
 Record = dict[str, Any]
 FROM_NOTHING = (
-    "starts from nothing at the highest quota, two CPUs, and takes half a minute down; a clump of late answers, of other "
-    "work on the same cores as well, asks for the highest for two seconds and may close a quota for a minute. Tried: "
-    "quotas apart by one ratio, a change timed without the lease's watchdog, clumps told from danger, fading evidence"
+    "starts from nothing at the highest quota, two CPUs, and takes half a minute down; a clump of late answers, of "
+    "other work on the same cores as well, asks for the highest for two seconds and may close a quota for a minute. "
+    "Tried: quotas apart by one ratio, a change timed without the lease's watchdog, clumps told from danger, evidence "
+    "that fades"
 )
 
 
