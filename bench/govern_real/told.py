@@ -12,6 +12,7 @@ COLUMNS = (
     "mean quota, of the least",
     "the same, learning included",
     "late in all (allowed with chance)",
+    "late as found",
     "periods to the highest in a burst",
 )
 
@@ -22,11 +23,12 @@ def _servers(result: Result) -> str:
     for run in result.where(policy="amble"):
         static = result.where(policy="static", server=run["server"])
         kept = [each["share"] for each in static if each["late"] <= 0.01]
-        lines.append("| " + " | ".join(_cells(run, min(kept) if kept else None)) + " |")
+        found = [percent(each["late"], 1) for each in result.where(policy="as found", server=run["server"])]
+        lines.append("| " + " | ".join(_cells(run, min(kept) if kept else None, *found[:1])) + " |")
     return "\n".join(lines)
 
 
-def _cells(run: Record, least: float | None) -> tuple[str, ...]:
+def _cells(run: Record, least: float | None, as_found: str = "–") -> tuple[str, ...]:
     def over(share: float) -> str:
         return "–" if least is None else f"{share / least:.2f}"
 
@@ -38,6 +40,7 @@ def _cells(run: Record, least: float | None) -> tuple[str, ...]:
         over(run["share"]),
         over(run["share_whole"]),
         f"{percent(whole['late'], 2)} ({percent(whole['allowed'], 2)})",
+        as_found,
         "never" if periods is None else str(periods),
     )
 

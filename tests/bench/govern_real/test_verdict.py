@@ -53,3 +53,9 @@ def test_one_fault_that_was_not_put_back_in_time_misses_the_target():
 def test_a_server_that_was_left_out_is_in_the_list_and_counts_as_missed():
     found = judged({"part": "triton-static", "server": "triton", "left_out": "no .venv-peer-tritonserver"})
     assert found["triton: mean quota over least static"].met is None
+
+
+def test_what_was_late_without_any_quota_is_told_as_a_cause():
+    disturbed = static(None, 0.1) | {"policy": "as found"}
+    missed = judged(static(0.5, 0.0), disturbed, a_run(late=0.2))["amble: late over the share and its interval"]
+    assert "10.0 % were late at the quota as found" in missed.cause
