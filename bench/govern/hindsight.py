@@ -2,7 +2,8 @@
 
 A state is a server at the end of a period: what is inside, and when. Every setting is tried from every state kept, with
 the arrivals that really come; of states that are alike (the same work inside, the same moment within ``grain_s``) the
-cheapest is kept, and of those the ``width`` cheapest. A late answer costs ``late_j``. Where fewer than ``width`` states
+cheapest is kept, and of those the ``width`` cheapest for what they have done: answers (or tokens) are worth what the
+best state so far paid for its own, above idling. A late answer costs ``late_j``. Where fewer than ``width`` states
 differ and ``grain_s`` is nothing, on a server of whole batches, nothing is lost: the path is the best one. Else it is a
 path that a governor with hindsight could have gone, and the best may be cheaper yet.
 """
@@ -48,6 +49,7 @@ def best_path(
     """Return the cheapest path found: its energy, and ``late_j`` for each late answer, by objective."""
     period_s = case.period_s if period_s is None else period_s
     labels, merged = [_Label(case.server(), 0.0, None)], False
+    idle_w, worth_j = float(labels[0].server.plant.idle_w.min()), 0.0
     exact = isinstance(labels[0].server, Batcher)
     num = len(labels[0].server.plant.settings)
     for step in range(1, round(case.duration_s / period_s) + 1):
@@ -56,8 +58,10 @@ def best_path(
             for label in labels
             for setting in range(num)
         ]
-        labels, merged = _kept(tried, width, grain_s)
+        labels, merged = _kept(tried, width, grain_s, (idle_w, worth_j))
         exact = exact and not merged
+        first = labels[0]
+        worth_j = (first.cost_j - idle_w * first.server.now_s()) / max(1.0, _done(first.server))
     best = min(labels, key=lambda each: each.cost_j)
     late = tuple(
         best.server.tallies[each.kind].late / max(1, best.server.tallies[each.kind].total) for each in case.objectives
@@ -76,8 +80,12 @@ def _after(
     return _Label(server, _joules(server) + late, _Went(setting, label.path))
 
 
-def _kept(tried: Sequence[_Label], width: int, grain_s: float) -> tuple[list[_Label], bool]:
-    """Return the cheapest of those alike, at most ``width``, and whether any was lost that was not the same."""
+def _kept(tried: Sequence[_Label], width: int, grain_s: float, worth: tuple[float, float]) -> tuple[list[_Label], bool]:
+    """Return the cheapest of those alike, at most ``width``, and whether any was lost that was not the same.
+
+    worth: what idling takes [W], and what an answer or token is worth [J].
+    """
+    idle_w, done_j = worth
     found: dict[tuple[float, ...], _Label] = {}
     lost = False
     for each in sorted(tried, key=lambda each: each.cost_j):
@@ -93,7 +101,19 @@ def _kept(tried: Sequence[_Label], width: int, grain_s: float) -> tuple[list[_La
             lost = lost or grain_s > 0.0
         else:
             found[key] = each
-    return list(found.values())[:width], lost or len(found) > width
+    ranked = sorted(
+        found.values(),
+        key=lambda each: each.cost_j - idle_w * each.server.now_s() - done_j * _done(each.server),
+    )
+    return ranked[:width], lost or len(found) > width
+
+
+def _done(server: Server) -> float:
+    """Return the work done: answers, or tokens, those of prompts for as much less as they take."""
+    if isinstance(server, Batcher):
+        return float(server.finished)
+    shares = server.plant.prefill_s[0] / server.plant.decode_s[0]
+    return float(server.output_tokens + shares * server.prompt_tokens)
 
 
 def _joules(server: Server) -> float:

@@ -10,7 +10,8 @@ periods of the proof are off in the cells, and tried by themselves: 200 runs (qu
 Energies of the chips are simulated, the card's idle power is assumed (see `plants`): the ratios say how policies
 compare on these plants. No energy is claimed for real servers.
 
-It runs in pieces, kept in `build/bench/govern` until the code changes; `--slice I/N` does every Nth of them only.
+It runs in pieces, kept in `build/bench/govern` until the code changes; `--slice I/N` does every Nth of them only, and
+`--kept` judges what is there and names what is not.
 """
 
 from __future__ import annotations
@@ -57,11 +58,12 @@ def main() -> None:
     if given.slice is not None:
         part, _, of = given.slice.partition("/")
         mine = {name: work[name] for at, name in enumerate(work) if at % int(of) == int(part)}
-    store.run(mine, within_s=float("inf"))
+    store.run(mine, within_s=0.0 if given.kept else float("inf"))
     if given.slice is not None:
         sys.exit(0)
-    records = [each for name in work for each in store.records(name) or []]
-    document.finish(options, records, list(targets(records)))
+    found = {name: store.records(name) for name in work}
+    records = [each for kept in found.values() for each in kept or []]
+    document.finish(options, records, list(targets(records, [name for name, kept in found.items() if kept is None])))
 
 
 def _sources() -> list[Path]:
