@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from amble.services.govern.objective import Objective
-from amble.services.govern.rehearsal import Batcher
+from amble.services.govern.rehearsal import Batcher, EnginePlant
 from bench.govern.plants import Case, Server
 
 __all__ = ["Path", "best_path"]
@@ -112,8 +112,9 @@ def _done(server: Server) -> float:
     """Return the work done: answers, or tokens, those of prompts for as much less as they take."""
     if isinstance(server, Batcher):
         return float(server.finished)
-    shares = server.plant.prefill_s[0] / server.plant.decode_s[0]
-    return float(server.output_tokens + shares * server.prompt_tokens)
+    assert isinstance(server.plant, EnginePlant), "a language model's engine"
+    share = server.plant.prefill_s[0] / server.plant.decode_s[0]
+    return float(server.output_tokens + share * server.prompt_tokens)
 
 
 def _joules(server: Server) -> float:

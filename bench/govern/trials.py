@@ -61,8 +61,7 @@ def _stated(case: Case, log: Log) -> Record:
     true, saving = truth(case, log), prove(log).saving
     if saving is None or saving.low is None or saving.high is None:
         return {"truth": true, "saving": None, "low": None, "high": None, "held": None, "false": False}
-    held = saving.low <= true <= saving.high
-    false = saving.low > 0.0 >= true
+    held, false = bool(saving.low <= true <= saving.high), bool(saving.low > 0.0 >= true)
     return {
         "truth": true, "saving": saving.value, "low": saving.low, "high": saving.high, "held": held, "false": false,
     }  # fmt: skip
