@@ -1,193 +1,185 @@
-"""`amble govern` beside real servers under a CPU quota, with an open-loop client; and what it costs by itself.
+"""`amble govern` beside real servers under a CPU quota, with an open-loop client; what it costs; and what faults do.
 
-A server runs in a control group of its own. First its least static quota is looked for: the smallest one whose late
-answers stay within the objective, with the same arrivals as the governed run later meets. Then `amble govern` sets the
-quota, and for the last seconds five times as many requests come. No energy is claimed: a quota is a duty cycle.
+    python -m bench.govern_real --only triton-static --only triton-governed      the other parts stay as they are stored
+    python -m bench.govern_real --quick --only amble-static --only amble-governed --only cost
 
-The cost is the processor time of the process that governs, beside a page of 600 lines, once it has settled.
+*static*: the least static quota of a server, by halving a ladder of twentieths of a CPU: the smallest whose late
+answers stay within the objective's share, and the clocks as found beside it. *governed*: `amble govern` from nothing.
+It meets other arrivals for ninety seconds, then exactly those of the static runs, then five times as many. Misses are
+counted over the whole of both, quotas over both and over the second alone. No energy is claimed: a quota is a duty
+cycle. *cost*: the processor time of the process that governs, beside a page of 600 lines, once it has settled.
+*faults*: see `faults.py`.
 
-Where no control group may be made the servers are left out, and the targets say so; MLServer needs
-.venv-peer-mlserver.
+The objective is the 99th percentile, at five times what one request takes; the load is 0.3 of what one user alone gets
+answered. The governor may spend half of what the objective allows to be late (`--extra 0.5`).
 """
 
 from __future__ import annotations
 
-from bench.kit import document
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
-document.on_one_core()
+import numpy as np
 
-import asyncio  # noqa: E402
-import os  # noqa: E402
-import signal  # noqa: E402
-import socket  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
-import threading  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Iterator, Sequence  # noqa: E402
-from contextlib import contextmanager, suppress  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
-from urllib.request import urlopen  # noqa: E402
+from amble.core import files
+from amble.core.log import FORMAT, Log
+from amble.core.point import Clocks
+from amble.devices.quota import QuotaActuator
+from amble.services.govern.maps import recognise
+from amble.services.govern.page import names_of, read_page
+from bench.govern_real import cost, faults
+from bench.govern_real.servers import AMBLE, KINDS, Server, free_port, group, left_out, serving
+from bench.govern_real.verdict import targets
+from bench.kit import document, places
+from bench.serve.load import Client
 
-import numpy as np  # noqa: E402
-import onnx  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-
-from amble.core import files  # noqa: E402
-from amble.core.log import FORMAT, Log  # noqa: E402
-from amble.core.point import Clocks  # noqa: E402
-from amble.devices.quota import QuotaActuator  # noqa: E402
-from amble.services.govern.maps import recognise  # noqa: E402
-from amble.services.govern.page import names_of, read_page  # noqa: E402
-from bench.serve.load import Client, request  # noqa: E402
-
-GROUPS = Path("/sys/fs/cgroup/cpu")
-AMBLE = str(Path(sys.executable).parent / "amble")
-HERE = Path(__file__).parent
-SHAPE = (1, 3, 96, 96)
-LOAD = 0.15  # of what one user alone gets answered
-SHARES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4)
-START_S = 60.0
+LOAD = 0.3  # of what one user alone gets answered
+LIMIT = 5.0  # times what one request takes
+LADDER = tuple(step / 20 for step in (*range(4, 21), 24, 28, 34, 40))
 Record = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server that runs: where it answers, where its page is, and the request that it is sent."""
-
-    kind: str
-    port: int
-    page_port: int
-    message: bytes
-
-    @property
-    def page(self) -> str:
-        """Return the address of its metrics."""
-        return f"http://127.0.0.1:{self.page_port}/metrics"
-
-
 def main() -> None:
+    """Measure the parts that are asked for, and judge them with those that are stored."""
+    words = argparse.ArgumentParser(add_help=False)
+    words.add_argument("--only", action="append", default=[])
+    given, rest = words.parse_known_args()
+    sys.argv[1:] = rest
     options = document.options("govern_real", __doc__)
-    lasts_s = 15.0 if options.quick else 30.0
-    records: list[Record] = [cost(period_s, 5.0 if options.quick else 15.0) for period_s in (1.0, 0.25)]
-    for kind in ("amble", "mlserver"):
-        why = left_out(kind)
-        if why:
-            records.append({"server": kind, "left_out": why})
-        else:
-            records.extend(tried(kind, lasts_s, quick=options.quick))
+    parts = _parts(options.quick)
+    if unknown := set(given.only) - set(parts):
+        raise SystemExit(f"no part {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+    kept = {} if options.quick or not given.only else _stored()
+    for name in given.only or parts:
+        kept[name] = [{"part": name, **each} for each in parts[name](kept)]
+    records = [record for name in parts for record in kept.get(name, [])]
     document.finish(options, records, list(targets(records)))
 
 
-def left_out(kind: str) -> str:
-    """Say why a server cannot be tried here; empty when it can."""
-    if not os.access(GROUPS, os.W_OK):
-        return f"no control group may be made below {GROUPS}"
-    if kind == "mlserver" and not _peer().exists():
-        return "no .venv-peer-mlserver"
-    return ""
+def _stored() -> dict[str, list[Record]]:
+    path = places.result("govern_real@host")
+    kept: dict[str, list[Record]] = {}
+    for record in document.stored(path) if path.exists() else []:
+        kept.setdefault(str(record.get("part")), []).append(dict(record))
+    return kept
 
 
-def cost(period_s: float, lasts_s: float) -> Record:
-    """Return the processor time [s/s] of governing beside a page of 600 lines, after five seconds of settling."""
-    with big_page() as url:
-        words = [AMBLE, "govern", url, "--slo", "latency p99 < 100ms", "--watch", "--period", f"{period_s}s", "--json"]
-        running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            time.sleep(5.0)
-            before = _cpu_s(running.pid)
-            time.sleep(lasts_s)
-            used_s = _cpu_s(running.pid) - before
-        finally:
-            running.terminate()
-            running.wait(20)
-    return {"part": "cost", "period_s": period_s, "lines": 600, "cores": used_s / lasts_s}
+Part = Callable[[dict[str, list[Record]]], Sequence[Record]]
 
 
-@contextmanager
-def big_page() -> Iterator[str]:
-    """Serve a page of 600 lines of a server that answers 50 requests a second."""
-    start_s = time.monotonic()
-    edges = [f"{0.001 * 1.25**step:.6g}" for step in range(40)]
-    others = [f'other_{index % 40}{{model="m",le="{index}"}} {index}' for index in range(557)]
-
-    class Door(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            count = int(50 * (time.monotonic() - start_s))
-            rows = [f'amble_request_duration_seconds_bucket{{le="{edge}"}} {count}' for edge in (*edges, "+Inf")]
-            body = "\n".join([*others, *rows, f"amble_requests_total {count}", "amble_build_info 1", ""]).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    door = ThreadingHTTPServer(("127.0.0.1", 0), Door)
-    threading.Thread(target=door.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{door.server_port}/metrics"
-    finally:
-        door.shutdown()
-        door.server_close()
+def _parts(quick: bool) -> dict[str, Part]:
+    """Return what can be measured, by name."""
+    seconds = 10.0 if quick else 30.0
+    found: dict[str, Part] = {
+        "cost": lambda kept: [cost.measured(each, 5.0 if quick else 15.0) for each in (1.0, 0.25)]
+    }
+    for kind in KINDS:
+        found[f"{kind}-static"] = lambda kept, kind=kind: static(kind, seconds)  # type: ignore[misc]
+        found[f"{kind}-governed"] = lambda kept, kind=kind: governed(kind, kept, seconds)  # type: ignore[misc]
+    found["faults"] = lambda kept: faults.tried(10 if quick else 100)
+    return found
 
 
-def tried(kind: str, lasts_s: float, *, quick: bool) -> Iterator[Record]:
-    """Yield a record of every static quota, until one keeps the objective, and one of the governed run."""
-    with tempfile.TemporaryDirectory() as name, group() as folder, serving(kind, Path(name), folder) as server:
+def static(kind: str, lasts_s: float) -> list[Record]:
+    """Return a record of every static quota that was tried, and one of the quota as found."""
+    if why := left_out(kind):
+        return [{"server": kind, "left_out": why}]
+    records: list[Record] = []
+    with tempfile.TemporaryDirectory() as name, group("static") as folder, serving(kind, Path(name), folder) as server:
         alone = Client(server.port, server.message)
         alone.alone(4.0)
         service_s = float(np.median([row[1] for row in alone.rows]))
-        limit_s = next(edge for edge in edges_s(server) if edge >= 5.0 * service_s)
-        rate_hz = LOAD / service_s
-        about: Record = {"server": kind, "service_s": service_s, "limit_s": limit_s, "rate_hz": rate_hz}
+        limit_s = LIMIT * service_s
+        if not server.by_proxy:
+            limit_s = next(edge for edge in edges_s(server) if edge >= limit_s)
+        about: Record = {"server": kind, "service_s": service_s, "limit_s": limit_s, "rate_hz": LOAD / service_s}
         actuator = QuotaActuator(folder, len(os.sched_getaffinity(0)))
-        for share in SHARES[::2] if quick else SHARES:
+
+        def late(share: float | None) -> float:
             actuator.apply(Clocks(cpu_share=share))
-            rows = offered(server, rate_hz, lasts_s)
+            rows = offered(server.port, server.message, about["rate_hz"], lasts_s)
             actuator.apply(Clocks())
-            found = {**about, "policy": "static", "share": share, **told(rows, limit_s)}
-            yield found
-            if found["late"] <= 0.01:
-                break
-        yield {**about, **under(server, folder, Path(name) / "log.json", rate_hz, limit_s, lasts_s)}
+            policy = "as found" if share is None else "static"
+            records.append({**about, "policy": policy, "share": share, **told(rows, limit_s)})
+            return float(records[-1]["late"])
+
+        late(None)
+        low, high = -1, len(LADDER) - 1  # low does not keep the objective, high is believed to
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if late(LADDER[middle]) <= 0.01 else (middle, high)
+    return records
 
 
-def under(server: Server, folder: Path, log: Path, rate_hz: float, limit_s: float, lasts_s: float) -> Record:
-    """Return what came of a governed run: the first half learns, the second counts, and then comes a burst."""
-    words = [AMBLE, "govern", server.page, "--slo", f"latency p99 < {1e3 * limit_s:.6f}ms"]
+def governed(kind: str, kept: dict[str, list[Record]], lasts_s: float) -> list[Record]:
+    """Return what came of a governed run on the arrivals of the static ones; nothing where those are missing."""
+    if why := left_out(kind):
+        return [{"server": kind, "left_out": why}]
+    before = kept.get(f"{kind}-static") or []
+    about = {key: before[0][key] for key in ("service_s", "limit_s", "rate_hz")} if before else {}
+    if not about:
+        raise SystemExit(f"{kind}-governed needs {kind}-static: take both")
+    with (
+        tempfile.TemporaryDirectory() as name,
+        group("governed") as folder,
+        serving(kind, Path(name), folder) as server,
+    ):
+        return [{"server": kind, **about, **_under(server, folder, Path(name), about, lasts_s)}]
+
+
+def _under(server: Server, folder: Path, home: Path, about: Record, lasts_s: float) -> Record:
+    rate_hz, limit_s, log, port = about["rate_hz"], about["limit_s"], home / "log.json", server.port
+    words = [AMBLE, "govern", server.page, "--slo", f"latency p99 < {1e3 * limit_s:.6f}ms", "--extra", "0.5"]
     words += ["--device", f"quota:{folder.name}", "--period", "1s", "--control", "0", "-o", str(log), "--json"]
-    words += ["--for", f"{2.0 * lasts_s + 20.0:g}s"]
-    state = {**os.environ, "XDG_STATE_HOME": str(log.parent)}
-    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=state)
+    words += ["--for", f"{4.0 * lasts_s + 25.0:g}s"]
+    if server.by_proxy:
+        port = free_port()
+        words += ["--proxy", f":{port}=:{server.port}"]
+    state = {**os.environ, "XDG_STATE_HOME": str(home)}
+    with (home / "govern.log").open("w") as out:
+        running = subprocess.Popen(words, stdout=out, stderr=out, env=state)
     try:
-        time.sleep(3.0)
-        learning = offered(server, rate_hz, lasts_s, seed=1)
-        start_s = time.perf_counter()
-        counted = offered(server, rate_hz, lasts_s)
-        burst_s = time.perf_counter()
-        burst = offered(server, 5.0 * rate_hz, 10.0, seed=2)
+        time.sleep(4.0)
+        start_s, before_s = time.perf_counter(), cost.cpu_s(running.pid)
+        learning = offered(port, server.message, rate_hz, 3.0 * lasts_s, seed=1)
+        paired_s = time.perf_counter()
+        paired = offered(port, server.message, rate_hz, lasts_s)
+        burst_s, after_s = time.perf_counter(), cost.cpu_s(running.pid)
+        burst = offered(port, server.message, 5.0 * rate_hz, 8.0, seed=2)
         running.wait(60)
     finally:
         running.terminate()
         running.wait(30)
-    kept = files.load(log, FORMAT)
-    share = mean_share(kept, start_s, burst_s)
-    after = [each.decided for each in kept.periods if each.finish_s > burst_s][:3]
-    found: Record = {"policy": "amble", "share": share, **told(counted, limit_s)}
-    late_learning = told(learning, limit_s)
-    found |= {"late_learning": late_learning["late"], "answers_learning": late_learning["answers"]}
-    fastest = next((at for at, setting in enumerate(after) if setting in (0, -1)), None)
-    found |= {"periods_to_highest": fastest, "late_in_burst": told(burst, limit_s)["late"]}
-    quota = folder / "cpu.cfs_quota_us"
-    return found | {"changes": kept.num_changes, "quota_as_found": quota.read_text().strip() == "-1"}
+    if running.returncode:
+        raise RuntimeError((home / "govern.log").read_text()[-2000:])
+    history = files.load(log, FORMAT)
+    return {
+        "policy": "amble",
+        "share": mean_share(history, paired_s, burst_s),
+        "share_whole": mean_share(history, start_s, burst_s),
+        **told(paired, limit_s),
+        "whole": told([*learning, *paired], limit_s),
+        "periods_to_highest": _periods_to_highest(history, burst_s),
+        "late_in_burst": told(burst, limit_s)["late"],
+        "cores": (after_s - before_s) / (burst_s - start_s),
+        "shares": [None if each.asked.cpu_share is None else each.asked.cpu_share for each in history.periods],
+        "changes": history.num_changes,
+        "quota_as_found": (folder / "cpu.cfs_quota_us").read_text().strip() == "-1",
+    }
+
+
+def _periods_to_highest(log: Log, burst_s: float) -> int | None:
+    after = [each.decided for each in log.periods if each.finish_s > burst_s][:4]
+    return next((at for at, setting in enumerate(after) if setting in (0, -1)), None)
 
 
 def mean_share(log: Log, start_s: float, finish_s: float) -> float:
@@ -198,9 +190,9 @@ def mean_share(log: Log, start_s: float, finish_s: float) -> float:
     return weighed / sum(each.span_s for each in rows)
 
 
-def offered(server: Server, rate_hz: float, seconds: float, seed: int = 0) -> list[float]:
+def offered(port: int, message: bytes, rate_hz: float, seconds: float, seed: int = 0) -> list[float]:
     """Offer requests at the moments of a Poisson process; return latencies [s], infinite for those not answered."""
-    client = Client(server.port, server.message)
+    client = Client(port, message)
     asyncio.run(client.poisson(rate_hz, seconds, seed))
     return [row[1] if row[0] == 200 else float("inf") for row in client.rows]
 
@@ -221,122 +213,3 @@ def edges_s(server: Server) -> list[float]:
     source = recognise(names_of(text)).latencies["latency"]
     page = read_page(text, {f"{name}_bucket" for name in source.names})
     return sorted({float(dict(labels)["le"]) * source.unit_s for rows in page.values() for labels, _ in rows})
-
-
-@contextmanager
-def group() -> Iterator[Path]:
-    """Make a control group while the block runs."""
-    folder = GROUPS / f"amble-bench-{os.getpid()}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        until_s = time.monotonic() + 5.0
-        while folder.exists() and time.monotonic() < until_s:
-            with suppress(OSError):
-                folder.rmdir()
-            time.sleep(0.1)
-
-
-@contextmanager
-def serving(kind: str, home: Path, folder: Path) -> Iterator[Server]:
-    """Run a server in a control group while the block runs."""
-    port, page_port, other = (_free() for _ in range(3))
-    if kind == "amble":
-        model = network(home / "model.onnx")
-        words = [AMBLE, "serve", f"model={model}", f"--http-port={port}", f"--metrics-port={page_port}"]
-        words += ["--grpc-port=-1", "--max-batch=1", "--governor=max", "--json"]
-        message = request("amble", SHAPE, name="x")
-    else:
-        words = [str(_peer()), str(HERE / "peer_mlserver.py"), str(port), str(page_port), str(other)]
-        message = request("mlserver", (4,))
-    entered = ["sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    running = subprocess.Popen(entered, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    try:
-        server = Server(kind, port, page_port, message)
-        _await(server, running)
-        yield server
-    finally:
-        running.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            running.wait(20)
-        running.kill()
-        running.wait()
-
-
-def _await(server: Server, running: subprocess.Popen[bytes]) -> None:
-    until_s = time.monotonic() + START_S
-    while time.monotonic() < until_s and running.poll() is None:
-        client = Client(server.port, server.message)
-        client.alone(0.2)
-        if any(row[0] == 200 for row in client.rows):
-            return
-        time.sleep(0.5)
-    raise RuntimeError(f"{server.kind} did not start")
-
-
-def network(path: Path) -> Path:
-    """Write a network of six convolutions: some milliseconds a request."""
-    random = np.random.default_rng(0)
-    nodes, weights, before = [], [], "x"
-    for at, channels in enumerate((3, 32, 32, 32, 32, 32)):
-        kernel = (0.1 * random.normal(size=(32, channels, 3, 3))).astype(np.float32)
-        weights.append(numpy_helper.from_array(kernel, f"w{at}"))
-        nodes.append(helper.make_node("Conv", [before, f"w{at}"], [f"c{at}"], pads=[1, 1, 1, 1]))
-        nodes.append(helper.make_node("Relu", [f"c{at}"], [f"r{at}"]))
-        before = f"r{at}"
-    nodes.append(helper.make_node("GlobalAveragePool", [before], ["y"]))
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *SHAPE[1:]])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 32, 1, 1])
-    made = helper.make_graph(nodes, "convolutions", [x], [y], weights)
-    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
-    return path
-
-
-def targets(records: Sequence[Record]) -> Iterator[document.Target]:
-    """Yield what was promised of the costs and of each server."""
-    for each in records:
-        if each.get("part") == "cost":
-            want = "<= 0.01" if each["period_s"] == 1.0 else "<= 0.03"
-            yield document.target(
-                f"own cost, period {each['period_s']:g} s", want=want, value=each["cores"], unit="cores"
-            )
-    for kind in ("amble", "mlserver"):
-        mine = [each for each in records if each.get("server") == kind]
-        why = next((f"not measured: {each['left_out']}" for each in mine if "left_out" in each), "")
-        governed = next((each for each in mine if each.get("policy") == "amble"), None)
-        least = next((each["share"] for each in mine if each.get("policy") == "static" and each["late"] <= 0.01), None)
-        yield from _of(kind, governed, least, why)
-    for kind in ("Triton", "llama.cpp"):
-        yield document.target(
-            f"{kind}: late over the share and its interval", want="<= 0", value=None, unit="1", cause="not measured"
-        )
-
-
-def _of(kind: str, governed: Record | None, least: float | None, why: str) -> Iterator[document.Target]:
-    over = ratio = periods = None
-    if governed is not None:
-        over = max(0.0, governed["late"] - governed["allowed"])
-        ratio = governed["share"] / least if least else None
-        periods = governed["periods_to_highest"]
-    cause = why or "another load on the same cores, and a governor that learns from nothing within a minute"
-    yield document.target(
-        f"{kind}: late over the share and its interval", want="<= 0", value=over, unit="1", cause=cause
-    )
-    yield document.target(f"{kind}: mean quota over least static", want="<= 1.15", value=ratio, unit="1", cause=cause)
-    yield document.target(f"{kind}: periods to the highest, burst", want="<= 2", value=periods, unit="1", cause=cause)
-
-
-def _peer() -> Path:
-    return HERE.parent.parent / ".venv-peer-mlserver" / "bin" / "python"
-
-
-def _free() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
-def _cpu_s(pid: int) -> float:
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")

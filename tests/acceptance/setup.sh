@@ -1,6 +1,8 @@
 #!/bin/bash
 # Usage: setup.sh [NAME ...]      Make the environments of other people's programs: .venv-peer-NAME beside .venv.
 # Clients of the server: triton locust kserve analyzer perf_analyzer schemathesis. Servers to compare with: litserve ray mlserver bentoml.
+# tritonserver: a real Triton, from a wheel of 0.5 GB. llama: a real llama.cpp server, compiled here (cmake, a C++
+# compiler, ten minutes on two cores). Both are governed by bench/govern_real.
 # mrfi: an injector of bit errors (it asks for torchvision, which has no CPU build and which it does not need here).
 # ray-amble: amble itself with Ray, for the tests and benches of clusters.
 # openvino: amble itself with another ONNX Runtime, whose files would overwrite the CPU's.
@@ -20,6 +22,8 @@ for name in ${@:-triton locust kserve analyzer perf_analyzer schemathesis litser
         ray)      wanted=("ray[serve]==2.60.0" "${run[@]}") ;;
         ray-amble) wanted=(-c "$root/constraints.txt" pytest hypothesis -e "$root[cpu,serve,torch,ray]") ;;
         mlserver) wanted=(mlserver==1.7.1 onnxruntime numpy) ;;
+        tritonserver) wanted=(nvidia-pytriton==0.7.0 onnxruntime numpy) ;;
+        llama)    wanted=(gguf==0.19.0 numpy) ;;
         bentoml)  wanted=(bentoml==1.4.40 "${run[@]}") ;;
         openvino) wanted=(-c "$root/constraints.txt" pytest -e "$root[openvino]") ;;
         mrfi)     wanted=(-c "$root/constraints.txt" torch numpy onnx pyyaml scipy) ;;
@@ -30,5 +34,6 @@ for name in ${@:-triton locust kserve analyzer perf_analyzer schemathesis litser
     [ -x "$folder/bin/python" ] || "${PYTHON:-python3.11}" -m venv "$folder"
     "$folder/bin/python" -m pip install -q --disable-pip-version-check "${wanted[@]}"
     [ "$name" != mrfi ] || "$folder/bin/python" -m pip install -q --disable-pip-version-check --no-deps mrfi==2.1.0
+    [ "$name" != llama ] || "$here/llama_server.sh" setup "$folder"
     echo "made .venv-peer-$name"
 done

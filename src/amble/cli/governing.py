@@ -14,6 +14,7 @@ from amble.cli.options import output_option, verb
 from amble.cli.terminal import Terminal
 from amble.cli.verbs import main
 from amble.core.errors import Refused
+from amble.core.point import Clocks
 from amble.core.quantity import parse_time_s
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _TOLD_S = 10.0
 @click.option("--period", default="1s", show_default=True, metavar="TIME", help="From one look to the next.")
 @click.option("--control", type=click.FloatRange(0, 50), default=10.0, show_default=True, help="Percent as found.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the blocks as found.")
+@click.option("--extra", type=click.FloatRange(0, 50), default=0.1, show_default=True, help="Percent it may make late.")
 @click.option("--map", "map_file", type=_FILE, help="YAML: what the series of another server mean.")
 @click.option("--token-file", type=_FILE, help="File with a bearer token.")
 @click.option("--ca", type=_FILE, help="Certificates to trust, PEM.")
@@ -46,6 +48,7 @@ _TOLD_S = 10.0
 @click.option("--for", "for_time", metavar="TIME", help="End after this (default: until interrupted).")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve amble_govern_* here.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to serve it on.")
+@click.option("--variants", metavar="PROGRAM", help="Turns a router to a faster variant (see docs/govern.md).")
 @click.option("--capacity", type=click.FloatRange(min=0, min_open=True), help="Requests/s at top clocks; allows a cap.")
 @click.option("--cap-token-file", type=_FILE, help="File with the token of who may set a cap (amble budget).")
 @output_option
@@ -58,11 +61,12 @@ def govern(terminal: Terminal, *, urls: tuple[str, ...], probe: bool, output: Pa
     """
     from amble.services.govern.governing import Watching
 
-    names = ("watch", "seed", "ca", "canary", "proxy", "table", "workload", "metrics_port", "metrics_host")
+    names = ("watch", "seed", "ca", "canary", "proxy", "table", "workload", "metrics_port", "metrics_host", "variants")
     how = Watching(
         **{name: options[name] for name in names},
         period_s=_period_s(options["period"]),
         control=options["control"] / 100.0,
+        extra=options["extra"] / 100.0,
         map=options["map_file"],
         token=_token(options["token_file"], "--token-file"),
         capacity_hz=options["capacity"],
@@ -111,7 +115,8 @@ class _Teller:
         elif now_s >= self._next_s and not self._terminal.as_json:
             power = "" if period.energy_j is None or not period.span_s else f", {period.energy_j / period.span_s:.0f} W"
             rate = period.finished / period.span_s if period.span_s else 0.0
-            self._terminal.note(f"{rate:.1f} requests/s, {period.asked or 'as found'}{power}: {told.choice.reason}")
+            asked = "as found" if period.asked == Clocks() else str(period.asked)
+            self._terminal.note(f"{rate:.1f} requests/s, {asked}{power}: {told.choice.reason}")
             self._next_s = now_s + _TOLD_S
         self._said = period.note
 

@@ -51,6 +51,7 @@ def governed(
     every_s=60.0,
     device=None,
     floor=lambda: 0,
+    lapsed=lambda: False,
     on_period=lambda told: None,
     **options,
 ):
@@ -58,7 +59,7 @@ def governed(
     eyes = Eyes.open(recognise(names_of(server.page())), objectives, server.page())
     head = a_head(eyes, objectives, **options)
     hands = Hands([device or device_of(server, NoRunner())], SETTINGS, acts=acts)
-    hands.floor = floor
+    hands.floor, hands.lapsed = floor, lapsed
     about = Governed(
         "rehearsed",
         tuple(map(str, objectives)),

@@ -1,5 +1,6 @@
 """A canary's histogram, a table as a prior, the live page, and pages that come too late."""
 
+import re
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from amble.core.point import Clocks
 from amble.services.govern.canary import Canary, edges_s, load_request, with_canary
 from amble.services.govern.eyes import Eyes, Memory
 from amble.services.govern.fetch import Gone, Http, within
+from amble.services.govern.head import Choice
 from amble.services.govern.live import Live
 from amble.services.govern.maps import recognise
 from amble.services.govern.objective import Objective
@@ -122,3 +124,14 @@ def test_a_page_that_comes_too_late_is_gone_and_the_next_one_is_fresh():
 def test_what_is_no_address_is_refused(url):
     with pytest.raises(Refused):
         Http(url).open()
+
+
+def test_every_series_of_ours_that_the_grafana_board_draws_is_on_the_live_page():
+    board = (Path(__file__).parents[3] / "docs" / "grafana-dashboard.json").read_text()
+    drawn = set(re.findall(r"amble_govern_[a-z_]+", board))
+    log, _ = governed(a_server(duration_s=60.0), 60.0, control=0.2)
+    live = Live((log.governed,))
+    for each in log.periods:
+        live.told(Told(0, each, Choice(each.decided, each.control, 1.0, "")))
+    assert len(drawn) > 4
+    assert drawn <= set(names_of(live.page()))

@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import amble.services.govern.telling  # noqa: F401  how a proof is told
 from amble.core.errors import Refused
 from amble.core.log import Governed, Log, Period
 from amble.core.point import Clocks
 from amble.core.subject import Subject, Where
 from amble.services.govern.proof import BLOCK_S, prove
+from amble.stages.check.tables import tables
 from tests.services.govern.rehearsing import a_server, governed
 
 SLOW = Clocks(core_hz=5e8)
@@ -127,3 +129,10 @@ def test_the_saving_of_a_rehearsed_server_is_the_true_one():
 def test_another_log_is_refused():
     with pytest.raises(Refused, match="not of amble govern"):
         prove(replace(a_day(0, blocks=1), governed=None))
+
+
+def test_a_day_is_told_in_minutes_and_hours():
+    told = [cell for table in tables(prove(a_day(0))) for row in table.rows for cell in row]
+    assert "36 min" in told
+    assert "none" in told, "no time in which the page could not be trusted"
+    assert not [cell for cell in told if "e+" in cell]

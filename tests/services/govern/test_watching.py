@@ -10,7 +10,7 @@ from amble.core import files
 from amble.core.errors import Refused
 from amble.core.log import FORMAT
 from amble.core.point import Clocks
-from amble.services.govern.hands import rungs
+from amble.services.govern.hands import Hands, rungs
 from amble.services.govern.head import AS_FOUND
 from amble.services.govern.objective import Objective
 from amble.services.govern.opening import NoRunner
@@ -171,6 +171,7 @@ def test_a_full_disk_puts_the_clocks_back(tmp_path):
     log, _ = governed(server, 100.0, control=0.0, path=folder / "log.json", every_s=50.0)
     assert {each.asked for each in log.periods if each.start_s > 52.0} == {Clocks()}
     assert {each.asked for each in log.periods if 30.0 < each.start_s < 50.0} != {Clocks()}
+    assert all("not a folder" in each.note for each in log.periods if each.start_s > 52.0), "and it is said"
 
 
 def test_rungs_are_fastest_first_with_both_ends():
@@ -186,3 +187,43 @@ def test_rungs_are_fastest_first_with_both_ends():
 def test_as_found_is_no_setting():
     assert AS_FOUND not in range(len(SETTINGS))
     assert OBJECTIVES[0].allowed == pytest.approx(0.01)
+
+
+class SlowToTake:
+    """An actuator whose first change takes 2 s, as a lease does that starts its watchdog; the others 10 ms."""
+
+    def __init__(self, server):
+        self._server = server
+        self.taken = False
+
+    def available(self):
+        return SETTINGS[::-1]
+
+    def current(self):
+        return self._server.current()
+
+    def apply(self, clocks):
+        self._server.sleep(0.01 if self.taken else 2.0)
+        self.taken = True
+        self._server.apply(clocks)
+
+
+def test_what_a_change_takes_is_told_without_what_the_first_one_takes():
+    server = a_server()
+    hands = Hands([replace(device_of(server, NoRunner()), actuator=SlowToTake(server))], SETTINGS)
+    assert hands.tried(server) == pytest.approx(0.01, abs=0.001)
+    assert hands.asked == Clocks()
+
+
+def test_clocks_put_back_because_amble_was_late_itself_are_asked_for_again():
+    server, lapses = a_server(), list[float]()
+
+    def stall(told):
+        if len(lapses) < 5 and told.period.start_s > 30.0 + 10.0 * len(lapses):
+            lapses.append(told.period.finish_s)
+            server.apply(SETTINGS[0])
+
+    log, _ = governed(server, 150.0, control=0.0, on_period=stall, lapsed=lambda: bool(lapses))
+    assert len(lapses) == 5, "more often than hands forgive a device that does not keep its clocks"
+    assert sum("late itself" in each.note for each in log.periods) == 5
+    assert log.periods[-2].asked not in (Clocks(), SETTINGS[0])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 from amble.core import files
@@ -13,6 +15,7 @@ from amble.core.errors import Refused
 from amble.core.log import FORMAT as LOG
 from amble.core.log import Governed, Log
 from amble.core.ports import Device
+from amble.devices import lease
 from amble.services.govern import hands as reach
 from amble.services.govern import maps, prior, proof
 from amble.services.govern.canary import Canary, edges_s, load_request, with_canary
@@ -26,12 +29,15 @@ from amble.services.govern.opening import open_hands
 from amble.services.govern.page import names_of
 from amble.services.govern.proof import Proof
 from amble.services.govern.proxy import Proxy, Way, with_proxy
+from amble.services.govern.pulse import Beating, Pulse, limit_s
+from amble.services.govern.variants import FASTER, Variants, by_program
 
 from amble.services.govern.watching import Journal, Sight, Told, govern as watch  # isort: skip
 
 __all__ = ["Watching", "govern", "is_governed", "probe", "prove"]
 
 _SAVED_S = 60.0
+_EXTRA = 0.001  # of the answers may be late by default because clocks are lower
 _CANARY_TIMEOUT_S = 30.0
 
 
@@ -44,6 +50,7 @@ class Watching:
     take, ``table`` a recorded table (and ``workload``) of how long work takes at each clock. ``for_s``: how long [s];
     None until interrupted. With ``capacity_hz``, the requests a second that the server answers at the fastest clocks, a
     power cap can be set beside the metrics page (`services.govern.cap`), by who knows the ``cap_token``.
+    ``variants`` is a program that turns a router to the faster of two variants, and back (`services.govern.variants`).
     """
 
     watch: bool = False
@@ -63,7 +70,8 @@ class Watching:
     metrics_host: str = "127.0.0.1"
     capacity_hz: float | None = None
     cap_token: str | None = None
-    extra: float = 0.001
+    extra: float = _EXTRA
+    variants: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a cap that nobody can set, or that anybody can."""
@@ -92,6 +100,10 @@ def govern(
     wanted = tuple(map(Objective.parse, objectives))
     if not wanted:
         raise Refused("no --slo: say what must be kept, as in --slo 'latency p99 < 40ms'")
+    for each in wanted:
+        if how.extra > max(each.allowed, _EXTRA):
+            share, extra = 100.0 * each.allowed, 100.0 * how.extra
+            raise Refused(f"--extra {extra:g}: '{each}' lets only {share:g} % come late; give less, or none")
     if not urls:
         raise Refused("no address of a metrics page; write http://HOST:PORT/metrics")
     opened = open_hands(devices or (["host"] if how.watch else []))
@@ -104,7 +116,16 @@ def govern(
             lines.callback(proxy.stop)
         opened_lines = [lines.enter_context(closing(_http(url, how).open())) for url in urls]
         sights = [_sight(url, line, wanted, canary or proxy, how) for url, line in zip(urls, opened_lines, strict=True)]
-        return _watched(sights, wanted, opened, output, how, on_period)
+        return _watched(sights, wanted, _beating(opened, how, lines), output, how, on_period)
+
+
+def _beating(devices: tuple[Device, ...], how: Watching, lines: ExitStack) -> tuple[Device, ...]:
+    """Return devices whose clock tells a second process that all is well; unchanged where nothing will be set."""
+    if how.watch or not isinstance(devices[0].actuator, lease.LeasedActuator):
+        return devices
+    pulse = Pulse(lease.state_dir(), limit_s(how.period_s))
+    lines.callback(pulse.stop)
+    return (replace(devices[0], clock=Beating(devices[0].clock, pulse)), *devices[1:])
 
 
 def _watched(
@@ -121,6 +142,8 @@ def _watched(
         draws = prior.draws_of_table(how.table, settings, how.workload)
         slow = prior.from_table(how.table, settings, [each.kind for each in wanted], how.workload)
     hands = reach.Hands(opened, settings, acts=not how.watch)
+    if isinstance(opened[0].clock, Beating):
+        hands.lapsed = opened[0].clock.lapsed
     change_s = 0.0 if how.watch else hands.tried(opened[0].clock)
     about = tuple(_about(each, wanted, hands, slow, how) for each in sights)
     heads = [replace(_head(each.eyes, wanted, slow, how), change_s=change_s, draws=draws) for each in sights]
@@ -130,16 +153,16 @@ def _watched(
         Journal(each, name, opened[0].calibration, path, _SAVED_S) for each, path in zip(about, paths, strict=True)
     ]
     live, cap = Live(about), _cap(hands, slow, how)
-    door = None if how.metrics_port is None else serve_page(live.page, how.metrics_port, how.metrics_host, cap)
     end_s = None if how.for_s is None else time.perf_counter() + how.for_s
-
-    def told(each: Told) -> None:
-        live.told(each)
-        if cap is not None:
-            cap.told(each)
-        on_period(each)
-
-    try:
+    with ExitStack() as open_ones:
+        if how.metrics_port is not None:
+            open_ones.enter_context(_door(serve_page(live.page, how.metrics_port, how.metrics_host, cap)))
+        hear = [
+            live.told,
+            *([cap.told] if cap is not None else ()),
+            *_routed(journals, hands, how, open_ones),
+            on_period,
+        ]
         watch(
             sights,
             heads,
@@ -147,13 +170,45 @@ def _watched(
             opened[0].clock,
             until=lambda now_s: end_s is not None and time.perf_counter() >= end_s,
             journals=journals,
-            on_period=told,
+            on_period=lambda told: _all(hear, told),
         )
-    finally:
-        if door is not None:
-            door.shutdown()
-            door.server_close()
     return tuple(each.log(hands.changes) for each in journals)
+
+
+def _all(hear: Sequence[Callable[[Told], None]], told: Told) -> None:
+    for each in hear:
+        each(told)
+
+
+@contextmanager
+def _door(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Keep a page open while the block runs."""
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _routed(
+    journals: Sequence[Journal], hands: reach.Hands, how: Watching, open_ones: ExitStack
+) -> Iterator[Callable[[Told], None]]:
+    """Yield who turns the router of the first server to the faster variant and back, and marks those periods."""
+    if how.variants is None:
+        return
+    if how.watch:
+        raise Refused("--variants turns a router; give no --watch with it")
+    variants = Variants(by_program(shlex.split(how.variants)), hands.settings[0])
+    open_ones.callback(variants.stop)
+
+    def told(each: Told) -> None:
+        if each.server == 0:
+            variants.told(each)
+            marked = variants.note or ("the faster variant is preferred" if variants.asked == FASTER else "")
+            note = "; ".join(filter(None, (each.period.note, marked)))
+            journals[0].periods[-1] = replace(each.period, note=note)
+
+    yield told
 
 
 def _cap(hands: reach.Hands, slow: tuple[tuple[float, ...], ...], how: Watching) -> Cap | None:

@@ -17,6 +17,7 @@ AS_FOUND = -1
 
 _LOG = logging.getLogger(__name__)
 _KEPT = 0.05  # of a clock: as far as a reading may be from what was asked
+_RATIO = 1.125  # between two shares of CPU time
 _REFUSALS = 3  # after so many the hands rest for good
 
 
@@ -24,12 +25,14 @@ class Hands:
     """The devices of one server, moved together. Applied settings are counted; ``release`` puts back what was found.
 
     ``acts`` false only looks. ``floor`` is the fastest setting that somebody above allows: while it is above 0, that
-    one stands for the clocks as found, until ``release``. A device that refuses, or keeps other clocks, makes the hands
+    one stands for the clocks as found, until ``release``. ``lapsed`` tells whether clocks were put back on our behalf,
+    because nothing was heard of us. A device that refuses, or keeps other clocks, makes the hands
     let go, and after the third time rest: the server runs as it was found.
     """
 
     def __init__(self, devices: Sequence[Device], settings: tuple[Clocks, ...], *, acts: bool = True) -> None:
         self.floor: Callable[[], int] = lambda: 0
+        self.lapsed: Callable[[], bool] = lambda: False
         self._devices = tuple(devices)
         self.settings = settings
         self.acts = acts
@@ -67,18 +70,28 @@ class Hands:
         return self.ask(AS_FOUND)
 
     def tried(self, clock: Clock) -> float:
-        """Set the fastest setting and put back what was found; return how long one change took [s].
+        """Set the two fastest settings and put back what was found; return how long the second change took [s].
 
-        Refused when that is not possible: a right is missing, or another governor holds a device.
+        The first one takes the lease and starts its watchdog as well, which no later change does. Refused when clocks
+        cannot be set: a right is missing, or another governor holds a device.
         """
+        if note := self.ask(0):
+            raise Refused(f"{note}{self._instead()}")
         start_s = clock.now_s()
-        note = self.ask(0)
-        took_s = clock.now_s() - start_s
-        if note:
+        if note := self.ask(1):
             raise Refused(note)
+        took_s = clock.now_s() - start_s
         if note := self.release():
             raise Refused(note)
         return took_s
+
+    def _instead(self) -> str:
+        """Say what else may be set on boards whose clocks cannot be locked."""
+        locked = self.settings[0].power_limit_w is None
+        boards = [each.name for each in self._devices if each.name.startswith("nvml:") and locked]
+        return (
+            f"; where clocks cannot be locked, let the power limit be set: --device {boards[0]}/power" if boards else ""
+        )
 
     def release(self) -> str:
         """Put back what was found on every device; return a note when one refuses. It is tried again the next time."""
@@ -114,6 +127,7 @@ class Hands:
 def rungs(available: Sequence[Clocks], most: int = 12) -> tuple[Clocks, ...]:
     """Return settings to choose from, fastest first: the highest memory clock, and core clocks evenly apart.
 
+    Shares of CPU time, where work takes longer without bound as they shrink, are apart by one ratio, and more of them.
     Refused when there is nothing to choose. The highest and the lowest setting are always among them.
     """
     if len(available) < 2:
@@ -121,9 +135,21 @@ def rungs(available: Sequence[Clocks], most: int = 12) -> tuple[Clocks, ...]:
     top = available[-1]
     like_top = [each for each in available if (each.memory_hz, each.cpu_hz) == (top.memory_hz, top.cpu_hz)]
     ladder = like_top if len(like_top) > 1 else list(available)
+    shares = [each.cpu_share for each in ladder if each.cpu_share]
+    if len(shares) == len(ladder):
+        return _by_ratio(ladder, shares)
     steps = min(most, len(ladder))
     chosen = {round(index * (len(ladder) - 1) / (steps - 1)) for index in range(steps)}
     return tuple(ladder[index] for index in sorted(chosen, reverse=True))
+
+
+def _by_ratio(ladder: Sequence[Clocks], shares: Sequence[float]) -> tuple[Clocks, ...]:
+    """Return settings from the top downwards, each the next that is slower by a ratio, and the last."""
+    found = [len(ladder) - 1]
+    for at in range(len(ladder) - 2, -1, -1):
+        if shares[found[-1]] >= _RATIO * shares[at] or at == 0:
+            found.append(at)
+    return tuple(ladder[at] for at in found)
 
 
 def slowness(settings: Sequence[Clocks], num_objectives: int) -> tuple[tuple[float, ...], ...]:

@@ -186,7 +186,7 @@ class Head:
         if danger:
             until_s = None if danger == _WOKEN else look.time_s + max(2.0 * self.period_s, 0.5)
             state = replace(state, danger_until_s=until_s)
-            if danger == _QUEUE and state.setting > 0:
+            if danger == _QUEUE and state.setting > 0 and not self._judge.many:
                 state = replace(state, account=state.account.shut(state.load, state.setting + 1, look.time_s))
             state = replace(self._blaming(state, look) if state.setting > 0 else state, parked=False)
             if danger == _WOKEN and self._drain(look, state) <= state.full:
@@ -227,11 +227,12 @@ class Head:
             return ""
         if state.parked and state.setting > 0 and (look.arrivals > 0 or look.waiting or look.running):
             return _WOKEN
-        if self._drain(look, state) > state.full:
+        if self._drain(look, state) > (1.0 if self._judge.many else state.full):
             return _QUEUE
         for index, each in enumerate(self.objectives):
             late = self._judge.late(index, np.asarray(look.counts[index]))
-            if late > 0 and late > each.allowed * sum(look.counts[index]):
+            due = each.allowed * sum(look.counts[index])
+            if late > 0 and late > due + self._judge.clump(1.0 + due):
                 return f"late answers ({each})"
         usual = state.fast_hz * look.span_s
         if look.arrivals > 2.0 * usual + 4.0 * math.sqrt(usual) + 2.0:
@@ -246,6 +247,8 @@ class Head:
             return 0.0
         first_s = state.phases.wait_s(self._phases, state.setting)
         rate_hz = max(state.fast_hz, look.finished / max(look.span_s, 1e-3), 1e-6)
+        if self._judge.many and state.setting >= 0:  # a server with little to do is not slow
+            rate_hz = max(rate_hz, 1.0 / (self._judge.mean_s(state.account, max(1, state.load), state.setting) or 1e6))
         return max(first_s, (look.waiting or 0.0) / rate_hz) / min(waits)
 
     def _cheapest(self, state: State, look: Look) -> tuple[State, int, str]:
@@ -262,7 +265,8 @@ class Head:
             held = min(max(state.setting, 0), safe)
             if power_w[best] > 0.99 * power_w[held] and held != best:
                 best = held
-        if best > state.setting >= 0 and now_s - state.since_s < max(3.0 * self.period_s, 10.0 * self.change_s):
+        hold_s = max(self.period_s if self._judge.many else 3.0 * self.period_s, 10.0 * self.change_s)
+        if best > state.setting >= 0 and now_s - state.since_s < hold_s:
             best, why = min(state.setting, safe), "held a while"
         return replace(state, load=load, parked=False), best, why
 

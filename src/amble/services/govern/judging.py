@@ -6,6 +6,10 @@ would be so. A search goes one or two settings beyond what was seen, further whe
 the account of late answers has credit. A setting that has cost more than it may is closed at that load and above, for a
 time that doubles; so are those slower than one that had to be helped.
 
+*Clumps.* Who may make many answers late (``extra`` above 0.2 %) gets them in clumps, which say little. Settings are
+then tried one by one, each by more answers, and judged by the whole of what is allowed with the chance of a clump; what
+was seen of them is kept.
+
 A setting stands for all that is done about it: while a queue is driven away at the fastest setting, what is late and
 what it takes are still those of the setting that led there.
 """
@@ -25,6 +29,7 @@ from amble.services.govern.objective import Objective
 __all__ = ["Account", "Judge"]
 
 _FEW = 1.0  # answers at a setting before a slower one is judged by them
+_SOME = 10.0  # the same, where many may be late
 _ENOUGH = 20.0  # answers of its own before a setting is judged by them
 _SPENT = 0.5  # of the extra late answers: what is inside the server now is not counted yet
 _OF_ITS_OWN = 0.35  # of them are for settings in use, the rest for trying others
@@ -32,6 +37,8 @@ _BY_CHANCE = 1.5  # standard deviations above that, before a setting is believed
 _AT_ONCE = 0.5  # of the credit may be spent on trying one setting
 _HELPED = 0.15  # of the time: a setting that needs more help is as slow as it should be
 _BORROWED_S = 60.0
+_MANY = 0.002  # of the answers: who may make so many late gets them in clumps
+_CLUMPS = 2.0  # standard deviations
 _LATE_BACK_S = 60.0  # a setting that was closed is tried again after this, and twice that the next time
 
 
@@ -58,12 +65,12 @@ class Account:
         shut = [setting for at, setting, until_s, _ in self.closed if at <= load and until_s > now_s]
         return min([num_settings, *shut])
 
-    def shut(self, load: int, row: int, now_s: float) -> Account:
-        """Close a setting at a load and above for a while, and twice that the next time."""
+    def shut(self, load: int, row: int, now_s: float, *, twice: bool = True) -> Account:
+        """Close a setting at a load and above for a while; ``twice`` that the next time."""
         before = [each for each in self.closed if each[:2] == (load, row)]
         if before and before[0][2] > now_s:
             return self
-        for_s = 2.0 * before[0][3] if before else _LATE_BACK_S
+        for_s = 2.0 * before[0][3] if before and twice else _LATE_BACK_S
         kept = tuple(each for each in self.closed if each[:2] != (load, row))
         return replace(self, closed=(*kept, (load, row, now_s + for_s, for_s)))
 
@@ -102,9 +109,10 @@ class Judge:
 
     def closing(self, account: Account, objective: int, where: tuple[int, int], now_s: float) -> Account:
         """Close a setting whose late answers are more than it may have."""
-        if self._own(account, objective, *where) is not False:
+        spent = self.many and self.credit(account, objective) <= 0.0
+        if self._own(account, objective, *where) is not False and not spent:
             return account
-        shut = account.shut(*where, now_s)
+        shut = account.shut(*where, now_s, twice=not self.many)
         return shut if shut is account else replace(shut, belief=shut.belief.faded(*where))
 
     def slowest_safe(self, account: Account, load: int, now_s: float) -> int:
@@ -118,7 +126,7 @@ class Judge:
                 proven = setting
                 break
         safe = proven
-        for setting in range(proven + 1, bound):
+        for setting in range(proven + 1, min(proven + 2, bound) if self.many else bound):
             if not all(
                 self._own(account, index, load, setting) is not False and self._stretched(account, index, load, setting)
                 for index in objectives
@@ -129,7 +137,7 @@ class Judge:
 
     def open_to(self, account: Account, load: int, now_s: float) -> int:
         """Return the first setting that is closed at a load; without credit, nothing opens again."""
-        spent = any(self.credit(account, index) <= 0.0 for index in range(len(self.objectives)))
+        spent = not self.many and any(self.credit(account, index) <= 0.0 for index in range(len(self.objectives)))
         return account.open_to(load, -math.inf if spent else now_s, len(self.slowness))
 
     def missed_anyway(self, account: Account) -> tuple[float, ...]:
@@ -141,8 +149,26 @@ class Judge:
             shares.append(self.late(index, fastest) / total if total >= 100.0 else 0.0)
         return tuple(shares)
 
+    @property
+    def many(self) -> bool:
+        """Tell whether so many answers may be made late that a few of them say nothing."""
+        return self.extra > _MANY
+
+    def clump(self, expected: float) -> float:
+        """Return how many more late answers than expected come by chance; 0 where hardly any may be made late."""
+        return _CLUMPS * math.sqrt(expected) if self.many else 0.0
+
+    def mean_s(self, account: Account, load: int, setting: int) -> float | None:
+        """Return the mean latency at a setting [s], of the objective that has the shortest; None of too few."""
+        pairs = enumerate(self._middles_s)
+        means_s = [account.belief.mean_s(index, load, setting, middles_s) for index, middles_s in pairs]
+        return min((each for each in means_s if each), default=None)
+
     def credit(self, account: Account, objective: int) -> float:
         """Return how many more answers slowing down may make late now, those of the next minutes borrowed upon."""
+        if self.many:
+            may = 1.0 + self.extra * account.answers[objective]
+            return may + self.clump(may) - account.overdrawn[objective]
         soon = _BORROWED_S * account.answers[objective] / max(account.passed_s, _BORROWED_S / 4.0)
         return 1.0 + _SPENT * self.extra * (account.answers[objective] + soon) - account.overdrawn[objective]
 
@@ -162,6 +188,10 @@ class Judge:
         total = float(own.sum())
         if total < _ENOUGH:
             return None
+        if self.many:
+            due = (self.anyway(account, objective, load) + self.extra) * total
+            spare = 1.0 + self.clump(due) if self.credit(account, objective) > 0.0 else 0.0
+            return bool(self.late(objective, own) <= due + spare)
         part = _OF_ITS_OWN if self.credit(account, objective) > 0.0 else 0.5 * _OF_ITS_OWN
         due = (self.anyway(account, objective, load) + part * self.extra) * total
         return bool(self.late(objective, own) <= due + _BY_CHANCE * (1.0 + math.sqrt(due)))
@@ -177,7 +207,7 @@ class Judge:
             from_there = belief.seen(objective, load, faster)
             if float(from_there.sum()) < _FEW and nearest is None:
                 from_there = belief.seen(objective, load, faster, near=False)
-            if (answers := float(from_there.sum())) < _FEW:
+            if (answers := float(from_there.sum())) < (_SOME if self.many else _FEW):
                 continue
             nearest = faster if nearest is None else nearest
             if belief.help_share(load, nearest) > _HELPED:
@@ -185,7 +215,8 @@ class Judge:
             stretch = self._stretch(belief, objective, load, setting, faster) * (1.0 + 3.0 / answers)
             over = self._over(objective, from_there, self.judged_s[objective] / stretch)
             while_tried = max(0.0, over / answers - allowed) * _ENOUGH  # late before it has answers of its own
-            if (setting - nearest > 2 and not self.known) or while_tried > _AT_ONCE * self.credit(account, objective):
+            risk = _AT_ONCE * (1.0 if self.many else self.credit(account, objective))
+            if (setting - nearest > 2 and not self.known) or while_tried > risk:
                 return False
             if answers >= _ENOUGH:
                 return True
@@ -199,7 +230,7 @@ class Judge:
         """
         slow = np.array([each[objective] for each in self.slowness])
         middles_s = self._middles_s[objective]
-        power = min(1.5, max(0.5, belief.law(objective, slow, middles_s)))
+        power = min(1.5, max(1.0 if self.many else 0.5, belief.law(objective, slow, middles_s)))
         by_law = float((slow[setting] / slow[faster]) ** power)
         first_s, there_s = (belief.mean_s(objective, load, row, middles_s) for row in (0, faster))
         arm = slow[faster] - slow[0]

@@ -1,6 +1,7 @@
 """URIs → devices of which only the clocks and the meter are used, with their clocks owned by a lease.
 
-``nvml:0``, ``nvml:all``, ``host``, ``sysfs:gpu`` and ``quota:CGROUP``; several are moved together.
+``nvml:0``, ``host``, ``sysfs:gpu`` and ``quota:CGROUP``; several are moved together. ``nvml:0/power`` sets the power
+limit of a board and leaves its clocks alone, for boards and drivers that do not let them be locked.
 """
 
 from __future__ import annotations
@@ -44,11 +45,17 @@ def _opened(uri: str) -> Device:
     clock, runner = host.MonotonicClock(), NoRunner()
     match scheme:
         case "nvml":
-            return nvml.open(int(name) if name.isdecimal() else name, runner)
+            board, _, knob = name.partition("/")
+            if knob not in ("", "power"):
+                raise Refused(f"{uri}: what is set is the clocks, nvml:{board}, or the power limit, nvml:{board}/power")
+            which = int(board) if board.isdecimal() else board
+            return nvml.open(which, runner, knobs="power" if knob else "clocks")
         case "host" if not name:
             return host.open(runner)
         case "sysfs":
             return sysfs.open(runner, clock, host.Unmetered(clock), node=name or "gpu")
         case "quota":
             return quota.open(name, runner, clock, host.Unmetered(clock))
-    raise Refused(f"unknown device {uri!r}; a server is governed on nvml:N, host, sysfs:NODE or quota:CGROUP")
+    raise Refused(
+        f"unknown device {uri!r}; a server is governed on nvml:N, nvml:N/power, host, sysfs:NODE or quota:CGROUP"
+    )

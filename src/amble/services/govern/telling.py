@@ -34,7 +34,7 @@ def _proof(proof: Proof) -> tuple[Table, ...]:
         ("verdict on the objectives", proof.verdict),
         ("energy saved at the same load", between(proof.saving)),
         ("clock changes", str(proof.num_changes)),
-        ("time in which the page could not be trusted", format_time(proof.unusable_s)),
+        ("time in which the page could not be trusted", _span(proof.unusable_s)),
     )
     kept = Table(
         "Objectives",
@@ -61,7 +61,7 @@ def _watched(watched: Watched) -> tuple[Table, ...]:
 def _page(proof: Proof) -> str:
     facts, kept, energy = tables(proof)
     tiles = [Tile("Objectives", proof.verdict), Tile("Energy saved at the same load", between(proof.saving))]
-    lead = f"{proof.server} on {proof.device}, {format_time(proof.governed.time_s)} governed."
+    lead = f"{proof.server} on {proof.device}, {_span(proof.governed.time_s)} governed."
     return document(facts.title, lead, tiles, [Section("Numbers", (kept, energy, facts))])
 
 
@@ -70,7 +70,7 @@ def _watched_page(watched: Watched) -> str:
     facts, kept, energy = tables(watched.proof)
     proof = watched.proof
     tiles = [Tile("Objectives", proof.verdict), Tile("Energy saved at the same load", between(proof.saving))]
-    lead = f"{proof.server} on {proof.device}, {format_time(watched.log.finish_s - watched.log.start_s)} watched."
+    lead = f"{proof.server} on {proof.device}, {_span(watched.log.finish_s - watched.log.start_s)} watched."
     plots = (
         Plot("Settings", "What was asked for; -1 is as found, 0 the fastest.", _settings_figure(watched.log)),
         Plot("Power", "Mean of each period.", _power_figure(watched.log)),
@@ -89,6 +89,15 @@ def between(estimate: Estimate | None) -> str:
     return f"{percent(estimate.value)} ({percent(estimate.low)} to {percent(estimate.high)})"
 
 
+def _span(seconds: float) -> str:
+    """Write how long something was watched: of minutes and hours nobody wants powers of ten."""
+    if seconds <= 0.0:
+        return "none"
+    if seconds < 180.0:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60.0:.0f} min" if seconds < 10800.0 else f"{seconds / 3600.0:.1f} h"
+
+
 def _kept(each: Kept) -> tuple[str, ...]:
     found = "no answers" if each.as_found is None else _share(each.as_found)
     return each.objective, _share(each.governed), found, format_time(each.judged_s), each.verdict
@@ -101,7 +110,7 @@ def _share(share: Share) -> str:
 def _side(side: Side) -> tuple[str, ...]:
     power = UNKNOWN if side.energy_j is None or not side.time_s else f"{side.energy_j / side.time_s:.4g} W"
     return (
-        format_time(side.time_s),
+        _span(side.time_s),
         f"{side.requests:.0f}",
         power,
         format_energy(side.request_j),

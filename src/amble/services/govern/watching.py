@@ -132,7 +132,7 @@ class _Watch:
         self._control = False
         self._lost = 0
         self._rest_until_s = -math.inf
-        self._unsaved = False
+        self._unsaved = ""
 
     def period(self, journals: Sequence[Journal], on_period: Callable[[Told], None]) -> list[Choice]:
         """Look at every server, learn, ask for the next setting, and write it down."""
@@ -148,7 +148,7 @@ class _Watch:
         note = gone or self._kept(got)
         looks = [look._replace(time_s=self._reading.time_s, span_s=span_s) for look in looks]
         choices = [self._step(index, Seen(look, power_w, ran)) for index, look in enumerate(looks)]
-        note = "; ".join(filter(None, (note, self._ask(choices, note))))
+        note = "; ".join(filter(None, (note, self._ask(choices, note), self._unsaved)))
         for index, (look, choice) in enumerate(zip(looks, choices, strict=True)):
             period = Period(
                 before.time_s, self._reading.time_s, asked, got, control, look.usable, look.arrivals, look.finished,
@@ -185,9 +185,13 @@ class _Watch:
 
     def _kept(self, got: Clocks) -> str:
         """Count the periods in which other clocks ran than were asked for; let go after a few."""
+        lapsed = self._hands.lapsed()
         if self._hands.kept(got):
             self._lost = 0
             return ""
+        if lapsed:
+            self._lost = 0
+            return "amble was late itself, or stopped: clocks were put back meanwhile"
         self._lost += 1
         if self._lost < _NOT_KEPT:
             return ""
@@ -210,7 +214,7 @@ class _Watch:
 
     def _save(self, journals: Sequence[Journal]) -> None:
         notes = [each.save(self._reading.time_s, self._hands.changes) for each in journals]
-        unsaved = any(notes)
+        unsaved = "; ".join(filter(None, notes))
         if unsaved and not self._unsaved:
             self._hands.rest()
             self._ran = AS_FOUND

@@ -191,7 +191,7 @@ function table(data) {
 
 function draw(data) {
   const last = data.series.length ? data.series[data.series.length - 1].time_s : 0;
-  const series = data.series.filter((each) => each.time_s > last - Number(byId("span").value) - 1);
+  const series = data.series.filter((each) => each.time_s >= last - Number(byId("span").value));
   byId("device").textContent = `${data.device} · ${data.calibration}`;
   byId("state").textContent = data.draining ? "draining" : "live";
   byId("state").classList.toggle("bad", data.draining);
