@@ -134,7 +134,7 @@ def test_a_scheduler_that_is_not_here_is_refused_even_when_it_is_empty(name: str
         ("model_transaction_policy.decoupled", "every request has one answer"),
         ("dynamic_batching.max_queue_delay_microseconds", "nobody is delayed for it"),
         ("model_warmup", "it was measured"),
-        ("input.allow_ragged_batch", "by padding, where that is proved"),
+        ("input.allow_ragged_batch", "by padding, where that was tried"),
     ],
 )
 def test_what_is_often_asked_for_is_refused_with_a_reason(place: str, why: str) -> None:
