@@ -60,3 +60,4 @@ NUMBERS: Numbers = {
     "govern.faults": lambda result: f"{result.value('injected faults'):.0f}",
     "govern.idle": lambda result: between(result.values("loaded idle", "power saved"), scale=100, unit="%"),
 }
+TABLES: Numbers = {}
