@@ -33,8 +33,8 @@ def test_every_line_of_what_was_measured_is_told_from_a_result() -> None:
     rows = [line for line in part.splitlines() if line.startswith("| ") and "`bench/" in line]
     assert len(rows) >= 7
     for row in rows:
-        (script,) = re.findall(r"`bench/(\w+)`", row)
-        assert script in {name.partition("@")[0] for name in write_numbers.used(row)}
+        scripts = set(re.findall(r"`bench/(\w+)`", row))
+        assert scripts <= {name.partition("@")[0] for name in write_numbers.used(row)}
 
 
 def test_no_number_is_told_that_no_document_asks_for() -> None:
