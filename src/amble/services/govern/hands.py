@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from amble.core.address import Address
 from amble.core.cost import Reading
 from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.ports import Clock, Device
+from amble.devices import named
 
 __all__ = ["AS_FOUND", "Hands", "rungs", "slowness"]
 
@@ -87,11 +89,10 @@ class Hands:
 
     def _instead(self) -> str:
         """Say what else may be set on boards whose clocks cannot be locked."""
-        locked = self.settings[0].power_limit_w is None
-        boards = [each.name for each in self._devices if each.name.startswith("nvml:") and locked]
-        return (
-            f"; where clocks cannot be locked, let the power limit be set: --device {boards[0]}/power" if boards else ""
-        )
+        limit = next(filter(None, (named.limited(Address.parse(each.name)) for each in self._devices)), None)
+        if limit is None or self.settings[0].power_limit_w is not None:
+            return ""
+        return f"; where clocks cannot be locked, let the power limit be set: --device {limit}"
 
     def release(self) -> str:
         """Put back what was found on every device; return a note when one refuses. It is tried again the next time."""
