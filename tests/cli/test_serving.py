@@ -40,7 +40,7 @@ def test_a_port_that_is_taken_says_which_option_takes_another(door: str) -> None
         (["net=nowhere.onnx"], "no model nowhere.onnx; name an ONNX file"),
         ([__file__], "not an ONNX file"),
         ([], "name a model, or a repository"),
-        (["fashion-resnet", "--device", "nvml:0"], "use host, or sim:CHIP"),
+        (["fashion-resnet", "--device", "ssh:board/host"], "use host, or nvml:0, or sysfs:NODE, or sim:CHIP"),
         (["fashion-resnet", "--device", "sim:none"], "none"),
         (["fashion-resnet", "--slo", "50"], "no unit"),
     ],
