@@ -15,6 +15,7 @@ from amble.services.serve.doors.outgoing import AWAY, DATA, HEADERS, SETTINGS, f
 from tests.services.serve.house import House
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 END_STREAM, END_HEADERS = 1, 4
 

@@ -291,6 +291,15 @@ def rest(client: socket.socket) -> Iterator[bytes]:
         return
 
 
+def test_who_still_reads_for_a_client_that_has_gone_takes_no_room() -> None:
+    room = Quota(100)
+    with Reservation(room, "a") as hold:
+        hold.grow(10)
+    with pytest.raises(Fault, match="has gone"):
+        hold.grow(10)
+    assert (room.taken_bytes, room.by_client) == (0, {})
+
+
 def test_a_share_grows_with_what_is_free_and_is_given_back() -> None:
     room = Quota(100)
     with Reservation(room, "a") as first, Reservation(room, "a") as second, Reservation(room, "b") as other:

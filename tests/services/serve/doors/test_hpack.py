@@ -61,6 +61,16 @@ def test_a_repeated_block_says_the_same_only_while_the_table_does() -> None:
     assert decoder.read(b"\xbe") == ((b"x", b"2"),)
 
 
+def test_headers_that_are_too_large_change_the_table_all_the_same() -> None:
+    decoder = Decoder(100)
+    first, second = b"\x40\x03key\x03one", b"\x40\x03key\x03two"
+    decoder.read(first)
+    assert decoder.read(b"\xbe") == ((b"key", b"one"),)
+    with pytest.raises(TooLarge):
+        decoder.read(second + literal(b"x", b"y" * 100))
+    assert decoder.read(b"\xbe") == ((b"key", b"two"),)
+
+
 def test_few_bytes_that_stand_for_many_are_refused_and_what_follows_is_read() -> None:
     decoder = Decoder(MOST)
     decoder.read(b"\x40\x01x\x7f\xa1\x1e" + b"v" * 4000)

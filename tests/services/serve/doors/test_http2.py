@@ -31,7 +31,7 @@ from amble.services.serve.doors.outgoing import (
     frame,
 )
 from amble.services.serve.front import Doors
-from tests.services.serve.doors.frames import PREFACE, client, head, message, prefixed, values
+from tests.services.serve.doors.frames import PREFACE, STREAM, client, head, message, prefixed, values
 from tests.services.serve.house import Doubler, House, house
 
 DOORS = Doors(http_port=0, grpc_port=0, metrics_port=0, body_s=2.0)
@@ -140,7 +140,7 @@ def test_many_calls_share_a_connection_and_each_has_its_own_answer(open_house: H
         assert all(values(each) == [0.0, 2.0] for each in bodies.values())
 
 
-PROTOCOL, FLOW, SIZE, COMPRESSION, CALM = 1, 3, 6, 9, 11
+PROTOCOL, FLOW, CLOSED, SIZE, COMPRESSION, CALM = 1, 3, 5, 6, 9, 11
 BROKEN: dict[str, tuple[int, Callable[[], bytes]]] = {
     "headers of an even stream": (PROTOCOL, lambda: head(2)),
     "a body before its headers": (PROTOCOL, lambda: frame(DATA, 1, 1, b"")),
@@ -158,6 +158,11 @@ BROKEN: dict[str, tuple[int, Callable[[], bytes]]] = {
     "a frame larger than agreed": (SIZE, lambda: head(1) + frame(DATA, 0, 1, bytes((1 << 20) + 1))),
     "headers that are none": (COMPRESSION, lambda: frame(HEADERS, 4, 1, b"\xff\xff\xff\xff\xff\xff\xff")),
     "a reset of what never was": (PROTOCOL, lambda: frame(RESET, 0, 9, bytes(4))),
+    "a call that ends twice": (CLOSED, lambda: asked() + frame(DATA, 1, 1, b"")),
+    "trailers behind an end": (CLOSED, lambda: asked() + frame(HEADERS, 5, 1, b"")),
+    "more of a call that has ended": (CLOSED, lambda: asked() + frame(DATA, 0, 1, b"x")),
+    "settings that are agreed to": (CALM, lambda: frame(SETTINGS, 1, 0, b"") * 2000),
+    "answers to no ping": (CALM, lambda: frame(PING, 1, 0, bytes(8)) * 2000),
     "headers without end": (CALM, lambda: head(1, flags=0) + frame(CONTINUATION, 0, 1, bytes(16000)) * 3),
     "empty continuations": (CALM, lambda: head(1, flags=0) + frame(CONTINUATION, 0, 1, b"") * 2000),
     "pings": (CALM, lambda: frame(PING, 0, 0, bytes(8)) * 2000),
@@ -195,6 +200,30 @@ def test_noise_is_forgiven_to_who_asks_for_something(open_house: House) -> None:
         for stream in range(1, 401, 2):
             one.send(frame(PING, 0, 0, bytes(8)) * 8, asked(stream))
             one.answer(stream)
+
+
+def test_noise_is_forgiven_with_each_answer_of_a_stream(open_house: House) -> None:
+    with client(open_house) as one:
+        one.send(head(1, STREAM))
+        for _ in range(400):
+            one.send(frame(DATA, 0, 1, ONE))
+            one.until(DATA, 1)
+            one.send(opened(100, 0), opened(100, 1), frame(PING, 0, 0, bytes(8)))
+
+
+def test_who_gives_back_exactly_what_came_may_have_large_answers(open_house: House) -> None:
+    with client(open_house, (4, 5000)) as one:
+        one.send(head(1), *frames_of(1, prefixed(message(500_000, "wide"))))
+        small, body = 0, 0
+        for each in one.frames():
+            if each.kind == DATA:
+                body += len(each.payload)
+                small += len(each.payload) < 1024
+                one.send(opened(len(each.payload), 1), opened(len(each.payload), 0))
+            if each.kind == HEADERS and each.flags & 1:
+                break
+        assert small > 500
+        assert body > 4_000_000
 
 
 def test_more_streams_than_may_be_are_refused_one_by_one() -> None:
@@ -346,6 +375,69 @@ class Socket(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default
+
+
+def connected() -> tuple[Connection, Socket]:
+    connection, opened = Connection(Shared(begun, Crowd(10), 1 << 16)), Socket()
+    connection.connection_made(opened)
+    fed(connection, PREFACE)
+    return connection, opened
+
+
+def fed(connection: Connection, sent: bytes) -> None:
+    place = connection.get_buffer(-1)
+    place[: len(sent)] = sent
+    connection.buffer_updated(len(sent))
+
+
+def test_what_fills_frames_up_is_given_back_to_the_window_of_its_stream() -> None:
+    async def run() -> None:
+        connection, written = connected()
+        fed(connection, frame(HEADERS, 4, 3, b"\x83") + frame(DATA, 8, 3, b"\x05body" + bytes(5)))
+        assert written.written.endswith(opened(6, 3))
+
+    asyncio.run(run())
+
+
+def test_calls_of_who_breaks_the_protocol_are_given_up_at_once() -> None:
+    async def run() -> None:
+        connection, written = connected()
+        fed(connection, frame(HEADERS, 4, 3, b"\x83"))
+        taken = connection.streams[3]
+        assert isinstance(taken, Taken)
+        fed(connection, frame(DATA, 0, 0, b""))
+        assert (written.closed, taken.over, connection.streams) == (True, 1, {})
+
+    asyncio.run(run())
+
+
+def test_the_end_does_not_wait_for_calls_that_are_taken_back() -> None:
+    async def run() -> None:
+        connection, written = connected()
+        fed(connection, frame(HEADERS, 4, 3, b"\x83"))
+        connection.stop()
+        assert not written.closed
+        fed(connection, frame(RESET, 0, 3, bytes(4)))
+        assert written.closed
+
+    asyncio.run(run())
+
+
+def test_windows_that_open_cost_no_more_when_many_answers_wait() -> None:
+    async def took_s(streams: int) -> float:
+        connection, _ = connected()
+        fed(connection, frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0)))
+        for number in range(3, 3 + 4 * streams, 4):
+            fed(connection, frame(HEADERS, 4, number, b"\x83") + frame(DATA, 1, number, b"x" * 10))
+            connection.open(connection.out.blocked[number])
+        assert len(connection.out.blocked) == streams
+        began_s = time.process_time()
+        for _ in range(10):
+            fed(connection, opened(1024, 0) * 200)
+        return time.process_time() - began_s
+
+    few_s, many_s = (min(asyncio.run(took_s(streams)) for _ in range(3)) for streams in (1, 500))
+    assert many_s < 10.0 * few_s
 
 
 FRAMES = st.builds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import zlib
 from collections.abc import Iterator
@@ -9,16 +10,22 @@ from typing import Any
 
 import pytest
 
+from amble.services.serve.doors.crowd import Crowd
+from amble.services.serve.doors.hpack import literal
+from amble.services.serve.doors.http2 import Connection
+from amble.services.serve.doors.http2 import House as Shared
 from amble.services.serve.doors.outgoing import DATA, HEADERS, RESET, WINDOW, frame
+from amble.services.serve.doors.reading import Readers
+from amble.services.serve.doors.rpc import Method, Service
 from amble.services.serve.front import Doors
-from tests.services.serve.doors.frames import INFER, client, head, message, prefixed, values
+from amble.services.serve.requests.quota import Quota, Reservation
+from tests.services.serve.doors.frames import INFER, STREAM, client, head, message, prefixed, values
 from tests.services.serve.house import Doubler, House, house
 
 grpc = pytest.importorskip("grpc")
 triton = pytest.importorskip("tritonclient.grpc")
 
 DOORS = Doors(http_port=0, grpc_port=0, metrics_port=0, body_s=1.0, max_bytes=1 << 20, room_bytes=4 << 20)
-STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 ONE = prefixed(message())
 GZIP = (b"grpc-encoding", b"gzip")
 
@@ -42,6 +49,11 @@ def last(body: bytes) -> bytes:
 REFUSED: dict[str, tuple[int, str, bytes]] = {
     "an unknown method": (12, "/none: there is no such method", head(1, "/none") + last(ONE)),
     "what is no call": (12, "POST application/grpc", frame(HEADERS, 5, 1, b"\x82\x84\x86")),
+    "gRPC for browsers": (
+        12,
+        "POST application/grpc",
+        frame(HEADERS, 4, 1, b"\x83\x86\x84" + literal(b"content-type", b"application/grpc-web+proto")) + last(ONE),
+    ),
     "an unknown coding": (12, "'zstd': use gzip", head(1, INFER, (b"grpc-encoding", b"zstd")) + last(ONE)),
     "a deadline that is none": (3, "'soon' is no time", head(1, INFER, (b"grpc-timeout", b"soon")) + last(ONE)),
     "large headers": (8, "larger than 32768", head(1, INFER, *((b"x", b"y" * 100),) * 280) + last(ONE)),
@@ -86,6 +98,71 @@ def test_reasons_in_any_script_arrive_whole(open_house: House) -> None:
     with grpc.insecure_channel(open_house.addresses.grpc) as channel, pytest.raises(grpc.RpcError) as error:
         channel.unary_unary(INFER)(message(model="größer 100%\n"), timeout=20)
     assert "'größer 100%\\n'" in error.value.details()
+
+
+def test_a_long_reason_is_cut_off_so_that_clients_take_it(open_house: House) -> None:
+    with client(open_house) as one, grpc.insecure_channel(open_house.addresses.grpc) as channel:
+        one.send(head(1), last(prefixed(message(model="模" * 4000))))
+        assert len(one.until(HEADERS, 1).payload) < 8000
+        with pytest.raises(grpc.RpcError) as error:
+            channel.unary_unary(INFER)(message(model="模" * 4000), timeout=20)
+        assert error.value.code() == grpc.StatusCode.NOT_FOUND
+        assert "模" * 600 in error.value.details()
+
+
+def test_a_reason_that_is_no_text_is_told_all_the_same() -> None:
+    doors = Doors(http_port=0, grpc_port=0, metrics_port=0, control=True)
+    with house("plain", doors=doors) as found, grpc.insecure_channel(found.addresses.grpc) as channel:
+        asked = triton.service_pb2.RepositoryModelLoadRequest(model_name="plain")
+        asked.parameters["config"].string_param = '{"\\ud800": 1}'
+        with pytest.raises(grpc.RpcError) as error:
+            triton.service_pb2_grpc.GRPCInferenceServiceStub(channel).RepositoryModelLoad(asked, timeout=5)
+        assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_one_client_cannot_have_all_calls() -> None:
+    async def run() -> None:
+        waits = Method(lambda given, call: given, None, bytes, many_in=True, many_out=True)
+        room, readers = Quota(), Readers()
+        service = Service(
+            {"/": waits}, lambda told: None, lambda name: Reservation(room, name), readers, 100, calls=Crowd(8)
+        )
+        shared = Shared(service.begin, Crowd(10), 100)
+        made = {name: Connection(shared) for name in "ab"}
+        for name, each in made.items():
+            each.client = name
+        asked = ((b":method", b"POST"), (b":path", b"/"), (b"content-type", b"application/grpc"))
+        taken = [service.begin(made["a"], number, asked, False) for number in range(1, 17, 2)]
+        assert [each is not None for each in taken] == [True] * 4 + [False] * 4
+        assert service.begin(made["b"], 1, asked, False) is not None
+        for call in taken[:2]:
+            assert call is not None
+            call.gone()
+        assert service.begin(made["a"], 21, asked, False) is not None
+        for each in made.values():
+            each.connection_lost(None)
+        assert not service.calls.total
+        readers.close()
+
+    asyncio.run(run())
+
+
+def test_messages_with_nothing_in_them_take_room_too(open_house: House) -> None:
+    with client(open_house, (4, 0)) as one:
+        one.send(head(1, STREAM), *(frame(DATA, 0, 1, bytes(16000)) for _ in range(20)))
+        one.send(frame(WINDOW, 0, 1, (1 << 20).to_bytes(4, "big")))
+        assert b"too much in flight" in dict(one.answer()[0])[b"grpc-message"]
+
+
+def test_the_rest_of_a_later_message_is_waited_for_some_time(open_house: House) -> None:
+    with client(open_house) as one:
+        one.send(head(1, STREAM), frame(DATA, 0, 1, ONE + ONE[:-1]))
+        assert b"did not come within 1 s" in dict(one.answer()[0])[b"grpc-message"]
+    with client(open_house) as one:
+        one.send(head(1, STREAM), frame(DATA, 0, 1, ONE))
+        time.sleep(2.0)
+        one.send(frame(DATA, 1, 1, ONE))
+        assert dict(one.answer()[0])[b"grpc-status"] == b"0"
 
 
 @pytest.mark.parametrize("coding", ["Gzip", "Deflate"])

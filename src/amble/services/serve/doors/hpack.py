@@ -83,6 +83,7 @@ class Decoder:
         """Return the headers of a block; Malformed where it is none."""
         if block == self._last[0]:
             return self._last[1]
+        self._last = (b"", ())
         found: list[tuple[bytes, bytes]] = []
         at, size, changed = 0, 0, False
         try:
@@ -109,7 +110,8 @@ class Decoder:
         if size > self._most_bytes:
             raise TooLarge(f"the headers are larger than {self._most_bytes} bytes")
         headers = tuple(found)
-        self._last = (b"", ()) if changed else (block, headers)
+        if not changed:
+            self._last = (block, headers)
         return headers
 
     def _entry(self, index: int) -> tuple[bytes, bytes]:

@@ -10,13 +10,23 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from amble.runtimes.remote import limits
-from amble.services.serve.doors.crowd import Crowd
 from amble.services.serve.doors.hpack import Decoder, Headers, Malformed, TooLarge
-from amble.services.serve.doors.manners import CALM, COMPRESSION, FLOW, NO_ERROR, PROTOCOL, REFUSED, SIZE, Broken, Noise
+from amble.services.serve.doors.manners import (
+    CALM,
+    CLOSED,
+    COMPRESSION,
+    FLOW,
+    NO_ERROR,
+    PROTOCOL,
+    REFUSED,
+    SIZE,
+    Broken,
+    House,
+    Noise,
+)
 from amble.services.serve.doors.outgoing import (
     AWAY,
     CONTINUATION,
@@ -41,25 +51,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _WINDOW_BYTES = 1 << 30  # of a connection: what requests hold is counted by the quota
 _FRAME_BYTES = 1 << 20  # of a body; in larger frames the fewer headers are no gain
 _STREAMS = 1024
-_WORTH_BYTES = 1024  # by which a window opens
-
-
-@dataclass(slots=True)
-class House:
-    """What all connections share: who takes requests, how many and how much may come, and for how long one waits [s].
-
-    ``begin`` makes a stream of headers: connection, number, headers (None: too large), whether nothing follows.
-    """
-
-    begin: Callable[[Connection, int, Headers | None, bool], Stream | None]
-    crowd: Crowd
-    stream_bytes: int
-    handshake_s: float = 10.0
-    answer_s: float = 30.0
-    idle_s: float = 75.0
-    look_s: float = 5.0
-    scratch: memoryview = field(default_factory=lambda: memoryview(bytearray(1 << 16)))
-    connections: set[Connection] = field(default_factory=set)
+_WORTH_BYTES = 1024  # by which a window opens, or that were sent for each that opens by less
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -114,11 +106,7 @@ class Connection(asyncio.BufferedProtocol):
             self.house.crowd.leave(self.client)
             self.house.connections.discard(self)
         self._entered, self._reading, self.out.transport = False, None, None
-        streams = list(self.streams.values())
-        self.streams.clear()
-        self.out.blocked.clear()
-        for each in streams:
-            each.gone()
+        self._forget_all()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where to read to."""
@@ -190,7 +178,11 @@ class Connection(asyncio.BufferedProtocol):
             raise Broken(SIZE, f"a frame of {size} bytes")
         self._left, self._pad, self._ends = size - pad - (head - 9), pad, bool(flags & END_STREAM)
         self._reading = self.streams.get(number)
+        if self._reading is not None and self._reading.half_closed:
+            raise Broken(CLOSED, "more of a stream after its end")
         self._credit(head - 9)
+        if head > 9 and self._reading is not None and not self._ends:
+            self.out.refill(number, pad + head - 9)
         if not self._left:
             if not self._ends:
                 self._noise.count(self.loop.time())
@@ -217,7 +209,15 @@ class Connection(asyncio.BufferedProtocol):
         if not self._left:
             ended, self._reading = self._reading, None
             if self._ends and ended is not None:
-                ended.ended()
+                self._end(ended)
+
+    @staticmethod
+    def _end(stream: Stream) -> None:
+        """Take the end of what a client says in a stream, which comes once."""
+        if stream.half_closed:
+            raise Broken(CLOSED, "more of a stream after its end")
+        stream.half_closed = True
+        stream.ended()
 
     def _credit(self, num_bytes: int) -> None:
         """Give the connection's window back, a large part at a time."""
@@ -267,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
             if known is None or not ended:
                 self._noise.count(self.loop.time())
             else:
-                known.ended()
+                self._end(known)
             return
         self._last = number
         if self.stopping or len(self.streams) >= _STREAMS:
@@ -275,7 +275,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         made = self.house.begin(self, number, headers, ended)
         if made is not None and ended:
-            made.ended()
+            self._end(made)
 
     def _take_reset(self, flags: int, number: int, payload: bytes) -> None:
         if len(payload) != 4 or not 0 < number <= self._last:
@@ -285,35 +285,21 @@ class Connection(asyncio.BufferedProtocol):
         self.out.blocked.pop(number, None)
         if gone is not None:
             gone.gone()
+            self._forgotten()
 
     def _take_settings(self, flags: int, number: int, payload: bytes) -> None:
         if number or len(payload) % 6 or (flags & ACK and payload):
             raise Broken(SIZE if not number else PROTOCOL, "settings that are none")
+        self._noise.count(self.loop.time())
         if flags & ACK:
             return
-        self._noise.count(self.loop.time())
-        for name, value in struct.iter_unpack(">HI", payload):
-            if name == 4:
-                self._widen_all(value)
-            elif name == 5:
-                if not 16384 <= value < 1 << 24:
-                    raise Broken(PROTOCOL, f"frames of {value} bytes")
-                self.out.frame_bytes = value
-        self.out.write(frame(SETTINGS, ACK, 0, b""))
-        self.out.go_on()
-
-    def _widen_all(self, value: int) -> None:
-        if value > WIDEST:
-            raise Broken(FLOW, f"a window of {value} bytes")
-        for each in self.streams.values():
-            each.window += value - self.out.first_window
-        self.out.first_window = value
+        self.out.set(payload, self.streams.values())
 
     def _take_ping(self, flags: int, number: int, payload: bytes) -> None:
         if number or len(payload) != 8:
             raise Broken(SIZE if not number else PROTOCOL, "a ping that is none")
+        self._noise.count(self.loop.time())
         if not flags & ACK:
-            self._noise.count(self.loop.time())
             self.out.write(frame(PING, ACK, 0, payload))
 
     def _take_window(self, flags: int, number: int, payload: bytes) -> None:
@@ -323,12 +309,13 @@ class Connection(asyncio.BufferedProtocol):
         opened = self.streams.get(number) if number else self.out
         if opened is None:
             return
-        opened.window += size
+        was_shut, opened.window = opened.window <= 0, opened.window + size
         if opened.window > WIDEST:
             raise Broken(FLOW, "a window that is too wide")
-        if size < _WORTH_BYTES:
+        if size < _WORTH_BYTES and not self.out.paid(_WORTH_BYTES):
             self._noise.count(self.loop.time())
-        self.out.go_on()
+        if was_shut:
+            self.out.go_on(*([self.streams[number]] if number else []))
 
     # what streams ask for
 
@@ -338,14 +325,22 @@ class Connection(asyncio.BufferedProtocol):
         stream.window = self.out.first_window
         self.streams[stream.number] = stream
 
+    def answered(self) -> None:
+        """Make up for noise: something that was asked for is answered."""
+        self._noise.forgive()
+
     def close(self, stream: Stream, *, early: bool) -> None:
         """Forget a stream that is answered; ``early``: before all of its request has come."""
-        self._active_s = self.loop.time()
-        self._noise.forgive()
+        self.answered()
         if self._reading is stream:
             self._reading = None
         if self.streams.pop(stream.number, None) is not None and early:
             self.out.reset(stream.number, NO_ERROR)
+        self._forgotten()
+
+    def _forgotten(self) -> None:
+        """Take note that one stream is left less."""
+        self._active_s = self.loop.time()
         if self.stopping and not self.streams:
             self.out.close()
 
@@ -364,11 +359,19 @@ class Connection(asyncio.BufferedProtocol):
         if self.out.transport is not None:
             self.out.transport.abort()
 
+    def _forget_all(self) -> None:
+        streams = list(self.streams.values())
+        self.streams.clear()
+        self.out.blocked.clear()
+        for each in streams:
+            each.gone()
+
     def _give_up(self, code: int, text: str) -> None:
         """End the connection of a client that breaks the protocol, and say why."""
         self.out.write(frame(AWAY, 0, 0, struct.pack(">II", self._last, code) + text.encode()))
         self._take, self._rest, self._left, self._pad, self._reading = len, b"", 0, 0, None
         self.out.close()
+        self._forget_all()
 
     def _look(self) -> None:
         """Look whether the client has taken too long for something."""

@@ -6,11 +6,19 @@ for no answer. A client may send some, the more so the more it asks for besides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-__all__ = ["Broken", "Noise"]
+if TYPE_CHECKING:
+    from amble.services.serve.doors.crowd import Crowd
+    from amble.services.serve.doors.hpack import Headers
+    from amble.services.serve.doors.http2 import Connection
+    from amble.services.serve.doors.outgoing import Stream
 
-NO_ERROR, PROTOCOL, FLOW, SIZE, REFUSED, COMPRESSION, CALM = 0, 1, 3, 6, 7, 9, 11
+__all__ = ["Broken", "House", "Noise"]
+
+NO_ERROR, PROTOCOL, FLOW, CLOSED, SIZE, REFUSED, COMPRESSION, CALM = 0, 1, 3, 5, 6, 7, 9, 11
 _MOST = 1000
 _QUIET_S = 60.0  # after which it begins anew
 _FORGIVEN = 10  # with each answer
@@ -42,3 +50,21 @@ class Noise:
     def forgive(self) -> None:
         """Make up for some: a request was answered."""
         self.frames = max(0, self.frames - _FORGIVEN)
+
+
+@dataclass(slots=True)
+class House:
+    """What all connections share: who takes requests, how many and how much may come, and for how long one waits [s].
+
+    ``begin`` makes a stream of headers: connection, number, headers (None: too large), whether nothing follows.
+    """
+
+    begin: Callable[[Connection, int, Headers | None, bool], Stream | None]
+    crowd: Crowd
+    stream_bytes: int
+    handshake_s: float = 10.0
+    answer_s: float = 30.0
+    idle_s: float = 75.0
+    look_s: float = 5.0
+    scratch: memoryview = field(default_factory=lambda: memoryview(bytearray(1 << 16)))
+    connections: set[Connection] = field(default_factory=set)

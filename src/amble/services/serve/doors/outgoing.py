@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
+from collections.abc import Iterable
+
+from amble.services.serve.doors.manners import FLOW, PROTOCOL, Broken
 
 __all__ = ["Outgoing", "Stream", "frame", "head_of"]
 
 DATA, HEADERS, PRIORITY, RESET, SETTINGS, PUSH, PING, AWAY, WINDOW, CONTINUATION = range(10)
-END_STREAM, _END_HEADERS = 1, 4
+ACK, END_STREAM, _END_HEADERS = 1, 1, 4
 WIDEST = (1 << 31) - 1
 _HEAD = struct.Struct(">HBBBI")  # length in 16 and 8 bits, kind, flags, stream
 _SMALL_BYTES = 1 << 16  # up to here a copy is cheaper than a list of pieces
@@ -35,10 +38,11 @@ def _head(kind: int, flags: int, number: int, size: int) -> bytes:
 class Stream:
     """One request and its answer. Whoever answers makes a kind of it, and is told what comes."""
 
-    __slots__ = ("number", "waiting", "window")
+    __slots__ = ("half_closed", "number", "waiting", "window")
 
     def __init__(self, number: int, window: int) -> None:
         self.number = number
+        self.half_closed = False  # the client has said everything
         self.window = window  # bytes that the client has room for
         self.waiting: deque[tuple[int, int, memoryview]] = deque()  # kind, flags and payload of frames to come
 
@@ -78,6 +82,7 @@ class Outgoing:
         self.transport: asyncio.Transport | None = None
         self.window = self.first_window = 65535
         self.frame_bytes = 16384
+        self.sent_bytes = 0  # for which the client has not opened windows by little yet
         self.blocked: dict[int, Stream] = {}  # that have frames waiting
         self.paused = False  # the socket is full
         self.moved_s = loop.time()
@@ -99,7 +104,33 @@ class Outgoing:
         self.paused, self.moved_s = False, self._loop.time()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
+        for each in list(self.blocked.values()):
+            if not self.paused and each.waiting[0][0] != DATA:
+                self._sent_one(each)
         self.go_on()
+
+    def set(self, settings: bytes, streams: Iterable[Stream]) -> None:
+        """Keep to what a client sets, in the streams that are open too."""
+        for name, value in struct.iter_unpack(">HI", settings):
+            if name == 4:
+                if value > WIDEST:
+                    raise Broken(FLOW, f"a window of {value} bytes")
+                for each in streams:
+                    each.window += value - self.first_window
+                self.first_window = value
+            elif name == 5:
+                if not 16384 <= value < 1 << 24:
+                    raise Broken(PROTOCOL, f"frames of {value} bytes")
+                self.frame_bytes = value
+        self.write(frame(SETTINGS, ACK, 0, b""))
+        self.go_on()
+
+    def paid(self, num_bytes: int) -> bool:
+        """Tell whether so much was sent that was not counted here before, and count it."""
+        if self.sent_bytes < num_bytes:
+            return False
+        self.sent_bytes -= num_bytes
+        return True
 
     def close(self) -> None:
         """Close when everything is written."""
@@ -140,41 +171,49 @@ class Outgoing:
         if not self.blocked:
             self.moved_s = self._loop.time()
         self.blocked[stream.number] = stream
-        self.go_on()
+        if not self.paused:
+            self._sent_one(stream)
+            self.go_on(stream)
 
-    def go_on(self) -> None:
-        """Send what windows allow of what waits, a frame of each stream in turn."""
-        while self.blocked and not self.paused:
-            moved = False
-            for number, stream in list(self.blocked.items()):
-                if self.paused:
-                    break
-                moved |= self._sent_one(stream)
-                if not stream.waiting:
-                    self.blocked.pop(number, None)
-                    stream.sent()
-            if not moved:
-                return
-            self.moved_s = self._loop.time()
+    def go_on(self, *streams: Stream) -> None:
+        """Send what windows allow of what waits (in these streams, or all), a frame of each stream in turn."""
+        left = [each for each in streams or self.blocked.values() if each.waiting]
+        while left and not self.paused:
+            more = []
+            for each in left:
+                if self.paused or self.window <= 0:
+                    return
+                if self._sent_one(each):
+                    more.append(each)
+            left = more
 
     def _sent_one(self, stream: Stream) -> bool:
-        """Send one frame of what a stream has waiting; False where its window, or the connection's, is shut."""
-        kind, flags, payload = stream.waiting[0]
-        if kind != DATA:
-            stream.waiting.popleft()
+        """Send one piece of what a stream has waiting, and the headers around it → whether it may have more to send."""
+        waiting = stream.waiting
+        self._send_heads(stream)
+        size = min(len(waiting[0][2]), self.window, stream.window, self.frame_bytes) if waiting else 0
+        if size > 0:
+            kind, flags, payload = waiting[0]
+            if size == len(payload):
+                waiting.popleft()
+            else:
+                waiting[0] = (kind, flags, payload[size:])
+            self.window -= size
+            stream.window -= size
+            self.sent_bytes += size
+            self.moved_s = self._loop.time()
+            self.write(_head(DATA, flags, stream.number, size), payload[:size])
+            self._send_heads(stream)
+        if not waiting and self.blocked.pop(stream.number, None) is not None:
+            stream.sent()
+        return size > 0 and bool(waiting)
+
+    def _send_heads(self, stream: Stream) -> None:
+        """Send headers and trailers, which need no window."""
+        while stream.waiting and stream.waiting[0][0] != DATA:
+            kind, flags, payload = stream.waiting.popleft()
+            self.moved_s = self._loop.time()
             self.write(_head(kind, flags, stream.number, len(payload)), payload)
-            return True
-        size = min(len(payload), self.window, stream.window, self.frame_bytes)
-        if size <= 0:
-            return False
-        if size == len(payload):
-            stream.waiting.popleft()
-        else:
-            stream.waiting[0] = (kind, flags, payload[size:])
-        self.window -= size
-        stream.window -= size
-        self.write(_head(DATA, flags, stream.number, size), payload[:size])
-        return True
 
     def write(self, *pieces: bytes | memoryview) -> None:
         """Write pieces of frames, unless the connection is being closed."""

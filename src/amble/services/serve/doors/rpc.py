@@ -8,21 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from amble.runtimes.remote import limits
 from amble.runtimes.remote.fault import Fault
-from amble.services.serve.doors import codings
-from amble.services.serve.doors.hpack import Headers, literal
+from amble.services.serve.doors import codings, metadata
+from amble.services.serve.doors.crowd import Crowd
+from amble.services.serve.doors.hpack import Headers
 from amble.services.serve.doors.http2 import Connection
 from amble.services.serve.doors.outgoing import Stream
 from amble.services.serve.doors.reading import Readers
@@ -32,18 +31,11 @@ from amble.services.serve.requests.quota import Reservation
 __all__ = ["Call", "Method", "Service"]
 
 _LOG = logging.getLogger(__name__)
-_OK, _DEADLINE, _INTERNAL = 0, 4, 13
-_STATUS = {400: 3, 401: 16, 403: 7, 404: 5, 408: 4, 413: 8, 415: 12, 429: 8, 499: 1, 501: 12, 503: 14, 504: 4}
 _PREFIX_BYTES = 5
 _ALIGNED_BYTES = 64
-_TEXT_BYTES = 4096  # of a reason
-_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
+_MESSAGE_BYTES = 128  # that each message counts beside its text
 _FOREVER_S = 1e8
-_CODINGS = b"identity,deflate,gzip"
-_HEAD = b"\x88" + literal(b"content-type", b"application/grpc") + literal(b"grpc-accept-encoding", _CODINGS)
-_FINE = literal(b"grpc-status", b"0")
-_PLAIN_TEXT = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+_CALLS = 4096
 
 
 class Method(NamedTuple):
@@ -80,8 +72,7 @@ class Service:
     readers: Readers
     max_bytes: int
     body_s: float = 30.0
-    most_calls: int = 4096
-    calls: int = 0
+    calls: Crowd = field(default_factory=lambda: Crowd(_CALLS))
 
     def begin(self, connection: Connection, number: int, headers: Headers | None, ended: bool) -> Call | None:
         """Take a call, or refuse it at once: that is what connections begin their streams by."""
@@ -96,8 +87,8 @@ class Service:
                 raise Fault(501, f"{asked.path}: there is no such method")
             if not asked.method.open:
                 self.check_key(asked.told)
-            if self.calls >= self.most_calls:
-                raise Fault(429, f"{self.most_calls} calls are being answered already: try again later")
+            if not self.calls.enter(connection.client):
+                raise Fault(429, "too many calls are being answered, or are open: end some, or try again later")
         except Fault as fault:
             refused = Call(self, connection, number, _NOTHING)
             connection.open(refused)
@@ -111,22 +102,13 @@ class Service:
 
     def _asked(self, headers: Headers) -> _Asked:
         told = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        if told.get(":method") != "POST" or not told.get("content-type", "").startswith("application/grpc"):
+        if told.get(":method") != "POST" or not metadata.is_grpc(told.get("content-type", "")):
             raise Fault(415, "this is no call of gRPC: POST application/grpc")
         coding = told.get("grpc-encoding", "identity")
         if coding not in ("identity", "gzip", "deflate"):
             raise Fault(501, f"grpc-encoding {coding[:100]!r}: use gzip, deflate or identity")
         path = told.get(":path", "")
-        return _Asked(path, self.methods.get(path), told, _timeout_s(told.get("grpc-timeout")), coding.encode())
-
-
-def _timeout_s(text: str | None) -> float:
-    if text is None:
-        return math.inf
-    found = _TIMEOUT.fullmatch(text)
-    if found is None:
-        raise Fault(400, f"grpc-timeout {text[:100]!r} is no time")
-    return int(found[1]) * _UNITS[found[2]]
+        return _Asked(path, self.methods.get(path), told, metadata.timeout_s(told.get("grpc-timeout")), coding.encode())
 
 
 _NOTHING = _Asked("", None, {}, math.inf, b"identity")
@@ -136,8 +118,8 @@ class Call(Stream):
     """One call: who asks, what he says of himself, the message, the answer."""
 
     __slots__ = (
-        "_arrived", "_asked", "_began_s", "_connection", "_counted", "_filled", "_over", "_packed", "_prefix",
-        "_reader", "_sent_head", "_service", "_task", "_timer", "_whole", "_writer", "client", "half_closed", "hold",
+        "_arrived", "_asked", "_began_s", "_connection", "_counted", "_filled", "_message_s", "_over", "_packed",
+        "_prefix", "_reader", "_sent_head", "_service", "_task", "_timer", "_whole", "_writer", "client", "hold",
         "told",
     )  # fmt: skip
 
@@ -146,8 +128,7 @@ class Call(Stream):
         self._service, self._connection, self._asked = service, connection, asked
         self.client, self.told = connection.client, asked.told
         self.hold = service.holding(connection.client)
-        self.half_closed = False  # the client has said everything
-        self._began_s = connection.loop.time()
+        self._began_s = self._message_s = connection.loop.time()
         self._arrived: deque[tuple[bytes | memoryview, bool]] = deque()  # messages, and whether they are packed
         self._prefix = b""
         self._whole: memoryview | None = None  # a message that has come in part
@@ -159,8 +140,7 @@ class Call(Stream):
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        """Count the call, and start its clock."""
-        self._service.calls += 1
+        """Start the clock of a call that is counted."""
         self._counted = True
         if self._asked.timeout_s < _FOREVER_S:
             self._timer = self._connection.loop.call_later(self._asked.timeout_s, self._expire)
@@ -192,7 +172,6 @@ class Call(Stream):
 
     def ended(self) -> None:
         """Begin to answer, when all has come."""
-        self.half_closed = True
         if self._over:
             return
         if self._method.many_in:
@@ -208,8 +187,10 @@ class Call(Stream):
 
     def overdue(self, now_s: float) -> None:
         """Give up a call whose message does not come."""
-        if self._task is None and not self._over and now_s - self._began_s > self._service.body_s:
+        waits = self._task is None or self._whole is not None  # for the first message, or the rest of a later one
+        if waits and not self._over and now_s - self._message_s > self._service.body_s:
             self.fail(Fault(408, f"the message did not come within {self._service.body_s:g} s"))
+            self._settle()
 
     def _guarded(self, take: Callable[[], None]) -> None:
         if self._over:
@@ -244,7 +225,8 @@ class Call(Stream):
             raise Fault(400, "the message is packed, and no grpc-encoding says how")
         if self._arrived and not self._method.many_in:
             raise Fault(400, "the call has more than one message")
-        self._packed = bool(packed)
+        self._packed, self._message_s = bool(packed), self._connection.loop.time()
+        self.hold.grow(_MESSAGE_BYTES)
         if size <= len(payload):
             self.hold.grow(size)
             self._deliver(bytes(payload[:size]))
@@ -277,14 +259,14 @@ class Call(Stream):
             if method.many_out:
                 async for made in method.run(given, self):
                     await self._write(method.write(made))
-                self._finish(_OK)
+                self._finish(metadata.OK)
             else:
-                self._finish(_OK, "", method.write(await method.run(given, self)))
+                self._finish(metadata.OK, "", method.write(await method.run(given, self)))
         except Fault as fault:
             self.fail(fault)
         except Exception:
             _LOG.exception("%s failed", self._asked.path)
-            self._finish(_INTERNAL, "the server failed: see its log")
+            self._finish(metadata.INTERNAL, "the server failed: see its log")
 
     async def _plain(self, message: bytes | memoryview, packed: bool) -> bytes | memoryview:
         """Unpack a message, beside the loop."""
@@ -322,14 +304,15 @@ class Call(Stream):
             plain = await self._plain(message, packed)
             yield await self._read(plain)
             if not self._over:
-                self.hold.shrink(len(message) + (len(plain) if packed else 0))
+                self.hold.shrink(_MESSAGE_BYTES + len(message) + (len(plain) if packed else 0))
             if not self.half_closed:
                 self._connection.out.refill(self.number, len(message) + _PREFIX_BYTES)
             del message, plain
 
     async def _write(self, payload: bytes) -> None:
         """Send one answer of many, and wait until it is on its way."""
-        head, self._sent_head = b"" if self._sent_head else _HEAD, True
+        self._connection.answered()
+        head, self._sent_head = b"" if self._sent_head else metadata.HEAD, True
         if not self._connection.out.send(self, head, (_prefixed(payload), payload), b"") and not self._over:
             self._writer = self._connection.loop.create_future()
             await self._writer
@@ -342,20 +325,20 @@ class Call(Stream):
             _wake(self._writer)
 
     def _expire(self) -> None:
-        self._finish(_DEADLINE, "the deadline of the call has passed")
+        self._finish(metadata.DEADLINE, "the deadline of the call has passed")
         self._settle()
 
     def fail(self, fault: Fault) -> None:
         """End the call with the status of a fault."""
-        self._finish(_STATUS.get(fault.status, _INTERNAL), fault.text)
+        self._finish(metadata.status_of(fault), fault.text)
 
     def _finish(self, status: int, text: str = "", payload: bytes | None = None) -> None:
         """Send the end of the call, and its answer if it has one."""
         if self._over:
             return
-        tail = _FINE if status == _OK else _tail(status, text)
+        tail = metadata.trailers(status, text)
         body: tuple[bytes, ...] = () if payload is None else (_prefixed(payload), payload)
-        head = b"" if self._sent_head else _HEAD
+        head = b"" if self._sent_head else metadata.HEAD
         if not body:
             head, tail = b"", head + tail
         self._settle(cancel=False)
@@ -372,7 +355,8 @@ class Call(Stream):
         self._arrived.clear()
         self._whole = None
         self.hold.__exit__()
-        self._service.calls -= self._counted
+        if self._counted:
+            self._service.calls.leave(self.client)
         self._counted = False
 
 
@@ -383,8 +367,3 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 
 def _prefixed(payload: bytes) -> bytes:
     return b"\0" + len(payload).to_bytes(4, "big")
-
-
-def _tail(status: int, text: str) -> bytes:
-    reason = quote(text[:_TEXT_BYTES], safe=_PLAIN_TEXT).encode()
-    return literal(b"grpc-status", b"%d" % status) + literal(b"grpc-message", reason)

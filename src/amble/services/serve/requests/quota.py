@@ -65,20 +65,26 @@ class Reservation:
     quota: Quota
     client: str = ""
     num_bytes: int = 0
+    closed: bool = False  # whoever still grows it, in another thread, must not take what nobody gives back
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Reservation:
         """Begin with nothing."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it all back."""
-        self.quota.give_back(self.client, self.num_bytes)
-        self.num_bytes = 0
+        """Give it all back, and take no more."""
+        with self._lock:
+            self.quota.give_back(self.client, self.num_bytes)
+            self.num_bytes, self.closed = 0, True
 
     def grow(self, num_bytes: int) -> None:
         """Take more room; Fault when there is none left for this client."""
-        self.quota.take(self.client, num_bytes, held_bytes=self.num_bytes)
-        self.num_bytes += num_bytes
+        with self._lock:
+            if self.closed:
+                raise Fault(499, "the client has gone")
+            self.quota.take(self.client, num_bytes, held_bytes=self.num_bytes)
+            self.num_bytes += num_bytes
 
     def shrink(self, num_bytes: int) -> None:
         """Give some of it back."""
