@@ -1,6 +1,6 @@
 #!/bin/bash
 # Usage: setup.sh [NAME ...]      Make the environments of other people's programs: .venv-peer-NAME beside .venv.
-# Clients of the server: triton locust kserve analyzer perf_analyzer schemathesis. Servers to compare with: litserve ray mlserver bentoml.
+# Clients of the server: triton locust kserve analyzer perf_analyzer schemathesis. Servers to compare with: litserve ray mlserver bentoml granian.
 # tritonserver: a real Triton, from a wheel of 0.5 GB. llama: a real llama.cpp server, compiled here (cmake, a C++
 # compiler, ten minutes on two cores). Both are governed by bench/govern_real.
 # mrfi: an injector of bit errors (it asks for torchvision, which has no CPU build and which it does not need here).
@@ -25,6 +25,7 @@ for name in ${@:-triton locust kserve analyzer perf_analyzer schemathesis litser
         tritonserver) wanted=(nvidia-pytriton==0.7.0 onnxruntime numpy) ;;
         llama)    wanted=(gguf==0.19.0 numpy) ;;
         bentoml)  wanted=(bentoml==1.4.40 "${run[@]}") ;;
+        granian)  wanted=(granian==2.8.9) ;;
         openvino) wanted=(-c "$root/constraints.txt" pytest -e "$root[openvino]") ;;
         mrfi)     wanted=(-c "$root/constraints.txt" torch numpy onnx pyyaml scipy) ;;
         perf_analyzer) "$here/get_perf_analyzer.sh" "$root/.venv-peer-perf_analyzer"; continue ;;
