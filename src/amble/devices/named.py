@@ -14,18 +14,7 @@ from amble.devices.powercap import power_knob
 from amble.devices.powermodes import Mode, ModeActuator, current_mode
 from amble.devices.throttling import Reason, cooling
 
-__all__ = [
-    "OPTIONS",
-    "knobs_of",
-    "limited",
-    "missing",
-    "mode_of",
-    "owned_by_name",
-    "reasons",
-    "refuse_empty",
-    "root_of",
-    "which",
-]
+__all__ = ["OPTIONS", "knobs_of", "missing", "mode_of", "owned_by_name", "reasons", "refuse_empty", "root_of", "which"]
 
 OPTIONS = {
     "host": ("root", "knobs", "turbo", "preference", "cpus"),
@@ -90,15 +79,6 @@ def missing(address: Address) -> tuple[str, ...]:
             return next((each.missing for each in nvml.describe() if each.name == name), ())
         case _:
             return ()
-
-
-def limited(address: Address) -> str | None:
-    """Return the URI of the power limit of a device whose clocks cannot be set; None where there is none."""
-    match address.scheme:
-        case "nvml":
-            return f"nvml:{address.name or 0}/power"
-        case _:
-            return None
 
 
 def refuse_empty(uri: str) -> None:

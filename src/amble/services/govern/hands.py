@@ -10,7 +10,7 @@ from amble.core.cost import Reading
 from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.ports import Clock, Device
-from amble.devices import named
+from amble.devices import instead
 
 __all__ = ["AS_FOUND", "Hands", "rungs", "slowness"]
 
@@ -89,7 +89,7 @@ class Hands:
 
     def _instead(self) -> str:
         """Say what else may be set on boards whose clocks cannot be locked."""
-        limit = next(filter(None, (named.limited(Address.parse(each.name)) for each in self._devices)), None)
+        limit = next(filter(None, (instead.limited(Address.parse(each.name)) for each in self._devices)), None)
         if limit is None or self.settings[0].power_limit_w is not None:
             return ""
         return f"; where clocks cannot be locked, let the power limit be set: --device {limit}"
