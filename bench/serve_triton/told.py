@@ -35,5 +35,13 @@ def _table(result: Result) -> str:
     return "\n".join(lines)
 
 
+def _limits(result: Result) -> str:
+    """Lay out what is set beside a compiled echo, and goodput within an objective: a line for each target."""
+    lines = ["| | wanted | measured |", "| --- | --- | --- |"]
+    found = [each for each in result.targets if "rate over Triton's" not in each["target"]]
+    lines += [f"| {each['target']} | {each['want']} | {each['value']:.2f} |" for each in found]
+    return "\n".join(lines)
+
+
 NUMBERS: Numbers = {"serve_triton.met": lambda r: r.met("rate over Triton's")}
-TABLES: Numbers = {"serve_triton.doors": _table}
+TABLES: Numbers = {"serve_triton.doors": _table, "serve_triton.limits": _limits}
