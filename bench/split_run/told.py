@@ -33,6 +33,8 @@ NUMBERS: Numbers = {
     "split_run.requests": lambda r: plain(sum(r.column("asked", what="run"))),
     "split_run.virtual_ratio": lambda r: _mean([whole for whole, _ in _virtual(r)]),
     "split_run.virtual_above": lambda r: _mean([above for _, above in _virtual(r)]),
+    "split_run.virtual_late": lambda r: plain(r.value("5G traces, virtual time: more late")),
+    "split_run.real_ratio": lambda r: percent(r.value("5G trace: energy of the moving cut")),
     "split_run.virtual_share": lambda r: _mean([float(whole <= 1) for whole, _ in _virtual(r)]),
 }
 TABLES: Numbers = {}
