@@ -215,8 +215,9 @@ def test_what_waits_for_a_model_that_is_unloaded_is_answered_first(tmp_path: Pat
         waiting = pool.submit(found.infer, [0.0, 0.0])
         found.wait_for_pending(2)
         unloading = pool.submit(found.call, "POST", "/v2/repository/models/plain/unload", {})
-        while found.infer([0.0, 0.0])[0] != 404:
+        while found.call("GET", "/v2/models/plain")[0] != 404:  # a request might come before, and wait as well
             assert not unloading.done()
+        assert found.infer([0.0, 0.0])[0] == 404
         doubler.gate.set()
         assert running.result()[0] == waiting.result()[0] == 200
         assert unloading.result()[0] == 200
