@@ -34,7 +34,7 @@ from amble.services.serve.telling.history import History
 from amble.services.serve.telling.ledger import Ledger
 from amble.stages.control.engine import Totals
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "pause_s"]
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE_S = 0.2  # for a word from a child that may be busy
@@ -250,7 +250,7 @@ class Crew:
         member.failures = 0 if lived else member.failures + 1
         member.replaced["hung" if member.hung else "died"] += 1
         _LOG.error("%s has died (%s); starting it anew", member.name, code)
-        time.sleep(min(_LONGEST_S, _FIRST_S * 2**member.failures))
+        time.sleep(pause_s(member.failures))
         if self._over:
             return
         self.start(member)
@@ -260,6 +260,11 @@ class Crew:
             _LOG.error("%s could not be started anew: %s", member.name, error)
             if member.running is not None:
                 member.running.kill()  # and once more, after a longer time
+
+
+def pause_s(failures: int) -> float:
+    """Return the time [s] before a child that failed so often in a row is started anew."""
+    return min(_LONGEST_S, _FIRST_S * 2.0 ** min(failures, 10))
 
 
 def _wait(running: subprocess.Popen[bytes] | None, within_s: float) -> None:
