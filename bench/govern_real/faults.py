@@ -23,8 +23,9 @@ from typing import Any
 
 import amble
 from amble.core.errors import Refused
-from bench.govern_real.servers import AMBLE, GROUPS, free_port, group
+from bench.govern_real.servers import AMBLE, GROUPS, group
 from bench.kit.places import BENCH
+from bench.kit.processes import free_port
 
 __all__ = ["KINDS", "tried"]
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,9 +21,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from bench.kit.places import BENCH, ROOT
+from bench.kit.processes import ended, free_port
 from bench.serve.load import Client, request
 
-__all__ = ["AMBLE", "KINDS", "Server", "free_port", "group", "left_out", "serving"]
+__all__ = ["AMBLE", "KINDS", "Server", "group", "left_out", "serving"]
 
 AMBLE = str(Path(sys.executable).parent / "amble")
 GROUPS = Path("/sys/fs/cgroup/cpu")
@@ -93,17 +92,10 @@ def serving(kind: str, home: Path, folder: Path) -> Iterator[Server]:
     quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with (home / f"{kind}.log").open("w") as log:
         running = subprocess.Popen(entered, stdout=log, stderr=log, env=os.environ | quiet, start_new_session=True)
-        try:
+        with ended(running):
             server = Server(kind, running.pid, ports[0], page_port, message)
             _await(server, running, home / f"{kind}.log")
             yield server
-        finally:
-            running.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                running.wait(20)
-            with suppress(ProcessLookupError):
-                os.killpg(running.pid, signal.SIGKILL)
-            running.wait()
 
 
 Command = tuple[list[str], bytes, int]
@@ -175,12 +167,6 @@ def network(path: Path) -> Path:
     made = helper.make_graph(nodes, "convolutions", [x], [y], weights)
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
     return path
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 def _peer(name: str) -> Path:

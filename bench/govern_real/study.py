@@ -37,9 +37,10 @@ from amble.devices.quota import QuotaActuator
 from amble.services.govern.maps import recognise
 from amble.services.govern.page import names_of, read_page
 from bench.govern_real import cost, faults
-from bench.govern_real.servers import AMBLE, KINDS, Server, free_port, group, left_out, serving
+from bench.govern_real.servers import AMBLE, KINDS, Server, group, left_out, serving
 from bench.govern_real.verdict import targets
 from bench.kit import document, places
+from bench.kit.processes import free_port
 from bench.serve.load import Client
 
 LOAD = 0.3  # of what one user alone gets answered

@@ -93,13 +93,8 @@ def staged(case: Case, ports: dict[str, int], folder: Path) -> tuple[float, Stag
 def _processor_s(pid: int) -> dict[str, float]:
     """Return the processor's time [s] of a server's engines, and of everything else that it runs."""
     found = {"front": 0.0, "engine": 0.0}
-    waiting = [pid]
-    while waiting:
-        each = waiting.pop()
-        kind = "engine" if len(os.sched_getaffinity(each)) == 1 else "front"
-        for thread in Path(f"/proc/{each}/task").iterdir():
-            found[kind] += int((thread / "schedstat").read_text().split()[0]) / 1e9
-            waiting += map(int, (thread / "children").read_text().split())
+    for each, took_s in doors.processor_s(pid).items():
+        found["engine" if len(os.sched_getaffinity(each)) == 1 else "front"] += took_s
     return found
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bench.kit.document import Record
 from bench.kit.places import BENCH, ROOT
+from bench.kit.processes import free_port
 from bench.serve_triton import servers
 from bench.serve_triton.servers import Case
 
@@ -32,7 +33,7 @@ ECHO = ROOT / ".venv-peer-granian" / "bin" / "granian"
 @contextmanager
 def echoing() -> Iterator[dict[str, int]]:
     """Run the echo on the servers' core; its port."""
-    ports = {"http": servers.free_port()}
+    ports = {"http": free_port()}
     words = [str(ECHO), "--interface", "rsgi", "--host", "127.0.0.1", "--port", str(ports["http"]), "--no-ws"]
     words += ["--loop", "asyncio", "--workers", "1", "--runtime-threads", "1", "--log-level", "warning"]
     with servers.running([*words, "--working-dir", str(BENCH / "serve_triton"), "echo:app"], "echo") as running:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bench.kit.places import BENCH, BUILD, ROOT
+from bench.kit.processes import ended, free_port
 from bench.serve_triton import networks
 
 HERE = BENCH / "serve_triton"
@@ -48,12 +48,6 @@ class Case:
         return 2 if self.time == "50 ms" else 1
 
 
-def free_port() -> int:
-    """Return a port that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
 @contextmanager
 def running(words: Sequence[str], name: str, *, pinned: bool = True) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server on its core while the block runs, with everything that it starts."""
@@ -64,15 +58,8 @@ def running(words: Sequence[str], name: str, *, pinned: bool = True) -> Iterator
             [*(("taskset", "-c", str(SERVER_CORE)) if pinned else ()), *words],
             stdout=out, stderr=out, env={**os.environ, **quiet}, process_group=0,
         )  # fmt: skip
-        try:
+        with ended(running):
             yield running
-        finally:
-            running.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                running.wait(30)
-            with suppress(ProcessLookupError):
-                os.killpg(running.pid, signal.SIGKILL)
-            running.wait()
 
 
 @contextmanager
@@ -194,11 +181,12 @@ def prepared(wanted: Sequence[Case], folder: Path) -> tuple[dict[str, Path], dic
     return paths, bare_s
 
 
-def processor_s(pid: int) -> float:
-    """Return the processor's time [s] of a process and all that it has started."""
-    total_s, waiting = 0.0, [pid]
+def processor_s(pid: int) -> dict[int, float]:
+    """Return the processor's time [s] of a process and of each that it has started."""
+    found, waiting = {}, [pid]
     while waiting:
-        for thread in Path(f"/proc/{waiting.pop()}/task").iterdir():
-            total_s += int((thread / "schedstat").read_text().split()[0]) / 1e9
-            waiting += map(int, (thread / "children").read_text().split())
-    return total_s
+        each = waiting.pop()
+        threads = list(Path(f"/proc/{each}/task").iterdir())
+        found[each] = sum(int((thread / "schedstat").read_text().split()[0]) / 1e9 for thread in threads)
+        waiting += [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    return found

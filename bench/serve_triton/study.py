@@ -82,9 +82,9 @@ def measured(*, quick: bool) -> list[Record]:
 
 def _timed(case: Case, ports: dict[str, int], folder: Path) -> dict[str, float]:
     """Offer one load, and add what an answer took of the servers' processor."""
-    before_s = processor_s(ports["pid"])
+    before_s = sum(processor_s(ports["pid"]).values())
     found = offered(case, ports, folder)
-    took_s = processor_s(ports["pid"]) - before_s
+    took_s = sum(processor_s(ports["pid"]).values()) - before_s
     return {**found, "processor_s": took_s / max(1.0, found["answered"])}
 
 

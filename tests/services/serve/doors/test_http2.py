@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -175,6 +177,10 @@ BROKEN: dict[str, tuple[int, Callable[[], bytes]]] = {
         lambda: b"".join(head(each) + frame(RESET, 0, each, bytes(4)) for each in range(1, 4000, 2)),
     ),
     "windows opened by a byte": (CALM, lambda: opened(1, 0) * 2000),
+    "windows of a call that was taken back": (
+        CALM,
+        lambda: asked() + frame(RESET, 0, 1, bytes(4)) + opened(WIDE, 1) * 2000,
+    ),
 }
 
 
@@ -407,6 +413,22 @@ def test_calls_of_who_breaks_the_protocol_are_given_up_at_once() -> None:
         assert isinstance(taken, Taken)
         fed(connection, frame(DATA, 0, 0, b""))
         assert (written.closed, taken.over, connection.streams) == (True, 1, {})
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_is_gone_is_no_garbage_that_must_be_looked_for() -> None:
+    async def run() -> None:
+        connection, _ = connected()
+        fed(connection, frame(HEADERS, 4, 3, b"\x83"))
+        connection.connection_lost(None)
+        known = weakref.ref(connection)
+        gc.disable()
+        try:
+            del connection
+            assert known() is None
+        finally:
+            gc.enable()
 
     asyncio.run(run())
 

@@ -165,6 +165,16 @@ def test_the_rest_of_a_later_message_is_waited_for_some_time(open_house: House) 
         assert dict(one.answer()[0])[b"grpc-status"] == b"0"
 
 
+@pytest.mark.parametrize("rest", [ONE[:-1], b"\0\0"])
+def test_a_stream_that_ends_in_the_midst_of_a_message_is_told_so(open_house: House, rest: bytes) -> None:
+    with client(open_house) as one:
+        one.send(head(1, STREAM), frame(DATA, 0, 1, ONE))
+        one.until(DATA, 1)
+        one.send(frame(DATA, 1, 1, rest))
+        told = dict(one.answer()[0])
+        assert (told[b"grpc-status"], told[b"grpc-message"]) == (b"3", b"the call ended before its message did")
+
+
 @pytest.mark.parametrize("coding", ["Gzip", "Deflate"])
 def test_packed_messages_are_read(open_house: House, coding: str) -> None:
     stub = triton.service_pb2_grpc.GRPCInferenceServiceStub

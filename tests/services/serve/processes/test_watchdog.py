@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amble.services.serve.processes.beats import SILENT_S, Beats, new_beats
+from amble.services.serve.processes.beats import SILENT_S, Beat, Beats, new_beats
 from amble.services.serve.processes.member import Member
 from amble.services.serve.processes.watchdog import Watchdog
 
@@ -62,4 +62,30 @@ def test_nobody_is_ended_for_the_time_in_which_the_parent_itself_stood_still(mem
     watchdog.look(start_s + 1000.0)
     watchdog.look(start_s + 1001.0)
     assert not any(each.hung for each in members)
+    os.close(fd)
+
+
+def test_who_has_taken_the_place_of_one_that_died_is_not_ended_for_it(members: list[Member]) -> None:
+    fd = new_beats(2)
+    first = members[0]
+    before, after = first.running, subprocess.Popen(["sleep", "100"])
+    assert before is not None
+
+    class Replacing(Beats):
+        """Is asked in the moment in which another process takes the place."""
+
+        def of(self, child: int) -> Beat | None:
+            found = super().of(child)
+            if child == 0:
+                first.running = after
+            return found
+
+    beats = Replacing(fd, 2)
+    start_s = time.monotonic()
+    watchdog = Watchdog(lambda: members, beats)
+    beats.give(0, 0.0, hangs=True)
+    watchdog.look(start_s)
+    assert (first.hung, first.up, after.poll()) == (False, True, None)
+    before.kill()
+    before.wait()
     os.close(fd)

@@ -106,6 +106,7 @@ class Connection(asyncio.BufferedProtocol):
             self.house.crowd.leave(self.client)
             self.house.connections.discard(self)
         self._entered, self._reading, self.out.transport = False, None, None
+        self._take = len  # a method of its own would keep it until garbage is looked for
         self._forget_all()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -307,13 +308,13 @@ class Connection(asyncio.BufferedProtocol):
         if len(payload) != 4 or not size or number > self._last:
             raise Broken(PROTOCOL, "a window that does not open")
         opened = self.streams.get(number) if number else self.out
+        if (opened is None or size < _WORTH_BYTES) and not self.out.paid(_WORTH_BYTES):
+            self._noise.count(self.loop.time())
         if opened is None:
             return
         was_shut, opened.window = opened.window <= 0, opened.window + size
         if opened.window > WIDEST:
             raise Broken(FLOW, "a window that is too wide")
-        if size < _WORTH_BYTES and not self.out.paid(_WORTH_BYTES):
-            self._noise.count(self.loop.time())
         if was_shut:
             self.out.go_on(*([self.streams[number]] if number else []))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
+from itertools import accumulate
 from urllib.parse import quote
 
 from amble.runtimes.remote.fault import Fault
@@ -13,9 +15,7 @@ __all__ = ["DEADLINE", "FINE", "HEAD", "INTERNAL", "OK", "is_grpc", "status_of",
 
 OK, DEADLINE, INTERNAL = 0, 4, 13
 _STATUS = {400: 3, 401: 16, 403: 7, 404: 5, 408: 4, 413: 8, 415: 12, 429: 8, 499: 1, 501: 12, 503: 14, 504: 4}
-_REASON_BYTES = (
-    6000  # as it goes: clients take 8 kB of headers and trailers, or refuse them all, and the answer with them
-)
+_REASON_BYTES = 6000  # as it goes: clients refuse more than 8 kB of headers and trailers, and the answer with them
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _KIND = re.compile(r"application/grpc(\+[^;]*)?\s*(;.*)?")
@@ -49,11 +49,12 @@ def trailers(status: int, text: str) -> bytes:
     """Write the end of a call; a long reason is cut off, between two characters."""
     if status == OK:
         return FINE
-    reason, size = [], 0
-    for each in text[:_REASON_BYTES]:
-        packed = quote(each, safe=_PLAIN_TEXT, errors="replace")
-        size += len(packed)
-        if size > _REASON_BYTES:
-            break
-        reason.append(packed)
-    return literal(b"grpc-status", b"%d" % status) + literal(b"grpc-message", "".join(reason).encode())
+    reason = _quoted(text[:_REASON_BYTES])
+    if len(reason) > _REASON_BYTES:
+        ends = list(accumulate(len(_quoted(each)) for each in text[:_REASON_BYTES]))
+        reason = reason[: ends[bisect_right(ends, _REASON_BYTES) - 1]]
+    return literal(b"grpc-status", b"%d" % status) + literal(b"grpc-message", reason.encode())
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe=_PLAIN_TEXT, errors="replace")

@@ -156,6 +156,7 @@ class Outgoing:
         if size:
             self.window -= size
             stream.window -= size
+            self.sent_bytes += size
             out += [_head(DATA, 0, stream.number, size), *body]
         if tail:
             out.append(frame(HEADERS, _END_HEADERS | END_STREAM, stream.number, tail))

@@ -36,6 +36,7 @@ _ALIGNED_BYTES = 64
 _MESSAGE_BYTES = 128  # that each message counts beside its text
 _FOREVER_S = 1e8
 _CALLS = 4096
+_CUT_OFF = "the call ended before its message did"
 
 
 class Method(NamedTuple):
@@ -156,6 +157,11 @@ class Call(Stream):
         assert self._asked.method is not None, "calls that are begun have a method"
         return self._asked.method
 
+    @property
+    def _in_message(self) -> bool:
+        """Tell whether a message has come in part."""
+        return self._whole is not None or bool(self._prefix)
+
     # what comes
 
     def place(self) -> memoryview | None:
@@ -176,8 +182,8 @@ class Call(Stream):
             return
         if self._method.many_in:
             _wake(self._reader)
-        elif not self._arrived or self._whole is not None or self._prefix:
-            self.fail(Fault(400, "the call ended before its message did"))
+        elif not self._arrived or self._in_message:
+            self.fail(Fault(400, _CUT_OFF))
         else:
             self._start()
 
@@ -226,11 +232,11 @@ class Call(Stream):
         if self._arrived and not self._method.many_in:
             raise Fault(400, "the call has more than one message")
         self._packed, self._message_s = bool(packed), self._connection.loop.time()
-        self.hold.grow(_MESSAGE_BYTES)
         if size <= len(payload):
-            self.hold.grow(size)
+            self.hold.grow(_MESSAGE_BYTES + size)
             self._deliver(bytes(payload[:size]))
             return payload[size:]
+        self.hold.grow(_MESSAGE_BYTES)
         pad = -raw_at(payload) % _ALIGNED_BYTES  # memory is not touched before the bytes come
         self._whole, self._filled = np.empty(pad + size, np.uint8).data[pad:], 0
         return payload
@@ -296,6 +302,8 @@ class Call(Stream):
         """Give messages as they come; room for each is given back when the next is asked for."""
         while True:
             while not self._arrived:
+                if self.half_closed and self._in_message:
+                    raise Fault(400, _CUT_OFF)
                 if self.half_closed:
                     return
                 self._reader = self._connection.loop.create_future()

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from amble.core.errors import AmbleError
+from amble.runtimes.remote.fault import Fault
 from amble.services.serve.models.model import Found, Loaded, Model
 from amble.services.serve.processes import summing
 from amble.services.serve.processes.control import Control, Gone, Handler
@@ -33,7 +34,7 @@ from amble.services.serve.telling.history import History
 from amble.services.serve.telling.ledger import Ledger
 from amble.stages.control.engine import Totals
 
-__all__ = ["Crew"]
+__all__ = ["Crew", "pause_s"]
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE_S = 0.2  # for a word from a child that may be busy
@@ -222,15 +223,13 @@ class Crew:
         for each in self.fronts:
             each.ask("end")
         for each in self.fronts:
-            if each.running is not None:
-                _wait(each.running, within_s)
+            _wait(each.running, within_s)
         wait([each.ask("end") for each in self.engines], within_s)
         self.gather()
         for each in self.engines:
             each.ask("leave")
         for each in self.engines:
-            if each.running is not None:
-                _wait(each.running, within_s)
+            _wait(each.running, within_s)
 
     def _bury(self, member: Member) -> None:
         """Take note of a child's end, and start it anew unless all is over; in its control's thread."""
@@ -243,27 +242,34 @@ class Crew:
             member.said = None
         if member in self.fronts:
             self.clear(list(self.fronts).index(member))
-        if member.running is not None:
-            _wait(member.running, _ANSWER_S)
+        _wait(member.running, _ANSWER_S)
         if self._over:
             return
+        code, member.running = _code(member.running), None  # nobody is there to be watched
         lived = time.monotonic() - member.since_s > _LIVED_S
         member.failures = 0 if lived else member.failures + 1
         member.replaced["hung" if member.hung else "died"] += 1
-        _LOG.error("%s has died (%s); starting it anew", member.name, _code(member.running))
-        time.sleep(min(_LONGEST_S, _FIRST_S * 2**member.failures))
+        _LOG.error("%s has died (%s); starting it anew", member.name, code)
+        time.sleep(pause_s(member.failures))
         if self._over:
             return
         self.start(member)
         try:
             self.revive(member)
-        except (AmbleError, OSError) as error:
+        except (AmbleError, Fault, OSError, ValueError, RuntimeError) as error:  # all that a child's answer can raise
             _LOG.error("%s could not be started anew: %s", member.name, error)
             if member.running is not None:
                 member.running.kill()  # and once more, after a longer time
 
 
-def _wait(running: subprocess.Popen[bytes], within_s: float) -> None:
+def pause_s(failures: int) -> float:
+    """Return the time [s] before a child that failed so often in a row is started anew."""
+    return min(_LONGEST_S, _FIRST_S * 2.0 ** min(failures, 10))
+
+
+def _wait(running: subprocess.Popen[bytes] | None, within_s: float) -> None:
+    if running is None:
+        return
     try:
         running.wait(within_s)
     except subprocess.TimeoutExpired:

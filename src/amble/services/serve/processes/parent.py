@@ -200,7 +200,7 @@ class _Parent:
             FrontRole(doors, at, wanted.fronts, paths, shared, *rules, heart) for at, heart in enumerate(hearts[num:])
         ]
         return (
-            [Member(f"the engine on {role.place.name}", role, kept[-1:]) for role in engines],
+            [Member(f"the engine on {role.place.name}", role, (self._beats_fd,)) for role in engines],
             [Member(f"front {role.index}", role, kept) for role in fronts],
         )
 

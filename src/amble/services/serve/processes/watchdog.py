@@ -42,17 +42,18 @@ class Watchdog:
             self._watched_s = now_s
         self._looked_s = now_s
         for row, member in enumerate(self._members()):
-            if member.running is None or member.hung or self._over.is_set():
+            running = member.running
+            if running is None or member.hung or self._over.is_set():
                 continue
-            beat, pid = self._beats.of(row), member.running.pid
+            beat, pid = self._beats.of(row), running.pid
             thread = (pid, pid if beat is None else beat.thread_id)
             mark = None if beat is None else beat.at_s
             kept_s = self._starving.setdefault(row, Starving()).since(mark, thread, now_s)
             why = verdict(beat, max(member.since_s, self._watched_s), kept_s, now_s)
-            if why is not None:
+            if why is not None and member.running is running:  # it has not been replaced meanwhile
                 member.hung, member.up = True, False
                 _LOG.error("%s hangs: %s; ending it (process %d)", member.name, why, pid)
-                member.running.kill()
+                running.kill()
 
     def _run(self) -> None:
         while not self._over.wait(_EVERY_S):
