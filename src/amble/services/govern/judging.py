@@ -76,7 +76,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Judge:
-    """See the module's docstring. slowness: [setting][objective], ``known`` where a table says so;
+    """See the module's docstring. slowness: [setting][objective], ``known`` where a table says so, power included;
     edges_s, judged_s: as the histograms have them."""
 
     objectives: tuple[Objective, ...]
