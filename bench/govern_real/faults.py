@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -270,8 +271,6 @@ def _claims(log: Path) -> bool:
 
 
 def _answers(port: int) -> bool:
-    import socket
-
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
         return True
     return False

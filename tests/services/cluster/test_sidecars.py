@@ -195,7 +195,7 @@ def test_a_governor_that_comes_back_with_other_settings_is_reckoned_with_anew(ki
     assert drawn[-1] > 0.75 * 330.0
 
 
-def test_one_that_comes_back_with_more_than_the_budget_has_stays_gone():
+def test_one_that_comes_back_with_more_than_the_budget_has_stays_gone(caplog):
     devices = three()
     budget = Budget(devices, 175.0)
     run(budget, devices, 12)
@@ -206,6 +206,7 @@ def test_one_that_comes_back_with_more_than_the_budget_has_stays_gone():
     _, told = run(budget, devices[:2], 6)
     assert told.cap_w[2] is None
     assert told.cap_w[:2] == (80.0, 60.0)
+    assert caplog.text.count("has come back with other settings") == 1
 
 
 def test_the_division_waits_for_no_one_that_dawdles():

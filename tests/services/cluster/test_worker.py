@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from amble import bundled
 from amble.core.errors import Refused
-from amble.services.cluster.reports import Call, Order, Turned
+from amble.services.cluster.reports import Answered, Call, Order, Turned
 from amble.services.cluster.worker import Plan, Worker, digest
-from amble.services.serve.models.model import Found
+from amble.services.serve.models.model import Found, Loaded
 from amble.services.serve.models.options import Options
-from amble.services.serve.requests.asking import Asked
+from amble.services.serve.pulse import Do
+from amble.services.serve.requests.asking import Asked, Tensor
 from tests.services.cluster.local import Rack, close, load, rack
 from tests.services.serve.house import LOW, Doubler
 
@@ -146,3 +149,42 @@ def test_other_files_have_another_digest(tmp_path: Path) -> None:
     text = bundled.model_path().read_bytes()
     copy.write_bytes(text + b"\x72\x00")  # an empty metadata entry
     assert digest(one, Options()) != digest(Found("m", "1", copy), Options())
+
+
+def test_a_model_that_comes_while_its_order_is_repeated_keeps_within_the_step() -> None:
+    async def run() -> None:
+        loading, go_on = threading.Event(), threading.Event()
+
+        def slowly(found: Found, do: Do) -> Loaded:
+            if found.name == "late":
+                loading.set()
+                assert go_on.wait(60)
+            return load(found, do)
+
+        named = {"m": Path("m"), "late": Path("late")}
+        worker = Worker.over(Plan("a", named, capped=True), Doubler().device(), slowly)
+        go_on.set()
+        await worker.start()
+        try:
+            await worker.report(Order(1, 1))
+            assert await worker.change("late", None, load=False) is None
+            loading.clear()
+            go_on.clear()
+            changing = asyncio.ensure_future(worker.change("late", None, load=True))
+            await asyncio.to_thread(loading.wait, 60)
+            await worker.report(Order(1, 1))
+            go_on.set()
+            assert await changing is None
+            told = await worker.report(Order(1, 1))
+            assert (told.step, told.serial) == (1, 1)
+            x = Tensor("x", "FP32", (1, 2), np.ones((1, 2), np.float32))
+            answered = await worker.infer(Call("late", "", Asked((x,)), 10.0, {}))
+            assert isinstance(answered, Answered)
+            rung = answered.outcome.rung
+            assert rung.energy_j is not None
+            assert rung.energy_j[0] / rung.latency_s[0] < 40.0, "the most that a step of this order allows is less"
+        finally:
+            go_on.set()
+            await worker.close()
+
+    asyncio.run(asyncio.wait_for(run(), 120))

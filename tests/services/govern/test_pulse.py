@@ -82,6 +82,14 @@ def test_a_stopped_owner_loses_its_quota_and_can_go_on(tmp_path):
         assert (tmp_path / "cpu.max").read_text().strip() == "2500 5000"
 
 
+def test_a_damaged_lease_of_another_device_does_not_keep_a_quota(tmp_path):
+    with an_owner(tmp_path) as running:
+        assert asked(running) == "beaten"
+        (tmp_path / "state" / "lease-another.json").write_text("{")
+        os.kill(running.pid, signal.SIGSTOP)
+        assert becomes(tmp_path / "cpu.max", "max 100000")
+
+
 def test_an_owner_that_is_killed_with_its_watchdog_leaves_things_as_found(tmp_path):
     with an_owner(tmp_path) as running:
         asked(running)

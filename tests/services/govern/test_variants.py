@@ -1,6 +1,7 @@
 """A second knob: a program turns a router to the faster variant in danger, and back, whatever it answers."""
 
 import json
+import shlex
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from amble.core.errors import Refused
 from amble.core.point import Clocks
+from amble.services.govern.governing import Watching
 from amble.services.govern.head import AS_FOUND, Choice
 from amble.services.govern.variants import FASTER, FOUND, Variants, by_program
 from amble.services.govern.watching import Told
@@ -93,12 +95,13 @@ def test_a_program_is_called_with_the_word_and_refused_when_it_does_not_take_it(
     script = (
         f"import sys; open({str(said)!r}, 'a').write(sys.argv[1]); sys.exit('broken' if sys.argv[1] == 'faster' else 0)"
     )
-    call = by_program([sys.executable, "-c", script])
+    call = by_program(shlex.join([sys.executable, "-c", script]))
     assert call(FOUND) == ""
     assert "broken" in call(FASTER)
     assert said.read_text() == "foundfoundfaster"
-    with pytest.raises(Refused, match="--variants"):
-        by_program(["/no/such/program"])
+    for none in ("/no/such/program", "", "turn 'it"):
+        with pytest.raises(Refused, match="--variants"):
+            by_program(none)
 
 
 class Triton:
@@ -137,7 +140,7 @@ class Triton:
 
 def test_tritons_versions_are_turned_by_the_program_that_comes_with_amble():
     triton = Triton()
-    words = [sys.executable, str(TURN), triton.url, "m", "1", "2"]
+    words = shlex.join([sys.executable, str(TURN), triton.url, "m", "1", "2"])
     try:
         call = by_program(words)
         assert triton.config["version_policy"] == {"specific": {"versions": ["1"]}}
@@ -155,3 +158,8 @@ def test_the_program_says_how_it_is_called():
     done = subprocess.run([sys.executable, str(TURN)], capture_output=True, text=True)
     assert done.returncode == 1
     assert "--variants" in done.stderr
+
+
+def test_who_only_watches_turns_no_router():
+    with pytest.raises(Refused, match="--variants"):
+        Watching(watch=True, variants="turn it")

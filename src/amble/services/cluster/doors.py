@@ -1,7 +1,8 @@
 """The cap of a governor behind an address → what it tells, and orders to it, each within a second in all.
 
 The contract is that of `services.govern.cap`. A server that sends a byte now and then keeps every single wait short:
-once the second is over the line is cut, whatever was waited for.
+once the second is over the line is cut, whatever was waited for. Only a handshake that trickles is not cut, which is
+why `at_once` waits for nobody longer than it says.
 """
 
 from __future__ import annotations
@@ -77,10 +78,10 @@ class Door:
         headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         line = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
-        due = None
+        due, due_s = None, time.perf_counter() + _TIMEOUT_S
         try:
             line.connect()
-            due = threading.Timer(_TIMEOUT_S, _cut, (line.sock,))
+            due = threading.Timer(max(0.0, due_s - time.perf_counter()), _cut, (line.sock,))
             due.daemon = True
             due.start()
             line.request(method, "/cap", body, headers)

@@ -107,6 +107,7 @@ class Budget:
     def step(self) -> Told:
         """Hear all, divide, and order: lower first, then raise."""
         reports = self._believed(self._heard())
+        self._wrong = {at: why for at, why in self._wrong.items() if reports[at] is None}
         self._silent = [0 if each else number + 1 for each, number in zip(reports, self._silent, strict=True)]
         lost = np.array([each > _PATIENCE for each in self._silent])
         down = lost & (self.gone == "nothing")
@@ -139,8 +140,8 @@ class Budget:
         """Ask all; who answers wrongly says nothing, and why is logged once."""
         found = at_once([each.report for each in self.sidecars], _WAIT_S)
         for at, each in enumerate(found):
-            why = str(each) if isinstance(each, Refused) else ""
-            self._doubt(at, why)
+            if isinstance(each, Refused):
+                self._doubt(at, str(each))
         return [each if isinstance(each, Report) else None for each in found]
 
     def _believed(self, reports: list[Report | None]) -> list[Report | None]:
@@ -161,7 +162,7 @@ class Budget:
         return reports
 
     def _doubt(self, at: int, why: str) -> None:
-        if why and self._wrong.get(at) != why:
+        if self._wrong.get(at) != why:
             _LOG.warning("%s: it counts as gone until that is mended", why)
         self._wrong[at] = why
 

@@ -108,7 +108,7 @@ class Worker:
         self._boot = uuid.uuid4().hex
         self._changed = 0
         self._order = Order(0, -1)
-        self._opened: Order | None = None  # whose governors decide
+        self._opened: tuple[Order, int] | None = None  # whose governors decide, after how many changes of models
         self._obeying = asyncio.Lock()
         self._carrying: set[asyncio.Future[None]] = set()
         self._held = 0 if plan.capped else -1
@@ -163,7 +163,9 @@ class Worker:
 
         Whoever asks may give up meanwhile: the order is carried out all the same.
         """
-        new = order is not None and (order.serial > self._order.serial or order == self._order != self._opened)
+        new = order is not None and (
+            order.serial > self._order.serial or (order == self._order and not self._opens(order))
+        )
         if order is not None and new and self._plan.capped:
             carrying = asyncio.ensure_future(self._obey(order))
             self._carrying.add(carrying)
@@ -238,6 +240,7 @@ class Worker:
         if not self._plan.capped:
             return
         models = self._repository.models
+        self._within_step = {key: each for key, each in self._within_step.items() if key[1] == self._changed}
         self._steps = steps_of([model.loaded.ladder for model in models], self._plan.device) if models else None
         await self._obey(self._order)
 
@@ -248,14 +251,15 @@ class Worker:
         """
         self._order = order
         async with self._obeying:
-            if self._steps is None or order != self._order or order == self._opened:
+            if self._steps is None or order != self._order or self._opens(order):
                 return
+            changed = self._changed
             for model in self._repository.models:
-                key = (model.key, self._changed, order.step)
+                key = (model.key, changed, order.step)
                 if key not in self._within_step:
                     self._within_step[key] = await asyncio.to_thread(self._within, model, order.step)
                 await asyncio.to_thread(self.admission.open, self._within_step[key])
-            self._opened = order
+            self._opened = order, changed
         due_s = time.monotonic() + _SETTLING_S
         while not self._confirm() and time.monotonic() < due_s:
             await asyncio.to_thread(self.admission.do, lambda: None)
@@ -274,18 +278,23 @@ class Worker:
         held = Within.of(governor, ladder, parked=step == 0)
         return replace(model, loaded=replace(loaded, ladder=ladder, governor=held))
 
+    def _opens(self, order: Order) -> bool:
+        """Tell whether the governors of an order decide, over the models of now."""
+        return self._opened == (order, self._changed)
+
     def _confirm(self) -> bool:
         """Hold the step that was ordered, once its governors decide and the clocks that are asked for belong to it."""
-        ready = self._opened == self._order and self._asking.asked in self._belonging(self._order.step)
+        ready = self._opens(self._order) and self._asking.asked in self._belonging(self._order.step)
         if ready:
             self._held = self._order.step
         return ready
 
     def _belonging(self, step: int) -> frozenset[Clocks]:
-        """Return the clocks of a step; while a batch runs they are those of its own."""
-        governors = [
-            self._within_step[model.key, self._changed, step].loaded.governor for model in self._repository.models
-        ]
+        """Return the clocks of a step, while a batch runs those of its own; none while a model comes in."""
+        keys = [(model.key, self._changed, step) for model in self._repository.models]
+        if not all(key in self._within_step for key in keys):
+            return frozenset()
+        governors = [self._within_step[key].loaded.governor for key in keys]
         return frozenset().union(*(each.allowed for each in governors if isinstance(each, Within)))
 
 

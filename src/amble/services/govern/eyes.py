@@ -87,10 +87,8 @@ class Eyes:
         cumulative = tuple(self._cumulative(page, index) for index in range(len(self.objectives)))
         present = None if waiting is None and running is None else (waiting or 0.0) + (running or 0.0)
         after = Memory(now_s, counters, cumulative, present, still, text)
-        if any(each is None for each in cumulative):
-            gone = ", ".join(
-                str(each) for each, found in zip(self.objectives, cumulative, strict=True) if found is None
-            )
+        gone = ", ".join(str(each) for each, found in zip(self.objectives, cumulative, strict=True) if found is None)
+        if gone:
             return Memory(), self._unusable(memory, now_s, f"the histogram of {gone} is gone, or holds no numbers")
         if memory.time_s is None:
             return after, self._unusable(memory, now_s, "the first page")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -74,7 +73,9 @@ class Watching:
     variants: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a cap that nobody can set, or that anybody can."""
+        """Refuse a cap that nobody can set, or that anybody can, and a router that is not to be turned."""
+        if self.variants is not None and self.watch:
+            raise Refused("--variants turns a router; give no --watch with it")
         if self.capacity_hz is None:
             return
         if self.metrics_port is None or self.watch:
@@ -196,9 +197,7 @@ def _routed(
     """Yield who turns the router of the first server to the faster variant and back, and marks those periods."""
     if how.variants is None:
         return
-    if how.watch:
-        raise Refused("--variants turns a router; give no --watch with it")
-    variants = Variants(by_program(shlex.split(how.variants)), hands.settings[0])
+    variants = Variants(by_program(how.variants), hands.settings[0])
     open_ones.callback(variants.stop)
 
     def told(each: Told) -> None:

@@ -28,8 +28,8 @@ class Hands:
 
     ``acts`` false only looks. ``floor`` is the fastest setting that somebody above allows: while it is above 0, that
     one stands for the clocks as found, until ``release``. ``lapsed`` tells whether clocks were put back on our behalf,
-    because nothing was heard of us. A device that refuses, or keeps other clocks, makes the hands
-    let go, and after the third time rest: the server runs as it was found.
+    because nothing was heard of us. A device that refuses, or keeps other clocks, makes the hands let go, and after the
+    third time rest: the server runs as it was found.
     """
 
     def __init__(self, devices: Sequence[Device], settings: tuple[Clocks, ...], *, acts: bool = True) -> None:

@@ -37,8 +37,10 @@ from amble.services.govern.phases import Phases
 
 __all__ = ["AS_FOUND", "Choice", "Head", "Seen", "State"]
 
-_WOKEN = "woken"
 _QUEUE = "the queue grows"
+_SLOWEST, _LEAST = "the slowest that keeps the objectives", "least power that keeps the objectives"
+_HELD, _PARKED, _IDLE, _WOKEN = "held a while", "parked", "idle", "woken"
+_CALM = frozenset({_SLOWEST, _LEAST, _HELD, _PARKED, _IDLE, _WOKEN})
 _FULL = 0.35  # of a limit: a queue that long is a danger at most, and
 _LEAST_FULL = 0.1  # at least
 _WARNED, _CALMED_S = 0.8, 300.0  # after late answers it is that much shorter, and longer again over that time
@@ -62,6 +64,11 @@ class Choice(NamedTuple):
     control: bool
     look_s: float
     reason: str
+
+    @property
+    def calm(self) -> bool:
+        """Tell whether no objective was in danger, or is missed even at the fastest setting."""
+        return self.reason in _CALM
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,7 @@ class Head:
     change_s: float = 0.0
     draws: tuple[float, ...] | None = None
     _judge: Judge = field(init=False, repr=False)
-    _phases: FloatArray = field(init=False, repr=False)
+    _phase_slowness: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Find who judges, and how slow each phase is at each setting."""
@@ -118,7 +125,7 @@ class Head:
         object.__setattr__(self, "_judge", judge)
         kinds = [each.kind for each in self.objectives]
         columns = [kinds.index(kind) if kind in kinds else 0 for kind in ("itl", "ttft")]
-        object.__setattr__(self, "_phases", np.array(self.slowness)[:, columns])
+        object.__setattr__(self, "_phase_slowness", np.array(self.slowness)[:, columns])
 
     def init(self, now_s: float) -> State:
         """Return the state before anything was seen."""
@@ -134,7 +141,7 @@ class Head:
         if self._by_lot(state, look.time_s):
             return self._went(state, look, AS_FOUND), Choice(AS_FOUND, True, self.period_s, "as found, by lot")
         state, setting, reason = self._chosen(state, look)
-        wait_s = min(self.period_s, self.parked_look_s) if reason == "parked" else self.period_s
+        wait_s = min(self.period_s, self.parked_look_s) if reason == _PARKED else self.period_s
         return self._went(state, look, setting), Choice(setting, False, wait_s, reason)
 
     def _learnt(self, state: State, seen: Seen) -> State:
@@ -144,10 +151,10 @@ class Head:
         passed_s = max(look.time_s - state.start_s, span_s)
         share = 1.0 - math.exp(-span_s / min(mean_s, passed_s))  # a plain mean to begin with
         rate_hz = state.fast_hz + share * (look.arrivals / span_s - state.fast_hz)
-        helped = state.danger_until_s is not None and state.blamed is not None
-        row = state.blamed[1] if helped and state.blamed is not None else seen.ran
+        blamed = None if state.danger_until_s is None else state.blamed
+        row = seen.ran if blamed is None else blamed[1]
         belief = state.account.belief.with_power(look.finished / span_s, row, seen.power_w, span_s)
-        belief = belief.with_help(state.load, row, span_s, helped=helped)
+        belief = belief.with_help(state.load, row, span_s, helped=blamed is not None)
         firsts = [sum(look.counts[at]) for at, each in enumerate(self.objectives) if each.kind == "ttft"]
         phases = state.phases.after(look, row, seen.power_w, firsts[0] if firsts else None)
         idle = look.arrivals == 0 and not look.waiting and not look.running and look.finished == 0
@@ -207,12 +214,12 @@ class Head:
             return state, 0, missed[0]
         if state.idle_since_s is not None and look.time_s - state.idle_since_s >= self.park_after_s:
             if state.parked and state.setting >= 0:
-                return state, state.setting, "parked"
+                return state, state.setting, _PARKED
             stay = max(0, state.setting)
             setting = self._parking(state, look.time_s)
             if setting == stay:
-                return state, stay, "idle"
-            return replace(state, load=0, parked=True), setting, "parked"
+                return state, stay, _IDLE
+            return replace(state, load=0, parked=True), setting, _PARKED
         return self._cheapest(state, look)
 
     def _blaming(self, state: State, look: Look) -> State:
@@ -245,7 +252,7 @@ class Head:
         waits = [each.limit_s for each in self.objectives if each.kind != "itl"]
         if not waits:
             return 0.0
-        first_s = state.phases.wait_s(self._phases, state.setting)
+        first_s = state.phases.wait_s(self._phase_slowness, state.setting)
         rate_hz = max(state.fast_hz, look.finished / max(look.span_s, 1e-3), 1e-6)
         if self._judge.many and state.setting >= 0:  # a server with little to do is not slow
             rate_hz = max(rate_hz, 1.0 / (self._judge.mean_s(state.account, max(1, state.load), state.setting) or 1e6))
@@ -256,18 +263,18 @@ class Head:
         now_s = look.time_s
         safe = self._judge.slowest_safe(state.account, load, now_s)
         idle_w = state.account.belief.idle_w(cheaper=1.0)
-        power_w = state.phases.power_w(self._phases, idle_w, self.draws)
+        power_w = state.phases.power_w(self._phase_slowness, idle_w, self.draws)
         power_w = state.account.belief.power_w(load) if power_w is None else power_w
         if power_w is None:
-            best, why = safe, "the slowest that keeps the objectives"
+            best, why = safe, _SLOWEST
         else:
-            best, why = int(np.argmin(power_w[: safe + 1])), "least power that keeps the objectives"
+            best, why = int(np.argmin(power_w[: safe + 1])), _LEAST
             held = min(max(state.setting, 0), safe)
             if power_w[best] > 0.99 * power_w[held] and held != best:
                 best = held
         hold_s = max(self.period_s if self._judge.many else 3.0 * self.period_s, 10.0 * self.change_s)
         if best > state.setting >= 0 and now_s - state.since_s < hold_s:
-            best, why = min(state.setting, safe), "held a while"
+            best, why = min(state.setting, safe), _HELD
         return replace(state, load=load, parked=False), best, why
 
     def _parking(self, state: State, now_s: float) -> int:

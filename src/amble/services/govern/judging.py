@@ -23,7 +23,6 @@ import numpy as np
 
 from amble.core.ports import FloatArray
 from amble.services.govern.belief import Belief
-from amble.services.govern.buckets import Buckets
 from amble.services.govern.objective import Objective
 
 __all__ = ["Account", "Judge"]
@@ -77,7 +76,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Judge:
-    """See the module's docstring. slowness: [setting][objective], ``known`` where a table says so;
+    """See the module's docstring. slowness: [setting][objective], ``known`` where a table says so, power included;
     edges_s, judged_s: as the histograms have them."""
 
     objectives: tuple[Objective, ...]
@@ -246,8 +245,8 @@ class Judge:
     def _over(self, objective: int, counts: FloatArray, limit_s: float) -> float:
         """Return how many latencies are above a limit [s]; in a bucket they are spread evenly over its logarithm."""
         edges_s = self.edges_s[objective]
-        over = Buckets(edges_s, tuple(counts)).over(limit_s)
         index = sum(1 for edge_s in edges_s if edge_s <= limit_s * (1.0 + 1e-9))
+        over = float(sum(counts[index:].tolist()))
         if index >= len(edges_s) or (index and math.isclose(edges_s[index - 1], limit_s)):
             return over
         low_s = edges_s[index - 1] if index else edges_s[0] / 2.0

@@ -29,11 +29,7 @@ def from_table(
 
     Refused when the table has another knob than the device, or no such workload.
     """
-    table = read_table(path)
-    if workload is not None:
-        table = table.rows(table.workload == workload)
-    if table.num_rows == 0:
-        raise Refused(f"{path} has no rows of workload {workload!r}")
+    table = _read(path, workload)
     columns = [_of_kind(table, settings, kind, str(path)) for kind in kinds]
     return tuple(zip(*columns, strict=True))
 
@@ -41,16 +37,26 @@ def from_table(
 def draws_of_table(
     path: Path | str, settings: Sequence[Clocks], workload: str | None = None
 ) -> tuple[float, ...] | None:
-    """Return what each setting draws while busy, over the fastest; None where the table has no power."""
-    table = read_table(path)
-    if workload is not None:
-        table = table.rows(table.workload == workload)
-    rows = _phase(table, "itl")
+    """Return what each setting draws while busy, over the fastest; None where the table has no power.
+
+    Refused when the table has another knob than the device, or no such workload.
+    """
+    rows = _phase(_read(path, workload), "itl")
     if np.isnan(rows.power_w).all():
         return None
     levels, ratios = _levels(rows, rows.power_w, settings, str(path))
     found = _at(levels, ratios, settings)
     return tuple(float(each / found[0]) for each in found)
+
+
+def _read(path: Path | str, workload: str | None) -> Table:
+    """Return the rows of a workload; Refused when there are none."""
+    table = read_table(path)
+    if workload is not None:
+        table = table.rows(table.workload == workload)
+    if table.num_rows == 0:
+        raise Refused(f"{path} has no rows of workload {workload!r}")
+    return table
 
 
 def _of_kind(table: Table, settings: Sequence[Clocks], kind: str, source: str) -> tuple[float, ...]:

@@ -4,8 +4,8 @@ In random blocks of time the clocks were as found. Power there is fitted over th
 what the governed blocks would have drawn is read off that fit at *their* load, and compared with what they did draw
 (regression adjustment for experiments: Lin 2013). Its uncertainty is that of the fit (HC3) and the scatter of blocks
 about it, Student's t; blocks, not seconds, are the samples, because neighbouring seconds are alike. The first seconds
-after a change of hands belong to neither side, nor do periods
-beside one whose page could not be trusted. With too few blocks, or without a meter, the saving is unknown.
+after a change of hands belong to neither side, nor do periods beside one whose page could not be trusted. With too few
+blocks, or without a meter, the saving is unknown.
 """
 
 from __future__ import annotations

@@ -18,11 +18,12 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from amble.core import files
 from amble.core.errors import Refused
 from amble.core.ports import Clock
 from amble.devices import lease
@@ -139,21 +140,26 @@ def _listen(folder: Path, pid: int, within_s: float) -> None:
 
 
 def _put_back(folder: Path, pid: int) -> None:
-    for each in lease.leases(folder):
-        if each.owner.pid != pid:
-            continue
+    for each in _leases(folder, pid):
         try:
             lease.put_back(each.found)
         except Refused as reason:
             _LOG.warning("%s: %s", each.device, reason)
 
 
+def _leases(folder: Path, pid: int) -> Iterator[lease.Lease]:
+    """Yield the leases of a process, whatever else the folder holds: also damaged ones of others."""
+    for path in sorted(folder.glob("lease-*.json")):
+        with suppress(Refused):
+            found = files.load(path, lease.LEASE)
+            if found.owner.pid == pid:
+                yield found
+
+
 def _ended(folder: Path, pid: int) -> None:
     """Put back what an owner left that has ended without a word."""
     until_s = time.monotonic() + _ENDED_S
-    while time.monotonic() < until_s and any(
-        each.owner.pid == pid and each.owner.alive for each in lease.leases(folder)
-    ):
+    while time.monotonic() < until_s and any(each.owner.alive for each in _leases(folder, pid)):
         time.sleep(0.02)
     lease.restore(folder)
 

@@ -7,18 +7,19 @@ Contract. Only who set the router up knows how to turn it, so amble calls a prog
 - ``found``: let them go to the one that was preferred before. Said after ``hold_s`` [s] without danger, whenever the
   governor lets go, and at the end. It is said after every ``faster``, whatever became of that one.
 
-It has ``_PATIENCE_S`` [s] and ends with 0 once new requests go there. Whatever else it ends with, or when it takes
-longer, is told as a note. It must take the same word twice. Calls come one after the
-other, in a thread of their own, so that a slow router does not delay clocks. What amble does not know is whether both
-variants are accurate enough: whoever gives the program has decided that.
+It has ten seconds, and ends with 0 once new requests go there. Whatever else it ends with, or when it takes longer, is
+told as a note. It must take the same word twice. Calls come one after the other, in a thread of their own, so that a
+slow router does not delay clocks. What amble does not know is whether both variants are accurate enough: whoever gives
+the program has decided that.
 """
 
 from __future__ import annotations
 
 import queue
+import shlex
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from amble.core.errors import Refused
 from amble.core.point import Clocks
@@ -29,7 +30,6 @@ __all__ = ["FASTER", "FOUND", "Call", "Variants", "by_program"]
 
 FOUND, FASTER = "found", "faster"
 _PATIENCE_S = 10.0
-_CALM = ("the slowest", "least power", "held a while", "parked", "idle", "woken")
 
 Call = Callable[[str], str]
 """Says a word to the router; returns what went wrong, empty when nothing did."""
@@ -55,7 +55,7 @@ class Variants:
         now_s, choice = told.period.finish_s, told.choice
         if choice.setting == AS_FOUND and not choice.control:
             self._ask(FOUND)
-        elif choice.setting == 0 and not choice.reason.startswith(_CALM):
+        elif choice.setting == 0 and not choice.calm:
             self._calm_since_s = None
             if told.period.asked in (self._fastest, Clocks()):  # those clocks ran already, and were not enough
                 self._ask(FASTER)
@@ -82,8 +82,14 @@ class Variants:
             self.note = f"variant {word}: {note}" if note else ""
 
 
-def by_program(words: Sequence[str]) -> Call:
-    """Return a call of a program; Refused when there is no such program, or it does not take ``found``."""
+def by_program(command: str) -> Call:
+    """Return a call of a program, with its words; Refused where there is none, or it does not take ``found``."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise Refused(f"--variants {command}: {error}") from error
+    if not words:
+        raise Refused("--variants: name a program, with its words")
 
     def call(word: str) -> str:
         try:
