@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from amble.core import files
-from amble.levers.split.pairs import Pair
+from amble.levers.split.near import Near
 from amble.levers.split.results import FORMAT, Split
+from amble.levers.split.running import options_of
 from amble.levers.split.steering import Option
 from bench.split_run.traces import rates
 from bench.split_run.virtual import Load, Played, Rates, clairvoyant, played
@@ -49,13 +50,7 @@ def held_out(known: dict[str, list[float]], *, tuned: bool = False) -> list[str]
 
 def options(plan: Split) -> tuple[Option, ...]:
     """Return the pairs of a plan as steering sees them."""
-    return tuple(_option(each) for each in plan.pairs)
-
-
-def _option(pair: Pair) -> Option:
-    planned_s = None if pair.server is None else pair.server_s
-    paces = tuple((each.latency_s, each.energy_j) for each in pair.paces)
-    return Option(pair.name or _LOCAL, planned_s, 8.0 * pair.sent_bytes, 8.0 * pair.received_bytes, paces)
+    return options_of([Near(each, each.paces) for each in plan.pairs])
 
 
 def fixed(path: Path, name: str) -> Path:
@@ -102,7 +97,7 @@ def judged(plan: Split, part: Sequence[float]) -> Record:
     bound = clairvoyant(every, link, load, radio=radio, wait_j=wait_j)
     told = {"moving": moved, "best fixed": others[best], "local": others[every[0].name], "clairvoyant": bound}
     return {
-        "best": best,
+        "best": best or _LOCAL,
         "requests": load.count,
         "wait_j": wait_j * load.count,
         "moves": moved.moves,

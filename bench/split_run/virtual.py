@@ -155,7 +155,7 @@ class _World:
         """Answer one request → when."""
         self.state, decision = self.steering.decide(self.state, now_s, due_s)
         if decision.option == LOCAL:
-            return self._alone(now_s, due_s, decision.pace)
+            return self._alone(now_s, decision.pace)
         latency_s, energy_j = self.steering.options[decision.option].paces[decision.pace]
         self.told.above_j += energy_j - self.wait_j
         end_s = self._together(decision, now_s + latency_s)
@@ -164,8 +164,7 @@ class _World:
             return end_s
         self.told.fallen_back += 1
         now_s = max(now_s + latency_s, decision.give_up_s)
-        fitting = [at for at, each in enumerate(self.steering.options[LOCAL].paces) if each[0] <= due_s - now_s]
-        return self._alone(now_s, due_s, fitting[-1] if fitting else 0)
+        return self._alone(now_s, self.steering.alone(self.state, due_s - now_s))
 
     def _together(self, decision: Decision, start_s: float) -> float | None:
         if start_s >= decision.give_up_s:
@@ -182,7 +181,7 @@ class _World:
         self.see(Seen(decision.give_up_s, "late", decision.option, waited_s, sent_bit=of.sent_bit))
         return None
 
-    def _alone(self, now_s: float, due_s: float, pace: int) -> float:
+    def _alone(self, now_s: float, pace: int) -> float:
         latency_s, energy_j = self.steering.options[LOCAL].paces[pace]
         self.told.above_j += energy_j - self.wait_j
         return now_s + latency_s

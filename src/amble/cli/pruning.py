@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -19,12 +20,43 @@ if TYPE_CHECKING:
     from amble.levers.widths.budgets import Made
     from amble.levers.widths.network import Network
     from amble.levers.widths.pruning import Prune, Wanted
-    from amble.levers.widths.results import Pruning
     from amble.levers.widths.staircase import StaircaseTable
     from amble.levers.widths.staircases import Given, Worth
     from amble.runtimes.onnx.layers import Precision
 
 __all__ = ["prune"]
+
+
+def _gathered(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a function the network and where it runs, as ``given``, and what is wanted within each budget, ``asked``."""
+
+    @wraps(function)
+    def run(
+        terminal: Terminal,
+        *,
+        model: str,
+        data: str,
+        device: str,
+        output: Path,
+        batch: int,
+        labels: str,
+        importance: Worth,
+        precision: Precision,
+        latency: str | None,
+        energy: str | None,
+        max_loss: str,
+        widths: tuple[str, ...],
+        epochs: int,
+        repeats: int,
+        **options: Any,
+    ) -> None:
+        from amble.levers.widths.staircases import Given
+
+        asked = _wanted(latency, energy, max_loss=max_loss, widths=widths, epochs=epochs, rounds=repeats)
+        given = Given(model, data, device, output, batch, labels == "given", importance, precision)
+        function(terminal, given=given, asked=asked, **options)
+
+    return run
 
 
 @verb(main)
@@ -64,27 +96,16 @@ __all__ = ["prune"]
     required=True,
     help="Folder for pruned.onnx, pruning.json and staircases.json.",
 )
+@_gathered
 def prune(
     terminal: Terminal,
     *,
-    model: str,
-    device: str,
-    data: str,
-    latency: str | None,
-    energy: str | None,
+    given: Given,
+    asked: tuple[Wanted, ...],
     may_lose: float | None,
-    max_loss: str,
-    labels: str,
-    widths: tuple[str, ...],
-    importance: Worth,
-    precision: Precision,
-    epochs: int,
-    repeats: int,
-    batch: int,
     design_space: Path | None,
     html: Path | None,
     ray: bool,
-    output: Path,
 ) -> None:
     """Make MODEL narrower, at widths that this device really runs faster.
 
@@ -96,21 +117,28 @@ def prune(
     Several budgets (--latency 0.5x,0.7x) make a network each, in a folder each (latency-0.5x); those for simulated
     devices may be spread over a cluster (--ray). The exit code is 1 when none is kept.
     """
-    from amble.levers.widths.pruning import Prune, pruned
-    from amble.levers.widths.staircases import Given
+    from amble.levers.widths.pruning import Prune
 
-    _alone(may_lose, energy, widths)
-    asked = _wanted(latency, energy, max_loss=max_loss, widths=widths, epochs=epochs, rounds=repeats)
-    given = Given(model, data, device, output, batch, labels == "given", importance, precision)
+    _alone(may_lose, asked[0])
+    several = len(asked) > 1 or ray
+    if several:
+        _one_of_each(may_lose, design_space, html)
     request = Prune(given, asked[0], may_lose, design_space)
     if terminal.dry_run:
-        _rehearsed(terminal, request)
-        return
-    if len(asked) > 1 or ray:
-        _one_of_each(may_lose, design_space, html)
+        _rehearsed(terminal, request, asked)
+    elif several:
         _each(terminal, given, asked, ray=ray)
+    else:
+        _one(terminal, request, html)
+
+
+def _one(terminal: Terminal, request: Prune, html: Path | None) -> NoReturn:
+    """Prune within one budget."""
+    from amble.levers.widths.pruning import pruned
+
+    output = request.given.output
     left = kept_below(output, "the stairs that were measured and the epochs that were trained")
-    with terminal.progress(f"pruning {model}", kept=left) as on_progress:
+    with terminal.progress(f"pruning {request.given.model}", kept=left) as on_progress:
         made = pruned(
             request,
             on_stairs=lambda table, network: _told(terminal, table, network),
@@ -118,10 +146,6 @@ def prune(
         )
     if html is not None:
         amble.export_files(made, html=html)
-    _finish(terminal, made, output)
-
-
-def _finish(terminal: Terminal, made: Pruning, output: Path) -> NoReturn:
     terminal.note(f"wrote {output}")
     terminal.result(made, lambda: amble.show(made))
     sys.exit(0 if made.verdict == "kept" else 1)
@@ -161,15 +185,17 @@ def _outcome(made: Made, place: Path) -> str:
     return f"{lost}, {made.pruning.verdict}: {place}"
 
 
-def _alone(may_lose: float | None, energy: str | None, widths: tuple[str, ...]) -> None:
-    if may_lose is not None and (energy or widths):
+def _alone(may_lose: float | None, wanted: Wanted) -> None:
+    if may_lose is not None and (wanted.resource == "energy" or wanted.widths):
         raise click.UsageError("--least-energy chooses widths within a --latency; leave --energy and --width out")
 
 
-def _rehearsed(terminal: Terminal, request: Prune) -> None:
-    """Tell what would be done."""
+def _rehearsed(terminal: Terminal, request: Prune, asked: Sequence[Wanted]) -> None:
+    """Tell what would be done, of several budgets for the first."""
     from amble.levers.widths.rehearsing import rehearse
 
+    if len(asked) > 1:
+        terminal.note(f"{', '.join(each.budget for each in asked)}: a network each; what follows is of the first")
     for line in rehearse(request).lines:
         terminal.note(line)
 

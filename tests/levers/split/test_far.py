@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from amble.levers.split.far import deviation, outputs_of, server_s, taken
-from amble.runtimes.remote.client import Reply
+from amble.levers.split.far import Example, Half, Known, deviation, outputs_of, prove, server_s, taken
+from amble.levers.split.pairs import HalfFile, Pair
+from amble.levers.split.wire import Heard, Wire
+from amble.runtimes.remote.client import Body, Input, Reply
 
 Y = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -82,3 +84,32 @@ def test_an_answer_to_another_request_is_none_to_this_one() -> None:
 def test_sizes_that_no_array_has_are_no_answer() -> None:
     empty = {"name": "y", "datatype": "FP32", "shape": [0, 2**70], "parameters": {"binary_data_size": 0}}
     assert outputs_of(Reply(200, {"outputs": [empty]})) is None
+
+
+class Answering(Wire):
+    """A server that answers what it was told to, by the end of the path."""
+
+    def __init__(self, **replies: Reply) -> None:
+        self.replies, self.asked = replies, list[str]()
+
+    def ask(self, method: str, path: str, body: Body | None, until_s: float) -> Heard:
+        end = path.rpartition("/")[2]
+        self.asked.append(end)
+        return Heard(self.replies.get(end, Reply(404, {})), 0.0, 0.0, 0.0)
+
+
+def configured(sha256: str) -> Reply:
+    return Reply(200, {"parameters": {"sha256": {"string_value": sha256}}} if sha256 else {})
+
+
+@pytest.mark.parametrize(
+    ("told", "asked", "verdict"),
+    [("ours", False, "proved"), ("", True, "proved"), ("other", False, "refuted")],
+)
+def test_a_half_in_use_is_believed_for_its_hash_and_else_for_an_example(told: str, asked: bool, verdict: str) -> None:
+    pair = Pair("half", 1, "fp32", 1, "a", ("x",), (), 4, 24, 0.001, 0.0, True, (), server=HalfFile("", "", "ours"))
+    wire = Answering(config=configured(told), infer=answer(), ready=Reply(200, {}))
+    known = Known(Half("/v2/models/half", (Input("x", "FP32", (1,)),), binary=True, told=True), in_use=True)
+    example = Example({"x": np.zeros(1, np.float32)}, {"y": Y})
+    assert prove(wire, "", pair, example, within_s=1.0, known=known).verdict == verdict
+    assert ("infer" in wire.asked) == asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +95,24 @@ def test_a_budget_named_twice_and_real_devices_elsewhere_are_refused(given: Give
         prune_each(replace(given, device="host"), BOTH, spread=spread)
 
 
+def test_what_another_pruning_left_in_the_folder_since_is_not_taken_for_this_one(given: Given) -> None:
+    first = prune_each(given, BOTH[:1])
+    assert first["0.9x"].pruning
+    amble.prune(
+        given.model, BOTH[1], data=given.data, device=DEVICE, output=given.output, labels=False, importance="l1"
+    )
+    assert prune_each(given, BOTH[:1])["0.9x"].pruning == first["0.9x"].pruning
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_network_is_not_replaced_by_what_is_made_of_it(given: Given, count: int) -> None:
+    place = places_of(BOTH[:count], given.output)["0.9x"]
+    place.mkdir(parents=True)
+    shutil.copy(given.model, place / NETWORK)
+    with pytest.raises(Refused, match="would be overwritten"):
+        prune_each(replace(given, model=place / NETWORK), BOTH[:count])
+
+
 def test_the_command_prunes_within_several_budgets(given: Given) -> None:
     asked = ["prune", str(given.model), "--data", str(given.data), "-d", DEVICE, "-o", str(given.output), "--json"]
     asked += ["--epochs", "1", "--repeats", "3", "--max-loss", "100pt", "--importance", "l1", "--labels", "none"]
@@ -104,6 +123,10 @@ def test_the_command_prunes_within_several_budgets(given: Given) -> None:
     assert "why" in document["0.001x"]
     assert (given.output / "latency-0.9x" / NETWORK).exists()
     assert CliRunner().invoke(main, [*asked, "--latency", "0.001x,0.002x"]).exit_code == 1
-    mixed = CliRunner().invoke(main, [*asked, "--latency", "0.9x,0.7x", "--least-energy", "0.5"])
-    assert mixed.exit_code == 2
-    assert "leave --least-energy" in mixed.output
+    for more in ([], ["--dry-run"]):
+        mixed = CliRunner().invoke(main, [*asked, "--latency", "0.9x,0.7x", "--least-energy", "0.5", *more])
+        assert mixed.exit_code == 2
+        assert "leave --least-energy" in mixed.output
+    rehearsed = CliRunner().invoke(main, [*asked, "--latency", "0.9x,0.7x", "--dry-run"])
+    assert rehearsed.exit_code == 0, rehearsed.output
+    assert "0.9x, 0.7x: a network each" in rehearsed.output

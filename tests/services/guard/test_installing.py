@@ -1,8 +1,10 @@
 """The unit is one that systemd takes; installed, started, used and taken away in a root of its own."""
 
+import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +86,21 @@ def can_be_alone() -> bool:
     return shutil.which("unshare") is not None and subprocess.run(probe, capture_output=True).returncode == 0
 
 
+def ended(command: list[str], environment: dict[str, str], errors: Path) -> int:
+    """Run to the end → the exit code; whatever happens, a guard or a client that is left then is ended, too.
+
+    Errors go to a file: a pipe is open for as long as one of those lives.
+    """
+    with errors.open("w") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+    try:
+        return process.wait(120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 @ROOT
 @pytest.mark.skipif(os.geteuid() == 0 and not can_be_alone(), reason="no mount namespaces here")
 def test_installed_it_serves_whom_the_list_names_and_uninstalled_it_leaves_nothing(open_folder):
@@ -96,8 +113,8 @@ def test_installed_it_serves_whom_the_list_names_and_uninstalled_it_leaves_nothi
     as_program(open_folder / "systemctl", SYSTEMCTL.format(folder=open_folder))
     environment = os.environ | {"PATH": f"{open_folder}:{os.environ['PATH']}"}
     script = INSIDE.format(folder=open_folder, python=sys.executable)
-    done = subprocess.run([*NAMESPACE, "sh", "-c", script], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code = ended([*NAMESPACE, "sh", "-c", script], environment, open_folder / "errors")
+    assert code == 0, (open_folder / "errors").read_text()
     assert "users: [nobody]" in (open_folder / "list").read_text()
     lines = (open_folder / "told").read_text().splitlines()
     begins = ["daemon-reload", "enable amble-guard", "restart amble-guard"]

@@ -199,13 +199,11 @@ class Running:
 
     def _alone(self, inputs: Tensors, due_s: float, decision: Decision | None) -> Tensors:
         """Run the whole network here, at the pace decided; after a failure at the most frugal that is in time still."""
-        near = self.nears[LOCAL]
-        pace = 0 if decision is None else decision.pace
-        if decision is None:
-            left_s = due_s - self.place.device.clock.now_s()
-            fitting = [at for at, each in enumerate(near.paces) if each.latency_s * self.state.device.mean <= left_s]
-            pace = fitting[-1] if fitting else 0
-        return self._timed(near, inputs, pace)
+        if decision is not None:
+            pace = decision.pace
+        else:
+            pace = self.steering.alone(self.state, due_s - self.place.device.clock.now_s())
+        return self._timed(self.nears[LOCAL], inputs, pace)
 
     def _together(self, decision: Decision, inputs: Tensors) -> Tensors | None:
         """Run the device's half here and have the server answer; None where it does not."""
@@ -282,8 +280,8 @@ class Running:
             trips_s = _TRIPS * self.state.round_trip.mean
             if self._wire is not None and not self._wire.is_open and not self.state.away and left_s > trips_s:
                 self._wire.open(time.perf_counter() + trips_s)
-                continue
-            clock.sleep(min(left_s, _TICK_S))
+                left_s = until_s - clock.now_s()
+            clock.sleep(max(0.0, min(left_s, _TICK_S)))
 
     def _probe(self, now_s: float) -> None:
         if self._prober is None:

@@ -161,6 +161,10 @@ class Steering:
                 give_up_s = sends_s + chosen.link_s
         return state, Decision(state.chosen, pace, give_up_s, chosen.link_s)
 
+    def alone(self, state: State, left_s: float) -> int:
+        """Return the pace at which the device answers by itself: the most frugal in time, the quickest if none is."""
+        return self._outlook(state, LOCAL, left_s).pace or 0
+
     def probe(self, state: State, now_s: float) -> tuple[State, Look | None]:
         """Say whether to ask the server something for its own sake."""
         if state.chosen != LOCAL and now_s - state.looked_s[state.chosen] >= self.rules.again_s:

@@ -26,7 +26,18 @@ from amble.core.files import Format
 from amble.core.spreading import Spread, in_order
 from amble.core.subject import Subject
 from amble.inputs.examples import BUNDLED
-from amble.levers.widths.pruning import FILE, NETWORK, NETWORK_INT8, OnStairs, Prune, Wanted, known, pruned
+from amble.levers.widths.pruning import (
+    ASKED,
+    FILE,
+    NETWORK,
+    NETWORK_INT8,
+    OnStairs,
+    Prune,
+    Wanted,
+    known,
+    pruned,
+    refuse_overwriting,
+)
 from amble.levers.widths.results import FORMAT, Pruning
 from amble.levers.widths.staircases import TABLE, Given, OnProgress, Work, opened, table_of
 from amble.runtimes.onnx.reading import plainly
@@ -34,8 +45,6 @@ from amble.runtimes.onnx.refusals import door
 from amble.runtimes.parcels import Parcel
 
 __all__ = ["Made", "Within", "places_of", "prune_each"]
-
-_ASKED = "asked.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +124,8 @@ def prune_each(
         _refuse_real(given.device)
     places = places_of(wanted, given.output)
     files.try_writing(given.output, folder=True)
+    for place in places.values():
+        refuse_overwriting(given.model, place)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
         work = opened(given, scratch=Path(folder), on_progress=on_progress)
         for each in wanted:
@@ -156,17 +167,17 @@ def _within(work: Work, given: Given) -> Within:
 
 def _before(place: Path, key: str) -> Made | None:
     """Return what an earlier call made of the same; None where it made nothing, or something else."""
-    if not (place / _ASKED).exists() or not (place / FILE).exists() or files.load(place / _ASKED, _KEPT).key != key:
+    if not (place / ASKED).exists() or not (place / FILE).exists() or files.load(place / ASKED, _KEPT).key != key:
         return None
     return Made(files.load(place / FILE, FORMAT))
 
 
 def _keep(place: Path, made: Pruning, content: Mapping[str, bytes], key: str) -> None:
     kept = made.verdict == "kept"
-    with files.renewed(place, index=FILE, others=(_ASKED, *((NETWORK, NETWORK_INT8) if kept else ()))) as fresh:
+    with files.renewed(place, index=FILE, others=(ASKED, *((NETWORK, NETWORK_INT8) if kept else ()))) as fresh:
         for name, each in content.items() if kept else ():
             (fresh / name).write_bytes(each)
-        files.save(_Asked(key), fresh / _ASKED, _KEPT)
+        files.save(_Asked(key), fresh / ASKED, _KEPT)
         files.save(made, fresh / FILE, FORMAT)
 
 

@@ -40,6 +40,7 @@ from amble.runtimes.onnx.layers import Precision
 from amble.runtimes.onnx.refusals import door
 
 __all__ = [
+    "ASKED",
     "FILE",
     "NETWORK",
     "NETWORK_INT8",
@@ -50,10 +51,12 @@ __all__ = [
     "known",
     "prune",
     "pruned",
+    "refuse_overwriting",
     "unpaid",
 ]
 
 FILE = "pruning.json"
+ASKED = "asked.json"  # what the pruning beside it was asked of, where several budgets were (`budgets`)
 NETWORK = "pruned.onnx"
 NETWORK_INT8 = "pruned-int8.onnx"
 _TRIAL = "trial.onnx"  # what is judged; it becomes the network when it is kept
@@ -155,8 +158,7 @@ def pruned(
     given, wanted = request.given, request.wanted
     allowed = Allowance.parse(wanted.max_loss)
     files.try_writing(given.output, folder=True)
-    if Path(given.model).resolve() in {(given.output / name).resolve() for name in (NETWORK, NETWORK_INT8)}:
-        raise Refused(f"{given.model} would be overwritten by what is made of it; name another folder")
+    refuse_overwriting(given.model, given.output)
     if request.design_space is not None:
         files.try_writing(request.design_space)
     with tempfile.TemporaryDirectory(prefix="amble-") as folder:
@@ -172,10 +174,17 @@ def pruned(
     return made
 
 
+def refuse_overwriting(model: str | Path, place: Path) -> None:
+    """Refuse a folder where a network would be overwritten by what is made of it."""
+    if Path(model).resolve() in {(place / name).resolve() for name in (NETWORK, NETWORK_INT8)}:
+        raise Refused(f"{model} would be overwritten by what is made of it; name another folder")
+
+
 def _keep(work: Work, made: Pruning) -> None:
     """Put what was made where that of an earlier call was: all of it, or nothing. A refusal takes no network away."""
     trial, kept = work.output / _TRIAL, made.verdict == "kept"
-    with files.renewed(work.output, index=FILE, others=(NETWORK, NETWORK_INT8) if kept else ()) as fresh:
+    others = (ASKED, *((NETWORK, NETWORK_INT8) if kept else ()))
+    with files.renewed(work.output, index=FILE, others=others) as fresh:
         if kept:
             shutil.copy(trial, fresh / NETWORK)
             if work.form.precision != "fp32":

@@ -159,10 +159,11 @@ class Daemon:
 
 
 def _make(folder: Path) -> None:
-    """Make the socket's folder one that everybody may enter, whatever the umask; one that is there stays as it is."""
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        os.chmod(folder, 0o755)  # noqa: S103  every user asks there
+    """Make the socket's folder one that everybody may enter, whatever the umask; what is there stays as it is."""
+    for each in reversed((folder, *folder.parents)):
+        if not each.exists():
+            each.mkdir()
+            os.chmod(each, 0o755)  # noqa: S103  every user asks there
 
 
 class _TooMuchError(Exception):
