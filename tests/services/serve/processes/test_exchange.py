@@ -143,8 +143,10 @@ def test_who_goes_away_is_taken_back_and_its_memory_too(tmp_path: Path) -> None:
         await asyncio.to_thread(both.doubler.begun.wait, 20)
         second = asyncio.create_task(both.ask(np.ones((1, LARGE), np.float32)))
         await both.until(lambda: both.dispatcher.pending == 2)
+        both_bytes = both.dispatcher.arena.taken_bytes
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
+        await both.until(lambda: both.dispatcher.arena.taken_bytes < both_bytes)
         both.doubler.gate.set()
         await first
         assert sum(both.doubler.batches) == 1, "nobody computes what nobody waits for"
