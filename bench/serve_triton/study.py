@@ -4,9 +4,9 @@ Triton is the binary of the wheel nvidia-pytriton, with its Python back end over
 batches of up to 8 as ours; `AMBLE_TRITON` names the script that starts it, `AMBLE_TRITON_VENV` where it is.
 Servers and their helpers run on one core, the load on another: wrk over HTTP, frames made beforehand over gRPC
 (`load_grpc.py`). Rounds are interleaved: each takes every case of both servers one by one, once both have come to rest,
-and a ratio is that of one round, of which the median is kept. `processor_s` is what an answer took of the servers' core: a busy machine
-lengthens it less than the time on the clock. Refused requests count as sent: only answers are counted. What a request
-costs beside the bare network, and goodput within an objective: `limits.py`.
+and a ratio is that of one round, of which the median is kept. `processor_s` is what an answer took of the servers'
+core: a busy machine lengthens it less than the time on the clock. Refused requests count as sent: only answers are
+counted. What a request costs beside the bare network, and goodput within an objective: `limits.py`.
 """
 
 from __future__ import annotations

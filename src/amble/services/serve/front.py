@@ -311,14 +311,15 @@ async def open_doors(
     readers: Readers,
     doors: Doors,
     *,
-    connections: Elsewhere | None = None,
+    elsewhere: Callable[[str], Elsewhere] | None = None,
 ) -> tuple[int, int | None]:
     """Open HTTP, and gRPC where it is wanted, until the stack closes → their ports.
 
-    ``connections`` are those of other processes of this server, which listen there too.
+    ``elsewhere`` are the connections or calls, by that name, of other processes of this server, which listen there too.
     """
-    shared = connections is not None
-    crowd = Crowd(most_connections(), elsewhere=connections or Nowhere())
+    shared = elsewhere is not None
+    others = elsewhere or (lambda kind: Nowhere())
+    crowd = Crowd(most_connections(), elsewhere=others("connections"))
     web, told = extra("amble.services.serve.doors.web"), version("amble")
     http_socket = web.listen(doors.host, doors.http_port, "http", shared=shared)
     closing.callback(http_socket.close)
@@ -335,6 +336,7 @@ async def open_doors(
             regions=doors.regions,
             body_s=doors.body_s,
             crowd=crowd,
+            calls=others("calls"),
         )
         grpc_port = await grpc.start(doors.host, doors.grpc_port, tls=doors.tls)
         closing.push_async_callback(grpc.stop)

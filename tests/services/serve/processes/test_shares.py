@@ -50,8 +50,9 @@ def test_one_client_gets_half_of_the_room_through_however_many_fronts(of: Of) ->
     assert [room.elsewhere.held("a") for room in rooms] == [(0, 0)] * FRONTS
 
 
-def test_one_clients_connections_are_counted_over_all_fronts(of: Of) -> None:
-    crowds = [Crowd(100, elsewhere=of(front, "connections")) for front in range(FRONTS)]
+@pytest.mark.parametrize("kind", ["connections", "calls"])
+def test_one_clients_connections_and_calls_are_counted_over_all_fronts(of: Of, kind: str) -> None:
+    crowds = [Crowd(100, elsewhere=of(front, kind)) for front in range(FRONTS)]
     let_in = [turn for turn in range(300) if crowds[turn % FRONTS].enter("many")]
     assert len(let_in) == 50
     assert all(crowd.enter("another") for crowd in crowds)

@@ -23,19 +23,22 @@ from amble.services.serve.doors import codings, metadata
 from amble.services.serve.doors.crowd import Crowd
 from amble.services.serve.doors.hpack import Headers
 from amble.services.serve.doors.http2 import Connection
+from amble.services.serve.doors.manners import CALM
 from amble.services.serve.doors.outgoing import Stream
 from amble.services.serve.doors.reading import Readers
-from amble.services.serve.doors.wire import raw_at
+from amble.services.serve.doors.wire import prefix, raw_at
 from amble.services.serve.requests.quota import Reservation
 
-__all__ = ["Call", "Method", "Service"]
+__all__ = ["CALLS", "Call", "Method", "Service"]
+
+CALLS = 4096
+"""How many calls may be open at once, of a whole server."""
 
 _LOG = logging.getLogger(__name__)
 _PREFIX_BYTES = 5
 _ALIGNED_BYTES = 64
 _MESSAGE_BYTES = 128  # that each message counts beside its text
 _FOREVER_S = 1e8
-_CALLS = 4096
 _CUT_OFF = "the call ended before its message did"
 
 
@@ -65,7 +68,7 @@ class _Asked(NamedTuple):
 
 @dataclass(slots=True)
 class Service:
-    """What there is to be called, by path, and how much of it at once."""
+    """What there is to be called, by path, and how much of it at once: ``calls`` until their answers are sent."""
 
     methods: Mapping[str, Method]
     check_key: Callable[[Mapping[str, str]], None]
@@ -73,7 +76,7 @@ class Service:
     readers: Readers
     max_bytes: int
     body_s: float = 30.0
-    calls: Crowd = field(default_factory=lambda: Crowd(_CALLS))
+    calls: Crowd = field(default_factory=lambda: Crowd(CALLS))
 
     def begin(self, connection: Connection, number: int, headers: Headers | None, ended: bool) -> Call | None:
         """Take a call, or refuse it at once: that is what connections begin their streams by."""
@@ -188,7 +191,7 @@ class Call(Stream):
             self._start()
 
     def gone(self) -> None:
-        """Take back what is being done for a client that has gone."""
+        """Take that the client has gone."""
         self._settle()
 
     def overdue(self, now_s: float) -> None:
@@ -321,14 +324,14 @@ class Call(Stream):
         """Send one answer of many, and wait until it is on its way."""
         self._connection.answered()
         head, self._sent_head = b"" if self._sent_head else metadata.HEAD, True
-        if not self._connection.out.send(self, head, (_prefixed(payload), payload), b"") and not self._over:
+        if not self._connection.out.send(self, head, (prefix(payload), payload), b"") and not self._over:
             self._writer = self._connection.loop.create_future()
             await self._writer
 
     def sent(self) -> None:
         """Go on when all that waited has been sent."""
         if self._over:
-            self._connection.close(self, early=not self.half_closed)
+            self._close()
         else:
             _wake(self._writer)
 
@@ -345,23 +348,46 @@ class Call(Stream):
         if self._over:
             return
         tail = metadata.trailers(status, text)
-        body: tuple[bytes, ...] = () if payload is None else (_prefixed(payload), payload)
+        body = () if payload is None else (prefix(payload), payload)
         head = b"" if self._sent_head else metadata.HEAD
         if not body:
             head, tail = b"", head + tail
-        self._settle(cancel=False)
+        self._stop()
         if self._connection.out.send(self, head, body, tail):
-            self._connection.close(self, early=not self.half_closed)
+            self._close()
+        else:
+            self._owe(sum(map(len, body)))
 
-    def _settle(self, *, cancel: bool = True) -> None:
-        """Stop what is being done, and give everything back that the call holds."""
+    def _owe(self, num_bytes: int) -> None:
+        """Hold an answer that the client has not read: it takes room, of which each client has its share."""
+        try:
+            self.hold.resize(num_bytes)
+        except Fault:  # there is none left
+            self._release()
+            self._connection.out.reset(self.number, CALM)
+            self._connection.close(self, early=False)
+
+    def _close(self) -> None:
+        """Forget a call whose answer is on its way."""
+        self._release()
+        self._connection.close(self, early=not self.half_closed)
+
+    def _settle(self) -> None:
+        """Take back what is being done, and give everything back that the call holds."""
+        self._stop()
+        if self._task is not None:
+            self._task.cancel()
+        self._release()
+
+    def _stop(self) -> None:
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
-        if cancel and self._task is not None:
-            self._task.cancel()
         self._arrived.clear()
         self._whole = None
+
+    def _release(self) -> None:
+        """Give back what the call holds: its room, and its place among the calls."""
         self.hold.__exit__()
         if self._counted:
             self._service.calls.leave(self.client)
@@ -371,7 +397,3 @@ class Call(Stream):
 def _wake(waiter: asyncio.Future[None] | None) -> None:
     if waiter is not None and not waiter.done():
         waiter.set_result(None)
-
-
-def _prefixed(payload: bytes) -> bytes:
-    return b"\0" + len(payload).to_bytes(4, "big")

@@ -15,7 +15,7 @@ from amble.services.serve.processes.arena import mapped
 
 __all__ = ["KINDS", "Shares", "new_shares", "wipe"]
 
-KINDS = ("bytes", "connections")
+KINDS = ("bytes", "connections", "calls")
 _PLACES = 1 << 16  # the first one is for the sum
 _WORD = 8
 
