@@ -25,7 +25,8 @@ from amble.core.schedule import Deadline
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve.doors.crowd import Crowd
 from amble.services.serve.doors.dashboard import Panel
-from amble.services.serve.front import Doors, OnReady, Stop, addresses, beside, extra, signals
+from amble.services.serve.ending import Stop, signals
+from amble.services.serve.front import Doors, OnReady, addresses, beside, extra
 from amble.services.serve.models.model import Model
 from amble.services.serve.models.options import Options
 from amble.services.serve.models.repository import Repository
