@@ -9,6 +9,7 @@ import pytest
 
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve.doors.crowd import Crowd
+from amble.services.serve.processes.arena import mapped
 from amble.services.serve.processes.shares import Shares, new_shares, wipe
 from amble.services.serve.requests.quota import Quota, Reservation
 
@@ -69,6 +70,6 @@ def test_what_a_front_held_that_died_is_free_again_and_kinds_are_apart(fd: int, 
     assert of(0, "bytes").held("a") == (8, 8)
     assert of(0, "bytes").held("b") == (0, 8)
     assert of(0, "connections").held("a") == (2, 2)
-    wipe(fd, FRONTS, 1)
+    wipe(mapped(fd), FRONTS, 1)
     assert of(0, "bytes").held("a") == (1, 1)
     assert of(0, "connections").held("a") == (0, 0)

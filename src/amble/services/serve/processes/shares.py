@@ -48,9 +48,9 @@ class Shares:
         self._own[0] += count
 
 
-def wipe(fd: int, fronts: int, front: int) -> None:
+def wipe(memory: memoryview, fronts: int, front: int) -> None:
     """Forget what a front held that is no more."""
-    table = mapped(fd).cast("q")
+    table = memory.cast("q")
     for kind in range(len(KINDS)):
         _row(table, fronts, kind, front)[:] = memoryview(bytes(_WORD * _PLACES)).cast("q")
 
