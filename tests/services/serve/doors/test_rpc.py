@@ -265,19 +265,29 @@ def test_answers_that_are_not_read_take_room_and_a_place_until_their_client_read
                 assert time.monotonic() < until_s, "answers to who has gone still have their room"
 
 
+def test_answers_of_calls_whose_deadline_has_passed_take_room_until_they_are_read() -> None:
+    with house("plain", "wide", doors=replace(DOORS, body_s=60.0)) as found:
+        sent = prefixed(message(60_000, "wide"))
+        with client(found, (4, 0)) as one:
+            asked = (STREAM, (b"grpc-timeout", b"3S"))
+            assert [_answered_first(one, stream, sent, *asked) for stream in range(1, 9, 2)] == [b""] * 4
+            time.sleep(4.0)
+            assert _answered_first(one, 9, sent, *asked) == b"14"
+
+
 def _opened(stream: int) -> bytes:
     return frame(WINDOW, 0, stream, (1 << 30).to_bytes(4, "big"))
 
 
-def _pieces(stream: int, sent: bytes) -> bytes:
-    return head(stream) + b"".join(
+def _pieces(stream: int, sent: bytes, path: str = INFER, *more: tuple[bytes, bytes]) -> bytes:
+    return head(stream, path, *more) + b"".join(
         frame(DATA, int(at + 16384 >= len(sent)), stream, sent[at : at + 16384]) for at in range(0, len(sent), 16384)
     )
 
 
-def _answered_first(one: Client, stream: int, sent: bytes) -> bytes:
+def _answered_first(one: Client, stream: int, sent: bytes, path: str = INFER, *more: tuple[bytes, bytes]) -> bytes:
     """Ask, and return the status that comes first; empty: an answer begins."""
-    one.send(_pieces(stream, sent))
+    one.send(_pieces(stream, sent, path, *more))
     return dict(one.decoder.read(one.until(HEADERS, stream).payload)).get(b"grpc-status", b"")
 
 

@@ -191,15 +191,17 @@ class Call(Stream):
             self._start()
 
     def gone(self) -> None:
-        """Take that the client has gone."""
-        self._settle()
+        """Take back what is being done for a client that has gone."""
+        self._stop()
+        self._cancel()
+        self._release()
 
     def overdue(self, now_s: float) -> None:
         """Give up a call whose message does not come."""
         waits = self._task is None or self._whole is not None  # for the first message, or the rest of a later one
         if waits and not self._over and now_s - self._message_s > self._service.body_s:
             self.fail(Fault(408, f"the message did not come within {self._service.body_s:g} s"))
-            self._settle()
+            self._cancel()
 
     def _guarded(self, take: Callable[[], None]) -> None:
         if self._over:
@@ -208,7 +210,7 @@ class Call(Stream):
             take()
         except Fault as fault:
             self.fail(fault)
-            self._settle()
+            self._cancel()
 
     def _taken(self, payload: memoryview) -> None:
         while payload:
@@ -337,7 +339,7 @@ class Call(Stream):
 
     def _expire(self) -> None:
         self._finish(metadata.DEADLINE, "the deadline of the call has passed")
-        self._settle()
+        self._cancel()
 
     def fail(self, fault: Fault) -> None:
         """End the call with the status of a fault."""
@@ -356,12 +358,12 @@ class Call(Stream):
         if self._connection.out.send(self, head, body, tail):
             self._close()
         else:
-            self._owe(sum(map(len, body)))
+            self._owe()
 
-    def _owe(self, num_bytes: int) -> None:
-        """Hold an answer that the client has not read: it takes room, of which each client has its share."""
+    def _owe(self) -> None:
+        """Hold what the client has not read: it takes room, of which each client has its share."""
         try:
-            self.hold.resize(num_bytes)
+            self.hold.resize(sum(len(payload) for _, _, payload in self.waiting))
         except Fault:  # there is none left
             self._release()
             self._connection.out.reset(self.number, CALM)
@@ -372,12 +374,9 @@ class Call(Stream):
         self._release()
         self._connection.close(self, early=not self.half_closed)
 
-    def _settle(self) -> None:
-        """Take back what is being done, and give everything back that the call holds."""
-        self._stop()
+    def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._release()
 
     def _stop(self) -> None:
         self._over = True
