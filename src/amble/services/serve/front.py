@@ -292,7 +292,7 @@ async def open_doors(
     """
     shared = elsewhere is not None
     others = elsewhere or (lambda kind: Nowhere())
-    crowd = Crowd(most_connections(), elsewhere=others("connections"))
+    crowd = Crowd(most_connections(), elsewhere=others("connections"), holding=dispatcher.holding)
     web, told = extra("amble.services.serve.doors.web"), version("amble")
     http_socket = web.listen(doors.host, doors.http_port, "http", shared=shared)
     closing.callback(http_socket.close)

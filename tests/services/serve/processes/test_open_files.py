@@ -6,10 +6,11 @@ import gc
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from amble.services.serve.front import Doors
+from amble.services.serve.front import Addresses, Doors
 from amble.services.serve.models.options import Options
 from amble.services.serve.processes.parent import Wanted, serve_apart
 from amble.services.serve.processes.places import places
@@ -54,10 +55,14 @@ def test_a_server_that_has_ended_has_nothing_open(tmp_path: Path) -> None:
     model = slow_network(tmp_path / "slow.onnx", layers=4)
     wanted = Wanted(places([DEVICES[0].partition("=")[2]]), 1, Options(), None, {"slow": model}, None)
     doors = Doors(http_port=0, grpc_port=None, metrics_port=None)
-    serve_apart(wanted, doors, lambda at, stop: stop())
+    serve_apart(wanted, doors, at_once)
     before = left()
-    serve_apart(wanted, doors, lambda at, stop: stop())
+    serve_apart(wanted, doors, at_once)
     until(lambda: left() == before, 20.0)
+
+
+def at_once(at: Addresses, stop: Callable[[], object]) -> None:
+    stop()
 
 
 def left() -> int:
