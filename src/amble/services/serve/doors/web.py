@@ -270,7 +270,7 @@ class _Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Give a client that does not read its answer some time to do so."""
         super().pause_writing()
-        self._held.wait(cast("asyncio.Transport", self.transport))
+        self._held.wait(self.transport)
         if self._unread is None:
             self._unread = self.loop.call_later(self._answer_s, self.transport.abort)
 
