@@ -97,6 +97,7 @@ def goodputs(running: dict[str, dict[str, int]], bare_s: dict[str, float], *, qu
             continue
         for share in LOADS[::2] if quick else LOADS:
             for server, ports in running.items():
+                servers.rested([each["pid"] for each in running.values()])
                 own_s = bare_s[case.model]
                 span_s = seconds / 3 if quick else seconds
                 found = goodput_hz(case, ports["http"], share, own_s, span_s, told=server == "amble")

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ TIMES_S = {"0.2 ms": 0.2e-3, "5 ms": 5e-3, "50 ms": 50e-3}
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 START_S = 300.0
+REST_S, LOOK_S, STILL = 30.0, 0.1, 0.05  # the longest rest, how often one looks, and the share of a core that is none
 NONE: Mapping[str, float] = MappingProxyType({})
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -181,12 +182,44 @@ def prepared(wanted: Sequence[Case], folder: Path) -> tuple[dict[str, Path], dic
     return paths, bare_s
 
 
+def rested(pids: Collection[int], within_s: float = REST_S) -> None:
+    """Return once servers have nothing more to do.
+
+    A load that ends cuts its calls off. Triton computes them all the same, for up to a second, on the core that it
+    shares with ours: whatever is timed meanwhile, of either server, waits for that.
+    """
+    until_s, before_s = time.monotonic() + within_s, _used_s(pids)
+    while time.monotonic() < until_s:
+        time.sleep(LOOK_S)
+        now_s = _used_s(pids)
+        if now_s - before_s < STILL * LOOK_S and not _wait_for_a_core(pids):
+            return
+        before_s = now_s
+    raise RuntimeError(f"servers still compute after {within_s:g} s in which nobody asked them")
+
+
+def _used_s(pids: Collection[int]) -> float:
+    return sum(sum(processor_s(pid).values()) for pid in pids)
+
+
+def _wait_for_a_core(pids: Collection[int]) -> bool:
+    threads = [thread for pid in pids for own in _threads(pid).values() for thread in own]
+    return any((thread / "stat").read_text().rpartition(")")[2].split()[0] == "R" for thread in threads)
+
+
 def processor_s(pid: int) -> dict[int, float]:
     """Return the processor's time [s] of a process and of each that it has started."""
+    return {
+        each: sum(int((thread / "schedstat").read_text().split()[0]) / 1e9 for thread in threads)
+        for each, threads in _threads(pid).items()
+    }
+
+
+def _threads(pid: int) -> dict[int, list[Path]]:
+    """Return the threads of a process and of each that it has started, as the kernel shows them."""
     found, waiting = {}, [pid]
     while waiting:
         each = waiting.pop()
-        threads = list(Path(f"/proc/{each}/task").iterdir())
-        found[each] = sum(int((thread / "schedstat").read_text().split()[0]) / 1e9 for thread in threads)
-        waiting += [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+        found[each] = list(Path(f"/proc/{each}/task").iterdir())
+        waiting += [int(child) for thread in found[each] for child in (thread / "children").read_text().split()]
     return found

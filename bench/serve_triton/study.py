@@ -3,10 +3,10 @@
 Triton is the binary of the wheel nvidia-pytriton, with its Python back end over the same ONNX Runtime, one thread,
 batches of up to 8 as ours; `AMBLE_TRITON` names the script that starts it, `AMBLE_TRITON_VENV` where it is.
 Servers and their helpers run on one core, the load on another: wrk over HTTP, frames made beforehand over gRPC
-(`load_grpc.py`). Rounds are interleaved: each takes every case of both servers one by one, and a ratio is that
-of one round, of which the median is kept. `processor_s` is what an answer took of the servers' core: a busy machine
-lengthens it less than the time on the clock. Refused requests count as sent: only answers are counted. What a request
-costs beside the bare network, and goodput within an objective: `limits.py`.
+(`load_grpc.py`). Rounds are interleaved: each takes every case of both servers one by one, once both have come to rest,
+and a ratio is that of one round, of which the median is kept. `processor_s` is what an answer took of the servers'
+core: a busy machine lengthens it less than the time on the clock. Refused requests count as sent: only answers are
+counted. What a request costs beside the bare network, and goodput within an objective: `limits.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from bench.kit import document
 from bench.kit.document import Record, Target
 from bench.kit.places import BUILD
 from bench.serve_triton import limits
-from bench.serve_triton.servers import BODIES, TIMES_S, Case, offered, ours, prepared, processor_s, triton, tritons
+from bench.serve_triton.servers import (
+    BODIES,
+    TIMES_S,
+    Case,
+    offered,
+    ours,
+    prepared,
+    processor_s,
+    rested,
+    triton,
+    tritons,
+)
 
 CONNECTIONS = (1, 4, 16, 64)
 DOORS = ("http", "grpc")
@@ -62,6 +73,7 @@ def measured(*, quick: bool) -> list[Record]:
         for turn in range(1 if quick else ROUNDS):
             for case in wanted:
                 for name in list(servers)[:: 1 if turn % 2 == 0 else -1]:
+                    rested([ports["pid"] for ports in servers.values()])
                     rates.setdefault((case, name), []).append(_timed(case, servers[name], folder))
         if limits.ECHO.exists():
             beside = limits.overheads(servers["amble"], bare_s, folder, 1 if quick else ROUNDS)
@@ -124,10 +136,6 @@ CAUSE = (
     "granian (decision 12), one write for an answer, parsing in place (kept); for gRPC an HTTP/2 of our own (kept, "
     "decision 13)"
 )
-PAUSE = (
-    "in some rounds one call of the run waits about half a second, and the medians are Triton's; a client of grpcio "
-    "saw no such pause in 360 calls to the same server; where it comes from was not found"
-)
 COST = (
     "an echo is one thread that never waits; ours hands over to the thread that computes and back, with Python's lock, "
     "and its code and data have been driven from the caches by the network each time; tried: one process for each side "
@@ -145,8 +153,7 @@ def targets(records: Sequence[Record]) -> list[Target]:
         way = "HTTP" if door == "http" else "gRPC"
         name = f"{way}, {body}, network of {model}, {connections} at once: rate over Triton's"
         want = f">= {WANTED[str(door), str(body)]:g}"
-        cause = PAUSE if way == "gRPC" else CAUSE
-        made.append(document.target(name, want=want, value=value, unit="1", cause=cause))
+        made.append(document.target(name, want=want, value=value, unit="1", cause=CAUSE))
     for each in records:
         if "overhead" in each:
             name = f"HTTP, {each['overhead']}: overhead at p50 over that of a compiled echo and a copy"

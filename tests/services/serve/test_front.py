@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -13,17 +14,26 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 
 from amble.core.errors import Refused
-from amble.services.serve.front import Doors, serve
+from amble.services.serve.doors.outgoing import SETTINGS, frame
+from amble.services.serve.doors.reading import Readers
+from amble.services.serve.front import Doors, open_doors, serve
 from amble.services.serve.models.model import Found, Loaded
+from amble.services.serve.models.repository import Repository
 from amble.services.serve.pulse import Do
-from tests.jobs.serving_process import free_port
+from amble.services.serve.requests.admission import Admission
+from amble.services.serve.requests.elsewhere import Nowhere
+from tests.jobs.serving_process import free_port, slow_network, started
+from tests.services.serve.doors.frames import PREFACE, head
 from tests.services.serve.house import LOW, Doubler, house, load
+
+AMBLE = str(Path(sys.executable).parent / "amble")
 
 
 def test_what_was_accepted_is_answered_and_what_comes_later_is_refused() -> None:
@@ -167,3 +177,63 @@ def test_sigterm_ends_the_command_in_order_whenever_it_comes(tmp_path: Path, ins
     out, _ = running.communicate(timeout=30)
     assert running.returncode == 0
     assert '"answered":0' in out
+
+
+def test_a_clients_connections_are_counted_together_whatever_they_speak(tmp_path: Path) -> None:
+    """With 320 open files 32 connections may be open, of which one client may have half."""
+    words = ["prlimit", "--nofile=320:320", AMBLE, "serve", f"slow={slow_network(tmp_path / 'slow.onnx', layers=4)}"]
+    ports = [f"--{door}-port={free_port()}" for door in ("http", "grpc")]
+    with started([*words, *ports, "--metrics-port=-1", "--json"], tmp_path) as at, ExitStack() as closing:
+        let_in = []
+        for door in ["grpc", "http"] * 12:
+            opened = socket.create_connection(("127.0.0.1", int(at.ready[door].rpartition(":")[2])), 20)
+            closing.enter_context(opened)
+            if door == "http":
+                opened.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+            let_in.append(_served(opened))
+        assert let_in == [True] * 16 + [False] * 8
+
+
+def _served(opened: socket.socket) -> bool:
+    """Tell whether a door greets a client, or answers it."""
+    try:
+        came = opened.recv(12)
+    except ConnectionError:
+        return False
+    return came not in (b"", b"HTTP/1.1 503")
+
+
+class Told(Nowhere):
+    """Remembers what other processes were told."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    def add(self, client: str, count: int) -> None:
+        self.heard.append(count)
+
+
+def test_other_processes_are_told_of_connections_and_calls() -> None:
+    told = {"connections": Told(), "calls": Told()}
+
+    async def run() -> None:
+        device, stack = Doubler().device(), AsyncExitStack()
+        admission = Admission(device=device)
+        repository = Repository(admission, load, None, {})
+        doors, readers = Doors(http_port=0, grpc_port=0, metrics_port=None), Readers(0)
+        async with stack:
+            admission.mailbox.open()
+            stack.callback(admission.mailbox.close)
+            stack.callback(readers.close)
+            ports = await open_doors(stack, admission, repository, readers, doors, elsewhere=told.__getitem__)
+            for port in ports:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                stack.callback(writer.close)
+                if port == ports[1]:
+                    writer.write(PREFACE + frame(SETTINGS, 0, 0, b"") + head(1))  # a call that goes on
+            async with asyncio.timeout(20.0):
+                while (told["connections"].heard, told["calls"].heard) != ([1, 1], [1]):
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert [sum(each.heard) for each in told.values()] == [0, 0]

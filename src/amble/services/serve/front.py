@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,7 @@ from amble.services.serve.doors.http import Http
 from amble.services.serve.doors.reading import Readers
 from amble.services.serve.doors.shared_memory import Regions
 from amble.services.serve.doors.tls import Certificate
+from amble.services.serve.ending import Stop, finished, leave, signals
 from amble.services.serve.models.model import Loader, Model
 from amble.services.serve.models.repository import Repository
 from amble.services.serve.process import most_connections, set_niceness, tuned
@@ -43,13 +44,11 @@ __all__ = [
     "Backend",
     "Doors",
     "OnReady",
-    "Stop",
     "addresses",
     "beside",
     "extra",
     "open_doors",
     "serve",
-    "signals",
 ]
 
 _LOG = logging.getLogger(__name__)
@@ -112,18 +111,6 @@ class Backend:
     repository: Callable[..., Repository] = Repository
     beside: Callable[[], AbstractAsyncContextManager[object]] = nullcontext
     more: Callable[[], str] = str
-
-
-@dataclass(slots=True)
-class Stop:
-    """Set once by a signal to drain, twice to refuse what still waits."""
-
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    insisted: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __call__(self) -> None:
-        """Take a signal."""
-        (self.insisted if self.asked.is_set() else self.asked).set()
 
 
 OnReady = Callable[[Addresses, Callable[[], object]], None]
@@ -209,7 +196,7 @@ class _Front:
                     await _first(asked, working)
                     await self._drain(stop, working)
             finally:
-                await self._end(working)
+                await self._end(working, stop)
         return self._admission.lanes.totals
 
     async def _open(self, closing: AsyncExitStack) -> Callable[[], Addresses]:
@@ -255,13 +242,16 @@ class _Front:
                 while self._admission.pending and not stop.insisted.is_set() and not working.done():
                     await asyncio.sleep(0.01)
 
-    async def _end(self, working: asyncio.Future[Totals]) -> None:
-        """Stop the engine, which puts the clocks back; what it could not answer is refused."""
+    async def _end(self, working: asyncio.Future[Totals], stop: Stop) -> None:
+        """Stop the engine, which puts the clocks back; what it could not answer is refused. See `ending`."""
         self._admission.draining = True
         if self._admission.pending:
             self._admission.lanes.stop()
         self._admission.lanes.close()
         try:
+            if not await finished(working, stop):
+                lost = partial(self._admission.lost, "the server ends, and what computes does not come back", 503)
+                await leave(lost, *(each.close for each in self._admission.listeners))
             await working
         finally:
             self._admission.lanes.abandon()
@@ -271,23 +261,6 @@ class _Front:
             for listener in self._admission.listeners:
                 listener.close()
             await asyncio.sleep(0)
-
-
-@contextmanager
-def signals(loop: asyncio.AbstractEventLoop, stop: Stop) -> Iterator[None]:
-    """Let SIGTERM and SIGINT ask for the end; only a main thread has signals."""
-    caught = []
-    with suppress(RuntimeError, ValueError):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before = signal.getsignal(number)
-            loop.add_signal_handler(number, stop)
-            caught.append((number, before))
-    try:
-        yield
-    finally:
-        for number, before in caught:
-            loop.remove_signal_handler(number)
-            signal.signal(number, before)
 
 
 async def _first(
@@ -311,14 +284,15 @@ async def open_doors(
     readers: Readers,
     doors: Doors,
     *,
-    connections: Elsewhere | None = None,
+    elsewhere: Callable[[str], Elsewhere] | None = None,
 ) -> tuple[int, int | None]:
     """Open HTTP, and gRPC where it is wanted, until the stack closes → their ports.
 
-    ``connections`` are those of other processes of this server, which listen there too.
+    ``elsewhere`` are the connections or calls, by that name, of other processes of this server, which listen there too.
     """
-    shared = connections is not None
-    crowd = Crowd(most_connections(), elsewhere=connections or Nowhere())
+    shared = elsewhere is not None
+    others = elsewhere or (lambda kind: Nowhere())
+    crowd = Crowd(most_connections(), elsewhere=others("connections"), holding=dispatcher.holding)
     web, told = extra("amble.services.serve.doors.web"), version("amble")
     http_socket = web.listen(doors.host, doors.http_port, "http", shared=shared)
     closing.callback(http_socket.close)
@@ -335,6 +309,7 @@ async def open_doors(
             regions=doors.regions,
             body_s=doors.body_s,
             crowd=crowd,
+            calls=others("calls"),
         )
         grpc_port = await grpc.start(doors.host, doors.grpc_port, tls=doors.tls)
         closing.push_async_callback(grpc.stop)

@@ -6,6 +6,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from amble.services.serve.doors.reading import Readers
 from amble.services.serve.doors.rpc import Method, Service
 from amble.services.serve.front import Doors
 from amble.services.serve.requests.quota import Quota, Reservation
-from tests.services.serve.doors.frames import INFER, STREAM, client, head, message, prefixed, values
+from tests.services.serve.doors.frames import INFER, STREAM, Client, client, head, message, prefixed, values
 from tests.services.serve.house import Doubler, House, house
 
 grpc = pytest.importorskip("grpc")
@@ -243,6 +244,56 @@ def test_room_is_taken_by_what_has_come_and_given_back(open_house: House) -> Non
             if dict(one.answer(stream)[0])[b"grpc-status"] == b"0":
                 break
             assert time.monotonic() < until_s, "what hung up still has its room"
+
+
+def test_answers_that_are_not_read_take_room_and_a_place_until_their_client_reads_or_goes() -> None:
+    with house("plain", "wide", doors=replace(DOORS, body_s=60.0)) as found:
+        sent = prefixed(message(60_000, "wide"))
+        with client(found, (4, 0)) as one:  # no answer has any window
+            told = [_answered_first(one, stream, sent) for stream in range(1, 21, 2)]
+            assert told == [b""] * 4 + [b"14"] * 6  # of 480 kB each, of which a client may have half of 4 MB
+            one.send(_opened(0), _opened(1))
+            assert len(values(one.answer(1)[1])) == 120_000
+            assert [_answered_first(one, stream, sent) for stream in (21, 23)] == [b"", b"14"]
+        with client(found, (4, 1 << 30)) as other:
+            other.send(_opened(0))
+            until_s = time.monotonic() + 20.0
+            for stream in range(1, 20_000, 8):
+                asked = [_asked(other, number, sent) for number in range(stream, stream + 8, 2)]
+                if asked == [b"0"] * 4:
+                    break
+                assert time.monotonic() < until_s, "answers to who has gone still have their room"
+
+
+def test_answers_of_calls_whose_deadline_has_passed_take_room_until_they_are_read() -> None:
+    with house("plain", "wide", doors=replace(DOORS, body_s=60.0)) as found:
+        sent = prefixed(message(60_000, "wide"))
+        with client(found, (4, 0)) as one:
+            asked = (STREAM, (b"grpc-timeout", b"3S"))
+            assert [_answered_first(one, stream, sent, *asked) for stream in range(1, 9, 2)] == [b""] * 4
+            time.sleep(4.0)
+            assert _answered_first(one, 9, sent, *asked) == b"14"
+
+
+def _opened(stream: int) -> bytes:
+    return frame(WINDOW, 0, stream, (1 << 30).to_bytes(4, "big"))
+
+
+def _pieces(stream: int, sent: bytes, path: str = INFER, *more: tuple[bytes, bytes]) -> bytes:
+    return head(stream, path, *more) + b"".join(
+        frame(DATA, int(at + 16384 >= len(sent)), stream, sent[at : at + 16384]) for at in range(0, len(sent), 16384)
+    )
+
+
+def _answered_first(one: Client, stream: int, sent: bytes, path: str = INFER, *more: tuple[bytes, bytes]) -> bytes:
+    """Ask, and return the status that comes first; empty: an answer begins."""
+    one.send(_pieces(stream, sent, path, *more))
+    return dict(one.decoder.read(one.until(HEADERS, stream).payload)).get(b"grpc-status", b"")
+
+
+def _asked(one: Client, stream: int, sent: bytes) -> bytes:
+    one.send(_pieces(stream, sent))
+    return dict(one.answer(stream)[0])[b"grpc-status"]
 
 
 def test_a_stream_gives_room_back_with_each_answer(open_house: House) -> None:

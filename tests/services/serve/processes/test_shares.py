@@ -9,6 +9,7 @@ import pytest
 
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve.doors.crowd import Crowd
+from amble.services.serve.processes.arena import mapped
 from amble.services.serve.processes.shares import Shares, new_shares, wipe
 from amble.services.serve.requests.quota import Quota, Reservation
 
@@ -50,8 +51,9 @@ def test_one_client_gets_half_of_the_room_through_however_many_fronts(of: Of) ->
     assert [room.elsewhere.held("a") for room in rooms] == [(0, 0)] * FRONTS
 
 
-def test_one_clients_connections_are_counted_over_all_fronts(of: Of) -> None:
-    crowds = [Crowd(100, elsewhere=of(front, "connections")) for front in range(FRONTS)]
+@pytest.mark.parametrize("kind", ["connections", "calls"])
+def test_one_clients_connections_and_calls_are_counted_over_all_fronts(of: Of, kind: str) -> None:
+    crowds = [Crowd(100, elsewhere=of(front, kind)) for front in range(FRONTS)]
     let_in = [turn for turn in range(300) if crowds[turn % FRONTS].enter("many")]
     assert len(let_in) == 50
     assert all(crowd.enter("another") for crowd in crowds)
@@ -68,6 +70,6 @@ def test_what_a_front_held_that_died_is_free_again_and_kinds_are_apart(fd: int, 
     assert of(0, "bytes").held("a") == (8, 8)
     assert of(0, "bytes").held("b") == (0, 8)
     assert of(0, "connections").held("a") == (2, 2)
-    wipe(fd, FRONTS, 1)
+    wipe(mapped(fd), FRONTS, 1)
     assert of(0, "bytes").held("a") == (1, 1)
     assert of(0, "connections").held("a") == (0, 0)

@@ -28,7 +28,7 @@ from amble.services.serve.doors.http import extensions
 from amble.services.serve.doors.http2 import Connection, House
 from amble.services.serve.doors.messages import asked_of, identity_of, response_of
 from amble.services.serve.doors.reading import Readers
-from amble.services.serve.doors.rpc import Call, Method, Service
+from amble.services.serve.doors.rpc import CALLS, Call, Method, Service
 from amble.services.serve.doors.shared_memory import Memory, Regions
 from amble.services.serve.doors.sockets import listen
 from amble.services.serve.doors.statistics import statistics
@@ -40,6 +40,7 @@ from amble.services.serve.models.repository import Repository, refuse_unknown
 from amble.services.serve.process import most_connections
 from amble.services.serve.requests.asking import Asked
 from amble.services.serve.requests.dispatching import Dispatcher
+from amble.services.serve.requests.elsewhere import Elsewhere, Nowhere
 from amble.services.serve.requests.quota import Reservation
 
 __all__ = ["Grpc", "read_text"]
@@ -72,17 +73,20 @@ class Grpc:
         regions: Regions | None = None,
         body_s: float = 30.0,
         crowd: Crowd | None = None,
+        calls: Elsewhere | None = None,
     ) -> None:
         """Answer from a dispatcher and a repository. ``shared``: other processes of this server listen there too.
 
-        ``crowd`` are the connections that there may be, of other doors too.
+        ``crowd`` are the connections that there may be, of other doors too; ``calls`` those of other processes.
         """
         self._shared = shared
         self._health = health.Health(admission, repository)
         servicer = _Servicer(admission, repository, access, version, readers)
         servicer.regions = regions
         methods = {**_methods(servicer), **_health_methods(self._health)}
-        service = Service(methods, partial(_check_key, access), admission.holding, readers, max_bytes, body_s)
+        open_calls = Crowd(CALLS, elsewhere=calls or Nowhere())
+        rules = (readers, max_bytes, body_s, open_calls)
+        service = Service(methods, partial(_check_key, access), admission.holding, *rules)
         window_bytes = max_bytes + _WINDOW_BYTES
         crowd = crowd or Crowd(most_connections())
         self._house = House(service.begin, crowd, window_bytes, answer_s=body_s, look_s=min(_SWEEP_S, body_s / 2))

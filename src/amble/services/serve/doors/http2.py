@@ -73,8 +73,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reading: Stream | None = None  # whose body that is; None: nobody's
         self._ends = False  # the stream does, with that frame
         self._block: tuple[int, int, bytearray] | None = None  # headers that go on
-        self._last = 0
-        self._came = 0  # bytes that the connection's window has not got back
+        self._last = self._came = 0  # the latter: bytes that the connection's window has not got back
         self._noise = Noise(self.loop.time())
         self._entered = self._placing = False
         self._active_s = self.loop.time()
@@ -86,8 +85,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet a client, unless the house is full."""
-        self.out.transport = cast(asyncio.Transport, transport)
         self.client = str((transport.get_extra_info("peername") or ("",))[0])
+        self.out.made(cast(asyncio.Transport, transport), self.house.crowd.unread(self.client))
         if not self.house.crowd.enter(self.client):
             self.abort()
             return
@@ -105,7 +104,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._entered:
             self.house.crowd.leave(self.client)
             self.house.connections.discard(self)
-        self._entered, self._reading, self.out.transport = False, None, None
+        self._entered, self._reading = False, None
+        self.out.lost()
         self._take = len  # a method of its own would keep it until garbage is looked for
         self._forget_all()
 

@@ -7,6 +7,7 @@ import struct
 from collections import deque
 from collections.abc import Iterable
 
+from amble.services.serve.doors.crowd import Unread
 from amble.services.serve.doors.manners import FLOW, PROTOCOL, Broken
 
 __all__ = ["Outgoing", "Stream", "frame", "head_of"]
@@ -80,6 +81,7 @@ class Outgoing:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.transport: asyncio.Transport | None = None
+        self._unread: Unread | None = None
         self.window = self.first_window = 65535
         self.frame_bytes = 16384
         self.sent_bytes = 0  # for which the client has not opened windows by little yet
@@ -87,6 +89,16 @@ class Outgoing:
         self.paused = False  # the socket is full
         self.moved_s = loop.time()
         self._loop = loop
+
+    def made(self, transport: asyncio.Transport, unread: Unread) -> None:
+        """Take the way."""
+        self.transport, self._unread = transport, unread
+
+    def lost(self) -> None:
+        """Take that there is none any more."""
+        self.transport = None
+        if self._unread is not None:
+            self._unread.over()
 
     @property
     def stalled_s(self) -> float:
@@ -96,12 +108,15 @@ class Outgoing:
     def pause(self) -> None:
         """Read no more from a client that does not read itself."""
         self.paused, self.moved_s = True, self._loop.time()
-        if self.transport is not None:
+        if self.transport is not None and self._unread is not None:
             self.transport.pause_reading()
+            self._unread.wait(self.transport)
 
     def resume(self) -> None:
         """Go on with a client that reads."""
         self.paused, self.moved_s = False, self._loop.time()
+        if self._unread is not None:
+            self._unread.over()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
         for each in list(self.blocked.values()):

@@ -23,19 +23,22 @@ from amble.services.serve.doors import codings, metadata
 from amble.services.serve.doors.crowd import Crowd
 from amble.services.serve.doors.hpack import Headers
 from amble.services.serve.doors.http2 import Connection
+from amble.services.serve.doors.manners import CALM
 from amble.services.serve.doors.outgoing import Stream
 from amble.services.serve.doors.reading import Readers
-from amble.services.serve.doors.wire import raw_at
+from amble.services.serve.doors.wire import prefix, raw_at
 from amble.services.serve.requests.quota import Reservation
 
-__all__ = ["Call", "Method", "Service"]
+__all__ = ["CALLS", "Call", "Method", "Service"]
+
+CALLS = 4096
+"""How many calls may be open at once, of a whole server."""
 
 _LOG = logging.getLogger(__name__)
 _PREFIX_BYTES = 5
 _ALIGNED_BYTES = 64
 _MESSAGE_BYTES = 128  # that each message counts beside its text
 _FOREVER_S = 1e8
-_CALLS = 4096
 _CUT_OFF = "the call ended before its message did"
 
 
@@ -65,7 +68,7 @@ class _Asked(NamedTuple):
 
 @dataclass(slots=True)
 class Service:
-    """What there is to be called, by path, and how much of it at once."""
+    """What there is to be called, by path, and how much of it at once: ``calls`` until their answers are sent."""
 
     methods: Mapping[str, Method]
     check_key: Callable[[Mapping[str, str]], None]
@@ -73,7 +76,7 @@ class Service:
     readers: Readers
     max_bytes: int
     body_s: float = 30.0
-    calls: Crowd = field(default_factory=lambda: Crowd(_CALLS))
+    calls: Crowd = field(default_factory=lambda: Crowd(CALLS))
 
     def begin(self, connection: Connection, number: int, headers: Headers | None, ended: bool) -> Call | None:
         """Take a call, or refuse it at once: that is what connections begin their streams by."""
@@ -189,14 +192,16 @@ class Call(Stream):
 
     def gone(self) -> None:
         """Take back what is being done for a client that has gone."""
-        self._settle()
+        self._stop()
+        self._cancel()
+        self._release()
 
     def overdue(self, now_s: float) -> None:
         """Give up a call whose message does not come."""
         waits = self._task is None or self._whole is not None  # for the first message, or the rest of a later one
         if waits and not self._over and now_s - self._message_s > self._service.body_s:
             self.fail(Fault(408, f"the message did not come within {self._service.body_s:g} s"))
-            self._settle()
+            self._cancel()
 
     def _guarded(self, take: Callable[[], None]) -> None:
         if self._over:
@@ -205,7 +210,7 @@ class Call(Stream):
             take()
         except Fault as fault:
             self.fail(fault)
-            self._settle()
+            self._cancel()
 
     def _taken(self, payload: memoryview) -> None:
         while payload:
@@ -321,20 +326,20 @@ class Call(Stream):
         """Send one answer of many, and wait until it is on its way."""
         self._connection.answered()
         head, self._sent_head = b"" if self._sent_head else metadata.HEAD, True
-        if not self._connection.out.send(self, head, (_prefixed(payload), payload), b"") and not self._over:
+        if not self._connection.out.send(self, head, (prefix(payload), payload), b"") and not self._over:
             self._writer = self._connection.loop.create_future()
             await self._writer
 
     def sent(self) -> None:
         """Go on when all that waited has been sent."""
         if self._over:
-            self._connection.close(self, early=not self.half_closed)
+            self._close()
         else:
             _wake(self._writer)
 
     def _expire(self) -> None:
         self._finish(metadata.DEADLINE, "the deadline of the call has passed")
-        self._settle()
+        self._cancel()
 
     def fail(self, fault: Fault) -> None:
         """End the call with the status of a fault."""
@@ -345,23 +350,43 @@ class Call(Stream):
         if self._over:
             return
         tail = metadata.trailers(status, text)
-        body: tuple[bytes, ...] = () if payload is None else (_prefixed(payload), payload)
+        body = () if payload is None else (prefix(payload), payload)
         head = b"" if self._sent_head else metadata.HEAD
         if not body:
             head, tail = b"", head + tail
-        self._settle(cancel=False)
+        self._stop()
         if self._connection.out.send(self, head, body, tail):
-            self._connection.close(self, early=not self.half_closed)
+            self._close()
+        else:
+            self._owe()
 
-    def _settle(self, *, cancel: bool = True) -> None:
-        """Stop what is being done, and give everything back that the call holds."""
+    def _owe(self) -> None:
+        """Hold what the client has not read: it takes room, of which each client has its share."""
+        try:
+            self.hold.resize(sum(len(payload) for _, _, payload in self.waiting))
+        except Fault:  # there is none left
+            self._release()
+            self._connection.out.reset(self.number, CALM)
+            self._connection.close(self, early=False)
+
+    def _close(self) -> None:
+        """Forget a call whose answer is on its way."""
+        self._release()
+        self._connection.close(self, early=not self.half_closed)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _stop(self) -> None:
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
-        if cancel and self._task is not None:
-            self._task.cancel()
         self._arrived.clear()
         self._whole = None
+
+    def _release(self) -> None:
+        """Give back what the call holds: its room, and its place among the calls."""
         self.hold.__exit__()
         if self._counted:
             self._service.calls.leave(self.client)
@@ -371,7 +396,3 @@ class Call(Stream):
 def _wake(waiter: asyncio.Future[None] | None) -> None:
     if waiter is not None and not waiter.done():
         waiter.set_result(None)
-
-
-def _prefixed(payload: bytes) -> bytes:
-    return b"\0" + len(payload).to_bytes(4, "big")

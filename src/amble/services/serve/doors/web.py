@@ -129,6 +129,7 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Greet a client, unless the house is full."""
         super().connection_made(transport)
+        self._held = self._crowd.unread(self._whose())
         if not self._crowd.enter(self._whose()):
             self._turn_away(503, "too many connections, of all clients or of yours: try again later")
             return
@@ -269,6 +270,7 @@ class _Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Give a client that does not read its answer some time to do so."""
         super().pause_writing()
+        self._held.wait(self.transport)
         if self._unread is None:
             self._unread = self.loop.call_later(self._answer_s, self.transport.abort)
 
@@ -278,6 +280,7 @@ class _Protocol(HttpToolsProtocol):
         self._resumed()
 
     def _resumed(self) -> None:
+        self._held.over()
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None

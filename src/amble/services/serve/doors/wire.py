@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from amble.runtimes.remote import limits
 
-__all__ = ["TooMany", "cut", "raw_at"]
+__all__ = ["TooMany", "cut", "prefix", "raw_at"]
 
 _RAW = 7 << 3 | 2
 _INPUTS, _CONTENTS = 5 << 3 | 2, 5 << 3 | 2  # of ModelInferRequest, and of the tensors in it
@@ -34,6 +34,11 @@ class _Count:
         self.left -= 1
         if self.left < 0:
             raise TooMany(f"more than {self.most} fields")
+
+
+def prefix(message: bytes) -> bytes:
+    """Return what gRPC has before a message: that it is not packed, and its length."""
+    return b"\0" + len(message).to_bytes(4, "big")
 
 
 def cut(message: bytes | memoryview, most: int = limits.FIELDS) -> tuple[bytes, list[memoryview]]:

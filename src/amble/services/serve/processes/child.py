@@ -1,19 +1,23 @@
 """``python -m amble.services.serve.processes.child FD NAME``: a front or an engine, on a line to its parent.
 
 A child heeds no signal to end (they go to the whole group, at Ctrl-C or by systemd): its parent says when, by a word or
-by its own end.
+by its own end. One that is stopped (SIGSTOP) cannot hear that: the kernel then wakes it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 __all__ = ["Logs", "Role", "main"]
+
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,20 @@ class Role(Protocol):
         ...
 
 
+def _woken_at_the_parents_end() -> None:
+    """Have the kernel wake this process, should it be stopped when its parent ends (Linux).
+
+    It is sent whenever the thread ends that started this process, too, which may be long before: so it is a signal that
+    does nothing to who runs. That thread's end leaves it in force for the next (kernel/exit.c, forget_original_parent).
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGCONT, 0, 0, 0)
+
+
 def main() -> None:
     """Take a role from the parent, and play it."""
+    _woken_at_the_parents_end()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))

@@ -51,8 +51,12 @@ class Control:
         self._count = 0
         self._over = False
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        threading.Thread(target=self._listen, name="amble-control", daemon=True).start()
         threading.Thread(target=self._answer, name="amble-answer", daemon=True).start()
+        try:
+            threading.Thread(target=self._listen, name="amble-control", daemon=True).start()
+        except RuntimeError:  # no more threads: nobody listens, so ``on_end`` is never called
+            self._work.put(None)
+            raise
 
     def ask(self, name: str, *arguments: Any) -> Future[Any]:
         """Ask the other end something; the future fails with what went wrong there, or `Gone`."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from amble.core.errors import AmbleError
+from amble.core.errors import AmbleError, Refused
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve.models.model import Found, Loaded, Model
 from amble.services.serve.processes import summing
@@ -70,20 +70,27 @@ class Crew:
     _over: bool = False
 
     def start(self, member: Member) -> None:
-        """Start a child's process, and hand it its role."""
+        """Start a child's process, and hand it its role. Refused where the machine lets nothing more be started."""
         member.since_s = time.monotonic()
         if member in self.members:
             self.forget(self.members.index(member))
-        ours, theirs = socket.socketpair()
-        words = [sys.executable, "-m", "amble.services.serve.processes.child", str(theirs.fileno()), member.name]
-        member.running = subprocess.Popen(words, pass_fds=(theirs.fileno(), *member.fds), stdin=subprocess.DEVNULL)
-        member.hung = False  # from here on it is watched
-        theirs.close()
-        connection: Connection[Any, Any] = Connection(ours.detach())
-        connection.send(member.role)
-        member.control = Control(
-            connection, self.handlers, slow=tuple(self.handlers), on_end=lambda: self._bury(member)
-        )
+        connection = None
+        try:
+            member.running, connection = _spawned(member)
+            member.hung = False  # from here on it is watched
+            connection.send(member.role)
+            member.control = Control(
+                connection, self.handlers, slow=tuple(self.handlers), on_end=lambda: self._bury(member)
+            )
+        except (OSError, RuntimeError) as error:  # the latter: no more threads
+            running, member.running = member.running, None
+            if connection is not None:
+                connection.close()
+            _wait(running, 0.0)
+            raise Refused(
+                f"cannot start {member.name}: {error}; allow more processes, memory or open files, or serve with fewer "
+                "--device and --fronts"
+            ) from error
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -250,16 +257,41 @@ class Crew:
         member.failures = 0 if lived else member.failures + 1
         member.replaced["hung" if member.hung else "died"] += 1
         _LOG.error("%s has died (%s); starting it anew", member.name, code)
-        time.sleep(pause_s(member.failures))
-        if self._over:
+        if not self._started_anew(member):
             return
-        self.start(member)
         try:
             self.revive(member)
         except (AmbleError, Fault, OSError, ValueError, RuntimeError) as error:  # all that a child's answer can raise
             _LOG.error("%s could not be started anew: %s", member.name, error)
             if member.running is not None:
                 member.running.kill()  # and once more, after a longer time
+
+    def _started_anew(self, member: Member) -> bool:
+        """Start a child again, as often as it takes; False where all is over."""
+        while True:
+            time.sleep(pause_s(member.failures))
+            if self._over:
+                return False
+            try:
+                self.start(member)
+            except Refused as refused:
+                member.failures += 1
+                _LOG.error("%s; trying again", refused)
+            else:
+                return True
+
+
+def _spawned(member: Member) -> tuple[subprocess.Popen[bytes], Connection[Any, Any]]:
+    """Start a child's process → it, and our end of the line to it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        words = [sys.executable, "-m", "amble.services.serve.processes.child", str(theirs.fileno()), member.name]
+        try:
+            running = subprocess.Popen(words, pass_fds=(theirs.fileno(), *member.fds), stdin=subprocess.DEVNULL)
+        except BaseException:
+            ours.close()
+            raise
+    return running, Connection(ours.detach())
 
 
 def pause_s(failures: int) -> float:

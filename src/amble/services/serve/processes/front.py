@@ -109,7 +109,7 @@ class FrontRole:
             for endless in (dispatcher.reach(), self.heart.beat_in_loop()):
                 closing.callback(asyncio.create_task(endless).cancel)
             await front.shown.wait()
-            await open_doors(closing, dispatcher, repository, readers, doors, connections=self._shares("connections"))
+            await open_doors(closing, dispatcher, repository, readers, doors, elsewhere=self._shares)
             closing.enter_context(watched())
             front.opened.set()
             await over.wait()

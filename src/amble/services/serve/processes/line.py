@@ -151,8 +151,10 @@ class Line:
         payload = memoryview(data)[_HEAD + length + -(_HEAD + length) % _ALIGNED_BYTES :]
         for _, _, fds in passed:
             (fd,) = array.array("i", fds)
-            payload = mapped(fd)
-            os.close(fd)
+            try:
+                payload = mapped(fd)
+            finally:
+                os.close(fd)
         return Message(head, payload)
 
     def close(self) -> None:

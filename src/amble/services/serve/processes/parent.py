@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from amble.core.errors import Refused
@@ -25,11 +25,13 @@ from amble.core.schedule import Deadline
 from amble.runtimes.remote.fault import Fault
 from amble.services.serve.doors.crowd import Crowd
 from amble.services.serve.doors.dashboard import Panel
-from amble.services.serve.front import Doors, OnReady, Stop, addresses, beside, extra, signals
+from amble.services.serve.ending import Stop, signals
+from amble.services.serve.front import Doors, OnReady, addresses, beside, extra
 from amble.services.serve.models.model import Model
 from amble.services.serve.models.options import Options
 from amble.services.serve.models.repository import Repository
 from amble.services.serve.models.settings import Settings
+from amble.services.serve.processes.arena import mapped
 from amble.services.serve.processes.beats import Beats, Heart, new_beats
 from amble.services.serve.processes.child import Logs
 from amble.services.serve.processes.crew import Crew
@@ -67,8 +69,17 @@ class Wanted:
 def serve_apart(wanted: Wanted, doors: Doors, on_ready: OnReady = lambda addresses, stop: None) -> Totals:
     """Serve until SIGTERM or Ctrl-C, then answer what was accepted and return. Refused when it cannot start."""
     web = extra("amble.services.serve.doors.web")
-    with asyncio.Runner(loop_factory=web.new_loop) as runner:
-        return runner.run(_Parent(wanted, doors).run(on_ready))
+    with asyncio.Runner(loop_factory=web.new_loop) as runner, ExitStack() as opened:
+        try:
+            parent = _Parent(wanted, doors, opened)
+        except OSError as error:
+            raise Refused(f"cannot make what processes share: {error}; allow more open files or memory") from error
+        return runner.run(parent.run(on_ready))
+
+
+def _kept(opened: ExitStack, fd: int) -> int:
+    opened.callback(os.close, fd)
+    return fd
 
 
 class _Served(Repository):
@@ -86,25 +97,26 @@ class _Served(Repository):
 
 
 class _Parent:
-    """One run of a server."""
+    """One run of a server. What it shares with its processes is open until ``opened`` closes."""
 
-    def __init__(self, wanted: Wanted, doors: Doors) -> None:
+    def __init__(self, wanted: Wanted, doors: Doors, opened: ExitStack) -> None:
         self._wanted = wanted
         self._doors = doors
         self._stop = Stop()
         self._telling = threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="amble-serve-"))
-        self._loads_fd = new_loads(wanted.fronts, len(wanted.places))
+        children = wanted.fronts + len(wanted.places)
+        self._loads_fd = _kept(opened, new_loads(wanted.fronts, len(wanted.places)))
+        self._shares_fd = _kept(opened, new_shares(wanted.fronts))
+        self._beats_fd = _kept(opened, new_beats(children))
         loads = Loads(self._loads_fd, wanted.fronts, len(wanted.places))
-        self._shares_fd = new_shares(wanted.fronts)
+        shares, beats = mapped(self._shares_fd), Beats(self._beats_fd, children)
+        folder = TemporaryDirectory(prefix="amble-serve-", ignore_cleanup_errors=True)
+        self._folder = Path(opened.enter_context(folder))
 
         def clear(front: int) -> None:
             loads.clear(front)
-            wipe(self._shares_fd, wanted.fronts, front)
+            wipe(shares, wanted.fronts, front)
 
-        children = wanted.fronts + len(wanted.places)
-        self._beats_fd = new_beats(children)
-        beats = Beats(self._beats_fd, children)
         handlers: dict[str, Callable[..., Any]] = {
             "start": self._asked_to_start,
             "unload": self._asked_to_stop,
@@ -123,7 +135,6 @@ class _Parent:
         """Hold the ports, start everyone, load, wait for the end, and close up in order."""
         self._loop = loop = asyncio.get_running_loop()
         async with AsyncExitStack() as closing:
-            closing.callback(shutil.rmtree, self._folder, ignore_errors=True)
             closing.enter_context(signals(loop, self._stop))
             ports = self._hold(closing)
             try:

@@ -15,7 +15,7 @@ from amble.services.serve.processes.arena import mapped
 
 __all__ = ["KINDS", "Shares", "new_shares", "wipe"]
 
-KINDS = ("bytes", "connections")
+KINDS = ("bytes", "connections", "calls")
 _PLACES = 1 << 16  # the first one is for the sum
 _WORD = 8
 
@@ -48,9 +48,9 @@ class Shares:
         self._own[0] += count
 
 
-def wipe(fd: int, fronts: int, front: int) -> None:
+def wipe(memory: memoryview, fronts: int, front: int) -> None:
     """Forget what a front held that is no more."""
-    table = mapped(fd).cast("q")
+    table = memory.cast("q")
     for kind in range(len(KINDS)):
         _row(table, fronts, kind, front)[:] = memoryview(bytes(_WORD * _PLACES)).cast("q")
 

@@ -299,6 +299,10 @@ class Workshop:
 def _in_memory(parts: Sequence[bytes | memoryview], num_bytes: int) -> int:
     """Put parts in memory of their own → an open file."""
     fd = os.memfd_create("amble-answer", os.MFD_CLOEXEC)
-    os.ftruncate(fd, num_bytes)
-    placed(parts, mapped(fd))
+    try:
+        os.ftruncate(fd, num_bytes)
+        placed(parts, mapped(fd))
+    except BaseException:
+        os.close(fd)
+        raise
     return fd

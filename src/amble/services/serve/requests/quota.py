@@ -90,3 +90,10 @@ class Reservation:
         """Give some of it back."""
         self.quota.give_back(self.client, num_bytes)
         self.num_bytes -= num_bytes
+
+    def resize(self, num_bytes: int) -> None:
+        """Have so much from here on; Fault when it is more, and there is no room left for this client."""
+        if self.num_bytes >= num_bytes:
+            self.shrink(self.num_bytes - num_bytes)
+        else:
+            self.grow(num_bytes - self.num_bytes)
