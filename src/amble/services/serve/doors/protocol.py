@@ -198,7 +198,8 @@ def encode(answer: Answer, asked: Asked) -> tuple[bytes, int | None]:
     head = {"model_name": answer.model, "model_version": answer.version, "parameters": answer.parameters}
     if asked.id:
         head["id"] = asked.id
-    text = _ENCODER.encode({**head, "outputs": listed})
+    head["outputs"] = listed
+    text = _ENCODER.encode(head)
     return (b"".join([text, *tail]), len(text)) if tail else (text, None)
 
 
