@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -239,9 +240,9 @@ class Http:
             asked, write = read() if small else await self.readers.read(hold.client, read)
             context = described(headers, asked.id)
             reply = await _unless_gone(scope, self.admission.infer(model, asked, arrival_s=arrival_s, context=context))
-        began_s = self.admission.now_s()
+        began_s = time.perf_counter()
         text, json_length = write(reply.answer)
-        self.admission.wrote(model, self.admission.now_s() - began_s)
+        self.admission.wrote(model, time.perf_counter() - began_s)
         extra = tuple([(name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers])
         if json_length is None:
             return Response(200, text, _EVENTS if verb == "generate_stream" else _JSON, extra)
@@ -255,7 +256,8 @@ class Http:
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], hold: Reservation
     ) -> tuple[Body, bytes]:
         """Read a body → it and its coding; Fault when it is too large or does not come in time."""
-        coding = codings.named(headers.get(b"content-encoding", b""))
+        named = headers.get(b"content-encoding")
+        coding = b"identity" if named is None else codings.named(named)
         length = _length(headers, b"content-length") or 0
         if length > self.max_bytes:
             raise Fault(413, f"the body is larger than {self.max_bytes} bytes")

@@ -116,7 +116,7 @@ class _Protocol(HttpToolsProtocol):
     _told_bytes: int = 0  # of the body, where its length is told
     _pad_bytes: int = 0  # go before the body, so that the tensors in it are aligned
     _body: memoryview | None = None  # where the rest of a body is read to; None: it is thrown away
-    _left_bytes: int = 0  # of that rest
+    left_bytes: int = 0  # of that rest; 0: what comes next goes to the parser
     _idle_since_s: float | None = None  # on the loop's clock; None: it has asked, or begun to
     _keeping: asyncio.TimerHandle | None = None  # looks whether it has been idle for long, not at each request anew
 
@@ -187,20 +187,18 @@ class _Protocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self._parse(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
-    def place(self) -> memoryview | None:
-        """Return where what comes next is to be read to; None: to anywhere, it goes to the parser."""
-        if not self._left_bytes:
-            return None
-        return self.scratch[: self._left_bytes] if self._body is None else self._body[-self._left_bytes :]
+    def place(self) -> memoryview:
+        """Return where the rest of a body is to be read to."""
+        return self.scratch[: self.left_bytes] if self._body is None else self._body[-self.left_bytes :]
 
     def placed(self, num_bytes: int) -> None:
         """Take note of what was read to its place."""
-        self._left_bytes -= num_bytes
+        self.left_bytes -= num_bytes
         if self.cycle.response_complete:  # refused, most likely
             self._body = None
         elif self._body is not None:
             self._count(num_bytes)
-        if not self._left_bytes:
+        if not self.left_bytes:
             self._end_rest()
 
     def on_message_begin(self) -> None:
@@ -261,7 +259,7 @@ class _Protocol(HttpToolsProtocol):
         whole = np.empty(self._pad_bytes + self._told_bytes, np.uint8).data
         whole[self._pad_bytes : self._pad_bytes + came] = b"".join(self._chunks)
         self._chunks.clear()
-        self._body, self._left_bytes = whole, self._told_bytes - came
+        self._body, self.left_bytes = whole, self._told_bytes - came
 
     def _end_rest(self) -> None:
         """Hand over a body that was read to its place, and parse anew what follows it."""
@@ -371,14 +369,16 @@ class _Intake(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where to read to."""
-        return self._protocol.place() or self._protocol.scratch
+        protocol = self._protocol
+        return protocol.place() if protocol.left_bytes else protocol.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
-        if self._protocol.place() is None:
-            self._protocol.data_received(bytes(self._protocol.scratch[:nbytes]))
+        protocol = self._protocol
+        if protocol.left_bytes:
+            protocol.placed(nbytes)
         else:
-            self._protocol.placed(nbytes)
+            protocol.data_received(bytes(protocol.scratch[:nbytes]))
 
 
 def _connection(patience: Patience, crowd: Crowd, scratch: memoryview, *arguments: Any, **named: Any) -> _Intake:

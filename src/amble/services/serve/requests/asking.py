@@ -119,8 +119,9 @@ def _misnamed(given: Mapping[str, Tensor], wanted: Sequence[str]) -> Fault:
 
 def _check_outputs(asked: Asked, ports: Sequence[Port]) -> None:
     known = {port.name: port for port in ports}
-    if asked.outputs is not None and (unknown := [name for name in asked.outputs if name not in known]):
-        raise Fault(400, f"outputs: unknown name {unknown[0]!r}; the model gives {', '.join(known)}")
+    if asked.outputs is not None and not asked.outputs.keys() <= known.keys():
+        unknown = next(name for name in asked.outputs if name not in known)
+        raise Fault(400, f"outputs: unknown name {unknown!r}; the model gives {', '.join(known)}")
     for name in asked.outputs or known:
         if (
             not (as_binary(asked, name) or asked.classes.get(name) or name in asked.places)
