@@ -117,6 +117,13 @@ def test_where_it_listens_for_all_any_name_is_its_own() -> None:
         Access(listens="0.0.0.0").check("/v2", {b"host": b"a.example", b"origin": b"http://b.example"})  # noqa: S104
 
 
+def test_a_name_that_was_seen_before_is_still_one_of_its_own_servers_only() -> None:
+    for _ in range(2):
+        Access(hosts=("amble.example",)).check("/v2", {b"host": b"amble.example:80"})
+        with pytest.raises(Fault, match="not called"):
+            Access().check("/v2", {b"host": b"amble.example:80"})
+
+
 def test_keys_are_read_again_when_their_file_changes(tmp_path: Path) -> None:
     found = keys(tmp_path / "keys", f"{FIRST}  # of one", "# nobody")
     assert (found.know(FIRST), found.know(SECOND), found.know("nobody")) == (True, False, False)

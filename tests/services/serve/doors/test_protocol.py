@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from amble.core.graph import Port
 from amble.runtimes.remote.fault import Fault
-from amble.services.serve.doors.protocol import decode, encode
+from amble.services.serve.doors.protocol import _fitting_before, decode, encode
 from amble.services.serve.requests.asking import Answer, matched, policy
 
 X = Port("x", (-1, 2), "float")
@@ -202,3 +202,31 @@ def test_json_that_was_seen_before_is_read_with_its_own_tensors() -> None:
     for first in (1.0, 2.0):
         asked = decode(head + np.array([first, 3.0], np.float32).tobytes(), len(head))
         assert asked.inputs[0].value.tolist() == [first, 3.0]
+
+
+def test_json_that_was_seen_before_is_not_checked_again_but_for_another_model() -> None:
+    head = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"parameters":{"binary_data_size":8}}],"id":"seen"}'
+    said, fitting, other = head + bytes(8), [X], (Port("x", (-1, 3), "float32"),)
+    seen = _fitting_before.cache_info()
+    for _ in range(3):
+        assert decode(said, len(head), fitting).id == "seen"
+        with pytest.raises(Fault, match="shape"):
+            decode(said, len(head), other)
+    assert _fitting_before.cache_info().hits == seen.hits + 2
+
+
+@pytest.mark.parametrize(
+    ("size", "more", "names"),
+    [
+        ("9", "", "binary_data_size: 9 is not"),
+        ("true", "", "binary_data_size: True is not"),
+        ("-1", "", "binary_data_size: -1 is not"),
+        ("8", ',"data":[1,2]', "more than one way"),
+        ("7", "", "7 bytes of data"),
+    ],
+)
+def test_a_wrong_number_of_bytes_is_named(size: str, more: str, names: str) -> None:
+    input_ = f'{{"name":"x","datatype":"FP32","shape":[1,2],"parameters":{{"binary_data_size":{size}}}{more}}}'
+    head = f'{{"inputs":[{input_}]}}'.encode()
+    with pytest.raises(Fault, match=names):
+        decode(head + bytes(8), len(head), [X])

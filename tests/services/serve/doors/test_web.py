@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
+from amble.services.serve.doors.crowd import Crowd
 from amble.services.serve.front import Doors
 from tests.services.serve.house import House, binary, house
 
@@ -152,3 +155,52 @@ def test_no_door_reads_into_what_another_reads_to(open_house: House) -> None:
         for each in lookers:
             each.join(20)
     assert not wrong
+
+
+async def said(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+@contextmanager
+def idling(idle_s: float) -> Iterator[int]:
+    """Serve connections that may be idle for so long [s] → the port."""
+    from amble.services.serve.doors import web
+
+    def serve() -> None:
+        with asyncio.Runner(loop_factory=web.new_loop) as runner:
+            runner.run(served.run())
+
+    with web.listen("127.0.0.1", 0, "http") as opened:
+        served = web.Web(said, opened, web.Patience(idle_s=idle_s), Crowd(8))
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield opened.getsockname()[1]
+        finally:
+            served.stop()
+            thread.join()
+
+
+def test_an_idle_connection_is_closed_after_its_time_counted_from_its_last_answer() -> None:
+    with idling(1.5) as port, socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        reader = connection.makefile("rb")
+        for _ in range(4):
+            connection.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert answer(reader) == (200, {})
+            time.sleep(0.5)
+        began_s = time.monotonic()
+        assert reader.read() == b""
+        assert 0.5 < time.monotonic() - began_s < 15
+
+
+def test_who_asks_before_its_time_is_over_may_stay_for_another() -> None:
+    with idling(2.0) as port, socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        reader = connection.makefile("rb")
+        for _ in range(2):
+            connection.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert answer(reader) == (200, {})
+            connection.settimeout(1.2)
+            with pytest.raises(TimeoutError):
+                connection.recv(1)
+            connection.settimeout(20)

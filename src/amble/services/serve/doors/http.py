@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -81,8 +82,7 @@ _WORTH_ZIPPING, _JSON, _EVENTS = 512, b"application/json", b"text/event-stream"
 _POSTED = (*VERBS, "index", "load", "unload", "register", "unregister")
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What goes back: status, body, and headers beyond type and length."""
 
     status: int
@@ -124,14 +124,14 @@ class Http:
     async def _routed(
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], arrival_s: float
     ) -> Response:
-        method, path = scope["method"], tuple(scope["path"].strip("/").split("/"))
+        method, path = scope["method"], _words(scope["path"])
+        if method == "POST" and path[:2] == ("v2", "models") and (wanted := target(path[2:])) is not None:
+            model = self.repository.model(*wanted[:2])
+            return await self._infer(scope, receive, headers, model, arrival_s, verb=wanted[2])
         method = "GET" if method == "HEAD" else method
         if method != "POST" and (path[-1] in _POSTED or path[-1].endswith(":predict")):
             return _other_method(scope, b"POST")
         match method, path:
-            case "POST", ("v2", "models", *rest) if (wanted := target(rest)) is not None:
-                model = self.repository.model(*wanted[:2])
-                return await self._infer(scope, receive, headers, model, arrival_s, verb=wanted[2])
             case _, ("v2", "logging") | ("v2", *_, "trace", "setting"):
                 raise Fault(501, NO_LOGGING if path[-1] == "logging" else NO_TRACE)
             case _, ("v2", "repository" | "systemsharedmemory" | "cudasharedmemory" as what, *rest):
@@ -240,10 +240,10 @@ class Http:
             asked, write = read() if small else await self.readers.read(hold.client, read)
             context = described(headers, asked.id)
             reply = await _unless_gone(scope, self.admission.infer(model, asked, arrival_s=arrival_s, context=context))
-        began_s = self.admission.now_s()
+        began_s = time.perf_counter()
         text, json_length = write(reply.answer)
-        self.admission.wrote(model, self.admission.now_s() - began_s)
-        extra = tuple((name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers)
+        self.admission.wrote(model, time.perf_counter() - began_s)
+        extra = tuple([(name, headers[name]) for name in (b"traceparent", b"x-request-id") if name in headers])
         if json_length is None:
             return Response(200, text, _EVENTS if verb == "generate_stream" else _JSON, extra)
         return Response(200, text, b"application/octet-stream", (*extra, (LENGTH, b"%d" % json_length)))
@@ -256,7 +256,8 @@ class Http:
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], hold: Reservation
     ) -> tuple[Body, bytes]:
         """Read a body → it and its coding; Fault when it is too large or does not come in time."""
-        coding = codings.named(headers.get(b"content-encoding", b""))
+        named = headers.get(b"content-encoding")
+        coding = b"identity" if named is None else codings.named(named)
         length = _length(headers, b"content-length") or 0
         if length > self.max_bytes:
             raise Fault(413, f"the body is larger than {self.max_bytes} bytes")
@@ -341,9 +342,14 @@ def described(headers: Mapping[bytes, bytes], identity: str) -> dict[str, str]:
     return found
 
 
+@lru_cache(maxsize=64)  # clients ask for the same few paths
+def _words(path: str) -> tuple[str, ...]:
+    return tuple(path.strip("/").split("/"))
+
+
 def _other_method(scope: Scope, allowed: bytes) -> Response:
     text = f"{scope['method']} {scope['path']}: use {allowed.decode()}"
-    return replace(_error(405, text), headers=((b"allow", allowed),))
+    return _error(405, text)._replace(headers=((b"allow", allowed),))
 
 
 def _json(document: object, status: int = 200) -> Response:
@@ -351,7 +357,7 @@ def _json(document: object, status: int = 200) -> Response:
 
 
 def _error(status: int, text: str) -> Response:
-    return replace(_json({"error": text}, status), headers=_BESIDE.get(status, ()))
+    return _json({"error": text}, status)._replace(headers=_BESIDE.get(status, ()))
 
 
 def _length(headers: Mapping[bytes, bytes], name: bytes) -> int | None:

@@ -65,6 +65,7 @@ class _Input(NamedTuple):
     shape: tuple[int, ...]
     parameters: Mapping[str, Any]
     data: msgspec.Raw
+    num_bytes: int | None  # of binary data, where it comes as that and in no other way
 
 
 class _Head(NamedTuple):
@@ -99,19 +100,32 @@ def decode(
     """
     if header_length is not None and not 0 <= header_length <= len(body):
         raise Fault(400, f"Inference-Header-Content-Length {header_length} does not fit a body of {len(body)} bytes")
+    wanted = None if ports is None else tuple(ports)
     if header_length is None:
-        head, tail = _parsed(body), memoryview(b"")
+        head, tail = _fitting(body, wanted), memoryview(b"")
     else:
         view = memoryview(body)
         text, tail = view[:header_length], view[header_length:]
-        head = _parsed(text) if header_length > _SHORT else _parsed_before(bytes(text))
+        head = _fitting(text, wanted) if header_length > _SHORT else _fitting_before(bytes(text), wanted)
+    places = {name: offered(memory, f"output {name!r}").output(name, each) for name, each in head.shared.items()}
+    tensors = tuple(_inputs(head.inputs, tail, memory))
+    return Asked(tensors, head.id, head.outputs, head.binary, head.parameters, head.classes, places)
+
+
+def _fitting(text: bytes | memoryview, ports: tuple[Port, ...] | None) -> _Head:
+    """Read a request's JSON; Fault for what is none, and for inputs that do not fit a model's, if they are given."""
+    head = _parsed(text)
     if not head.inputs:
         raise Fault(400, "inputs: the request has none")
     if ports is not None:
         refuse_unfit(head.inputs, ports)
-    places = {name: offered(memory, f"output {name!r}").output(name, each) for name, each in head.shared.items()}
-    tensors = tuple(_inputs(head.inputs, tail, memory))
-    return Asked(tensors, head.id, head.outputs, head.binary, head.parameters, head.classes, places)
+    return head
+
+
+@lru_cache(maxsize=256)
+def _fitting_before(text: bytes, ports: tuple[Port, ...] | None) -> _Head:
+    """Read short JSON before tensors, which clients repeat to the letter; nobody changes what this returns."""
+    return _fitting(text, ports)
 
 
 def _parsed(text: bytes | memoryview) -> _Head:
@@ -143,7 +157,10 @@ def _head(parsed: _Body) -> _Head:
 
 def _input(each: _Listed) -> _Input:
     parameters = _scalars(each.parameters, "input parameters")
-    return _Input(each.name, each.datatype, _shape(each.name, each.shape), parameters, each.data)
+    size = parameters.get("binary_data_size")
+    alone = not len(memoryview(each.data)) and FIELDS[0] not in parameters
+    known = size if alone and isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None
+    return _Input(each.name, each.datatype, _shape(each.name, each.shape), parameters, each.data, known)
 
 
 def _shape(name: str, raw: msgspec.Raw) -> tuple[int, ...]:
@@ -172,12 +189,6 @@ def _scalars(raw: msgspec.Raw, what: str) -> Mapping[str, Any]:
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-@lru_cache(maxsize=256)
-def _parsed_before(head: bytes) -> _Head:
-    """Read short JSON before tensors, which clients repeat to the letter; nobody changes what this returns."""
-    return _parsed(head)
-
-
 def encode(answer: Answer, asked: Asked) -> tuple[bytes, int | None]:
     """Write a response → its body, and the length of its JSON where binary tensors follow."""
     listed, tail = [], []
@@ -195,28 +206,33 @@ def encode(answer: Answer, asked: Asked) -> tuple[bytes, int | None]:
         else:
             entry["data"] = to_list(value)
         listed.append(entry)
-    head = {"model_name": answer.model, "model_version": answer.version, "parameters": answer.parameters}
+    head: dict[str, Any] = {
+        "model_name": answer.model,
+        "model_version": answer.version,
+        "parameters": answer.parameters,
+    }
     if asked.id:
         head["id"] = asked.id
-    text = _ENCODER.encode({**head, "outputs": listed})
+    head["outputs"] = listed
+    text = _ENCODER.encode(head)
     return (b"".join([text, *tail]), len(text)) if tail else (text, None)
 
 
 def _inputs(listed: Iterable[_Input], tail: memoryview, memory: Memory | None) -> Iterable[Tensor]:
     """Read the inputs; binary ones lie in ``tail`` one after the other."""
     start = 0
-    for name, kind, shape, parameters, data in listed:
-        if (FIELDS[0] in parameters) + ("binary_data_size" in parameters) + (len(memoryview(data)) > 0) > 1:
+    for name, kind, shape, parameters, data, num_bytes in listed:
+        if num_bytes is not None and start + num_bytes <= len(tail):
+            value = from_bytes(name, kind, shape, tail[start : start + num_bytes])
+            start += num_bytes
+        elif (FIELDS[0] in parameters) + ("binary_data_size" in parameters) + (len(memoryview(data)) > 0) > 1:
             raise Fault(400, f"input {name!r}: {_TWICE}")
-        if FIELDS[0] in parameters:
+        elif FIELDS[0] in parameters:
             shared = offered(memory, f"input {name!r}").input(name, parameters)
             value = from_bytes(name, kind, shape, shared)
         elif "binary_data_size" in parameters:
             size = whole(parameters, "binary_data_size", len(tail), f"input {name!r}")
-            if start + size > len(tail):
-                raise Fault(400, f"input {name!r}: binary_data_size {size}, but {len(tail) - start} bytes are left")
-            value = from_bytes(name, kind, shape, tail[start : start + size])
-            start += size
+            raise Fault(400, f"input {name!r}: binary_data_size {size}, but {len(tail) - start} bytes are left")
         elif not len(memoryview(data)):
             raise Fault(400, f"input {name!r}: it has neither data nor binary_data_size")
         else:

@@ -29,7 +29,6 @@ from amble.services.serve.doors.sockets import listen, reserve
 
 __all__ = ["Patience", "Web", "listen", "new_loop", "reserve"]
 
-_KEEP_ALIVE_S = 75
 _OFFERS = (b"upgrade", b"http2-settings")
 _AT_ONCE_BYTES = 1 << 30
 _SCRATCH_BYTES = 16 << 10
@@ -53,10 +52,11 @@ class _Loop(uvloop.Loop):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Times [s] that a client may take for its headers, and to go on reading an answer."""
+    """Times [s] that a client may take for its headers, to go on reading an answer, and to ask for more."""
 
     headers_s: float = 10.0
     answer_s: float = 30.0
+    idle_s: float = 75.0
 
 
 class Web:
@@ -78,7 +78,7 @@ class Web:
             server_header=False,
             proxy_headers=False,
             date_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_keep_alive=patience.idle_s,  # type: ignore[arg-type]  # any number will do
             timeout_graceful_shutdown=5,
         )
         config.load()
@@ -116,7 +116,9 @@ class _Protocol(HttpToolsProtocol):
     _told_bytes: int = 0  # of the body, where its length is told
     _pad_bytes: int = 0  # go before the body, so that the tensors in it are aligned
     _body: memoryview | None = None  # where the rest of a body is read to; None: it is thrown away
-    _left_bytes: int = 0  # of that rest
+    left_bytes: int = 0  # of that rest; 0: what comes next goes to the parser
+    _idle_since_s: float | None = None  # on the loop's clock; None: it has asked, or begun to
+    _keeping: asyncio.TimerHandle | None = None  # looks whether it has been idle for long, not at each request anew
 
     def __init__(self, patience: Patience, crowd: Crowd, scratch: memoryview, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -143,6 +145,9 @@ class _Protocol(HttpToolsProtocol):
         if self._entered:
             self._crowd.leave(self._whose())
             self._entered = False
+        if self._keeping is not None:
+            self._keeping.cancel()
+            self._keeping = None
         self._body = None
         scope = cast("Scope", self.scope or {})
         gone = scope.get(GONE)
@@ -152,7 +157,7 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; what is left of a large body then comes without the parser, and of headers within their time."""
-        self._unset_keepalive_if_required()
+        self._idle_since_s = None
         self._parse(data)
         self._head_bytes = self._head_bytes + len(data) if self._waits else 0
         if self._head_bytes > limits.HEADER_BYTES and not self.transport.is_closing():
@@ -183,20 +188,18 @@ class _Protocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self._parse(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
-    def place(self) -> memoryview | None:
-        """Return where what comes next is to be read to; None: to anywhere, it goes to the parser."""
-        if not self._left_bytes:
-            return None
-        return self.scratch[: self._left_bytes] if self._body is None else self._body[-self._left_bytes :]
+    def place(self) -> memoryview:
+        """Return where the rest of a body is to be read to."""
+        return self.scratch[: self.left_bytes] if self._body is None else self._body[-self.left_bytes :]
 
     def placed(self, num_bytes: int) -> None:
         """Take note of what was read to its place."""
-        self._left_bytes -= num_bytes
+        self.left_bytes -= num_bytes
         if self.cycle.response_complete:  # refused, most likely
             self._body = None
         elif self._body is not None:
             self._count(num_bytes)
-        if not self._left_bytes:
+        if not self.left_bytes:
             self._end_rest()
 
     def on_message_begin(self) -> None:
@@ -235,6 +238,19 @@ class _Protocol(HttpToolsProtocol):
             self._hand_over(memoryview(b"".join([bytes(self._pad_bytes), *self._chunks])))
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Go on with what a client has sent meanwhile, or take note that it has nothing to ask."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since_s = self.loop.time()
+        if self._keeping is None:
+            self._keeping = self.loop.call_later(self.timeout_keep_alive, self._keep)
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
         self._turn_away(400, msg)
@@ -244,7 +260,7 @@ class _Protocol(HttpToolsProtocol):
         whole = np.empty(self._pad_bytes + self._told_bytes, np.uint8).data
         whole[self._pad_bytes : self._pad_bytes + came] = b"".join(self._chunks)
         self._chunks.clear()
-        self._body, self._left_bytes = whole, self._told_bytes - came
+        self._body, self.left_bytes = whole, self._told_bytes - came
 
     def _end_rest(self) -> None:
         """Hand over a body that was read to its place, and parse anew what follows it."""
@@ -284,6 +300,17 @@ class _Protocol(HttpToolsProtocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+    def _keep(self) -> None:
+        """Close a connection that has been idle for too long, or look again when it will have been."""
+        self._keeping = None
+        if self._idle_since_s is None:
+            return  # the answer that is due begins anew
+        left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._keeping = self.loop.call_later(left_s, self._keep)
+        else:
+            self.timeout_keep_alive_handler()
 
     def _whose(self) -> str:
         """Return whose connection this is: an address."""
@@ -345,14 +372,16 @@ class _Intake(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where to read to."""
-        return self._protocol.place() or self._protocol.scratch
+        protocol = self._protocol
+        return protocol.place() if protocol.left_bytes else protocol.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
-        if self._protocol.place() is None:
-            self._protocol.data_received(bytes(self._protocol.scratch[:nbytes]))
+        protocol = self._protocol
+        if protocol.left_bytes:
+            protocol.placed(nbytes)
         else:
-            self._protocol.placed(nbytes)
+            protocol.data_received(bytes(protocol.scratch[:nbytes]))
 
 
 def _connection(patience: Patience, crowd: Crowd, scratch: memoryview, *arguments: Any, **named: Any) -> _Intake:

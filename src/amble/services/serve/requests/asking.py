@@ -61,6 +61,9 @@ class Policy(NamedTuple):
     priority: int = 0
 
 
+_ANY = Policy()
+
+
 class Answer(NamedTuple):
     """What goes back: outputs by name, and parameters of text, numbers and truths."""
 
@@ -75,6 +78,8 @@ class Answer(NamedTuple):
 
 def policy(parameters: Mapping[str, Any]) -> Policy:
     """Read ``timeout`` (µs) and ``priority``; Fault for what is no whole number or out of range."""
+    if not parameters:
+        return _ANY
     if parameters.get("sequence_id"):
         raise Fault(400, "parameters.sequence_id: models here keep no state from request to request; send none")
     timeout_us = whole(parameters, "timeout", _MAX_TIMEOUT_US, "microseconds")
@@ -92,24 +97,31 @@ def matched(
     given = {tensor.name: tensor for tensor in asked.inputs}
     if len(given) != len(asked.inputs):
         raise Fault(400, "inputs: a name comes twice")
-    wanted = {port.name: port for port in inputs}
-    if unknown := sorted(given.keys() - wanted.keys()):
-        raise Fault(400, f"inputs: unknown name {unknown[0]!r}; the model takes {', '.join(wanted)}")
-    if missing := [name for name in wanted if name not in given]:
-        raise Fault(400, f"inputs: {missing[0]!r} is missing; the model takes {', '.join(wanted)}")
-    for name, port in wanted.items():
-        fits(name, given[name].datatype, given[name].shape, port)
+    arrays: dict[str, Array] = {}
+    if given.keys() != {port.name for port in inputs}:
+        raise _misnamed(given, [port.name for port in inputs])
+    for port in inputs:
+        name, kind, shape, arrays[port.name] = given[port.name]
+        fits(name, kind, shape, port)
     _check_outputs(asked, outputs)
-    rows = {given[name].shape[0] for name in wanted} if batched else {1}
+    rows = {given[name].shape[0] for name in arrays} if batched else {1}
     if len(rows) > 1:
         raise Fault(400, f"inputs: the first axis is the batch, but its sizes differ: {sorted(rows)}")
-    return {name: given[name].value for name in wanted}, rows.pop()
+    return arrays, rows.pop()
+
+
+def _misnamed(given: Mapping[str, Tensor], wanted: Sequence[str]) -> Fault:
+    if unknown := sorted(given.keys() - set(wanted)):
+        return Fault(400, f"inputs: unknown name {unknown[0]!r}; the model takes {', '.join(wanted)}")
+    missing = next(name for name in wanted if name not in given)
+    return Fault(400, f"inputs: {missing!r} is missing; the model takes {', '.join(wanted)}")
 
 
 def _check_outputs(asked: Asked, ports: Sequence[Port]) -> None:
     known = {port.name: port for port in ports}
-    if asked.outputs is not None and (unknown := [name for name in asked.outputs if name not in known]):
-        raise Fault(400, f"outputs: unknown name {unknown[0]!r}; the model gives {', '.join(known)}")
+    if asked.outputs is not None and not asked.outputs.keys() <= known.keys():
+        unknown = next(name for name in asked.outputs if name not in known)
+        raise Fault(400, f"outputs: unknown name {unknown!r}; the model gives {', '.join(known)}")
     for name in asked.outputs or known:
         if (
             not (as_binary(asked, name) or asked.classes.get(name) or name in asked.places)

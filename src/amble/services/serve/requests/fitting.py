@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Protocol
 
@@ -62,8 +63,12 @@ def fits(name: str, kind: str, shape: tuple[int, ...], port: Port) -> None:
     want = datatype(port)
     if kind != want:
         raise Fault(400, f"input {name!r}: datatype {kind[:SAID]}, the model takes {want}")
-    agrees = len(shape) == len(port.shape) and all(
-        size == each or (each < 0 and size > 0) for size, each in zip(shape, port.shape, strict=True)
-    )
-    if not agrees:
+    if not _agree(shape, port.shape):
         raise Fault(400, f"input {name!r}: shape {list(shape)}, the model takes {list(port.shape)}")
+
+
+@lru_cache(maxsize=1024)
+def _agree(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(shape) == len(wanted) and all(
+        size == each or (each < 0 and size > 0) for size, each in zip(shape, wanted, strict=True)
+    )

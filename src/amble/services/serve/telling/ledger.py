@@ -117,8 +117,9 @@ class Book:
         self.success_ns += round(took_s * 1e9)
         self.queue_ns += round(waited_s * 1e9)
         self.infer_ns += round((outcome.finish_s - outcome.start_s) * 1e9)
-        self.met += not outcome.late
-        self.late += outcome.late
+        late = outcome.late
+        self.met += not late
+        self.late += late
         self.precisions[outcome.rung.variant] += 1
         self.duration.observe(took_s)
         self.queue.observe(waited_s)
