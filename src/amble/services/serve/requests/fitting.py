@@ -66,4 +66,5 @@ def fits(name: str, kind: str, shape: tuple[int, ...], port: Port) -> None:
         size == each or (each < 0 and size > 0) for size, each in zip(shape, port.shape, strict=True)
     )
     if not agrees:
-        raise Fault(400, f"input {name!r}: shape {list(shape)}, the model takes {list(port.shape)}")
+        empty = "; an open axis (-1) is 1 or more" if 0 in shape else ""
+        raise Fault(400, f"input {name!r}: shape {list(shape)}, the model takes {list(port.shape)}{empty}")
