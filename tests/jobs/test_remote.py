@@ -197,6 +197,8 @@ def test_the_command_ends_with_0_or_1_and_writes_what_was_asked_for(tmp_path: Pa
         (("plan.json", "-d", "host", "--deadline", "1s"), "leave --deadline out"),
         (("http://127.0.0.1:1", "--load", "periodic:5ms:60", "--deadline", "1s"), "cannot be reached"),
         (("http://", "--load", "periodic:5ms:60", "--deadline", "1s"), "is not like http://127.0.0.1:8000"),
+        (("http://127.0.0.1:99999", "--load", "periodic:5ms:60", "--deadline", "1s"), "is not like http://127.0.0.1"),
+        (("ftp://127.0.0.1", "--load", "periodic:5ms:60", "--deadline", "1s"), "at http://… or https://…, not at ftp:"),
     ],
 )
 def test_a_wrong_call_says_what_is_missing(words: tuple[str, ...], told: str) -> None:

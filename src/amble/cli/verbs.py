@@ -335,7 +335,7 @@ def serve(terminal: Terminal, *, serving: Serving) -> None:
     what was accepted, put the clocks back and end.
     """
     if terminal.dry_run:
-        terminal.would(f"serve {serving.asked.about} on {', '.join(serving.devices)}")
+        terminal.would(serving.would)
         return
     serving.run(terminal)
 
@@ -379,6 +379,8 @@ def _device_of(schedule: str, device: str | None, arrivals: str | None, deadline
         if missing := [name for name, value in (("--load", arrivals), ("--deadline", deadline)) if not value]:
             raise click.UsageError(f"to check a server give {' and '.join(missing)}")
         return None
+    if "://" in schedule:
+        raise click.UsageError(f"a server is asked at http://… or https://…, not at {schedule}")
     if deadline:
         raise click.UsageError("a schedule is held to the deadline it was planned for; leave --deadline out")
     if not device:
