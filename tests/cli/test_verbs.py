@@ -51,6 +51,41 @@ def schedule(folder: Path, costs: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("-d", "sim:v100"), "these are the costs of sim:jetson-orin-nano, not of sim:v100; leave --device out"),
+        (("--batch", "4"), "was measured otherwise than --batch 4 says"),
+        (("--shape", "x:1,9"), "was measured otherwise than --shape x says"),
+    ],
+)
+def test_costs_are_not_planned_for_what_they_were_not_measured_on(
+    folder: Path, costs: Path, profile: Path, words: tuple[str, ...], told: str
+) -> None:
+    for measured in (costs, profile):
+        found = run("plan", measured, *words, "--deadline", "200ms", "-o", folder / "other.json", cwd=folder)
+        assert found.returncode == 2
+        assert told in " ".join(found.stderr.split())
+        assert not (folder / "other.json").exists()
+
+
+def test_a_table_of_several_devices_is_planned_for_the_one_that_is_named(folder: Path) -> None:
+    clocks = (300, 500, 700, 900, 1100, 1300)
+    rows = [f"{name},net,{f}e6,{k / f},{30 + f / 20}" for name, k in (("one", 2), ("other", 4)) for f in clocks]
+    (folder / "two.csv").write_text("\n".join(["device,workload,core_hz,latency_s,power_w", *rows]))
+    assert run("fit", "two.csv", "-o", "two.json", "--model", "interpolate", cwd=folder).returncode == 0
+    words = ("plan", "two.json", "--deadline", "200ms", "--json")
+    unsaid = run(*words, cwd=folder)
+    assert unsaid.returncode == 2
+    assert "several devices; with --device name one of one, other" in " ".join(unsaid.stderr.split())
+    found = [run(*words, "--device", name, cwd=folder) for name in ("one", "other")]
+    fastest_s = [
+        min(each["predicted"]["latency_s"] for each in json.loads(each.stdout)["schedule"]["baselines"])
+        for each in found
+    ]
+    assert fastest_s[1] == pytest.approx(2 * fastest_s[0], rel=0.05)
+
+
 def test_help_teaches_and_names_every_verb(folder: Path) -> None:
     found = run("--help", cwd=folder)
     assert found.returncode == 0

@@ -214,6 +214,7 @@ def plan(
         left = f"what was measured is kept; the same call goes on from there{_clocks_of(device or '')}"
         with terminal.progress(f"measuring {network.model}", kept=lambda: left) as on_progress:
             graph, costs = network.costs(device, wish.deadline, on_progress)
+    network.refuse_other(graph)
     schedule = planned(graph, costs, replace(wish, dram=dram))
     if not terminal.dry_run:
         amble.export_files(schedule, output=output, script=script, csv=csv)
