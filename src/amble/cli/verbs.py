@@ -211,7 +211,8 @@ def plan(
     if workload or at:
         graph, costs = amble.costs_of(network.model, workload=workload, at=at, device=device or "")
     else:
-        left = f"what was measured is kept; the same call goes on from there{_clocks_of(device or '')}"
+        clocks = "" if network.is_measured else _clocks_of(device or "")
+        left = f"what was measured is kept; the same call goes on from there{clocks}"
         with terminal.progress(f"measuring {network.model}", kept=lambda: left) as on_progress:
             graph, costs = network.costs(device, wish.deadline, on_progress)
     network.refuse_other(graph)
