@@ -109,6 +109,12 @@ def test_a_configuration_without_batching_serves_single_requests() -> None:
     assert found.ladder.max_batch == 1
 
 
+def test_a_batch_that_could_not_be_tried_in_any_time_is_refused() -> None:
+    wanted = Found("net", "1", bundled.model_path(), Config("net", max_batch_size=1_000_000))
+    with pytest.raises(Refused, match="net: a batch of 1000000 is larger than can be tried here; ask for 4096 at most"):
+        loader().load(wanted, at_once)
+
+
 def variants(folder: Path, digest: str) -> Path:
     """A folder with a network and a variant of it (the same file, called INT8, a point less accurate)."""
     for name in ("model.onnx", "int8.onnx"):
