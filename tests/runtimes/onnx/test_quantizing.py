@@ -123,7 +123,7 @@ def product(dtype: type, *, added: float = 0.0) -> onnx.ModelProto:
     ("dtype", "added"), [(np.float16, 0.0), (np.float32, -3.4e38), (np.float64, 0.0)], ids=["half", "far", "double"]
 )
 def test_ranges_of_every_type_and_size_can_be_cut(tmp_path: Path, dtype: type, added: float) -> None:
-    given = [{"x": each["x"].astype(dtype)} for each in feeds()]
+    given: list[dict[str, np.ndarray]] = [{"x": each["x"].astype(dtype)} for each in feeds()]
     made = prepare(models.saved(tmp_path, product(dtype, added=added)), tmp_path)
     ranges = calibrate(made, given, percentile=99.99)
     found = {name: each.range_value for name, each in ranges.tensors.items()}
