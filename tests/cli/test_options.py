@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from amble.cli import main
+from amble.cli.group import Verbs
 
 
 @pytest.mark.parametrize(
@@ -56,3 +58,13 @@ def test_what_is_no_number_is_in_no_range(
     found = CliRunner().invoke(main, [*words, value, "--dry-run"])
     assert found.exit_code == 2
     assert f"Invalid value for '{option}': {value} is not" in found.output
+
+
+def test_an_interruption_while_options_are_read_is_no_failure_but_one() -> None:
+    def interrupt(context: click.Context, option: click.Parameter, value: object) -> None:
+        raise KeyboardInterrupt
+
+    verb = click.Command("verb", params=[click.Option(["--slow"], callback=interrupt)])
+    found = CliRunner().invoke(Verbs("amble", commands={"verb": verb}), ["verb"])
+    assert found.exit_code == 130
+    assert "amble: interrupted" in found.stderr
