@@ -161,6 +161,12 @@ def test_shapes_that_are_open_ask_for_examples() -> None:
         checked(Other(inputs=[{**INPUT, "shape": [-1, -1]}]))
 
 
+@pytest.mark.parametrize("wrong", [{"name": "x"}, {**INPUT, "shape": "big"}, {**INPUT, "shape": None}])
+def test_a_server_that_describes_its_model_otherwise_is_none_of_the_protocol(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="does not describe its model as the Open Inference Protocol has it"):
+        checked(Other(inputs=[wrong]))
+
+
 def test_an_example_that_is_refused_in_peace_is_a_wrong_call() -> None:
     with pytest.raises(Refused, match="does not answer an example: no such tensor"):
         checked(Other(lambda number, body: (400, {"error": "no such tensor"})))

@@ -109,7 +109,10 @@ class Remote:
                 Input(each["name"], each["datatype"], tuple(map(int, each["shape"]))) for each in listed or ()
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise Refused(f"{self.url} describes its model in no way that is known: {error!r}") from error
+            raise Refused(
+                f"{self.url} does not describe its model as the Open Inference Protocol has it: inputs, each with a "
+                "name, a datatype and a shape; is this a server of that protocol?"
+            ) from error
         if not found:
             raise Refused(f"{self.url} does not describe its model: {reply.reason or f'HTTP {reply.status}'}")
         return found
