@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from amble.cli.terminal import Terminal, reporting
+from tests.runtimes import models
 
 AMBLE = Path(sys.executable).parent / "amble"
 VERBS = ("check", "devices", "fit", "measure", "plan", "predict", "restore", "show")
@@ -67,6 +68,18 @@ def test_costs_are_not_planned_for_what_they_were_not_measured_on(
         assert found.returncode == 2
         assert told in " ".join(found.stderr.split())
         assert not (folder / "other.json").exists()
+
+
+def test_a_plan_says_so_when_its_network_is_gone_or_another(tmp_path: Path) -> None:
+    net = models.saved(tmp_path, models.mlp(batch=1), "net.onnx")
+    words = ("-d", "sim:jetson-tx2", "--deadline", "200ms", "-o", "plan.json")
+    assert run("plan", net, *words, cwd=tmp_path).returncode == 0
+    for change in (lambda: models.saved(tmp_path, models.cnn(batch=1), "net.onnx"), net.unlink):
+        change()
+        found = run("check", "plan.json", "-d", "sim:jetson-tx2", cwd=tmp_path)
+        assert found.returncode == 2
+        assert "the network that this was made for cannot be read again: " in found.stderr
+        assert "net.onnx" in found.stderr
 
 
 def test_a_table_of_several_devices_is_planned_for_the_one_that_is_named(folder: Path) -> None:

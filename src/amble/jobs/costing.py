@@ -187,10 +187,13 @@ def predict(
 
 
 def again(made: Costs | Schedule) -> Graph:
-    """Read the network again that something was made for."""
+    """Read the network again that something was made for; Refused where its file is gone, or holds another."""
     subject = made.subject
     name = subject.source or subject.network
-    return opening.load(name, batch=subject.batch, shapes=subject.shapes, device=made.where.device)
+    try:
+        return opening.load(name, batch=subject.batch, shapes=subject.shapes, device=made.where.device)
+    except Refused as error:
+        raise Refused(f"the network that this was made for cannot be read again: {error}") from error
 
 
 def _refuse_other(costs: Costs, device: str) -> None:
