@@ -172,6 +172,14 @@ def test_an_example_that_is_refused_in_peace_is_a_wrong_call() -> None:
         checked(Other(lambda number, body: (400, {"error": "no such tensor"})))
 
 
+def test_a_page_instead_of_an_answer_is_none_whatever_its_status() -> None:
+    with pytest.raises(Refused, match="does not answer an example: HTTP 200 without outputs"):
+        checked(Other(lambda number, body: (200, {})))
+    report = checked(Other(lambda number, body: (200, {} if number % 2 else {"outputs": []}))).report
+    assert report.verdict == "FAIL"
+    assert any("30 of 60 requests were refused or failed" in each for each in report.notes)
+
+
 def test_a_server_of_several_models_wants_a_name() -> None:
     other = Other(models=("net", "other"))
     with serving(other) as url:
