@@ -43,6 +43,10 @@ def test_a_port_that_is_taken_says_which_option_takes_another(door: str) -> None
         (["fashion-resnet", "--device", "ssh:board/host"], "use host, or nvml:0, or sysfs:NODE, or sim:CHIP"),
         (["fashion-resnet", "--device", "sim:none"], "none"),
         (["fashion-resnet", "--slo", "50"], "no unit"),
+        (["fashion-resnet", "--host", "203.0.113.7"], "choose another with --host"),
+        (["fashion-resnet", "--slo", "50", "--dry-run"], "no unit"),
+        (["fashion-resnet?batch=x", "--dry-run"], "batch=x"),
+        (["nowhere.onnx", "--dry-run"], "no model nowhere.onnx"),
     ],
 )
 def test_what_cannot_be_served_says_what_can(words: list[str], names: str) -> None:

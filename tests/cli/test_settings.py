@@ -1,7 +1,10 @@
 """Variables and configuration files: they name options as the command line does, and nothing is dropped unseen."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -159,3 +162,29 @@ def test_every_option_that_names_a_file_to_be_written_tries_it_first() -> None:
     }
     assert len(found) > 10
     assert [name for name, tries in found.items() if not tries] == []
+
+
+NO_HOME = """
+import os, pwd, sys
+os.environ.pop("HOME", None)
+pwd.getpwuid = {}.__getitem__
+from amble.cli import main
+main(sys.argv[1:])
+"""
+
+
+def nowhere(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a verb as a user whom the machine does not know and who has no HOME, as in a container."""
+    command = [sys.executable, "-c", NO_HOME, *words]
+    given = {name: text for name, text in os.environ.items() if not name.startswith(("XDG_", "AMBLE_"))} | variables
+    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_user_without_a_home_needs_one_only_where_files_are_kept(tmp_path: Path) -> None:
+    assert nowhere(tmp_path, "--help").returncode == 0
+    assert nowhere(tmp_path, "devices", XDG_STATE_HOME=str(tmp_path)).returncode == 0
+    found = nowhere(tmp_path, "restore")
+    assert found.returncode == 2
+    assert "no home folder to keep files in; let HOME name one" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not list(tmp_path.glob("~"))

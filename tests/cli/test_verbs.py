@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from amble.cli.terminal import Terminal, reporting
+from tests.runtimes import models
 
 AMBLE = Path(sys.executable).parent / "amble"
 VERBS = ("check", "devices", "fit", "measure", "plan", "predict", "restore", "show")
@@ -49,6 +50,65 @@ def schedule(folder: Path, costs: Path) -> Path:
     found = run(*words, "--script", folder / "plan.sh", "--csv", folder / "plan.csv", cwd=folder)
     assert found.returncode == 0, found.stderr
     return path
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("-d", "sim:v100"), "these are the costs of sim:jetson-orin-nano, not of sim:v100; leave --device out"),
+        (("--batch", "4"), "was measured otherwise than --batch 4 says"),
+        (("--shape", "x:1,9"), "was measured otherwise than --shape x says"),
+    ],
+)
+def test_costs_are_not_planned_for_what_they_were_not_measured_on(
+    folder: Path, costs: Path, profile: Path, words: tuple[str, ...], told: str
+) -> None:
+    for measured in (costs, profile):
+        found = run("plan", measured, *words, "--deadline", "200ms", "-o", folder / "other.json", cwd=folder)
+        assert found.returncode == 2
+        assert told in " ".join(found.stderr.split())
+        assert not (folder / "other.json").exists()
+
+
+def test_a_plan_says_so_when_its_network_is_gone_or_another(tmp_path: Path) -> None:
+    net = models.saved(tmp_path, models.mlp(batch=1), "net.onnx")
+    words = ("-d", "sim:jetson-tx2", "--deadline", "200ms", "-o", "plan.json")
+    assert run("plan", net, *words, cwd=tmp_path).returncode == 0
+    for change in (lambda: models.saved(tmp_path, models.cnn(batch=1), "net.onnx"), net.unlink):
+        change()
+        found = run("check", "plan.json", "-d", "sim:jetson-tx2", cwd=tmp_path)
+        assert found.returncode == 2
+        assert "the network that this was made for cannot be read again: " in found.stderr
+        assert "net.onnx" in found.stderr
+
+
+def test_a_plan_that_was_cut_or_renamed_by_hand_is_no_plan_of_its_network(folder: Path, schedule: Path) -> None:
+    whole = json.loads(schedule.read_text())
+    cut, renamed = (json.loads(schedule.read_text()) for _ in range(2))
+    cut["schedule"]["steps"] = whole["schedule"]["steps"][:-1]
+    renamed["schedule"]["steps"][0]["operator"] = "another"
+    for wrong in (cut, renamed):
+        (folder / "wrong.json").write_text(json.dumps(wrong))
+        found = run("check", "wrong.json", "-d", "sim:jetson-orin-nano", "--load", "periodic:200ms:5", cwd=folder)
+        assert found.returncode == 2
+        assert "does not plan the operators that" in " ".join(found.stderr.split())
+
+
+def test_a_table_of_several_devices_is_planned_for_the_one_that_is_named(folder: Path) -> None:
+    clocks = (300, 500, 700, 900, 1100, 1300)
+    rows = [f"{name},net,{f}e6,{k / f},{30 + f / 20}" for name, k in (("one", 2), ("other", 4)) for f in clocks]
+    (folder / "two.csv").write_text("\n".join(["device,workload,core_hz,latency_s,power_w", *rows]))
+    assert run("fit", "two.csv", "-o", "two.json", "--model", "interpolate", cwd=folder).returncode == 0
+    words = ("plan", "two.json", "--deadline", "200ms", "-o", "chosen.json")
+    unsaid = run(*words, cwd=folder)
+    assert unsaid.returncode == 2
+    assert "several devices; with --device name one of one, other" in " ".join(unsaid.stderr.split())
+    fastest_s = {}
+    for name in ("one", "other"):
+        assert run(*words, "--device", name, cwd=folder).returncode == 0
+        made = json.loads((folder / "chosen.json").read_text())["schedule"]
+        fastest_s[name] = min(each["predicted"]["latency_s"] for each in made["baselines"])
+    assert fastest_s["other"] == pytest.approx(2 * fastest_s["one"], rel=0.05)
 
 
 def test_help_teaches_and_names_every_verb(folder: Path) -> None:

@@ -6,7 +6,9 @@ from amble.core.quantity import format_energy, format_time, parse_hz, parse_time
 
 
 @pytest.mark.parametrize(
-    ("text", "time_s"), [("30ms", 0.03), (" 1.5 s ", 1.5), ("250us", 250e-6), ("2min", 120.0), (".5ms", 5e-4)]
+    ("text", "time_s"),
+    [("30ms", 0.03), (" 1.5 s ", 1.5), ("250us", 250e-6), ("2min", 120.0), (".5ms", 5e-4)]
+    + [(f"30{micro}s", 30e-6) for micro in ("\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}")],
 )
 def test_times_are_read_with_their_unit(text: str, time_s: float) -> None:
     assert parse_time_s(text) == pytest.approx(time_s, rel=1e-12)

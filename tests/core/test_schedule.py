@@ -37,7 +37,9 @@ def test_a_deadline_is_written_as_it_is_read(text: str) -> None:
     assert Deadline.parse(str(Deadline.parse(text))) == Deadline.parse(text)
 
 
-@pytest.mark.parametrize("text", ["30", "30ms@", "30ms@99", "30ms@p100", "30ms@p0", "0ms", "ms@p99", "30ms@pp"])
+@pytest.mark.parametrize(
+    "text", ["30", "30ms@", "30ms@99", "30ms@p100", "30ms@p0", "30ms@p0.99", "0ms", "ms@p99", "30ms@pp"]
+)
 def test_a_deadline_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"30ms|percentile|positive"):
         Deadline.parse(text)

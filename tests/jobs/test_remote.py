@@ -161,9 +161,23 @@ def test_shapes_that_are_open_ask_for_examples() -> None:
         checked(Other(inputs=[{**INPUT, "shape": [-1, -1]}]))
 
 
+@pytest.mark.parametrize("wrong", [{"name": "x"}, {**INPUT, "shape": "big"}, {**INPUT, "shape": None}])
+def test_a_server_that_describes_its_model_otherwise_is_none_of_the_protocol(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="does not describe its model as the Open Inference Protocol has it"):
+        checked(Other(inputs=[wrong]))
+
+
 def test_an_example_that_is_refused_in_peace_is_a_wrong_call() -> None:
     with pytest.raises(Refused, match="does not answer an example: no such tensor"):
         checked(Other(lambda number, body: (400, {"error": "no such tensor"})))
+
+
+def test_a_page_instead_of_an_answer_is_none_whatever_its_status() -> None:
+    with pytest.raises(Refused, match="does not answer an example: HTTP 200 without outputs"):
+        checked(Other(lambda number, body: (200, {})))
+    report = checked(Other(lambda number, body: (200, {} if number % 2 else {"outputs": []}))).report
+    assert report.verdict == "FAIL"
+    assert any("30 of 60 requests were refused or failed" in each for each in report.notes)
 
 
 def test_a_server_of_several_models_wants_a_name() -> None:
@@ -197,6 +211,8 @@ def test_the_command_ends_with_0_or_1_and_writes_what_was_asked_for(tmp_path: Pa
         (("plan.json", "-d", "host", "--deadline", "1s"), "leave --deadline out"),
         (("http://127.0.0.1:1", "--load", "periodic:5ms:60", "--deadline", "1s"), "cannot be reached"),
         (("http://", "--load", "periodic:5ms:60", "--deadline", "1s"), "is not like http://127.0.0.1:8000"),
+        (("http://127.0.0.1:99999", "--load", "periodic:5ms:60", "--deadline", "1s"), "is not like http://127.0.0.1"),
+        (("ftp://127.0.0.1", "--load", "periodic:5ms:60", "--deadline", "1s"), "at http://… or https://…, not at ftp:"),
     ],
 )
 def test_a_wrong_call_says_what_is_missing(words: tuple[str, ...], told: str) -> None:

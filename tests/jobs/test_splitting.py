@@ -161,6 +161,17 @@ def test_a_period_of_nothing_is_refused(model: Path) -> None:
         split(wanted(model, period_s=0.0))
 
 
+@pytest.mark.parametrize("server", ["0x", "nanx", "sim:none", "host", "http://127.0.0.1:1", "none.csv"])
+def test_a_server_that_is_none_is_refused_before_the_device_is_measured(tmp_path: Path, server: str) -> None:
+    unmeasured = models.saved(tmp_path, models.mlp((8, 40, 4)))
+
+    def told(what: str, done: int, total: int) -> None:
+        pytest.fail(f"{what} already")
+
+    with pytest.raises(Refused):
+        split(wanted(unmeasured, server=server), told)
+
+
 @pytest.mark.parametrize("max_error", [float("nan"), float("inf"), -1.0])
 def test_an_error_that_is_none_is_refused(max_error: float) -> None:
     with pytest.raises(ValueError, match=r"--max-error .* is no share"):

@@ -13,6 +13,8 @@ from amble.cli.settings import refuse_unknown_variables
 
 __all__ = ["Verbs"]
 
+_INTERRUPTED = 130
+
 
 class Verbs(click.Group):
     """A group whose usage errors are JSON documents on stdout where ``--json`` stands in the call."""
@@ -36,9 +38,9 @@ class Verbs(click.Group):
                 click.echo(json.dumps({"error": error.format_message()}))
             error.show()
             sys.exit(error.exit_code)
-        except click.Abort:
-            click.echo("amble: stopped", err=True)
-            sys.exit(1)
+        except click.Abort:  # Ctrl-C before the verb itself began, or after its end
+            click.echo("amble: interrupted", err=True)
+            sys.exit(_INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,7 @@ def verb(group: click.Group, *, name: str | None = None) -> Callable[[Function],
         @wraps(function)
         def run(*, as_json: bool, dry_run: bool, **options: Any) -> None:
             terminal = Terminal(as_json, dry_run)
+            _refuse_no_numbers(click.get_current_context(), options)
             _refuse_overwriting(click.get_current_context(), options)
             with reporting(terminal):
                 function(terminal, **options)
@@ -131,6 +133,14 @@ def verb(group: click.Group, *, name: str | None = None) -> Callable[[Function],
         return command
 
     return decorate
+
+
+def _refuse_no_numbers(context: click.Context, options: Mapping[str, Any]) -> None:
+    """Refuse NaN, which lies in every range since nothing is beyond it, and infinity."""
+    for option in context.command.params:
+        value = options.get(option.name or "")
+        if isinstance(value, float) and not isfinite(value):
+            raise click.BadParameter(f"{value} is not a finite number.", context, option)
 
 
 def _refuse_overwriting(context: click.Context, options: Mapping[str, Any]) -> None:
@@ -171,6 +181,18 @@ class Network:
     batch: int
     shapes: dict[str, tuple[int, ...]]
 
+    @property
+    def is_measured(self) -> bool:
+        """Tell whether it is a file about a network that was measured before."""
+        return self.model.endswith(".json")
+
+    def refuse_other(self, graph: Graph) -> None:
+        """Refuse a batch and shapes that are not those that were measured."""
+        others = [f"--batch {self.batch}"] if self.batch not in (1, graph.batch) else []
+        others += [f"--shape {name}" for name, shape in self.shapes.items() if graph.shapes.get(name) != shape]
+        if self.is_measured and others:
+            raise click.UsageError(f"{self.model} was measured otherwise than {others[0]} says; leave it out")
+
     def on(self, device: str) -> str:
         """Return the device with its provider=auto made definite for this network; other devices as they are."""
         return amble.quickest(self.model, device, batch=self.batch, shapes=self.shapes)
@@ -181,9 +203,9 @@ class Network:
 
     def costs(self, device: str | None, deadline: Deadline, on_progress: OnProgress) -> tuple[Graph, Costs]:
         """Read it with its costs on a device, which are measured and fitted unless they are known."""
-        if device is None and not self.model.endswith(".json") and not is_delimited(self.model):
+        if device is None and not self.is_measured and not is_delimited(self.model):
             raise click.UsageError(f"Missing option '--device' / '-d': where is {self.model} to run?")
-        chosen = self.on(device) if device else ""
+        chosen = self.on(device) if device and not self.is_measured else device or ""
         return amble.costs_for(
             self.model, chosen, graph=lambda: self.load(chosen or None), deadline=deadline, on_progress=on_progress
         )

@@ -68,6 +68,15 @@ class Serving:
         refused = sum(totals.refused.values())
         terminal.note(f"amble: {totals.answered} answered, {totals.late} of them late, {refused} refused")
 
+    @property
+    def would(self) -> str:
+        """Say what would be served; refused where it cannot be."""
+        from amble.services.serve.serving import wishes
+
+        self._refuse_mixtures()
+        wishes(self.asked)
+        return f"serve {self.asked.about} on {', '.join(self.devices)}"
+
     def _served(self, on_ready: OnReady) -> Totals:
         """Serve on one device, or on all of a cluster."""
         from amble.services.serve.serving import served

@@ -17,7 +17,7 @@ from amble.core.names import distance, nearest
 
 __all__ = ["configure", "long_name", "named_by_variables", "refuse_unknown_variables"]
 
-_USER_FILE = Path.home() / ".config" / "amble" / "config.yaml"
+_USER_FILE = Path("~/.config/amble/config.yaml")
 _PREFIX = "AMBLE_"
 _OTHERS = ("API_KEYS", "CACHE", "CLOCKS", "DATA", "DEVICE", "EMULATED_CARD", "GPU", "GUARD", "SYSFS_ROOT")
 """Variables that are no option of one verb."""
@@ -67,7 +67,7 @@ def configure(context: click.Context, _: click.Parameter, path: Path | None) -> 
     verbs = group.commands if isinstance(group, click.Group) else {}
     by_name = {long_name(each): each.name for each in context.command.params if isinstance(each, click.Option)}
     defaults: dict[str, Any] = {}
-    for file in (path,) if path else (_USER_FILE, Path("amble.yaml")):
+    for file in (path,) if path else (Path(os.path.expanduser(_USER_FILE)), Path("amble.yaml")):
         if path or file.is_file():
             for name, value in _section(file, context.info_name or "", verbs).items():
                 if name not in by_name:

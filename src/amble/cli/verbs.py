@@ -211,9 +211,11 @@ def plan(
     if workload or at:
         graph, costs = amble.costs_of(network.model, workload=workload, at=at, device=device or "")
     else:
-        left = f"what was measured is kept; the same call goes on from there{_clocks_of(device or '')}"
+        clocks = "" if network.is_measured else _clocks_of(device or "")
+        left = f"what was measured is kept; the same call goes on from there{clocks}"
         with terminal.progress(f"measuring {network.model}", kept=lambda: left) as on_progress:
             graph, costs = network.costs(device, wish.deadline, on_progress)
+    network.refuse_other(graph)
     schedule = planned(graph, costs, replace(wish, dram=dram))
     if not terminal.dry_run:
         amble.export_files(schedule, output=output, script=script, csv=csv)
@@ -335,7 +337,7 @@ def serve(terminal: Terminal, *, serving: Serving) -> None:
     what was accepted, put the clocks back and end.
     """
     if terminal.dry_run:
-        terminal.would(f"serve {serving.asked.about} on {', '.join(serving.devices)}")
+        terminal.would(serving.would)
         return
     serving.run(terminal)
 
@@ -379,6 +381,8 @@ def _device_of(schedule: str, device: str | None, arrivals: str | None, deadline
         if missing := [name for name, value in (("--load", arrivals), ("--deadline", deadline)) if not value]:
             raise click.UsageError(f"to check a server give {' and '.join(missing)}")
         return None
+    if "://" in schedule:
+        raise click.UsageError(f"a server is asked at http://… or https://…, not at {schedule}")
     if deadline:
         raise click.UsageError("a schedule is held to the deadline it was planned for; leave --deadline out")
     if not device:

@@ -28,6 +28,7 @@ from amble.core.errors import Refused
 __all__ = [
     "Format",
     "cache_folder",
+    "home",
     "kind_of",
     "load",
     "plain",
@@ -98,9 +99,17 @@ def load(path: Path | str, form: Format[T]) -> T:
         raise Refused(f"{path} is not a whole {form.kind}: {error}") from error
 
 
+def home() -> Path:
+    """Return the user's folder; Refused where there is none, as in a container for a user that it does not know."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise Refused("this user has no home folder to keep files in; let HOME name one") from error
+
+
 def cache_folder() -> Path:
     """Return where amble keeps what it can make again: ``AMBLE_CACHE``, else in the user's cache folder."""
-    base = os.environ.get("AMBLE_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("AMBLE_CACHE") or os.environ.get("XDG_CACHE_HOME") or home() / ".cache"
     folder = Path(base) / "amble"
     try:
         try_writing(folder, folder=True)

@@ -64,7 +64,8 @@ def format_excess(ratio: float) -> str:
 
 
 def _parse(text: str, units: dict[str, float], what: str, example: str) -> float:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([a-zµ]*)\s*", text)
+    told = text.replace("\N{GREEK SMALL LETTER MU}", "µ")  # the two look alike, and keyboards have either
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([a-zµ]*)\s*", told)
     if not match:
         raise ValueError(f"{text!r} is not a {what}; write {example}")
     number, unit = match.groups()

@@ -59,6 +59,10 @@ class Deadline:
             return cls(parse_time_s(time))
         if not (match := re.fullmatch(r"p(\d{1,2}(?:\.\d+)?)", rank.strip())):
             raise ValueError(f"percentile {rank!r} is not like p99 or p99.9 (as in 30ms@p99)")
+        if 0 < float(match[1]) < 1:
+            raise ValueError(
+                f"percentile {rank!r} counts in parts of 100, as in p99; below p1 there is no deadline to keep"
+            )
         return cls(parse_time_s(time), round(float(match[1]) / 100, 9))
 
     def __str__(self) -> str:

@@ -29,7 +29,7 @@ from typing import Protocol, runtime_checkable
 
 from amble.core.backend import BackEnd, is_back_end
 from amble.core.errors import Refused
-from amble.core.files import Format, load, save
+from amble.core.files import Format, home, load, save
 from amble.core.point import Clocks
 from amble.core.ports import Actuator, Device, Remembering
 from amble.core.registered import DEVICES, registered
@@ -224,7 +224,7 @@ def leases(folder: Path | None = None) -> tuple[Lease, ...]:
 
 def state_dir() -> Path:
     """Return where leases are kept: ``$XDG_STATE_HOME/amble``, or ``~/.local/state/amble``."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "amble"
+    return Path(os.environ.get("XDG_STATE_HOME") or home() / ".local/state") / "amble"
 
 
 def _restored(path: Path) -> Restored:

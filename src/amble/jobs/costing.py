@@ -187,10 +187,29 @@ def predict(
 
 
 def again(made: Costs | Schedule) -> Graph:
-    """Read the network again that something was made for."""
+    """Read the network again that something was made for; Refused where its file is gone, or holds another."""
     subject = made.subject
     name = subject.source or subject.network
-    return opening.load(name, batch=subject.batch, shapes=subject.shapes, device=made.where.device)
+    try:
+        return opening.load(name, batch=subject.batch, shapes=subject.shapes, device=made.where.device)
+    except Refused as error:
+        raise Refused(f"the network that this was made for cannot be read again: {error}") from error
+
+
+def _refuse_other(costs: Costs, device: str) -> None:
+    """Refuse costs of another device than the one that is named."""
+    if device and _place(device) != _place(costs.where.device):
+        raise Refused(
+            f"these are the costs of {costs.where.device}, not of {device}; leave --device out, or name the network "
+            "itself, which is then measured there"
+        )
+
+
+def _place(device: str) -> str:
+    """Return a device without its options; a table wherever it lies."""
+    bare = device.partition("?")[0]
+    scheme, _, rest = bare.partition(":")
+    return f"{scheme}:{Path(rest).name}" if scheme == "recorded" else bare
 
 
 @door
@@ -205,6 +224,8 @@ def costs_of(
     """
     known = fitted if isinstance(fitted, FittedTable) else files.load(fitted, FITTED)
     graph, costs = costs_of_table(known, workload, also=None if at is None else read_table(at), device=device)
+    if device != known.device and not known.others:
+        _refuse_other(costs, device)
     with suppress(Refused, OSError):
         replayed = opening.load(graph.name, device=costs.where.device)
         if [each.name for each in replayed.operators] == [each.name for each in graph.operators]:
@@ -223,7 +244,8 @@ def costs_for(
 ) -> tuple[Graph, Costs]:
     """Return a network and its costs on a device.
 
-    ``model`` may be a costs file or a profile; a network is measured and fitted once and then kept by content.
+    ``model`` may be a costs file or a profile, Refused where it is of another ``device``; a network is measured and
+    fitted once and then kept by content.
     """
     if is_delimited(model):
         raise Refused(f"{model} is a table, not a fit; make one first: amble fit {model} -o costs.json")
@@ -233,6 +255,7 @@ def costs_for(
             return costs_of(path, device=device)
         costs = files.load(path, COSTS) if files.kind_of(path) == "costs" else fit(path)
         assert isinstance(costs, Costs), "a JSON file holds no table"
+        _refuse_other(costs, device)
         return again(costs), costs
     network, opened = graph(), opening.open(device, workload=model)
     content = repr((network.digest, opened.name, opened.calibration, deadline, version("amble")))

@@ -19,7 +19,7 @@ from amble.core.schedule import Deadline
 from amble.core.subject import Subject, Where
 from amble.jobs.costing import OnProgress
 from amble.runtimes.remote import client
-from amble.runtimes.remote.client import Input, Remote, Sent
+from amble.runtimes.remote.client import Input, Remote, Reply, Sent
 from amble.stages.check.arrivals import Load, parse_load
 from amble.stages.check.evidence import Evidence
 from amble.stages.check.logs import MISSED
@@ -66,7 +66,8 @@ def check_server(
         return client.body_of(tensors, inputs, binary=binary, timeout_s=timeout_s)
 
     _try(remote, body(0, remote.timeout_s))
-    sent = client.under_load(remote, body, load.times_s(_SEED), on_progress)
+    asked = client.under_load(remote, body, load.times_s(_SEED), on_progress)
+    sent = [replace(each, reply=_whole(each.reply)) for each in asked]
     log = _log(remote, load, sent, limit, examples)
     report = assess([log], limit)
     return Evidence(replace(report, notes=(*report.notes, *_notes(sent, limit))), logs=(log,))
@@ -135,9 +136,16 @@ def _shape_of(each: Input, given: tuple[int, ...]) -> tuple[int, ...] | None:
 
 def _try(remote: Remote, body: client.Body) -> None:
     """Ask once before the load: what is refused in peace is a wrong call, not a missed deadline."""
-    reply = remote.call("POST", f"{remote.path}/infer", body)
+    reply = _whole(remote.call("POST", f"{remote.path}/infer", body))
     if reply.status != 200:
         raise Refused(f"{remote.url} does not answer an example: {reply.reason}")
+
+
+def _whole(reply: Reply) -> Reply:
+    """Return a reply as no answer where it holds none, whatever its status says."""
+    if reply.status != 200 or isinstance(reply.answer.get("outputs"), list):
+        return reply
+    return Reply(0, reason="HTTP 200 without outputs, which is no answer of the Open Inference Protocol")
 
 
 def _log(remote: Remote, load: Load, sent: list[Sent], deadline: Deadline, examples: Examples) -> Log:

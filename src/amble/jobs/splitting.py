@@ -160,6 +160,8 @@ def question_of(
 ) -> Question:
     """Learn what the device and the server take for every operator → what is to be answered."""
     graph = network.graph
+    if server is None:
+        _refuse_no_server(wanted.server, graph)
     costs = _costs(wanted, wanted.device, graph, on_progress)
     server = server or _server(wanted, graph, costs, on_progress)
     precisions = tuple(each for each in PRECISIONS if each in wanted.crossing)
@@ -246,12 +248,7 @@ def opened(wanted: Wanted) -> Network:
 
 
 def _costs(wanted: Wanted, device: str, graph: Graph, on_progress: OnProgress) -> CostModel:
-    kind = opening.back_end(device)
-    if not kind.simulated:
-        raise Refused(
-            f"{device} cannot be split for yet: halves are cut between operators of the standard, and on real hardware "
-            f"only those that ONNX Runtime fused are timed; use a simulated device (sim:…), or --server 8x or a table"
-        )
+    _refuse_real(device)
 
     def told(done: int, total: int) -> None:
         on_progress(f"costs on {Address.parse(device)}", done, total)
@@ -259,12 +256,29 @@ def _costs(wanted: Wanted, device: str, graph: Graph, on_progress: OnProgress) -
     return costs_for(wanted.model, device, graph=lambda: graph, deadline=None, on_progress=told)[1]
 
 
-def _server(wanted: Wanted, graph: Graph, costs: CostModel, on_progress: OnProgress) -> Server:
-    text = wanted.server
+def _refuse_real(device: str) -> None:
+    if not opening.back_end(device).simulated:
+        raise Refused(
+            f"{device} cannot be split for yet: halves are cut between operators of the standard, and on real hardware "
+            f"only those that ONNX Runtime fused are timed; use a simulated device (sim:…), or --server 8x or a table"
+        )
+
+
+def _refuse_no_server(text: str, graph: Graph) -> None:
+    """Refuse a server whose times cannot be known, before the device is measured for long."""
     if text.startswith(("http://", "https://")):
         raise Refused(
             f"--server {text}: a running server is not asked for its times yet; name its device, 8x or a table"
         )
+    if times_faster(text) is None and is_delimited(text):
+        read_times(text, [each.name for each in graph.operators])
+    elif times_faster(text) is None:
+        _refuse_real(text)
+        opening.open(text)
+
+
+def _server(wanted: Wanted, graph: Graph, costs: CostModel, on_progress: OnProgress) -> Server:
+    text = wanted.server
     if (factor := times_faster(text)) is not None:
         quickest_s = costs.table(graph).latency_s
         fastest_s = quickest_s[:, int(quickest_s.sum(axis=0).argmin())] / factor

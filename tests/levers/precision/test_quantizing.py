@@ -194,6 +194,16 @@ def test_data_of_another_network_is_refused(tmp_path: Path) -> None:
         quantize(source, data=tmp_path / "other.npz", device="host", output=tmp_path / "out")
 
 
+@pytest.mark.parametrize("shape", [(24, 24, 16), (1, 24, 24), (9216,)])
+def test_data_of_another_shape_is_refused_with_both_shapes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    source = models.saved(tmp_path, network(), "net.onnx")
+    np.savez(tmp_path / "data.npz", x=np.zeros((8, *shape), np.float32))
+    with pytest.raises(Refused) as refused:
+        quantize(source, data=tmp_path / "data.npz", device="host", output=tmp_path / "out")
+    assert f"data.npz: examples of x are {list(shape)} each" in str(refused.value)
+    assert "takes [16, 24, 24]" in str(refused.value)
+
+
 def test_too_few_examples_are_refused(tmp_path: Path) -> None:
     source = models.saved(tmp_path, network(), "net.onnx")
     with pytest.raises(Refused, match="at least 4"):

@@ -328,3 +328,17 @@ def test_a_branch_that_never_runs_may_contradict_the_shapes(tmp_path: Path) -> N
     for index in range(len(graph.operators)):
         tensors = dict(runner.run(graph.segment(index, index + 1), OperatingPoint(), tensors))
     np.testing.assert_allclose(tensors["y"], np.exp(np.tanh(given["x"])), rtol=1e-5)
+
+
+def test_casts_that_onnx_runtime_inserted_are_run_as_the_graph_that_was_kept_has_them(tmp_path: Path) -> None:
+    nodes = [
+        models.node("Cast", ["x"], ["half"], to=onnx.TensorProto.FLOAT16),
+        models.node("Cast", ["half"], ["brain"], to=onnx.TensorProto.BFLOAT16),
+        models.node("Cast", ["brain"], ["again"], to=onnx.TensorProto.FLOAT16),
+        models.node("MatMul", ["again", "w"], ["product"]),
+        models.node("Cast", ["product"], ["y"], to=onnx.TensorProto.FLOAT),
+    ]
+    weights = models.constant("w", np.full((8, 4), 0.5), np.float16)
+    content = models.model(nodes, [models.value("x", [1, 8])], [models.value("y", [1, 4])], [weights])
+    graph = load(models.saved(tmp_path, content))
+    assert kinds(graph) == ["Cast", "Cast", "MatMul", "Cast"]

@@ -101,6 +101,47 @@ def test_what_is_not_always_finite_stays_in_floating_point(tmp_path: Path, perce
     assert kinds(path).count("QuantizeLinear") >= 3
 
 
+def product(dtype: type, *, added: float = 0.0) -> onnx.ModelProto:
+    """[batch, 16, 8, 8] → rows of 64, a product, something added to every second column, softmax."""
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    nodes = [
+        models.node("Reshape", ["x", "shape"], ["rows"]),
+        models.node("MatMul", ["rows", "w"], ["s"]),
+        models.node("Add", ["s", "added"], ["moved"]),
+        models.node("Softmax", ["moved"], ["y"], axis=-1),
+    ]
+    weights = [
+        models.constant("shape", [0, 16, 64]),
+        models.constant("w", np.random.default_rng(0).standard_normal((64, 8)) / 8, dtype),
+        models.constant("added", np.where(np.arange(8) % 2, added, 0.0), dtype),
+    ]
+    inputs, ports = [models.value("x", ["batch", 16, 8, 8], kind)], [models.value("y", ["batch", 16, 8], kind)]
+    return models.model(nodes, inputs, ports, weights)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "added"), [(np.float16, 0.0), (np.float32, -3.4e38), (np.float64, 0.0)], ids=["half", "far", "double"]
+)
+def test_ranges_of_every_type_and_size_can_be_cut(tmp_path: Path, dtype: type, added: float) -> None:
+    given: list[dict[str, np.ndarray]] = [{"x": each["x"].astype(dtype)} for each in feeds()]
+    made = prepare(models.saved(tmp_path, product(dtype, added=added)), tmp_path)
+    ranges = calibrate(made, given, percentile=99.99)
+    found = {name: each.range_value for name, each in ranges.tensors.items()}
+    assert bool(found) == (dtype is not np.float64)
+    assert {each.dtype for each in found.get("x", ())} <= {np.dtype(dtype)}
+    assert not found or 2.0 < found["x"][1] < 6.0
+    static(made, ranges, tmp_path / "int8.onnx", activations="u8")
+    assert np.isfinite(outputs(tmp_path / "int8.onnx", given)).all()
+
+
+def test_a_first_batch_of_next_to_nothing_leaves_the_others_their_range(prepared: Prepared) -> None:
+    given = feeds()
+    given[0]["x"] *= 1e-30
+    low, high = calibrate(prepared, given, percentile=99.99).tensors["x"].range_value
+    assert 2.0 < high < 6.0
+    assert -6.0 < low < -2.0
+
+
 def test_preparing_keeps_the_function_and_names_every_node(source: Path, prepared: Prepared) -> None:
     np.testing.assert_allclose(outputs(prepared.path, feeds()), outputs(source, feeds()), rtol=1e-4, atol=1e-4)
     names = [node.name for node in onnx.load(str(prepared.path)).graph.node]

@@ -129,6 +129,19 @@ def test_a_page_without_a_cap_takes_none():
         server.server_close()
 
 
+@pytest.mark.parametrize(("path", "status"), [("/metrics", 200), ("/cap", 200), ("/none", 404)])
+def test_a_probe_with_head_gets_what_get_would_without_its_body(door, path, status):
+    line = http.client.HTTPConnection(urlsplit(door[0]).netloc, timeout=5)
+    found = {}
+    for method in ("GET", "HEAD"):
+        line.request(method, path, None, {"Authorization": f"Bearer {TOKEN}"})
+        answer = line.getresponse()
+        found[method] = (answer.status, answer.getheader("Content-Length"), len(answer.read()))
+    line.close()
+    assert found["HEAD"] == (status, found["GET"][1], 0)
+    assert found["GET"][0] == status
+
+
 def test_orders_of_many_threads_leave_the_newest():
     cap = a_cap()
     threads = [threading.Thread(target=cap.order, args=(at, 10.0 + at)) for at in range(50)]

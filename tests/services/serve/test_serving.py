@@ -26,12 +26,13 @@ from amble.core.subject import Subject, Where
 from amble.core.variants import FORMAT as VARIANTS
 from amble.core.variants import Allowance, Variant, Variants
 from amble.inputs import open_for_serving
+from amble.services.serve.explaining import explain
 from amble.services.serve.front import Addresses, Doors
 from amble.services.serve.models.configuration import Config
 from amble.services.serve.models.loading import ModelLoader
 from amble.services.serve.models.model import Found
 from amble.services.serve.models.options import Options
-from amble.services.serve.serving import named
+from amble.services.serve.serving import Serve, by_name, named
 from amble.stages.control.governors.named import GOVERNORS
 from tests.jobs.serving_process import WIDTH, slow_network
 
@@ -106,6 +107,12 @@ def test_a_configuration_without_batching_serves_single_requests() -> None:
     found = loader().load(Found("net", "1", bundled.model_path(), Config("net", max_batch_size=0)), at_once)
     assert not found.batched
     assert found.ladder.max_batch == 1
+
+
+def test_a_batch_that_could_not_be_tried_in_any_time_is_refused() -> None:
+    wanted = Found("net", "1", bundled.model_path(), Config("net", max_batch_size=1_000_000))
+    with pytest.raises(Refused, match="net: a batch of 1000000 is larger than can be tried here; ask for 4096 at most"):
+        loader().load(wanted, at_once)
 
 
 def variants(folder: Path, digest: str) -> Path:
@@ -238,3 +245,17 @@ def test_paths_with_equals_signs_are_served_by_themselves_and_under_a_name(tmp_p
     assert named(f"m={path}")[:2] == ("m", path)
     with pytest.raises(Refused, match="there is no model"):
         named("m=lr=0.1,bs=32/none.onnx")
+
+
+def test_two_models_of_one_name_are_refused_and_not_one_of_them_forgotten(tmp_path: Path) -> None:
+    one, other = tmp_path / "a" / "model.onnx", tmp_path / "b" / "model.onnx"
+    for each in (one, other):
+        each.parent.mkdir()
+        shutil.copy(bundled.model_path(), each)
+    paths, _ = by_name((str(one), f"other={other}"), None)
+    assert paths == {"model": one, "other": other}
+    for call in (amble.serve, lambda models: explain(Serve(models))):
+        with pytest.raises(Refused, match="both called model; give one another name"):
+            call((str(one), str(other)))
+    with pytest.raises(Refused, match="both called a"):
+        by_name((f"a={one}",), tmp_path)

@@ -98,7 +98,7 @@ def test_one_of_several_devices_is_named(tmp_path):
     other = [{**row, "device": "e"} for row in rows("net", 8e6)]
     known = fitted(tmp_path, rows("net", 4e6), other)
     assert costs_of_table(known, None, device="e")[1].latency_s[0][0] == pytest.approx(8e6 / 400e6)
-    with pytest.raises(Refused, match="several devices; name one of d, e"):
+    with pytest.raises(Refused, match="several devices; with --device name one of d, e"):
         costs_of_table(known, None)
 
 

@@ -305,7 +305,10 @@ def test_devices_of_one_table_are_fitted_each_by_itself(tmp_path):
 def test_a_device_that_was_not_measured_among_several_is_refused(tmp_path):
     one, other = two_devices()
     both = fit_table(synthetic.table(tmp_path, [*one, *other]), hold_out=0)
-    for name, said in (("third", "no device 'third'; it has made-up, other"), ("", "several devices; name one of")):
+    for name, said in (
+        ("third", "no device 'third'; it has made-up, other"),
+        ("", "several devices; with --device name one of"),
+    ):
         with pytest.raises(Refused, match=said):
             predict_table(both, synthetic.table(tmp_path, [{**one[0], "device": name, "workload": "kernel9"}]))
 

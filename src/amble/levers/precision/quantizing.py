@@ -140,6 +140,20 @@ def quantize(
     return quantized(wanted, on_progress, spread)
 
 
+def _loaded(wanted: Quantize, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    """Load the network for these shapes; Refused, with the array that is to blame, where the data's do not fit it."""
+    try:
+        return inputs.load(wanted.model, batch=wanted.batch, shapes=shapes)
+    except Refused:
+        if not wanted.shapes:
+            own = inputs.load(wanted.model, batch=wanted.batch).shapes
+            for name, (_, *shape) in shapes.items():
+                if name in own and (takes := list(own[name][1:])) != shape:
+                    told = f"{wanted.data}: examples of {name} are {shape} each, {wanted.model} takes {takes}"
+                    raise Refused(told) from None
+        raise
+
+
 @door
 def quantized(
     wanted: Quantize, on_progress: OnProgress = lambda what, done, total: None, spread: Spread = in_order
@@ -149,7 +163,7 @@ def quantized(
     files.try_writing(output, folder=True)
     found = _read(wanted)
     shapes = wanted.shapes or accuracy.shapes_of(found.judged, wanted.batch)
-    graph = inputs.load(wanted.model, batch=wanted.batch, shapes=shapes)
+    graph = _loaded(wanted, shapes)
     fit = _fitting(found, graph)
     opened = inputs.open(wanted.device)
     bench = replace(

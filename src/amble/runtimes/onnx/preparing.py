@@ -20,6 +20,7 @@ _WEIGHTS = "weights.bin"
 _LEAN = "model.onnx"
 _OPTIMISED = "optimised.onnx"
 _SPILLED_BYTES = 1024
+_INSERTED = "InsertedPrecisionFree"
 _FATAL = 4
 
 
@@ -55,6 +56,8 @@ def optimise(model: onnx.ModelProto, name: str, folder: Path, *, fused: bool = T
         with refusing(name, "loaded"):
             _save_optimised(model, folder, fused)
     result = onnx.load(str(folder / _OPTIMISED), load_external_data=False)
+    for node in result.graph.node:  # by this name, casts would be taken out when the graph is loaded again
+        node.name = node.name.removeprefix(_INSERTED)
     _name_nodes(result.graph)
     for made in (_WEIGHTS, _LEAN, _OPTIMISED):
         (folder / made).unlink()

@@ -50,6 +50,8 @@ Weights = Literal["s8", "s7", "u8"]
 
 _HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _KINDS = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
+_WIDE = 1e37  # beyond it float32 has no room for a range of both signs
+_MOST_WIDER = 1000  # times that a histogram may grow, bin by bin
 _DYNAMIC_KINDS = ("MatMul", "Gemm", "Attention", "LSTM", "Gather", "EmbedLayerNormalization")
 
 
@@ -196,10 +198,15 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # the runtime is not
 
 
 class _Finite:
-    """Stands before the calibrator's collector of histograms, which takes finite values only; knows who had others."""
+    """Stands before the calibrator's collector of histograms, and hands it what it can take; knows who was endless.
+
+    It takes finite values, of a type whose numbers lie close enough for its bins, and adds bins of the first batch's
+    width for as long as a later one is wider: without number where the first was next to nothing.
+    """
 
     def __init__(self) -> None:
         self.endless: set[str] = set()
+        self._kinds: dict[str, Any] = {}
         self._collector: Any = None
 
     def before(self, calibrator: Any) -> _Finite:
@@ -222,12 +229,30 @@ class _Finite:
             kept = whole[np.isfinite(whole)]
             if len(kept) < len(whole):
                 self.endless.add(name)
-            finite[name] = [kept if len(kept) else np.zeros(1, whole.dtype)]
+            self._kinds[name] = whole.dtype if whole.dtype == np.float16 else np.float32
+            finite[name] = [self._fitted(name, kept if len(kept) else np.zeros(1, whole.dtype))]
         return self._collector.collect(finite)
 
+    def _fitted(self, name: str, values: Any) -> Any:
+        """Return the values as the histogram of their tensor takes them; it is made coarser where they lie far out."""
+        most = float(np.abs(values).max())
+        told = self._collector.histogram_dict.get(name)
+        if told is not None and 0 < float(told[4]) * _MOST_WIDER < most:
+            counts, edges, low, high, _ = told
+            middles = (edges[:-1].astype(np.float64) + edges[1:]) / 2
+            counts, edges = np.histogram(middles, self._collector.num_bins, range=(-most, most), weights=counts)
+            self._collector.histogram_dict[name] = (counts.astype(np.int64), edges, low, high, np.float64(most))
+        return values if values.dtype == np.float32 and most < _WIDE else values.astype(np.float64)
+
     def compute_collection_result(self) -> Any:
-        """Return the ranges."""
-        return self._collector.compute_collection_result()
+        """Return the ranges, in the types of their tensors; none where no tensor is of a type that is quantised."""
+        if not self._collector.histogram_dict:
+            return {}
+        found = self._collector.compute_collection_result()
+        return {
+            name: (low.astype(self._kinds[name]), high.astype(self._kinds[name]), *others)
+            for name, (low, high, *others) in found.items()
+        }
 
 
 def _without(ranges: Ranges) -> TensorsData:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import numpy as np
 
@@ -81,7 +81,7 @@ class Remote:
     def at(cls, url: str, *, timeout_s: float) -> Remote:
         """Find the model that a URL names, or the only one there is; Refused where there are others too, or none."""
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        if parts.scheme not in ("http", "https") or not parts.netloc or not _has_port(parts):
             raise ValueError(f"{url!r} is not like http://127.0.0.1:8000, or http://127.0.0.1:8000/v2/models/NAME")
         root, found, model = parts.path.rstrip("/").partition("/v2/models/")
         server = cls(url, parts.scheme == "https", parts.netloc, root.removesuffix("/v2"), timeout_s)
@@ -109,7 +109,10 @@ class Remote:
                 Input(each["name"], each["datatype"], tuple(map(int, each["shape"]))) for each in listed or ()
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise Refused(f"{self.url} describes its model in no way that is known: {error!r}") from error
+            raise Refused(
+                f"{self.url} does not describe its model as the Open Inference Protocol has it: inputs, each with a "
+                "name, a datatype and a shape; is this a server of that protocol?"
+            ) from error
         if not found:
             raise Refused(f"{self.url} does not describe its model: {reply.reason or f'HTTP {reply.status}'}")
         return found
@@ -246,3 +249,11 @@ def dtype_of(each: Input) -> np.dtype[Any]:
     if each.datatype not in DATATYPES:
         raise Refused(f"input {each.name} is of datatype {each.datatype}, which is not known")
     return DATATYPES[each.datatype]
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Say whether a URL names a port that exists, or none."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False

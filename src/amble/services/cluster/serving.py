@@ -27,7 +27,7 @@ from amble.services.serve.models.repository import ReadText, Repository
 from amble.services.serve.pulse import Do
 from amble.services.serve.requests.admission import Admission, Listener
 from amble.services.serve.requests.quota import Quota
-from amble.services.serve.serving import named
+from amble.services.serve.serving import by_name
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named
 
@@ -126,9 +126,8 @@ def _plans(
     if not models and repository is None:
         raise ValueError("nothing to serve: name a model, or a repository of models")
     folder = None if repository is None else Path(repository).absolute()
-    found = [named(each) for each in models]
-    by_name, said = {name: path for name, path, _ in found}, {name: each for name, _, each in found}
-    return {name: Plan(uri, by_name, folder, chosen, wanted, capped, said) for name, uri in devices.items()}
+    paths, said = by_name(models, folder)
+    return {name: Plan(uri, paths, folder, chosen, wanted, capped, said) for name, uri in devices.items()}
 
 
 def serve_on_ray(

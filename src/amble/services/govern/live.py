@@ -87,6 +87,8 @@ def serve_page(
             body = page().encode() if known else b"there is only /metrics here\n"
             self._give(200 if known else 404, body, "text/plain; version=0.0.4")
 
+        do_HEAD = do_GET  # noqa: N815  the name that http.server calls
+
         def do_PUT(self) -> None:
             length = self.headers.get("Content-Length", "")
             if cap is None or self._path != "/cap" or not length.isdecimal() or int(length) > _MOST_BYTES:
@@ -104,7 +106,7 @@ def serve_page(
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(b"" if self.command == "HEAD" else body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass

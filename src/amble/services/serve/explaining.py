@@ -9,7 +9,7 @@ from amble.inputs import open_for_serving
 from amble.services.serve.models.loading import ModelLoader
 from amble.services.serve.models.model import Found
 from amble.services.serve.models.repository import find
-from amble.services.serve.serving import Serve, named, refuse_shapes_of_none
+from amble.services.serve.serving import Serve, wishes
 
 __all__ = ["Explained", "explain"]
 
@@ -28,10 +28,9 @@ class Explained:
 def explain(asked: Serve) -> tuple[Explained, ...]:
     """Say of every model whether its requests may share a batch, and why (not), without serving anything."""
     opened, runner, by_size = open_for_serving(asked.places[0].uri, threads=asked.options.threads)
-    given = list(map(named, asked.models))
-    refuse_shapes_of_none([path for _, path, _ in given], asked)
-    loader = ModelLoader(opened, runner, asked.options, None, by_size, said={name: said for name, _, said in given})
-    found = [Found(name, "1", path) for name, path, _ in given]
+    _, paths, said = wishes(asked)
+    loader = ModelLoader(opened, runner, asked.options, None, by_size, said=said)
+    found = [Found(name, "1", path) for name, path in paths.items()]
     if asked.repository is not None:
         read_text = import_module("amble.services.serve.doors.grpc").read_text
         folders = sorted(each for each in asked.repository.iterdir() if each.is_dir())

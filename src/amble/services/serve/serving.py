@@ -27,7 +27,7 @@ from amble.services.serve.telling.recording import Recorder, beside
 from amble.stages.control.engine import Totals
 from amble.stages.control.governors.named import governor as governor_named
 
-__all__ = ["Serve", "fronts_for", "named", "refuse_shapes_of_none", "serve", "served"]
+__all__ = ["Serve", "by_name", "fronts_for", "named", "refuse_shapes_of_none", "serve", "served", "wishes"]
 
 _ENGINES = 4  # that one front parses for
 
@@ -100,11 +100,7 @@ def serve(
 @door
 def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> Totals:
     """Do what `serve` does, as one request asks for it."""
-    objective = Deadline.parse(asked.objective) if isinstance(asked.objective, str) else asked.objective
-    found = {name: (path, said) for name, path, said in map(named, asked.models)}
-    refuse_shapes_of_none([path for path, _ in found.values()], asked)
-    paths = {name: path for name, (path, _) in found.items()}
-    said = {name: each for name, (_, each) in found.items()}
+    objective, paths, said = wishes(asked)
     where = asked.places
     if num_fronts := fronts_for(where, asked.fronts):
         refuse_apart(asked)
@@ -127,6 +123,26 @@ def served(asked: Serve, on_ready: OnReady = lambda addresses, stop: None) -> To
         on_ready=on_ready,
         listeners=(*((_spans(),) if asked.options.trace else ()), *recorders),
     )
+
+
+def wishes(asked: Serve) -> tuple[Deadline | None, dict[str, Path], dict[str, Settings]]:
+    """Read what is asked for → the deadline, and file and settings of each model; refused where it cannot be served."""
+    objective = Deadline.parse(asked.objective) if isinstance(asked.objective, str) else asked.objective
+    paths, said = by_name(asked.models, asked.repository)
+    refuse_shapes_of_none(list(paths.values()), asked)
+    return objective, paths, said
+
+
+def by_name(models: Sequence[str], repository: Path | None) -> tuple[dict[str, Path], dict[str, Settings]]:
+    """Read all models → file and settings of each, by name. Refused where two have the same name."""
+    paths: dict[str, Path] = {}
+    said: dict[str, Settings] = {}
+    for name, path, words in map(named, models):
+        other = paths.get(name) or (None if repository is None else repository / name)
+        if other is not None and (name in paths or other.is_dir()):
+            raise Refused(f"{other} and {path} are both called {name}; give one another name, as in other={path}")
+        paths[name], said[name] = path, words
+    return paths, said
 
 
 def fronts_for(wanted: Sequence[Place], fronts: int | None) -> int:

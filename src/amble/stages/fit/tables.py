@@ -78,7 +78,7 @@ class FittedTable:
             if each.device == device:
                 return replace(each, others=())
         known = ", ".join(each.device or "(no name)" for each in (self, *self.others))
-        what = f"has no device {device!r}; it has" if device else "has several devices; name one of"
+        what = f"has no device {device!r}; it has" if device else "has several devices; with --device name one of"
         raise Refused(f"{self.source} {what} {known}")
 
     def summary(self) -> tuple[tuple[str, str], ...]:

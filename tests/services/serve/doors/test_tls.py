@@ -217,13 +217,16 @@ def test_a_connection_outlives_the_renewal_of_its_certificate(folder: Path, ours
 def test_files_that_do_not_fit_are_refused_by_option_and_name(
     server: Pair, ours: Pair, tmp_path: Path, folder: Path
 ) -> None:
-    empty, none = tmp_path / "empty.pem", tmp_path / "none.pem"
+    empty, none, binary = (tmp_path / f"{name}.pem" for name in ("empty", "none", "binary"))
     empty.write_text("no certificate")
+    binary.write_bytes(ssl.PEM_cert_to_DER_cert(server.cert.read_text()))
     cases = [
         ((none, server.key, None), f"--tls-cert {none} cannot be read"),
         ((server.cert, none, None), f"--tls-key {none} cannot be read"),
         ((server.cert, server.key, none), f"--tls-client-ca {none} cannot be read"),
         ((empty, server.key, None), f"--tls-cert {empty} has no certificate"),
+        ((binary, server.key, None), f"--tls-cert {binary} has no certificate in PEM"),
+        ((server.cert, server.key, binary), f"--tls-client-ca {binary} has no certificate in PEM"),
         ((server.cert, empty, None), f"--tls-key {empty} has no private key"),
         ((server.cert, server.key, empty), f"--tls-client-ca {empty} has no certificate"),
         ((server.cert, ours.key, None), f"--tls-key {ours.key} is not the key of --tls-cert {server.cert}"),
@@ -234,6 +237,13 @@ def test_files_that_do_not_fit_are_refused_by_option_and_name(
         with pytest.raises(Refused) as refused:
             Certificate(*files)
         assert names in str(refused.value)
+
+
+def test_remarks_beside_certificates_may_be_in_any_language(server: Pair, ours: Pair, tmp_path: Path) -> None:
+    cert, client_ca = tmp_path / "cert.pem", tmp_path / "clients.pem"
+    cert.write_text(f"# Müller\n{server.cert.read_text()}", encoding="utf-8")
+    client_ca.write_text(f"# 山田\n{ours.cert.read_text()}", encoding="utf-8")
+    assert Certificate(cert, server.key, client_ca).pem.cert == cert.read_bytes()
 
 
 def test_the_command_line_exits_with_2_and_names_option_and_file(server: Pair, ours: Pair, tmp_path: Path) -> None:

@@ -154,6 +154,8 @@ class Http:
         if what == "cudasharedmemory":
             raise cuda_refused()
         owner = self.access.owner(headers)
+        if scope["method"] not in ("GET", "HEAD", "POST"):
+            return _other_method(scope, b"GET, HEAD, POST")
         if scope["method"] != "POST":
             return _json(shared_status(self.regions, rest, owner))
         with self.admission.holding(_client(scope)) as hold:

@@ -170,7 +170,8 @@ def _shape(name: str, raw: msgspec.Raw) -> tuple[int, ...]:
     try:
         return checked_shape(name, _SHAPE.decode(text))
     except msgspec.ValidationError as error:
-        raise Fault(400, f"input {name!r}: shape{str(error).rpartition('$')[2].rstrip('`')}: {error}") from error
+        told, _, place = str(error).partition(" - at `$")
+        raise Fault(400, f"input {name!r}: shape{place.rstrip('`')}: {told}") from error
 
 
 def _scalars(raw: msgspec.Raw, what: str) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from amble.core.errors import Refused
@@ -53,4 +54,6 @@ def reserve(host: str, port: int, what: str) -> socket.socket:
 
 
 def _taken(host: str, port: int, what: str, error: OSError) -> str:
-    return f"cannot listen on {host}:{port} for {what}: {error.strerror}; choose another with --{what}-port"
+    elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+    option = "--host" if elsewhere else f"--{what}-port"
+    return f"cannot listen on {host}:{port} for {what}: {error.strerror}; choose another with {option}"

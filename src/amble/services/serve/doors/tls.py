@@ -134,11 +134,16 @@ def _context(cert: Path, key: Path, pem: Pem, protocol: str) -> ssl.SSLContext:
     except OSError as error:
         raise Refused(f"--tls-cert {cert}, --tls-key {key}: {error.strerror}") from error
     if pem.client_ca is not None:
-        made.load_verify_locations(cadata=pem.client_ca.decode("ascii", "replace"))
+        made.load_verify_locations(cadata=_ascii(pem.client_ca))
         made.verify_mode = ssl.CERT_REQUIRED
         made.options |= ssl.OP_NO_TICKET  # who resumes a session shows no certificate
         made.num_tickets = 0
     return made
+
+
+def _ascii(text: bytes) -> str:
+    """Return PEM without what is not ASCII, which certificates never are; the remarks beside them may be."""
+    return text.decode("ascii", "ignore")
 
 
 def _refuse_unreadable(option: str, path: Path, error: OSError) -> NoReturn:
@@ -148,6 +153,6 @@ def _refuse_unreadable(option: str, path: Path, error: OSError) -> NoReturn:
 def _refuse_no_certificate(option: str, path: Path, text: bytes) -> None:
     """Have the certificates in a file parsed, so that it is the file at fault that is named."""
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=text.decode("ascii", "replace"))
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=_ascii(text))
     except (ssl.SSLError, ValueError) as error:
         raise Refused(f"{option} {path} has no certificate in PEM that can be read") from error

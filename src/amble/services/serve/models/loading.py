@@ -50,6 +50,7 @@ __all__ = ["ModelLoader"]
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
+_MOST_ROWS = 4096
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _MOST_CLOCKS = 8
 _PLANNED = "a schedule is served as it was planned, one request at a time"
@@ -145,10 +146,15 @@ class ModelLoader:
         return joined, made.lengths(next(iter(singles.values())), tuple(runs.values()))
 
     def wish(self, found: Found) -> batching.Wish:
-        """Return the largest batch that is wanted of a model."""
+        """Return the largest batch that is wanted of a model. Refused beyond what can be tried and measured."""
         said = self.settings(found).batch
         claimed = said if found.config.max_batch_size is None else found.config.max_batch_size
-        return batching.Wish(self.options.max_batch if claimed is None else claimed, claimed is not None)
+        most = self.options.max_batch if claimed is None else claimed
+        if most > _MOST_ROWS:
+            raise Refused(
+                f"{found.name}: a batch of {most} is larger than can be tried here; ask for {_MOST_ROWS} at most"
+            )
+        return batching.Wish(most, claimed is not None)
 
     def explain(self, found: Found) -> tuple[Verdict, Lengths | None]:
         """Say whether a model's requests may share a batch, without measuring it."""

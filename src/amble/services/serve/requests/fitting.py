@@ -64,7 +64,8 @@ def fits(name: str, kind: str, shape: tuple[int, ...], port: Port) -> None:
     if kind != want:
         raise Fault(400, f"input {name!r}: datatype {kind[:SAID]}, the model takes {want}")
     if not _agree(shape, port.shape):
-        raise Fault(400, f"input {name!r}: shape {list(shape)}, the model takes {list(port.shape)}")
+        empty = "; an open axis (-1) is 1 or more" if 0 in shape else ""
+        raise Fault(400, f"input {name!r}: shape {list(shape)}, the model takes {list(port.shape)}{empty}")
 
 
 @lru_cache(maxsize=1024)
