@@ -82,16 +82,13 @@ def test_a_plan_says_so_when_its_network_is_gone_or_another(tmp_path: Path) -> N
         assert "net.onnx" in found.stderr
 
 
-def test_a_plan_that_was_cut_or_renamed_by_hand_is_no_plan_of_its_network(folder: Path, schedule: Path) -> None:
-    whole = json.loads(schedule.read_text())
-    cut, renamed = (json.loads(schedule.read_text()) for _ in range(2))
-    cut["schedule"]["steps"] = whole["schedule"]["steps"][:-1]
-    renamed["schedule"]["steps"][0]["operator"] = "another"
-    for wrong in (cut, renamed):
-        (folder / "wrong.json").write_text(json.dumps(wrong))
-        found = run("check", "wrong.json", "-d", "sim:jetson-orin-nano", "--load", "periodic:200ms:5", cwd=folder)
-        assert found.returncode == 2
-        assert "does not plan the operators that" in " ".join(found.stderr.split())
+def test_a_plan_that_was_cut_by_hand_is_no_plan_of_its_network(folder: Path, schedule: Path) -> None:
+    cut = json.loads(schedule.read_text())
+    cut["schedule"]["steps"].pop()
+    (folder / "cut.json").write_text(json.dumps(cut))
+    found = run("check", "cut.json", "-d", "sim:jetson-orin-nano", "--load", "periodic:200ms:5", cwd=folder)
+    assert found.returncode == 2
+    assert "the schedule plans 5 operators, and" in " ".join(found.stderr.split())
 
 
 def test_a_table_of_several_devices_is_planned_for_the_one_that_is_named(folder: Path) -> None:

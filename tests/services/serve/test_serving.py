@@ -219,6 +219,14 @@ def test_a_schedule_is_served_as_it_was_planned(tmp_path: Path, monkeypatch: pyt
         found = infer(at, "planned")
     assert found["parameters"]["energy_j"] > 0
     assert int(np.argmax(found["outputs"][0]["data"])) == int(bundled.fashion_mnist("test")[1][0])
+    for other in ("sim:v100", "host"):
+        with pytest.raises(Refused, match="planned for sim:jetson-orin-nano; serve it with --device sim:jetson-orin"):
+            loader(other).load(Found("planned", "1", path), at_once)
+    cut = json.loads(path.read_text())
+    cut["schedule"]["steps"].pop()
+    path.write_text(json.dumps(cut))
+    with pytest.raises(Refused, match=r"plans \d+ operators, and .* has \d+; plan it anew"):
+        loader("sim:jetson-orin-nano").load(Found("planned", "1", path), at_once)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from amble.core.log import Known
 from amble.core.point import Clocks
 from amble.core.ports import Device
 from amble.core.schedule import FORMAT as SCHEDULE
-from amble.core.schedule import Deadline
+from amble.core.schedule import Deadline, Schedule
 from amble.runtimes import onnx
 from amble.runtimes.onnx.batched import BatchedRunner, Signature
 from amble.runtimes.onnx.refusals import refusing
@@ -189,6 +189,9 @@ class ModelLoader:
         graph = onnx.load(source, batch=schedule.subject.batch, shapes=schedule.subject.shapes)
         if graph.digest != schedule.subject.digest:
             raise Refused(f"{source} is no longer the network that {found.path} was planned for; plan it anew")
+        if (planned := len(schedule.steps)) != (there := len(graph.operators)):
+            raise Refused(f"{found.path} plans {planned} operators, and {source} has {there}; plan it anew")
+        _refuse_other_clocks(schedule, self.device)
         self._opened(source)
         latency_s, energy_j = (schedule.predicted.latency_s,), schedule.predicted.energy_j
         joules = None if energy_j is None else (energy_j,)
@@ -244,6 +247,18 @@ def _settings(device: Device) -> tuple[Clocks, ...]:
         return (device.actuator.current(),)
     places = np.linspace(0, len(levels) - 1, min(_MOST_CLOCKS, len(levels))).round().astype(int)
     return tuple(levels[place] for place in dict.fromkeys(places.tolist()))
+
+
+def _refuse_other_clocks(schedule: Schedule, device: Device) -> None:
+    """Refuse a schedule of clocks that the device has not: it was planned for another one."""
+    wanted = dict.fromkeys(step.point.clocks for step in schedule.steps)
+    available = device.actuator.available()
+    if absent := [each for each in wanted if each != Clocks() and each not in available]:
+        where = schedule.where.device
+        raise Refused(
+            f"{device.name} has no {absent[0]}: the schedule was planned for {where}; serve it with --device {where}, "
+            f"or plan the network for {device.name}"
+        )
 
 
 def _only(graph: Graph, kept: object, variant: str, rows: int) -> Graph:
