@@ -1,7 +1,8 @@
 """Real servers, each in a control group of its own while a block runs, and the request that each is sent.
 
-Triton and llama.cpp have no histogram of whole latencies, so they are governed through amble's proxy. Where no control
-group may be made, or a server's environment is missing (`make setup-peers`), the server is left out, with the reason.
+Triton and llama.cpp have no histogram of whole latencies, and MLServer's begins when its one loop takes a request: they
+are governed through amble's proxy. Where no control group may be made, or a server's environment is missing (`make
+setup-peers`), the server is left out, with the reason.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Server:
 
     @property
     def by_proxy(self) -> bool:
-        """Tell whether its latencies are those of a proxy: its page has no histogram of them."""
-        return self.kind in ("triton", "llama.cpp")
+        """Tell whether its latencies are those of a proxy: its page has no histogram of whole ones."""
+        return self.kind in ("triton", "llama.cpp", "mlserver")
 
 
 def left_out(kind: str) -> str:

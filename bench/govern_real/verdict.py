@@ -17,11 +17,6 @@ FROM_NOTHING = (
     "that fades"
 )
 
-UNSEEN = {
-    "mlserver": "its histogram begins when its one loop takes a request, so the page calls in time what has waited in "
-    "front of it: govern it with --proxy, which this run was not"
-}
-
 
 def targets(records: Sequence[Record]) -> Iterator[Target]:
     """Yield what was promised of the costs, of each server, and of faults."""
@@ -58,7 +53,7 @@ def _of(kind: str, mine: Sequence[Record]) -> Iterator[Target]:
         periods = run["periods_to_highest"] if run["periods_to_highest"] is not None else 99
         if least:
             ratio, whole = run["share"] / least, run["share_whole"] / least
-    cause = cause or "; ".join(filter(None, (UNSEEN.get(kind, ""), FROM_NOTHING, _disturbed(mine))))
+    cause = cause or "; ".join(filter(None, (FROM_NOTHING, _disturbed(mine))))
     yield target(f"{kind}: late over the share and its interval", want="<= 0", value=over, unit="1", cause=cause)
     yield target(f"{kind}: mean quota over least static", want="<= 1.15", value=ratio, unit="1", cause=cause)
     yield target(f"{kind}: the same, learning included", want="<= 1.15", value=whole, unit="1", cause=cause)
