@@ -31,7 +31,7 @@ def test_loaded_idle_tells_power_and_percentile_beside_those_as_found():
 
 
 def test_a_cell_is_judged_by_the_best_that_keeps_the_objective_and_by_hindsight():
-    records = [
+    records: list[dict[str, object]] = [
         {"part": "about", "left_out": ["cost"]},
         {**CELL, "policy": "amble", "energy_j": 105.0},
         {**CELL, "policy": "ladder", "energy_j": 80.0, "keeps": False},
