@@ -81,15 +81,15 @@ def main() -> None:
         document.judged(options, records, list(targets(records)))
         return
     work = pieces(options.data, quick=options.quick)
-    store = cells.Cells(places.BUILD / "bench" / "govern", cells.digest(_sources(), (options.quick, SEEDS)))
-    mine = dict(work)
-    if given.slice is not None:
-        part, _, of = given.slice.partition("/")
-        mine = {name: work[name] for at, name in enumerate(work) if at % int(of) == int(part)}
-    store.run(mine, within_s=0.0 if given.kept else float("inf"))
+    stores = [_store(options.quick, hindsight=each) for each in (False, True)]
+    part, _, of = (given.slice or "0/1").partition("/")
+    for last, store in enumerate(stores):
+        mine = {name: each for name, each in work.items() if name.endswith("-hindsight") == bool(last)}
+        mine = {name: mine[name] for at, name in enumerate(mine) if at % int(of) == int(part)}
+        store.run(mine, within_s=0.0 if given.kept else float("inf"))
     if given.slice is not None:
         sys.exit(0)
-    found = {name: store.records(name) for name in work}
+    found = {name: stores[name.endswith("-hindsight")].records(name) for name in work}
     records = [_about([name for name, kept in found.items() if kept is None])]
     records += [each for kept in found.values() for each in kept or []]
     document.finish(options, records, list(targets(records)))
@@ -101,11 +101,13 @@ def _about(left_out: Sequence[str]) -> Record:
     return {"part": "about", **seeds, "left_out": list(left_out)}
 
 
-def _sources() -> list[Path]:
-    """Return the files that what is measured depends on: judging it does not change it."""
+def _store(quick: bool, *, hindsight: bool) -> cells.Cells:
+    """Keep pieces under a digest of what they depend on: judging changes nothing measured, hindsight only its own."""
     here = Path(__file__).parent
-    mine = [each for each in here.glob("*.py") if each.name not in ("judged.py", "told.py")]
-    return [*mine, *(places.ROOT / "src/amble/services/govern").glob("*.py")]
+    apart = ("judged.py", "told.py") if hindsight else ("judged.py", "told.py", "hindsight.py")
+    sources = [each for each in here.glob("*.py") if each.name not in apart]
+    sources += (places.ROOT / "src/amble/services/govern").glob("*.py")
+    return cells.Cells(places.BUILD / "bench" / "govern", cells.digest(sources, (quick, SEEDS)))
 
 
 def pieces(data: Path, *, quick: bool) -> Work:
@@ -117,7 +119,7 @@ def pieces(data: Path, *, quick: bool) -> Work:
         title = f"{name['plant']}-{name['trace']}-{name['load']:g}"
         found[title] = partial(_cell, name, make)
         if name["trace"] != BUSIEST:
-            with_hindsight[f"{title}-hindsight"] = partial(_hindsight, name, make, 2 if quick else 6)
+            with_hindsight[f"{title}-hindsight"] = partial(_hindsight, name, make, 2 if quick else 16)
     for load in (0.3,) if quick else (0.1, 0.3, 0.5):
         found[f"idle-{load:g}"] = partial(trials.loaded_idle, load, duration_s, SEEDS.idle)
     for load in (0.3,) if quick else (0.3, 0.5, 0.7):
