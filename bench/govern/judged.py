@@ -18,12 +18,12 @@ _HINDSIGHT = "hindsight slows down exactly as far as the next arrivals allow; a 
 _PATHS = ("hindsight", "best fixed, known load", "maximum")  # the cheapest path known: what is fixed is a path as well
 _COLD = "still tries settings that it closed before"
 _IDLE = (
-    "clocks are all that is parked: the chip idles at 35.8 W at its fastest and at 28.8 W at its slowest, of 38 to 46 W "
-    "as found, so that parking all 20 gaps but the 3 s that tell one would save 13, 12 and 11 %, and the slowest clock "
-    "all the time, its percentile 3.5 times as long, 21 %; waking makes answers late until a look sees the first "
-    "request (0.1 s at most), about as many as may be late at all, so that 1 to 6 gaps pass at the fastest clock; "
-    "before parking had a share of what may be late it saved 9, 8 and 6 % on the seeds of the tuning, 11, 10 and 8 % "
-    "with it; tried: parking at the clock that has seven tenths of the saving (12, 9 and 10 %)"
+    "clocks are all that is parked: the chip idles at 35.8 W at its fastest and 28.8 W at its slowest, of 38 to 46 "
+    "W as found, so that parking all 20 gaps but the 3 s that tell one would save 13, 12 and 11 %, and the slowest "
+    "clock all the time, its percentile 3.5 times as long, 21 %; waking makes answers late until a look sees the "
+    "first request (0.1 s at most), about as many as may be late at all, so that 1 to 6 gaps pass at the fastest "
+    "clock; before parking had a share of what may be late it saved 9, 8 and 6 % on the seeds of the tuning, 11, 10"
+    " and 8 % with it; tried: parking at the fastest clock that has seven tenths of the saving (12, 9 and 10 %)"
 )
 _POWER = (
     "; the power learnt differs by 0.0 to 1.1 % between the slow clocks where the true one does by 2 to 3 %, as the "
@@ -34,15 +34,19 @@ _CREDIT = (
     "a visit to the slowest power limit made {} gaps between tokens late, all that ten minutes of so few may have: {}"
 )
 _BEST_OF = {
-    "v100 poisson at 0.5": "the best is the ladder, late by 0.08 points where this is by 0.02; 2 % more than the best "
-    "fixed clock: 21 s at the fastest clock to drive queues away, and two minutes at clocks faster than the best"
-    + _POWER,
-    "v100 bursts at 0.3": "the best is the ladder, late by 0.08 points where this is by 0.03; 1.6 % more than the best "
-    "fixed clock" + _POWER,
-    "rtx3090 azure at 0.1": _CREDIT.format(9, "for three of the ten minutes no slower one was tried than the fastest"),
-    "rtx3090 azure at 0.3": _CREDIT.format(8, "three minutes passed at the seventh to ninth limit, and then the rest at "
-    "the tenth of eleven, which is the best fixed one"),
-}  # fmt: skip
+    "v100 poisson at 0.5": (
+        "the best is the ladder, late by 0.08 points where this is by 0.02; 2 % more than the best fixed clock: 21 "
+        "s at the fastest clock to drive queues away, and two minutes at clocks faster than the best" + _POWER
+    ),
+    "v100 bursts at 0.3": (
+        "the best is the ladder, late by 0.08 points where this is by 0.03; 1.6 % more than the best fixed clock"
+        + _POWER
+    ),
+    "rtx3090 azure at 0.1": _CREDIT.format(9, "for three of the ten minutes none slower than the fastest was tried"),
+    "rtx3090 azure at 0.3": _CREDIT.format(
+        8, "three minutes passed at the seventh to ninth limit, and the rest at the tenth of eleven, the best fixed one"
+    ),
+}
 
 
 def targets(records: Sequence[Record]) -> Iterator[document.Target]:
