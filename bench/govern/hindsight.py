@@ -3,7 +3,9 @@
 A state is a server at the end of a period: what is inside, and when. Every setting is tried from every state kept, with
 the arrivals that really come; of states that are alike (the same work inside, the same moment within ``grain_s``) the
 cheapest is kept, and of those the ``width`` cheapest for what they have done: answers (or tokens) are worth what the
-best state so far paid for its own, above idling. A late answer costs ``late_j``. Where fewer than ``width`` states
+best state so far paid for its own, above idling. Some are kept by other worths, so that there is always one that waits
+less, and one that spends less: a queue makes answers late only when it is too late to mend. A late answer costs
+``late_j``. Where fewer than ``width`` states
 differ and ``grain_s`` is nothing, on a server of whole batches, nothing is lost: the path is the best one. Else it is a
 path that a governor with hindsight could have gone, and the best may be cheaper yet.
 """
@@ -19,6 +21,8 @@ from amble.services.govern.rehearsal import Batcher, EnginePlant
 from bench.govern.plants import Case, Server
 
 __all__ = ["Path", "best_path"]
+
+_WORTHS = (1.0, 0.0, 0.25, 0.5, 0.75, 1.5, 4.0, 16.0)  # of what was paid for an answer so far: states are kept by turns
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def best_path(
         labels, merged = _kept(tried, width, grain_s, (idle_w, worth_j))
         exact = exact and not merged
         first = labels[0]
-        worth_j = (first.cost_j - idle_w * first.server.now_s()) / max(1.0, _done(first.server))
+        worth_j = (_joules(first.server) - idle_w * first.server.now_s()) / max(1.0, _done(first.server))
     best = min(labels, key=lambda each: each.cost_j)
     late = tuple(
         best.server.tallies[each.kind].late / max(1, best.server.tallies[each.kind].total) for each in case.objectives
@@ -85,7 +89,6 @@ def _kept(tried: Sequence[_Label], width: int, grain_s: float, worth: tuple[floa
 
     worth: what idling takes [W], and what an answer or token is worth [J].
     """
-    idle_w, done_j = worth
     found: dict[tuple[float, ...], _Label] = {}
     lost = False
     for each in sorted(tried, key=lambda each: each.cost_j):
@@ -101,11 +104,23 @@ def _kept(tried: Sequence[_Label], width: int, grain_s: float, worth: tuple[floa
             lost = lost or grain_s > 0.0
         else:
             found[key] = each
-    ranked = sorted(
-        found.values(),
-        key=lambda each: each.cost_j - idle_w * each.server.now_s() - done_j * _done(each.server),
-    )
-    return ranked[:width], lost or len(found) > width
+    return _by_turns(list(found.values()), width, worth), lost or len(found) > width
+
+
+def _by_turns(labels: list[_Label], width: int, worth: tuple[float, float]) -> list[_Label]:
+    """Return at most ``width`` labels, the cheapest by each worth of what is done in turn; first the best by the worth
+    of now."""
+    idle_w, done_j = worth
+    cost_j = [each.cost_j - idle_w * each.server.now_s() for each in labels]
+    done = [done_j * _done(each.server) for each in labels]
+    orders = [iter(sorted(range(len(labels)), key=lambda at: cost_j[at] - factor * done[at])) for factor in _WORTHS]
+    chosen: dict[int, None] = {}
+    while len(chosen) < min(width, len(labels)):
+        for order in orders:
+            at = next((each for each in order if each not in chosen), None)
+            if at is not None and len(chosen) < width:
+                chosen[at] = None
+    return [labels[at] for at in chosen]
 
 
 def _done(server: Server) -> float:

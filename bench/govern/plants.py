@@ -119,11 +119,11 @@ def poisson(rate_hz: float, duration_s: float, seed: int) -> FloatArray:
     return np.cumsum(random.exponential(1.0 / rate_hz, int(1.2 * rate_hz * duration_s) + 50))
 
 
-def azure(data: Path, rate: float, duration_s: float) -> Requests:
-    """Return the recorded conversation requests, ``rate`` times as fast, repeated as long as needed."""
+def azure(data: Path, rate: float, duration_s: float, begin_s: float) -> Requests:
+    """Return the recorded conversation requests from ``begin_s`` [s] of the recording on, ``rate`` times as fast."""
     table = np.loadtxt(data / "arrivals_azure_llm_2023" / "conv.csv.gz", delimiter=",", skiprows=1)
-    times_s = table[:, 0] / rate
-    keep = times_s < duration_s
+    times_s = (table[:, 0] - begin_s) / rate
+    keep = (times_s >= 0.0) & (times_s < duration_s)
     return Requests(times_s[keep], table[keep, 1], table[keep, 2])
 
 

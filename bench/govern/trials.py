@@ -80,10 +80,10 @@ def truth(case: Case, log: Log) -> float:
     return 1.0 - mine_j / theirs_j if theirs_j else 0.0
 
 
-def cold(load: float, duration_s: float) -> list[Record]:
+def cold(load: float, duration_s: float, seed: int) -> list[Record]:
     """Return the energy of the second third over that of the last, from nothing, the same arrivals in each third."""
     plant, third_s = chip_plant("v100"), duration_s / 3.0
-    times_s = poisson(load * _capacity_hz(plant), third_s, 5)
+    times_s = poisson(load * _capacity_hz(plant), third_s, seed)
     times_s = times_s[times_s < third_s]
     requests = Requests.plain(np.concatenate([times_s + at * third_s for at in range(3)]))
     outcome = governed(replace(_batching(plant, requests, "latency p99 < 264.698ms", duration_s), period_s=0.25))
@@ -108,13 +108,13 @@ def _late(periods: Sequence[Period], limit_s: float, log: Log) -> float:
     return late / max(1.0, sum(sum(each.counts[0]) for each in periods))
 
 
-def loaded_idle(load: float, duration_s: float) -> list[Record]:
+def loaded_idle(load: float, duration_s: float, seed: int) -> list[Record]:
     """Return mean power and 95th percentile as found and governed, on bursts of 5 s in every 30 s.
 
     The server's histogram is fine here, and the objective is a tenth above the percentile as found.
     """
     plant = chip_plant("v100")
-    times_s = poisson(load * _capacity_hz(plant), duration_s, 7)
+    times_s = poisson(load * _capacity_hz(plant), duration_s, seed)
     requests = Requests.plain(times_s[times_s % 30.0 < 5.0])
     case = _batching(plant, requests, "latency p95 < 1s", duration_s)
     found = _fine(case)

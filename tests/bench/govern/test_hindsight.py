@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amble.services.govern.rehearsal import Batcher, Requests
-from bench.govern.hindsight import best_path
+from bench.govern.hindsight import _by_turns, _Label, best_path
 from bench.govern.plants import Case, governed, held
 from tests.bench.govern.test_plants import PLANT, SETTINGS, WANTED, a_case, poisson
 
@@ -75,3 +75,21 @@ def test_a_fork_goes_on_as_the_server_itself_does():
         straight.tallies["latency"].counts,
     )
     assert poisson(60.0, 10.0, 0).size > 0
+
+
+def test_the_state_that_waits_least_is_kept_beside_cheaper_ones():
+    case, labels = a_case(rate_hz=300.0, duration_s=5.0), []
+    for setting in (0, 2):
+        server = case.server()
+        server.apply(SETTINGS[setting])
+        server.sleep(5.0)
+        labels.append(_Label(server, server.read().energy_j, None))
+    fast, slow = labels
+    more = fast.server.finished - slow.server.finished
+    assert more > 0
+    worth_j = (fast.cost_j - slow.cost_j) / more / 8.0
+    slower = [_Label(slow.server, slow.cost_j + 1e-6 * at, None) for at in range(20)]
+    kept = _by_turns([*slower, fast], 8, (0.0, worth_j))
+    assert len(kept) == 8
+    assert kept[0] is slower[0]
+    assert fast in kept

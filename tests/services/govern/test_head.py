@@ -1,5 +1,7 @@
 """What is believed of settings, which are closed and for how long, and who pays for what is late."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,15 @@ def test_at_a_high_load_a_server_stays_on_time_and_still_saves():
     assert server.read().energy_j < 0.85 * fastest.read().energy_j
     assert np.isfinite(late)
     assert len(SETTINGS) == 6
+
+
+def test_a_server_that_idles_keeps_for_parking_what_the_time_without_work_has_earned():
+    judge = a_judge(extra=0.02)
+    account = judge.blank().with_answers(((10_000.0, 0.0, 0.0, 0.0),), 1000.0)
+    account = judge.charged(account, 0, (20, 0), (2000.0, 0.0, 0.0, 0.0))
+    account = judge.charged(account, 0, (20, 2), (100.0, 0.0, 0.0, 150.0))
+    idle = replace(account, belief=account.belief.with_idleness(0, 30.0, 800.0))
+    assert judge.credit(idle, 0) == judge.credit(account, 0) > 0.0
+    assert judge.slowest_safe(account, 20, 0.0) == 1
+    assert judge.slowest_safe(idle, 20, 0.0) == 0, "four fifths of what may be late is for waking"
+    assert judge.open_to(judge.closing(idle, 0, (0, 2), 0.0), 0, 0.0) == 6, "parking itself is not closed"

@@ -108,7 +108,7 @@ class Judge:
 
     def closing(self, account: Account, objective: int, where: tuple[int, int], now_s: float) -> Account:
         """Close a setting whose late answers are more than it may have."""
-        spent = self.many and self.credit(account, objective) <= 0.0
+        spent = self.many and self._left(account, objective, where[0]) <= 0.0
         if self._own(account, objective, *where) is not False and not spent:
             return account
         shut = account.shut(*where, now_s, twice=not self.many)
@@ -171,6 +171,14 @@ class Judge:
         soon = _BORROWED_S * account.answers[objective] / max(account.passed_s, _BORROWED_S / 4.0)
         return 1.0 + _SPENT * self.extra * (account.answers[objective] + soon) - account.overdrawn[objective]
 
+    def _left(self, account: Account, objective: int, load: int) -> float:
+        """Return the credit of a load; where many may be late, no load but 0 has what is parking's."""
+        credit = self.credit(account, objective)
+        if not self.many or load == 0:
+            return credit
+        idle = float(account.belief.idle[:, 0].sum()) / max(account.passed_s, 1e-3)
+        return credit - min(1.0, idle) * (1.0 + self.extra * account.answers[objective])
+
     def anyway(self, account: Account, objective: int, load: int) -> float:
         """Return the share that is late at the fastest setting at this load."""
         fastest = account.belief.seen(objective, load, 0)
@@ -189,7 +197,7 @@ class Judge:
             return None
         if self.many:
             due = (self.anyway(account, objective, load) + self.extra) * total
-            spare = 1.0 + self.clump(due) if self.credit(account, objective) > 0.0 else 0.0
+            spare = 1.0 + self.clump(due) if self._left(account, objective, load) > 0.0 else 0.0
             return bool(self.late(objective, own) <= due + spare)
         part = _OF_ITS_OWN if self.credit(account, objective) > 0.0 else 0.5 * _OF_ITS_OWN
         due = (self.anyway(account, objective, load) + part * self.extra) * total
@@ -197,7 +205,7 @@ class Judge:
 
     def _stretched(self, account: Account, objective: int, load: int, setting: int) -> bool:
         """Tell whether the answers of the nearest faster setting, stretched, would keep an objective here."""
-        if self.credit(account, objective) <= 0.0:
+        if self._left(account, objective, load) <= 0.0:
             return False
         belief = account.belief
         allowed = self.anyway(account, objective, load) + self.extra
