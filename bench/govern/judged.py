@@ -26,7 +26,7 @@ _IDLE = (
     " and 8 % with it; tried: parking at the fastest clock that has seven tenths of the saving (12, 9 and 10 %)"
 )
 _POWER = (
-    "; the power learnt differs by 0.0 to 1.1 % between the slow clocks where the true one does by 2 to 3 %, as the "
+    "; the power learnt differs by 0.0 to 1.1 % between the slow clocks where the true one does by 2 to 8 %, as the "
     "fastest is seen for seconds only, and a change must promise 1 %: found in this run and left, so as not to tune on "
     "what is reported"
 )
