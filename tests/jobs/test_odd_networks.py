@@ -84,7 +84,7 @@ def mapped(each: Odd, path: Path, folder: Path) -> None:
 
 SAID = {  # by verb and network: what that verb cannot do with it, and says
     ("quantized", "scalar input"): "without axes",
-    ("quantized", "sequence inside"): r"has 2 axes, the shape \(1, 2, 4\) has 3",
+    ("quantized", "sequence inside"): r"examples of x are \[2, 4\] each, .* takes \[4\]",
     ("quantized", "no inputs"): "its inputs are none",
     ("served", "no inputs"): "takes no inputs",
     ("served", "input of float8"): "no way to send 'x', which is float8e4m3fn",

@@ -13,6 +13,7 @@ from typing import overload
 
 from amble import inputs as opening
 from amble.core import files
+from amble.core.address import Address
 from amble.core.delimited import is_delimited
 from amble.core.errors import Refused
 from amble.core.graph import Graph
@@ -205,11 +206,10 @@ def _refuse_other(costs: Costs, device: str) -> None:
         )
 
 
-def _place(device: str) -> str:
+def _place(device: str) -> tuple[str, str]:
     """Return a device without its options; a table wherever it lies."""
-    bare = device.partition("?")[0]
-    scheme, _, rest = bare.partition(":")
-    return f"{scheme}:{Path(rest).name}" if scheme == "recorded" else bare
+    address = Address.parse(device)
+    return address.scheme, Path(address.name).name if is_delimited(address.name) else address.name
 
 
 @door
