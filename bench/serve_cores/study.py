@@ -166,6 +166,11 @@ CAUSE = (
     "fewer others had 0.97 and 1.04, and 16 ms"
 )
 
+SIMULATED = (
+    "a request takes its front 0.4 to 0.5 ms of a core, and its engine 0.3 ms more than the bare network has alone: "
+    "its caches are those of front and load too; 0.94 in a run in which the bare network itself took 5.5 ms, not 4.8"
+)
+
 
 def targets(records: Sequence[Record]) -> list[Target]:
     """What is promised."""
@@ -179,7 +184,9 @@ def targets(records: Sequence[Record]) -> list[Target]:
                 name = (
                     f"network of {each['model']}, {MANY[-1]} cores simulated: rate over that of as many bare processes"
                 )
-                made.append(document.target(name, want=">= 0.9", value=float(str(each["of_bare"])), unit="1"))
+                made.append(
+                    document.target(name, want=">= 0.9", value=float(str(each["of_bare"])), unit="1", cause=SIMULATED)
+                )
         else:
             name = f"network of {each['model']} beside one of {each['beside']}: 99th percentile"
             made.append(
