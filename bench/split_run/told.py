@@ -24,6 +24,13 @@ def _mean(values: list[float]) -> str:
     return percent(sum(values) / len(values)) if values else "?"
 
 
+def _late(result: Result) -> str:
+    """Say how many requests of the traces in real time were late with the moving cut, and with the fixed one."""
+    runs = [result.where(trial=f"5G trace, {way} cut") for way in ("moving", "fixed")]
+    moving, fixed = (plain(sum(each["late"] for each in run)) for run in runs)
+    return f"{moving} and {fixed} of {plain(sum(each['asked'] for each in runs[0]))}"
+
+
 NUMBERS: Numbers = {
     "split_run.relay_ms": lambda r: plain(1e3 * r.value("round trip over"), 1),
     "split_run.rate_off": lambda r: percent(r.value("relay: rate off"), 1),
@@ -34,6 +41,7 @@ NUMBERS: Numbers = {
     "split_run.virtual_ratio": lambda r: _mean([whole for whole, _ in _virtual(r)]),
     "split_run.virtual_above": lambda r: _mean([above for _, above in _virtual(r)]),
     "split_run.virtual_late": lambda r: plain(r.value("5G traces, virtual time: more late")),
+    "split_run.real_late": _late,
     "split_run.real_ratio": lambda r: percent(r.value("5G trace: energy of the moving cut")),
     "split_run.virtual_share": lambda r: _mean([float(whole <= 1) for whole, _ in _virtual(r)]),
 }
