@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from amble.core import files
 from amble.core.delimited import is_delimited
@@ -77,8 +76,8 @@ def draws_of_table(table: Table, settings: Sequence[Clocks]) -> tuple[float, ...
 def _of_costs(costs: Costs, source: str) -> Table:
     """Return a network's whole time and power at every point of its costs, as rows of a table."""
     arrays = costs.arrays()
-    latency_s: NDArray[np.float64] = arrays.latency_s.sum(axis=0, dtype=np.float64)
-    power_w: NDArray[np.float64] = arrays.energy_j.sum(axis=0, dtype=np.float64) / latency_s
+    latency_s: FloatArray = arrays.latency_s.sum(axis=0)
+    power_w: FloatArray = arrays.energy_j.sum(axis=0) / latency_s
     names = [("", costs.subject.network, "", point.precision, "") for point in costs.points]
     table = _table(names, [point.clocks for point in costs.points], source)
     return table.with_values(latency_s=latency_s, power_w=power_w)
@@ -97,7 +96,9 @@ def _of_fit(fitted: FittedTable, settings: Sequence[Clocks], source: str) -> Tab
     keys = [key for each in (fitted, *fitted.others) for key in each.workloads]
     table = _table([key for key in keys for _ in asked], [each for _ in keys for each in asked], source)
     found, _ = predict_table(fitted, table)
-    return table.with_values(latency_s=found.latency_s, power_w=found.power_w)
+    return table.with_values(
+        latency_s=np.array(found.latency_s, np.float64), power_w=np.array(found.power_w, np.float64)
+    )
 
 
 def _table(names: Sequence[tuple[str, ...]], clocks: Sequence[Clocks], source: str) -> Table:
