@@ -9,17 +9,19 @@ the same digests are reached, wherever the files lie by now; one without digests
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bench.kit import code, places
 from bench.kit.reach import PROJECT, Tree
 
-__all__ = ["NEW", "OLD", "UNKNOWN", "Age", "age", "digests"]
+__all__ = ["NEW", "OLD", "UNKNOWN", "Age", "age", "digests", "key"]
 
 NEW, OLD, UNKNOWN = "of this version", "of an older version", "of unknown age"
 
@@ -56,6 +58,12 @@ def digests(name: str, tree: Tree = PROJECT) -> dict[str, str]:
     """Return a short digest of every file that a bench reaches, by its path in the project."""
     start = tree.root / "bench" / name / "__main__.py"
     return code.digests(tree, start) if start.is_file() else {}
+
+
+@cache
+def key(name: str, tree: Tree = PROJECT) -> str:
+    """Return one short digest of all that a bench reaches, for what it keeps of its pieces: other code begins anew."""
+    return hashlib.sha256(json.dumps(digests(name, tree), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def main() -> int:

@@ -223,7 +223,7 @@ def named(tree: Tree, text: str, path: Path) -> list[Path]:
     if module.partition(".")[0] in PACKAGES and "." in module and module.replace(".", "").replace("_", "").isalnum():
         home = tree.module(module)
         return list(_around(tree, home)) if home else []
-    if not text.endswith((".py", ".jsonl")) or len(text) > 80 or "\n" in text:
+    if not text.endswith((".py", ".jsonl")) or len(text) > 80 or not set("\n*").isdisjoint(text):
         return []
     places = [path.parent, tree.root, *(tree.root / each for each in tree.folders)]
     files = [folder / text for folder in places if (folder / text).is_file()]

@@ -11,14 +11,14 @@ time between: what this CPU does when nobody else uses it. "wall": real time, wh
 One core, one thread; the generator of the load is the list of arrivals.
 
 A slice is the preparation (``--slice prepare``: variants, and times on both clocks) or one governor on one clock
-(``--slice wall/amble``), each a few minutes at most. Slices are kept under build/ and not measured again (``--fresh``:
-all of them anew), so that a run can be taken in pieces on one kind of CPU; ``--kept`` sums up what there is, and
-``--judge FILE`` judges the records of FILE, those of a clock replaced by the slices that are kept here.
+(``--slice wall/amble``), each a few minutes at most. Slices of this code are kept under build/ and not measured again
+(``--fresh``: all of them anew), so that a run can be taken in pieces on one kind of CPU; ``--kept`` sums up what there
+is, and ``--judge FILE`` judges the records of FILE, those of a clock replaced by the slices that are kept here.
 """
 
 from __future__ import annotations
 
-from bench.kit import document
+from bench.kit import ages, document
 from bench.kit.cells import kept, slices
 from bench.kit.places import BUILD
 
@@ -178,7 +178,8 @@ def main() -> None:
     own, rest = slices("prepare|CLOCK/GOVERNOR")
     options = document.options("precision_on_host", __doc__, rest, judges=True)
     cpu = hashlib.sha256(str(processors.here()).encode()).hexdigest()[:8]
-    folder = BUILD / "precision_on_host" / ("quick" if options.quick else "full") / cpu
+    code = ages.key("precision_on_host")
+    folder = BUILD / "precision_on_host" / ("quick" if options.quick else "full") / cpu / code
     if options.judge:
         records = replaced(document.stored(options.judge), folder)
         document.judged(options, records, goals(records))

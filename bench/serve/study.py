@@ -33,7 +33,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from bench.kit import cells, document
+from bench.kit import ages, cells, document
 from bench.kit.cells import slices
 from bench.kit.document import Record, Target
 from bench.kit.places import BENCH, BUILD, ROOT
@@ -351,8 +351,8 @@ def sliced(kind: str, network: str, *, quick: bool) -> list[Record]:
 
 
 def place(kind: str, network: str, *, quick: bool) -> Path:
-    """Where a slice is kept."""
-    return BUILD / "serve" / ("quick" if quick else "full") / f"{network}-{kind}.json"
+    """Where a slice of this code is kept."""
+    return BUILD / "serve" / ("quick" if quick else "full") / ages.key("serve") / f"{network}-{kind}.json"
 
 
 def kept(kind: str, network: str, *, quick: bool, fresh: bool) -> list[Record]:

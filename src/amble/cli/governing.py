@@ -43,8 +43,8 @@ _TOLD_S = 10.0
 @click.option("--canary", type=_FILE, metavar="REQUEST.json", help="Measure by a request of our own.")
 @click.option("--canary-rate", type=click.FloatRange(min=0.01), default=0.5, show_default=True, help="A second.")
 @click.option("--proxy", metavar=":PORT=:PORT", help="Measure what passes from the first port to the server's.")
-@click.option("--table", type=_FILE, help="Recorded table of latencies at this device's clocks.")
-@click.option("--workload", metavar="NAME", help="Which workload of the table the server runs.")
+@click.option("--costs", "--table", "costs", type=_FILE, help="Measured table or costs.json, at this device's clocks.")
+@click.option("--workload", metavar="NAME", help="Which workload of --costs the server runs.")
 @click.option("--for", "for_time", metavar="TIME", help="End after this (default: until interrupted).")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve amble_govern_* here.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Address to serve it on.")
@@ -61,7 +61,7 @@ def govern(terminal: Terminal, *, urls: tuple[str, ...], probe: bool, output: Pa
     """
     from amble.services.govern.governing import Watching
 
-    names = ("watch", "seed", "ca", "canary", "proxy", "table", "workload", "metrics_port", "metrics_host", "variants")
+    names = ("watch", "seed", "ca", "canary", "proxy", "costs", "workload", "metrics_port", "metrics_host", "variants")
     how = Watching(
         **{name: options[name] for name in names},
         period_s=_period_s(options["period"]),

@@ -115,6 +115,14 @@ def test_a_change_of_code_or_data_makes_a_result_old(tmp_path: Path, name: str, 
     assert (found.words, found.changed) == (ages.OLD, (name,))
 
 
+def test_what_is_kept_of_a_bench_goes_by_another_key_where_its_code_is_another(tmp_path: Path) -> None:
+    before = ages.key("one", written(tmp_path / "before", FILES))
+    other = replaced("src/amble/deep.py", "X = 1", "X = 2")(FILES)
+    unused = replaced("src/amble/unused.py", "Z = 3", "Z = 4")(FILES)
+    assert ages.key("one", written(tmp_path / "other", other)) != before
+    assert ages.key("one", written(tmp_path / "unused", unused)) == before
+
+
 def test_another_chip_beside_those_that_are_read_makes_a_result_old(tmp_path: Path) -> None:
     found = aged(tmp_path, lambda files: files | {"src/amble/spoke/chips/two.toml": "clock_hz = 5\n"})
     assert (found.words, found.changed) == (ages.OLD, ("src/amble/spoke/chips/two.toml",))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.kit.code import digest
-from bench.kit.reach import Tree
+from bench.kit.reach import Tree, reached
 
 HOMES = {"first": "def cost():\n    return 1\n", "second": "def cost():\n    return 2\n"}
 
@@ -79,3 +79,12 @@ def test_a_docstring_inside_is_dropped_and_a_string_that_is_returned_is_not(tmp_
     plain = digested(tmp_path / "plain", 'def f():\n    """Old."""\n    return "#"\n')
     assert digested(tmp_path / "words", 'def f():\n    # because\n    """New."""\n\n    return "#"\n') == plain
     assert digested(tmp_path / "other", 'def f():\n    """Old."""\n    return "%"\n') != plain
+
+
+def test_a_pattern_of_files_names_none_of_other_benches(tmp_path: Path) -> None:
+    for name in ("mine", "other"):
+        (tmp_path / "bench" / name).mkdir(parents=True)
+        (tmp_path / "bench" / name / "told.py").write_text("X = 1\n")
+    mine = tmp_path / "bench" / "mine" / "study.py"
+    mine.write_text("from pathlib import Path\n\nSOURCES = sorted(Path(__file__).parent.glob('*.py'))\n")
+    assert reached(Tree(tmp_path), mine) == [mine]

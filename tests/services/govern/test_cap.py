@@ -164,8 +164,10 @@ def test_power_limits_say_themselves_what_is_drawn_and_a_table_says_it_of_clocks
     assert found == (100.0, 61.0, 61.0), "the next faster one, and no setting more than a faster one draws less"
     with pytest.raises(Refused, match="has no power at"):
         most_w([Clocks(core_hz=2e9)], path)
-    with pytest.raises(Refused, match="give --table"):
+    with pytest.raises(Refused, match="give --costs"):
         most_w(SETTINGS, None)
+    with pytest.raises(Refused, match="on average"):
+        most_w(SETTINGS, tmp_path / "costs.json")
 
 
 def test_a_cap_needs_a_page_and_where_others_reach_it_a_token():

@@ -1,4 +1,4 @@
-"""A canary's histogram, a table as a prior, the live page, and pages that come too late."""
+"""A canary's histogram, the live page, and pages that come too late."""
 
 import re
 import time
@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from amble.core.errors import Refused
-from amble.core.point import Clocks
 from amble.services.govern.canary import Canary, edges_s, load_request, with_canary
 from amble.services.govern.eyes import Eyes, Memory
 from amble.services.govern.fetch import Gone, Http, within
@@ -16,7 +15,6 @@ from amble.services.govern.live import Live
 from amble.services.govern.maps import recognise
 from amble.services.govern.objective import Objective
 from amble.services.govern.page import names_of
-from amble.services.govern.prior import draws_of_table, from_table
 from amble.services.govern.watching import Told
 from tests.services.govern.pages import PAGES
 from tests.services.govern.rehearsing import a_server, governed
@@ -50,45 +48,6 @@ def test_a_wrong_canary_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(Refused, match="--canary"):
         load_request(path)
-
-
-def a_table(folder: Path) -> Path:
-    path = folder / "table.csv"
-    rows = [
-        f"card,m,phase:{phase},,1,,,,{cap},{latency_s},100,,"
-        for phase, latencies in (("prefill", (0.004, 0.002, 0.001)), ("decode", (0.03, 0.025, 0.02)))
-        for cap, latency_s in zip((200, 250, 300), latencies, strict=True)
-    ]
-    header = (
-        "device,workload,kernel,precision,batch,core_hz,memory_hz,cpu_hz,power_limit_w,latency_s,power_w,repeat,"
-        "requested_core_hz"
-    )
-    path.write_text("\n".join([header, *rows]) + "\n")
-    return path
-
-
-def test_a_recorded_table_tells_the_two_phases_apart(tmp_path):
-    settings = tuple(Clocks(power_limit_w=cap) for cap in (300.0, 250.0, 200.0))
-    found = from_table(a_table(tmp_path), settings, ("ttft", "itl"))
-    assert found[0] == (1.0, 1.0)
-    assert found[1] == pytest.approx((2.0, 1.25))
-    assert found[2] == pytest.approx((4.0, 1.5))
-
-
-def test_a_recorded_table_tells_what_a_setting_draws_while_it_generates(tmp_path):
-    settings = tuple(Clocks(power_limit_w=cap) for cap in (300.0, 260.0, 200.0))
-    path = tmp_path / "table.csv"
-    rows = ["device,workload,kernel,power_limit_w,latency_s,power_w"]
-    for cap, prompt_w, step_w in ((300, 310.0, 280.0), (260, 260.0, 252.0), (200, 200.0, 140.0)):
-        rows += [f"card,m,phase:prefill,{cap},0.1,{prompt_w}", f"card,m,phase:decode,{cap},0.1,{step_w}"]
-    path.write_text("\n".join(rows) + "\n")
-    assert draws_of_table(path, settings) == pytest.approx((1.0, 0.9, 0.5))
-
-
-def test_a_table_of_another_knob_is_refused(tmp_path):
-    settings = (Clocks(core_hz=1e9), Clocks(core_hz=5e8))
-    with pytest.raises(Refused, match="does not vary core_hz"):
-        from_table(a_table(tmp_path), settings, ("latency",))
 
 
 def test_the_live_page_counts_late_answers_and_joules():

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import amble
+from amble.core import files
+from amble.core.log import FORMAT as LOG
 from amble.devices.emulated.state import build
 from tests.cli.test_governing import Pages
 from tests.devices.over_fake_nvml.fake_gpu import HOPPER, FakeGpu
@@ -67,6 +70,25 @@ def test_the_power_limit_goes_down_and_comes_back(card, pages, tmp_path, ends):
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize(("knob", "code"), [("power_limit_w", 0), ("core_hz", 2)])
+def test_a_fit_of_the_same_knob_is_taken_and_one_of_another_refused(card, pages, tmp_path, knob, code):
+    levels = {"power_limit_w": (200, 300, 400, 500, 600, 700), "core_hz": (5e8, 8e8, 1.1e9, 1.4e9, 1.7e9, 2e9)}[knob]
+    rows = [f"device,workload,{knob},latency_s,power_w"]
+    rows += [f"h200,m,{each},{0.01 * levels[-1] / each},{700 * each / levels[-1]}" for each in levels]
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    amble.save(amble.fit(tmp_path / "table.csv"), tmp_path / "costs.json")
+    log = tmp_path / "log.json"
+    more = ("--costs", str(tmp_path / "costs.json"), "--control", "0", "--for", "3s", "-o", str(log))
+    _, said = governing(pages.url, tmp_path, "nvml:0/power", *more).communicate(timeout=120)
+    assert card.get("management_mw") == FOUND_MW
+    if code == 0:
+        governed = files.load(log, LOG).governed
+        ratios = [governed.settings[0].power_limit_w / each.power_limit_w for each in governed.settings]
+        assert [slow for (slow,) in governed.slowness] == pytest.approx(ratios, rel=0.05), "as the fit has it"
+    else:
+        assert "does not vary power_limit_w" in said
 
 
 def test_clocks_that_cannot_be_locked_are_refused_with_what_can_be_done(card, pages, tmp_path):

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from amble.core.delimited import is_delimited
 from amble.core.errors import Refused
 from amble.core.point import Clocks
 from amble.core.table import read_table
@@ -140,8 +141,10 @@ def most_w(settings: Sequence[Clocks], table: Path | None, workload: str | None 
         return tuple(float(each or 0.0) for each in limits)
     if table is None:
         raise Refused(
-            "a cap needs to know what each setting draws at most: give --table, as amble measure --all-clocks writes"
+            "a cap needs to know what each setting draws at most: give --costs a table of amble measure --all-clocks"
         )
+    if not is_delimited(table):
+        raise Refused(f"{table} says what settings draw on average; a cap needs the measured table (CSV) itself")
     rows = read_table(table)
     rows = rows if workload is None else rows.rows(rows.workload == workload)
     usable = ~np.isnan(rows.core_hz) & ~np.isnan(rows.power_w)

@@ -46,9 +46,9 @@ class Watching:
 
     ``watch``: only look. ``period_s`` [s] between looks, ``control`` the share of the time as found, ``canary`` a file
     with a request and ``canary_hz`` how often it is sent [1/s], ``proxy`` a way such as ``:9000=:8000`` that clients
-    take, ``table`` a recorded table (and ``workload``) of how long work takes at each clock. ``for_s``: how long [s];
-    None until interrupted. With ``capacity_hz``, the requests a second that the server answers at the fastest clocks, a
-    power cap can be set beside the metrics page (`services.govern.cap`), by who knows the ``cap_token``.
+    take, ``costs`` a measured table or a fit (and ``workload``) of what work takes and draws at each clock. ``for_s``:
+    how long [s]; None until interrupted. With ``capacity_hz``, the requests a second that the server answers at the
+    fastest clocks, a power cap can be set beside the metrics page (`services.govern.cap`), by who knows ``cap_token``.
     ``variants`` is a program that turns a router to the faster of two variants, and back (`services.govern.variants`).
     """
 
@@ -62,7 +62,7 @@ class Watching:
     canary: Path | None = None
     canary_hz: float = 0.5
     proxy: str | None = None
-    table: Path | None = None
+    costs: Path | None = None
     workload: str | None = None
     for_s: float | None = None
     metrics_port: int | None = None
@@ -139,9 +139,10 @@ def _watched(
 ) -> tuple[Log, ...]:
     settings = opened[0].actuator.available() if how.watch else reach.rungs(opened[0].actuator.available())
     slow, draws = reach.slowness(settings, len(wanted)), None
-    if how.table is not None:
-        draws = prior.draws_of_table(how.table, settings, how.workload)
-        slow = prior.from_table(how.table, settings, [each.kind for each in wanted], how.workload)
+    if how.costs is not None:
+        table = prior.known(how.costs, settings, how.workload)
+        draws = prior.draws_of_table(table, settings)
+        slow = prior.from_table(table, settings, [each.kind for each in wanted])
     hands = reach.Hands(opened, settings, acts=not how.watch)
     if isinstance(opened[0].clock, Beating):
         hands.lapsed = opened[0].clock.lapsed
@@ -215,7 +216,7 @@ def _cap(hands: reach.Hands, slow: tuple[tuple[float, ...], ...], how: Watching)
     if how.capacity_hz is None:
         return None
     speed = tuple(1.0 / max(each) for each in slow)
-    cap = Cap(most_w(hands.settings, how.table, how.workload), speed, how.capacity_hz, hands.holds, how.cap_token)
+    cap = Cap(most_w(hands.settings, how.costs, how.workload), speed, how.capacity_hz, hands.holds, how.cap_token)
     hands.floor = cap.floor
     return cap
 
