@@ -1,10 +1,16 @@
-"""What is told of a governor beside real servers: from `govern_real`."""
+"""What is told of a governor beside real servers: from `govern_real`.
+
+And of the cells of `govern` in which maximum clocks do not keep the objectives either (`beyond`): these are here since
+the study of `govern` names its own `told.py`, which thereby is part of it.
+"""
 
 from __future__ import annotations
 
-from bench.kit.told import Numbers, Record, Result, percent
+from functools import partial
 
-SOURCES = {"govern_real": "govern_real@host"}
+from bench.kit.told import Numbers, Record, Result, between, percent, plain
+
+SOURCES = {"govern_real": "govern_real@host", "beyond": "govern@sim"}
 COLUMNS = (
     "server",
     "requests/s, limit",
@@ -54,5 +60,24 @@ def _slowest(result: Result) -> str:
     return f"{max(result.column('took_s', part='faults'), default=0.0):.2f} s"
 
 
-NUMBERS: Numbers = {"govern_real.faults": _faults, "govern_real.slowest": _slowest}
+def _quotas(result: Result, part: str) -> str:
+    return between(result.values(part), 2)
+
+
+def _beyond(result: Result) -> list[Record]:
+    """Return the cells in which maximum clocks miss the objectives themselves."""
+    return result.where(policy="amble", maximum_keeps=False)
+
+
+NUMBERS: Numbers = {
+    "govern_real.faults": _faults,
+    "govern_real.slowest": _slowest,
+    "govern_real.quotas": partial(_quotas, part="mean quota over least static"),
+    "govern_real.quotas_whole": partial(_quotas, part="learning included"),
+    "govern_real.quotas_met": lambda r: r.met("mean quota over least static"),
+    "govern_real.whole_met": lambda r: r.met("learning included"),
+    "beyond.cells": lambda r: f"{len(_beyond(r))} of {len(r.where(policy='amble'))}",
+    "beyond.late": lambda r: plain(100 * max((each["late_more"] for each in _beyond(r)), default=0.0), 2),
+    "beyond.saving": lambda r: between((each["saving"] for each in _beyond(r)), scale=100, unit="%"),
+}
 TABLES: Numbers = {"govern_real.servers": _servers}

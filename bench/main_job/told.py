@@ -11,6 +11,7 @@ SOURCES = {"main_job": "main_job@sim"}
 
 NUMBERS: Numbers = {
     "main_job.on_time": lambda r: r.met("late at p99"),
+    "main_job.latest": lambda r: percent(max(r.values("late at p99")), 1),
     "main_job.single": lambda r: count(each["energy_j"] == each["single_j"] for each in r.records),
     "main_job.dearer": lambda r: count(each["saving_vs_single"] < 0 for each in r.records),
     "main_job.median": lambda r: percent(statistics.median(each["saving_vs_single"] for each in r.records)),

@@ -79,6 +79,7 @@ def _dearest(result: Result) -> str:
 NUMBERS: Numbers = {
     "pit.no_more_energy_count": lambda r: r.met("energy over pit's").partition(" ")[0],
     "pit.cases": lambda r: r.met("energy over pit's").rpartition(" ")[2],
+    "pit.missed_met": lambda r: r.met("amble's misses more than max's"),
     "pit.near_bound": lambda r: r.met("above the lower bound"),
     "pit.paper_energy": lambda r: between([-each for each in _best(r, "energy")], scale=100, unit="%"),
     "pit.paper_response": lambda r: between([-each for each in _best(r, "response")], scale=100, unit="%"),
