@@ -1,7 +1,7 @@
 """What is told of a governor beside real servers: from `govern_real`.
 
-And of the cells of `govern` in which maximum clocks do not keep the objectives either (`beyond`): these are here since
-the study of `govern` names its own `told.py`, which thereby is part of it.
+And from `govern` (`govern_sim`): of the cells in which maximum clocks do not keep the objectives either, of cold starts
+and the governor's own cost. These are here since the study of `govern` names its own `told.py`, which is part of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import partial
 
 from bench.kit.told import Numbers, Record, Result, between, percent, plain
 
-SOURCES = {"govern_real": "govern_real@host", "beyond": "govern@sim"}
+SOURCES = {"govern_real": "govern_real@host", "govern_sim": "govern@sim"}
 COLUMNS = (
     "server",
     "requests/s, limit",
@@ -69,6 +69,12 @@ def _beyond(result: Result) -> list[Record]:
     return result.where(policy="amble", maximum_keeps=False)
 
 
+def _look_ms(result: Result) -> str:
+    """Tell how long a look with its decision takes: its share of a core at a look a second, and at four."""
+    shares = (result.value("own cost, period 1 s"), result.value("own cost, period 250 ms") / 4)
+    return between(shares, 1, scale=1e3)
+
+
 NUMBERS: Numbers = {
     "govern_real.faults": _faults,
     "govern_real.slowest": _slowest,
@@ -76,8 +82,10 @@ NUMBERS: Numbers = {
     "govern_real.quotas_whole": partial(_quotas, part="learning included"),
     "govern_real.quotas_met": lambda r: r.met("mean quota over least static"),
     "govern_real.whole_met": lambda r: r.met("learning included"),
-    "beyond.cells": lambda r: f"{len(_beyond(r))} of {len(r.where(policy='amble'))}",
-    "beyond.late": lambda r: plain(100 * max((each["late_more"] for each in _beyond(r)), default=0.0), 2),
-    "beyond.saving": lambda r: between((each["saving"] for each in _beyond(r)), scale=100, unit="%"),
+    "govern_sim.cold": lambda r: percent(max(map(abs, r.values("cold start", "energy after ten minutes"))), 1),
+    "govern_sim.look_ms": _look_ms,
+    "govern_sim.cells": lambda r: f"{len(_beyond(r))} of {len(r.where(policy='amble'))}",
+    "govern_sim.late": lambda r: plain(100 * max((each["late_more"] for each in _beyond(r)), default=0.0), 2),
+    "govern_sim.saving": lambda r: between((each["saving"] for each in _beyond(r)), scale=100, unit="%"),
 }
 TABLES: Numbers = {"govern_real.servers": _servers}
