@@ -67,6 +67,17 @@ def _saved(result: Result, variant: str, other: str) -> str:
     return ", ".join(f"{each:.0f}".replace("-", "−") for each in shares) + " %"
 
 
+def _less_accurate(result: Result, variant: str) -> str:
+    """Tell the points of accuracy that a moderate variant has less than the unpruned network."""
+    lost = []
+    for network in beside.NETWORKS:
+        whole, mine = (
+            beside.side(result.records, network, *each) for each in (("none", "whole"), ("moderate", variant))
+        )
+        lost.append(100 * (whole[0] - mine[0]))
+    return ", ".join(f"{each:.1f}".replace("-", "−") for each in lost)
+
+
 def _slower(result: Result) -> str:
     """Count the seeds on which the blind pruner's network is slower than the unpruned one."""
     told = []
@@ -196,6 +207,7 @@ NUMBERS: Numbers = {
         for each in ("vgg", "resnet")
     ),
     "tail.saved_whole": partial(_saved, variant="planned", other="whole"),
+    "tail.lost_whole": partial(_less_accurate, variant="planned"),
     "tail.blind_whole": partial(_saved, variant="blind", other="whole"),
     "tail.blind_slower": _slower,
     "tail.unpruned_plans": _unpruned_plans,
