@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from statistics import median
 
 from bench.kit.told import Numbers, Result, between, count, percent, plain
 
@@ -12,6 +13,14 @@ SOURCES = {"neurobalancer": "neurobalancer@sim"}
 def _saving(result: Result, chip: str, policy: str) -> str:
     (most,) = {each["value"] for each in result.judged(f"against {policy}, at most, {chip}")}
     return percent(most, 1)
+
+
+def _median(result: Result, chip: str, policy: str) -> str:
+    """Return the median saving over the networks and deadlines."""
+    energy_j: dict[tuple[str, float], dict[str, float]] = {}
+    for each in result.where(kind="energy", chip=chip):
+        energy_j.setdefault((each["network"], each["factor"]), {})[each["policy"]] = each["energy_j"]
+    return percent(median(1.0 - each["amble"] / each[policy] for each in energy_j.values()), 1)
 
 
 def _optimum(result: Result, chip: str, policy: str) -> str:
@@ -61,6 +70,9 @@ NUMBERS: Numbers = {
     "neurobalancer.phone_schedutil_best": partial(_optimum, chip="snapdragon-phone-cpu", policy="schedutil"),
     "neurobalancer.phone_sysscale_best": partial(_optimum, chip="snapdragon-phone-cpu", policy="sysscale"),
     "neurobalancer.orin_ondemand_best": partial(_optimum, chip="jetson-orin-nano", policy="simple_ondemand"),
+    "neurobalancer.phone_schedutil_median": partial(_median, chip="snapdragon-phone-cpu", policy="schedutil"),
+    "neurobalancer.phone_sysscale_median": partial(_median, chip="snapdragon-phone-cpu", policy="sysscale"),
+    "neurobalancer.orin_ondemand_median": partial(_median, chip="jetson-orin-nano", policy="simple_ondemand"),
     "neurobalancer.peak": _peak,
     "neurobalancer.orin_single": _one_clock,
     "neurobalancer.from_optimum": lambda r: plain(100 * max(_distances(r)), 1),

@@ -76,9 +76,27 @@ def _dearest(result: Result) -> str:
     return between(over, scale=100, unit="%")
 
 
+def _more_missed(result: Result) -> list[Record]:
+    return [each for each in result.judged("amble's misses more than max's") if each["met"] is not True]
+
+
+def _max_missed(result: Result) -> str:
+    """Tell what `max` misses where `amble` misses more than is allowed."""
+    names = {each["target"].partition(":")[0] for each in _more_missed(result)}
+    found = [
+        cell["max"]["missed"]
+        for cell in _cells(result)
+        if "{network}, {trace}, load {load}".format(**cell["max"]) in names
+    ]
+    return between(found, 1, scale=100, unit="%") if found else "nothing"
+
+
 NUMBERS: Numbers = {
+    "pit.more_missed": lambda r: between([each["value"] for each in _more_missed(r)] or [0.0], 2),
+    "pit.max_missed": _max_missed,
     "pit.no_more_energy_count": lambda r: r.met("energy over pit's").partition(" ")[0],
     "pit.cases": lambda r: r.met("energy over pit's").rpartition(" ")[2],
+    "pit.missed_met": lambda r: r.met("amble's misses more than max's"),
     "pit.near_bound": lambda r: r.met("above the lower bound"),
     "pit.paper_energy": lambda r: between([-each for each in _best(r, "energy")], scale=100, unit="%"),
     "pit.paper_response": lambda r: between([-each for each in _best(r, "response")], scale=100, unit="%"),

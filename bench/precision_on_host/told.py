@@ -24,9 +24,22 @@ def _held(result: Result, clock: str, governor: str) -> str:
 
 
 def _int8(result: Result, governor: str) -> str:
-    clocks = dict.fromkeys(each["clock"] for each in result.where(governor=governor))
-    shares = [each["int8_share"] for clock in clocks for each in _run(result, clock, governor)]
-    return between(shares, scale=100, unit="%")
+    """Return the share of INT8 at the steps of both clocks, held or not."""
+    return between(result.column("int8_share", governor=governor), scale=100, unit="%")
+
+
+def _alone_later(result: Result) -> str:
+    """Count the steps, in real time, that FP32 alone held above the first that it did not."""
+    return str(
+        sum(each["held"] for each in result.where(clock="wall", governor="max")) - len(_run(result, "wall", "max"))
+    )
+
+
+def _wall_highest(result: Result) -> str:
+    """Return the rate held in real time over s times the highest of any step that FP32 alone held."""
+    alone = max(each["rate_hz"] for each in result.where(clock="wall", governor="max") if each["held"])
+    mine = _run(result, "wall", "amble")[-1]
+    return plain(mine["rate_hz"] / (mine["speedup"] * alone), 1)
 
 
 def _bound_held(result: Result) -> str:
@@ -42,6 +55,8 @@ def _accuracy(result: Result, governor: str) -> str:
 NUMBERS: Numbers = {
     "precision.amble_cpu": partial(_held, clock="cpu", governor="amble"),
     "precision.amble_wall": partial(_held, clock="wall", governor="amble"),
+    "precision.alone_later": _alone_later,
+    "precision.wall_highest": _wall_highest,
     "precision.rates_met": lambda r: r.met("rate held over"),
     "precision.pit_cpu": partial(_held, clock="cpu", governor="pit"),
     "precision.pit_wall": partial(_held, clock="wall", governor="pit"),

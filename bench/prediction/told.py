@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from bench.kit.told import Numbers, Record, Result, percent, plain
+from bench.kit.told import Numbers, Record, Result, count, percent, plain
 from bench.prediction import tables as tabulate_models
 
 SOURCES = {"prediction": "prediction@cpu"}
@@ -20,6 +20,13 @@ def _clean(result: Result) -> str:
 
 def _all_met(result: Result) -> str:
     return f"{sum(each['met'] is True for each in result.targets)} of {len(result.targets)}"
+
+
+def _new(result: Result) -> str:
+    """Count the files met, of those on which nothing was chosen."""
+    seen = {each["file"] for each in result.where(kind="few points", model="amble") if each["designed_on"]}
+    files = [each for each in result.judged("figures at least as good") if each["target"].partition(":")[0] not in seen]
+    return count(each["met"] is True for each in files)
 
 
 def _below(result: Result) -> str:
@@ -57,6 +64,7 @@ _ADA = "rtx5000-ada-darsh-llm-cap"
 
 NUMBERS: Numbers = {
     "prediction.files": lambda r: r.met("figures at least as good").partition(" ")[0],
+    "prediction.files_new": _new,
     "prediction.files_of": lambda r: r.met("figures at least as good"),
     "prediction.met": _all_met,
     "prediction.intervals": lambda r: r.met("in the 90 % interval"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bench.kit.told import Numbers, Record, percent
+from bench.kit.told import Numbers, Record, Result, count, percent
 
 _RULES = ("amble", "amble, middle", "interpolate", "p-norm", "roofline", "han", "cpu-dvfs")
 SOURCES = {"regret": "regret@cpu"}
@@ -29,7 +29,22 @@ def _regret(records: list[Record]) -> str:
     return f"{np.average(extra, weights=choices - missed):.2%}, {missed.sum() / choices.sum():.1%}".replace("%", " %")
 
 
+def _files(result: Result) -> list[Record]:
+    return [each for each in result.targets if not each["target"].startswith("all files")]
+
+
+def _worst(result: Result, figure: str) -> str:
+    """Tell the worst of a figure over the files, over all deadlines."""
+    wide = [
+        each["value"] for each in _files(result) if "1.1-2 x fastest" in each["target"] and figure in each["target"]
+    ]
+    return percent(max(each for each in wide if each is not None), 1)
+
+
 NUMBERS: Numbers = {
+    "regret.by_file": lambda r: count(each["met"] is True for each in _files(r)),
+    "regret.worst_energy": lambda r: _worst(r, "mean"),
+    "regret.worst_missed": lambda r: _worst(r, "missed"),
     "regret.energy": lambda r: percent(r.value(_WIDE, "mean"), 2),
     "regret.p95": lambda r: percent(r.value(_WIDE, "p95"), 1),
     "regret.missed": lambda r: percent(r.value(_WIDE, "missed"), 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from bench.kit.told import Numbers, Record, Result, between, percent, plain
@@ -36,6 +37,17 @@ def _peers(result: Result, network: str) -> str:
     return shares[0] if len(set(shares)) == 1 else ", ".join(shares)
 
 
+def _in_time(result: Result, network: str, servers: Sequence[str]) -> str:
+    """Return the largest share of what was sent that one of the servers answers within the objective, at any load."""
+    loads = [each for server in servers for each in result.where(network=network, server=server) if "load" in each]
+    return percent(max(each["goodput_hz"] * each["seconds"] / each["sent"] for each in loads), 1)
+
+
+def _most_hz(result: Result, network: str, servers: Sequence[str]) -> str:
+    """Return the most answers a second within the objective that one of the servers gives, at any load, held or not."""
+    return plain(max(hz for server in servers for hz in result.column("goodput_hz", network=network, server=server)))
+
+
 def _refused(result: Result, load: float) -> str:
     """Return the share of what was sent that our server did not answer at a load."""
     found = [result.where(network=each, server="amble", load=load)[0] for each in NETWORKS]
@@ -64,6 +76,10 @@ def _numbers(network: str, key: str) -> Numbers:
         f"serve.{key}.best": lambda r: plain(_sum(r, network)["best_ratio"], 2),
         f"serve.{key}.load": lambda r: plain(_sum(r, network)["best_load"], 1),
         f"serve.{key}.peers": partial(_peers, network=network),
+        f"serve.{key}.peers_in_time": partial(_in_time, network=network, servers=PEERS),
+        f"serve.{key}.in_time": partial(_in_time, network=network, servers=("amble",)),
+        f"serve.{key}.peers_most": partial(_most_hz, network=network, servers=PEERS),
+        f"serve.{key}.most": partial(_most_hz, network=network, servers=("amble",)),
         f"serve.{key}.http": lambda r: _ms(_sum(r, network)["overhead_bare_s"]),
         f"serve.{key}.http_own": lambda r: _ms(_sum(r, network)["overhead_s"], 1e9),
         f"serve.{key}.grpc": lambda r: _ms(_grpc(r, network)["grpc_s"]),

@@ -1,3 +1,3 @@
-"""A split runs between two hosts over a link that is made bad: in time, and no request is lost."""
+"""A split runs between two hosts over a link that is made bad: no request is lost, and late ones are counted."""
 
 DEVICE = "host"

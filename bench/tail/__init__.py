@@ -1,3 +1,3 @@
-"""Widths at the ends of stairs make pruned networks faster at equal accuracy, and more accurate at equal time."""
+"""Widths at the ends of stairs make pruned networks faster and more accurate than widths blind to stairs do."""
 
 DEVICE = "cpu"

@@ -32,8 +32,26 @@ def _cell(result: Result, network: str, level: str, variant: str) -> str:
     told = f"{percent(accuracy, 1)}, {1e6 * time_s:.0f} µs"
     if variant not in beside.RULES:
         return told
-    won = beside.won(result.records, network, level, variant)
-    return f"{told}, {'none as quick' if won is None else signed(won)}"
+    won, seeds = beside.won(result.records, network, level, variant), _as_quick(result, network, level, variant)
+    some = f" ({seeds} of {len(beside.SEEDS)} seeds)" if seeds < len(beside.SEEDS) else ""
+    return f"{told}, {'none as quick' if won is None else signed(won) + some}"
+
+
+def _as_quick(result: Result, network: str, level: str, rule: str) -> int:
+    """Count the seeds on which a planned network is as quick as the rule's, so that the two can be compared."""
+    mine = result.where(network=network)
+    found = 0
+    for seed in beside.SEEDS:
+        (other,) = (each for each in mine if (each["seed"], each["level"], each["variant"]) == (seed, level, rule))
+        planned = [each for each in mine if each["seed"] == seed and each["variant"] in beside.PLANNED]
+        found += any(each["latency_1_s"] <= beside.SLACK * other["latency_1_s"] for each in planned)
+    return found
+
+
+def _compared(result: Result, level: str) -> str:
+    """Count the comparisons with another rule, of all rules and seeds, in which a planned network is as quick."""
+    counts = [sum(_as_quick(result, each, level, rule) for rule in beside.RULES) for each in beside.NETWORKS]
+    return f"{', '.join(map(str, counts))} of {len(beside.RULES) * len(beside.SEEDS)}"
 
 
 def _strongest(result: Result, level: str) -> str:
@@ -47,6 +65,17 @@ def _rules(result: Result, level: str) -> str:
 def _saved(result: Result, variant: str, other: str) -> str:
     shares = [100 * beside.saved(result.records, each, variant, other) for each in beside.NETWORKS]
     return ", ".join(f"{each:.0f}".replace("-", "−") for each in shares) + " %"
+
+
+def _less_accurate(result: Result, variant: str) -> str:
+    """Tell the points of accuracy that a moderate variant has less than the unpruned network."""
+    lost = []
+    for network in beside.NETWORKS:
+        whole, mine = (
+            beside.side(result.records, network, *each) for each in (("none", "whole"), ("moderate", variant))
+        )
+        lost.append(100 * (whole[0] - mine[0]))
+    return ", ".join(f"{each:.1f}".replace("-", "−") for each in lost)
 
 
 def _slower(result: Result) -> str:
@@ -170,7 +199,15 @@ NUMBERS: Numbers = {
     "tail.strongest_moderate": partial(_strongest, level="moderate"),
     "tail.strongest_harsh": partial(_strongest, level="harsh"),
     "tail.strongest_rules": partial(_rules, level="moderate"),
+    "tail.strongest_rules_harsh": partial(_rules, level="harsh"),
+    "tail.compared_harsh": partial(_compared, level="harsh"),
+    "tail.longest_planned": lambda r: f"{max(r.values('time of planned over the blind')):.1f}",
+    "tail.tight_low": lambda r: ", ".join(
+        signed(r.value("lower end of the seeds' interval", "instead of every width in a tight time", each))
+        for each in ("vgg", "resnet")
+    ),
     "tail.saved_whole": partial(_saved, variant="planned", other="whole"),
+    "tail.lost_whole": partial(_less_accurate, variant="planned"),
     "tail.blind_whole": partial(_saved, variant="blind", other="whole"),
     "tail.blind_slower": _slower,
     "tail.unpruned_plans": _unpruned_plans,
