@@ -9,6 +9,7 @@ from amble.services.govern.belief import Belief, load_class
 from amble.services.govern.eyes import Look
 from amble.services.govern.head import Head, Seen
 from amble.services.govern.judging import Judge
+from amble.services.govern.objective import Objective
 from tests.services.govern.rehearsing import OBJECTIVES, SETTINGS, a_server, governed, poisson
 
 EDGES_S = ((0.05, 0.1, 0.2),)
@@ -83,6 +84,33 @@ def test_what_is_late_in_a_danger_is_charged_to_the_setting_that_led_there():
     assert state.account.belief.power[:, 0, 1].sum() < 100.0 * 80.0, "nor what it drew"
 
 
+def a_judge_of_tokens():
+    kinds = ("ttft p99 < 100ms", "itl p99 < 100ms")
+    return Judge(tuple(map(Objective.parse, kinds)), 2 * EDGES_S, (0.1, 0.1), tuple(2 * each for each in SLOW), 0.001)
+
+
+def test_a_setting_that_kept_one_objective_stays_open_when_that_one_is_overdrawn_and_the_other_has_few_answers():
+    judge = a_judge_of_tokens()
+    account = judge.blank().with_answers(((30.0, 0.0, 0.0, 0.0), (5000.0, 0.0, 0.0, 0.0)), 100.0)
+    for row, counts in ((0, (15.0, 0.0, 0.0, 0.0)), (2, (15.0, 0.0, 0.0, 0.0))):
+        account = judge.charged(account, 0, (20, row), counts)
+        account = judge.charged(account, 1, (20, row), tuple(400.0 * each for each in counts))
+    account = judge.charged(account, 1, (20, 5), BAD)
+    assert judge.credit(account, 1) < 0.0
+    assert judge.slowest_safe(account, 20, 0.0) == 2
+
+
+def test_a_setting_that_was_helped_in_the_few_seconds_it_ran_does_not_close_the_slower_ones():
+    judge = a_judge()
+    account = judge.blank().with_answers(((5000.0, 0.0, 0.0, 0.0),), 100.0)
+    account = judge.charged(account, 0, (20, 0), (2000.0, 0.0, 0.0, 0.0))
+    account = judge.charged(account, 0, (20, 2), (100.0, 0.0, 0.0, 0.0))
+    few = account.belief.with_help(20, 2, 7.0, helped=False).with_help(20, 2, 2.0, helped=True)
+    many = few.with_help(20, 2, 70.0, helped=False).with_help(20, 2, 20.0, helped=True)
+    assert judge.slowest_safe(replace(account, belief=few), 20, 0.0) > 2
+    assert judge.slowest_safe(replace(account, belief=many), 20, 0.0) == 2
+
+
 def test_at_a_high_load_a_server_stays_on_time_and_still_saves():
     times_s = poisson(80.0, 200.0, 3)
     fastest, server = a_server(times_s=times_s), a_server(times_s=times_s)
@@ -105,3 +133,12 @@ def test_a_server_that_idles_keeps_for_parking_what_the_time_without_work_has_ea
     assert judge.slowest_safe(account, 20, 0.0) == 1
     assert judge.slowest_safe(idle, 20, 0.0) == 0, "four fifths of what may be late is for waking"
     assert judge.open_to(judge.closing(idle, 0, (0, 2), 0.0), 0, 0.0) == 6, "parking itself is not closed"
+
+
+def test_what_is_late_after_waking_is_that_of_parking_and_not_of_a_light_load():
+    judge = a_judge()
+    belief = judge.blank().belief.with_latencies(0, 1, 3, GOOD).with_latencies(0, 0, 3, BAD)
+    assert belief.seen(0, 0, 3).tolist() == list(BAD)
+    assert belief.seen(0, 1, 3).tolist() == list(GOOD)
+    account = replace(judge.blank(), belief=belief).with_answers((BAD,), 1.0)
+    assert judge.open_to(judge.closing(account, 0, (0, 3), 0.0), 0, 1.0) == 3, "parking there is closed"
