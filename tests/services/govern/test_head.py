@@ -38,6 +38,34 @@ def test_settings_are_compared_at_the_same_work_also_within_a_class():
     assert even[1] == pytest.approx(1.0, abs=0.01)
 
 
+def learnt_power(ratio, seconds=30):
+    """Return a belief of one load: the fastest for a second, row 2 for minutes, row 3 for some seconds at a ratio."""
+    belief = Belief.blank(6, [4])
+    for row, power_w, long_s in ((0, 140.0, 1), (1, 125.0, 1), (2, 100.0, 300), (3, 100.0 * ratio, seconds)):
+        for _ in range(long_s):
+            belief = belief.with_power(10.0, row, power_w, 1.0)
+    return belief
+
+
+def test_slow_settings_are_told_apart_though_the_fastest_was_seen_for_a_second_only():
+    power_w = learnt_power(0.95).power_w(load_class(10.0))
+    assert power_w[3] / power_w[2] == pytest.approx(0.95, abs=0.006)
+    assert power_w[0] > power_w[1] > 1.02 * power_w[2], "and is not taken for as cheap as those"
+
+
+def test_a_setting_is_changed_for_seven_tenths_of_a_percent_and_not_for_two():
+    head = Head(OBJECTIVES, EDGES_S, (0.1,), SLOW, control=0.0)
+    look = Look(500.0, 1.0, 10.0, 10.0, 0.0, None, 0.0, 0.0, ((10.0, 0.0, 0.0, 0.0),))
+    for ratio, best in ((0.995, 3), (1.0, 2)):
+        account = head._judge.blank().with_answers(((5000.0, 0.0, 0.0, 0.0),), 500.0)
+        account = head._judge.charged(account, 0, (load_class(10.0), 3), (500.0, 0.0, 0.0, 0.0))
+        account = replace(
+            account.shut(1, 4, 499.0), belief=replace(account.belief, power=learnt_power(ratio, 900).power)
+        )
+        state = replace(head.init(0.0), account=account, setting=2, fast_hz=10.0, since_s=0.0)
+        assert head._cheapest(state, look)[1] == best
+
+
 def test_a_setting_with_too_many_late_answers_is_closed_longer_every_time_and_without_credit_for_good():
     judge = a_judge()
     account = judge.blank().with_answers(((100_000.0, 0.0, 0.0, 0.0),), 1000.0)
@@ -109,6 +137,33 @@ def test_a_setting_that_was_helped_in_the_few_seconds_it_ran_does_not_close_the_
     many = few.with_help(20, 2, 70.0, helped=False).with_help(20, 2, 20.0, helped=True)
     assert judge.slowest_safe(replace(account, belief=few), 20, 0.0) > 2
     assert judge.slowest_safe(replace(account, belief=many), 20, 0.0) == 2
+
+
+def test_what_a_language_model_draws_at_the_fastest_setting_is_never_learnt_as_that_of_the_one_that_needed_help():
+    judge = a_judge_of_tokens()
+    slow = judge.slowness
+    head = Head(
+        judge.objectives,
+        judge.edges_s,
+        judge.judged_s,
+        slow,
+        0.25,
+        control=0.0,
+        draws=tuple(0.9**at for at in range(6)),
+    )
+    state = replace(head.init(0.0), setting=3, danger_until_s=9.0, blamed=(12, 3), blamed_until_s=9.0, load=12)
+    for at in range(1, 30):
+        nothing = (0.0, 0.0, 0.0, 0.0)
+        look = Look(0.25 * at, 0.25, 1.0, 1.0, 0.0, 2.0, 100.0, 20.0, (nothing, (20.0, 0.0, 0.0, 0.0)))
+        state, _ = head.step(state, Seen(look, 400.0, 0))
+    assert state.phases.busy[0, 0] > 5.0
+    assert state.phases.busy[3, 0] == 0.0
+    assert state.account.belief.help_share(12, 3) > 0.1
+    power_w = head._power_w(state, 12)
+    assert power_w is not None
+    assert power_w[4] < power_w[3] < power_w[0]
+    alone = state.phases.power_w(head._phase_slowness, None, head.draws)
+    assert power_w[3] > alone[3], "it needs the fastest a part of the time"
 
 
 def test_at_a_high_load_a_server_stays_on_time_and_still_saves():
