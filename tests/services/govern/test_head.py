@@ -166,6 +166,19 @@ def test_what_a_language_model_draws_at_the_fastest_setting_is_never_learnt_as_t
     assert power_w[3] > alone[3], "it needs the fastest a part of the time"
 
 
+def test_one_crowd_closes_what_is_slower_once_and_not_one_setting_after_the_other():
+    head = Head(OBJECTIVES, EDGES_S, (0.1,), SLOW, period_s=0.25, control=0.0)
+    state = replace(head.init(0.0), load=18, fast_hz=10.0, setting=4)
+    closed = []
+    for time_s, setting in ((10.0, 4), (10.8, 3), (60.0, 3)):
+        crowd = Look(time_s, 0.25, 3.0, 3.0, 40.0, None, 0.0, 0.0, ((3.0, 0.0, 0.0, 0.0),))
+        ran = replace(state, setting=setting, danger_until_s=None, since_s=0.0)
+        state, choice = head.step(ran, Seen(crowd, 100.0, setting))
+        assert (choice.setting, choice.reason) == (0, "the queue grows")
+        closed.append([each[1] for each in state.account.closed])
+    assert closed == [[5], [5], [5, 4]]
+
+
 def test_at_a_high_load_a_server_stays_on_time_and_still_saves():
     times_s = poisson(80.0, 200.0, 3)
     fastest, server = a_server(times_s=times_s), a_server(times_s=times_s)

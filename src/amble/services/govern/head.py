@@ -194,7 +194,8 @@ class Head:
         if danger:
             until_s = None if danger == _WOKEN else look.time_s + max(2.0 * self.period_s, 0.5)
             state = replace(state, danger_until_s=until_s)
-            if danger == _QUEUE and state.setting > 0 and not self._judge.many:
+            new = look.time_s > state.blamed_until_s  # one crowd says once that slower would not do
+            if danger == _QUEUE and state.setting > 0 and new and not self._judge.many:
                 state = replace(state, account=state.account.shut(state.load, state.setting + 1, look.time_s))
             state = replace(self._blaming(state, look) if state.setting > 0 else state, parked=False)
             if danger == _WOKEN and self._drain(look, state) <= state.full:
