@@ -1,4 +1,4 @@
-"""Plants, arrivals and governed runs in virtual time, for the bench of ``amble govern`` and its tests.
+"""Plants and governed runs in virtual time, for the bench of ``amble govern`` and its tests.
 
 Language models: the recorded table of one card under power limits, both phases. What it does not say is assumed, and
 the same for every policy: idle power is 25 % of the least power, a request more in a step takes 1.5 % longer, and
@@ -19,7 +19,6 @@ import numpy as np
 
 from amble.core.log import Governed, Log
 from amble.core.point import Clocks
-from amble.core.ports import FloatArray
 from amble.runtimes import synthetic
 from amble.services.govern.eyes import Eyes
 from amble.services.govern.hands import Hands
@@ -28,10 +27,10 @@ from amble.services.govern.maps import recognise
 from amble.services.govern.objective import Objective
 from amble.services.govern.opening import NoRunner
 from amble.services.govern.page import names_of
-from amble.services.govern.rehearsal import Batcher, BatchingPlant, Engine, EnginePlant, Requests, device_of
+from amble.services.govern.rehearsal import Batcher, BatchingPlant, Engine, EnginePlant, device_of
 from amble.services.govern.watching import Journal, Sight, govern
 
-__all__ = ["Case", "Outcome", "azure", "chip_plant", "engine_plant", "governed", "held", "poisson"]
+__all__ = ["Case", "Outcome", "chip_plant", "engine_plant", "governed", "held"]
 
 _IDLE_SHARE, _MORE_SHARE, _PREFILL_SHARE = 0.25, 0.015, 0.25
 Server = Engine | Batcher
@@ -111,20 +110,6 @@ def chip_plant(chip: str, *, times: float = 20.0, max_batch: int = 8, most: int 
             latency_s[at, batch - 1] = times * whole.latency_s
             power_w[at, batch - 1] = _known(whole.energy_j) / whole.latency_s
     return BatchingPlant(settings, latency_s, power_w, idle_w)
-
-
-def poisson(rate_hz: float, duration_s: float, seed: int) -> FloatArray:
-    """Return arrivals of independent users [s]."""
-    random = np.random.default_rng(seed)
-    return np.cumsum(random.exponential(1.0 / rate_hz, int(1.2 * rate_hz * duration_s) + 50))
-
-
-def azure(data: Path, rate: float, duration_s: float, begin_s: float) -> Requests:
-    """Return the recorded conversation requests from ``begin_s`` [s] of the recording on, ``rate`` times as fast."""
-    table = np.loadtxt(data / "arrivals_azure_llm_2023" / "conv.csv.gz", delimiter=",", skiprows=1)
-    times_s = (table[:, 0] - begin_s) / rate
-    keep = (times_s >= 0.0) & (times_s < duration_s)
-    return Requests(times_s[keep], table[keep, 1], table[keep, 2])
 
 
 def held(case: Case, setting: int = 0) -> Outcome:

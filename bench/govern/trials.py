@@ -19,7 +19,8 @@ from amble.services.govern.objective import Objective
 from amble.services.govern.proof import compared, prove
 from amble.services.govern.rehearsal import Batcher, BatchingPlant, Requests
 from bench.govern.faults import injected
-from bench.govern.plants import Case, chip_plant, governed, poisson
+from bench.govern.plants import Case, chip_plant, governed
+from bench.govern.traffic import poisson
 
 __all__ = ["cold", "faults", "loaded_idle", "proofs", "truth"]
 

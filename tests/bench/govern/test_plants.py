@@ -7,7 +7,8 @@ from amble.core.point import Clocks
 from amble.services.govern.objective import Objective
 from amble.services.govern.rehearsal import Batcher, BatchingPlant, Engine, EnginePlant, Requests
 from bench.govern.baselines import Bandit, Ladder, Utilisation
-from bench.govern.plants import Case, governed, held, poisson
+from bench.govern.plants import Case, governed, held
+from bench.govern.traffic import poisson
 
 SPEEDS = np.array([1.0, 0.8, 0.6])
 SETTINGS = tuple(Clocks(core_hz=1e9 * speed) for speed in SPEEDS)

@@ -9,6 +9,7 @@ from amble.services.govern.belief import Belief, load_class
 from amble.services.govern.eyes import Look
 from amble.services.govern.head import Head, Seen
 from amble.services.govern.judging import Judge
+from amble.services.govern.objective import Objective
 from tests.services.govern.rehearsing import OBJECTIVES, SETTINGS, a_server, governed, poisson
 
 EDGES_S = ((0.05, 0.1, 0.2),)
@@ -35,6 +36,34 @@ def test_settings_are_compared_at_the_same_work_also_within_a_class():
         belief = belief.with_power(rate_hz, at % 2, power_w, 1.0)
     even = belief.power_w(load_class(10.0))
     assert even[1] == pytest.approx(1.0, abs=0.01)
+
+
+def learnt_power(ratio, seconds=30):
+    """Return a belief of one load: the fastest for a second, row 2 for minutes, row 3 for some seconds at a ratio."""
+    belief = Belief.blank(6, [4])
+    for row, power_w, long_s in ((0, 140.0, 1), (1, 125.0, 1), (2, 100.0, 300), (3, 100.0 * ratio, seconds)):
+        for _ in range(long_s):
+            belief = belief.with_power(10.0, row, power_w, 1.0)
+    return belief
+
+
+def test_slow_settings_are_told_apart_though_the_fastest_was_seen_for_a_second_only():
+    power_w = learnt_power(0.95).power_w(load_class(10.0))
+    assert power_w[3] / power_w[2] == pytest.approx(0.95, abs=0.006)
+    assert power_w[2] < 0.85 * power_w[0], "which is not taken for nearly as cheap as those"
+
+
+def test_a_setting_is_changed_for_seven_tenths_of_a_percent_and_not_for_two():
+    head = Head(OBJECTIVES, EDGES_S, (0.1,), SLOW, control=0.0)
+    look = Look(500.0, 1.0, 10.0, 10.0, 0.0, None, 0.0, 0.0, ((10.0, 0.0, 0.0, 0.0),))
+    for ratio, best in ((0.995, 3), (1.0, 2)):
+        account = head._judge.blank().with_answers(((5000.0, 0.0, 0.0, 0.0),), 500.0)
+        account = head._judge.charged(account, 0, (load_class(10.0), 3), (500.0, 0.0, 0.0, 0.0))
+        account = replace(
+            account.shut(1, 4, 499.0), belief=replace(account.belief, power=learnt_power(ratio, 900).power)
+        )
+        state = replace(head.init(0.0), account=account, setting=2, fast_hz=10.0, since_s=0.0)
+        assert head._cheapest(state, look)[1] == best
 
 
 def test_a_setting_with_too_many_late_answers_is_closed_longer_every_time_and_without_credit_for_good():
@@ -83,6 +112,73 @@ def test_what_is_late_in_a_danger_is_charged_to_the_setting_that_led_there():
     assert state.account.belief.power[:, 0, 1].sum() < 100.0 * 80.0, "nor what it drew"
 
 
+def a_judge_of_tokens():
+    kinds = ("ttft p99 < 100ms", "itl p99 < 100ms")
+    return Judge(tuple(map(Objective.parse, kinds)), 2 * EDGES_S, (0.1, 0.1), tuple(2 * each for each in SLOW), 0.001)
+
+
+def test_a_setting_that_kept_one_objective_stays_open_when_that_one_is_overdrawn_and_the_other_has_few_answers():
+    judge = a_judge_of_tokens()
+    account = judge.blank().with_answers(((30.0, 0.0, 0.0, 0.0), (5000.0, 0.0, 0.0, 0.0)), 100.0)
+    for row, counts in ((0, (15.0, 0.0, 0.0, 0.0)), (2, (15.0, 0.0, 0.0, 0.0))):
+        account = judge.charged(account, 0, (20, row), counts)
+        account = judge.charged(account, 1, (20, row), tuple(400.0 * each for each in counts))
+    account = judge.charged(account, 1, (20, 5), BAD)
+    assert judge.credit(account, 1) < 0.0
+    assert judge.slowest_safe(account, 20, 0.0) == 2
+
+
+def test_a_setting_that_was_helped_in_the_few_seconds_it_ran_does_not_close_the_slower_ones():
+    judge = a_judge()
+    account = judge.blank().with_answers(((5000.0, 0.0, 0.0, 0.0),), 100.0)
+    account = judge.charged(account, 0, (20, 0), (2000.0, 0.0, 0.0, 0.0))
+    account = judge.charged(account, 0, (20, 2), (100.0, 0.0, 0.0, 0.0))
+    few = account.belief.with_help(20, 2, 7.0, helped=False).with_help(20, 2, 2.0, helped=True)
+    many = few.with_help(20, 2, 70.0, helped=False).with_help(20, 2, 20.0, helped=True)
+    assert judge.slowest_safe(replace(account, belief=few), 20, 0.0) > 2
+    assert judge.slowest_safe(replace(account, belief=many), 20, 0.0) == 2
+
+
+def test_what_a_language_model_draws_at_the_fastest_setting_is_never_learnt_as_that_of_the_one_that_needed_help():
+    judge = a_judge_of_tokens()
+    slow = judge.slowness
+    head = Head(
+        judge.objectives,
+        judge.edges_s,
+        judge.judged_s,
+        slow,
+        0.25,
+        control=0.0,
+        draws=tuple(0.9**at for at in range(6)),
+    )
+    state = replace(head.init(0.0), setting=3, danger_until_s=9.0, blamed=(12, 3), blamed_until_s=9.0, load=12)
+    for at in range(1, 30):
+        nothing = (0.0, 0.0, 0.0, 0.0)
+        look = Look(0.25 * at, 0.25, 1.0, 1.0, 0.0, 2.0, 100.0, 20.0, (nothing, (20.0, 0.0, 0.0, 0.0)))
+        state, _ = head.step(state, Seen(look, 400.0, 0))
+    assert state.phases.busy[0, 0] > 5.0
+    assert state.phases.busy[3, 0] == 0.0
+    assert state.account.belief.help_share(12, 3) > 0.1
+    power_w = head._power_w(state, 12)
+    assert power_w is not None
+    assert power_w[4] < power_w[3] < power_w[0]
+    alone = state.phases.power_w(head._phase_slowness, None, head.draws)
+    assert power_w[3] > alone[3], "it needs the fastest a part of the time"
+
+
+def test_one_crowd_closes_what_is_slower_once_and_not_one_setting_after_the_other():
+    head = Head(OBJECTIVES, EDGES_S, (0.1,), SLOW, period_s=0.25, control=0.0)
+    state = replace(head.init(0.0), load=18, fast_hz=10.0, setting=4)
+    closed = []
+    for time_s, setting in ((10.0, 4), (10.8, 3), (60.0, 3)):
+        crowd = Look(time_s, 0.25, 3.0, 3.0, 40.0, None, 0.0, 0.0, ((3.0, 0.0, 0.0, 0.0),))
+        ran = replace(state, setting=setting, danger_until_s=None, since_s=0.0)
+        state, choice = head.step(ran, Seen(crowd, 100.0, setting))
+        assert (choice.setting, choice.reason) == (0, "the queue grows")
+        closed.append([each[1] for each in state.account.closed])
+    assert closed == [[5], [5], [5, 4]]
+
+
 def test_at_a_high_load_a_server_stays_on_time_and_still_saves():
     times_s = poisson(80.0, 200.0, 3)
     fastest, server = a_server(times_s=times_s), a_server(times_s=times_s)
@@ -105,3 +201,12 @@ def test_a_server_that_idles_keeps_for_parking_what_the_time_without_work_has_ea
     assert judge.slowest_safe(account, 20, 0.0) == 1
     assert judge.slowest_safe(idle, 20, 0.0) == 0, "four fifths of what may be late is for waking"
     assert judge.open_to(judge.closing(idle, 0, (0, 2), 0.0), 0, 0.0) == 6, "parking itself is not closed"
+
+
+def test_what_is_late_after_waking_is_that_of_parking_and_not_of_a_light_load():
+    judge = a_judge()
+    belief = judge.blank().belief.with_latencies(0, 1, 3, GOOD).with_latencies(0, 0, 3, BAD)
+    assert belief.seen(0, 0, 3).tolist() == list(BAD)
+    assert belief.seen(0, 1, 3).tolist() == list(GOOD)
+    account = replace(judge.blank(), belief=belief).with_answers((BAD,), 1.0)
+    assert judge.open_to(judge.closing(account, 0, (0, 3), 0.0), 0, 1.0) == 3, "parking there is closed"

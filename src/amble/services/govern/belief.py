@@ -31,7 +31,8 @@ _LEAST_HZ = 0.02
 _BORDER = 0.8  # of a class, on both sides of its middle
 _CHEAPER = 0.98  # what the next slower setting is believed to draw, until it was tried
 _CURIOUS = 0.015  # what a setting may draw less than it seems to, while little was seen of it
-_PRIOR_S = 15.0  # seconds of a setting's own data that weigh as much as its neighbour's
+_PRIOR_S = 4.0  # seconds of a setting's own data that weigh as much as its neighbour's
+_HELP_S = 30.0  # a setting that ran for less is not yet one that needs help
 _MEANT = 30.0  # answers that a mean is taken of
 _ELASTIC = 0.5  # within a class, power goes about as the root of the rate
 _KEEP = 0.9998  # of what was learnt, a second
@@ -43,6 +44,11 @@ def load_class(rate_hz: float, before: int = 0) -> int:
         return 0
     place = 1.0 + 2.0 * math.log2(rate_hz / _LEAST_HZ)
     return before if before and abs(place - before) < _BORDER else min(CLASSES - 1, round(place))
+
+
+def _near(load: int) -> slice:
+    """Return the classes that say something of a load: itself, one below and two above; no load is like none."""
+    return slice(max(1, load - 1), load + 3) if load else slice(0, 1)
 
 
 @dataclass(frozen=True)
@@ -90,9 +96,9 @@ class Belief:
         return replace(self, helped=changed)
 
     def help_share(self, load: int, row: int) -> float:
-        """Return the share of the time that a setting needed help at this load and its neighbours."""
-        seconds, helped_s = self.helped[max(1, load - 1) : load + 3, row].sum(axis=0)
-        return float(helped_s / seconds) if seconds else 0.0
+        """Return the share of the time that a setting needed help around a load; less after little of it."""
+        seconds, helped_s = self.helped[_near(load), row].sum(axis=0)
+        return float(helped_s / (seconds + _HELP_S))
 
     def with_idleness(self, row: int, power_w: float | None, span_s: float) -> Belief:
         """Learn the power [W] of a period without any work."""
@@ -161,7 +167,7 @@ class Belief:
 
     def seen(self, objective: int, load: int, row: int, *, near: bool = True) -> FloatArray:
         """Return the latencies counted at a setting: [bucket]; at this load and its neighbours, or at every load."""
-        loads = slice(max(1, load - 1), load + 3) if near else slice(None)
+        loads = _near(load) if near else slice(None)
         together: FloatArray = self.counts[objective][loads, row].sum(axis=0)
         if row == 0:
             together = together + self.counts[objective][loads, -1].sum(axis=0)

@@ -46,6 +46,7 @@ _LEAST_FULL = 0.1  # at least
 _WARNED, _CALMED_S = 0.8, 300.0  # after late answers it is that much shorter, and longer again over that time
 _DRAINED = 0.2  # of that: a queue that short has gone
 _LONGEST_S = 10.0  # that a danger is charged to the setting that led there, beyond what its own answers take
+_WORTH = 0.995  # of the power of now: what another setting must promise, or this one is kept
 _MEANT = 20.0  # arrivals that their rate is a mean of
 
 
@@ -156,7 +157,7 @@ class Head:
         belief = state.account.belief.with_power(look.finished / span_s, row, seen.power_w, span_s)
         belief = belief.with_help(state.load, row, span_s, helped=blamed is not None)
         firsts = [sum(look.counts[at]) for at, each in enumerate(self.objectives) if each.kind == "ttft"]
-        phases = state.phases.after(look, row, seen.power_w, firsts[0] if firsts else None)
+        phases = state.phases.after(look, seen.ran, seen.power_w, firsts[0] if firsts else None)
         idle = look.arrivals == 0 and not look.waiting and not look.running and look.finished == 0
         if idle:
             belief = belief.with_idleness(seen.ran, seen.power_w, span_s)
@@ -193,7 +194,8 @@ class Head:
         if danger:
             until_s = None if danger == _WOKEN else look.time_s + max(2.0 * self.period_s, 0.5)
             state = replace(state, danger_until_s=until_s)
-            if danger == _QUEUE and state.setting > 0 and not self._judge.many:
+            new = look.time_s > state.blamed_until_s  # one crowd says once that slower would not do
+            if danger == _QUEUE and state.setting > 0 and new and not self._judge.many:
                 state = replace(state, account=state.account.shut(state.load, state.setting + 1, look.time_s))
             state = replace(self._blaming(state, look) if state.setting > 0 else state, parked=False)
             if danger == _WOKEN and self._drain(look, state) <= state.full:
@@ -262,20 +264,28 @@ class Head:
         load = max(1, load_class(state.fast_hz, state.load))
         now_s = look.time_s
         safe = self._judge.slowest_safe(state.account, load, now_s)
-        idle_w = state.account.belief.idle_w(cheaper=1.0)
-        power_w = state.phases.power_w(self._phase_slowness, idle_w, self.draws)
-        power_w = state.account.belief.power_w(load) if power_w is None else power_w
+        power_w = self._power_w(state, load)
         if power_w is None:
             best, why = safe, _SLOWEST
         else:
             best, why = int(np.argmin(power_w[: safe + 1])), _LEAST
             held = min(max(state.setting, 0), safe)
-            if power_w[best] > 0.99 * power_w[held] and held != best:
+            if power_w[best] > _WORTH * power_w[held] and held != best:
                 best = held
         hold_s = max(self.period_s if self._judge.many else 3.0 * self.period_s, 10.0 * self.change_s)
         if best > state.setting >= 0 and now_s - state.since_s < hold_s:
             best, why = min(state.setting, safe), _HELD
         return replace(state, load=load, parked=False), best, why
+
+    def _power_w(self, state: State, load: int) -> FloatArray | None:
+        """Return the power expected at each setting, in any unit, with that of the fastest while it needs help."""
+        belief = state.account.belief
+        power_w = state.phases.power_w(self._phase_slowness, belief.idle_w(cheaper=1.0), self.draws)
+        if power_w is None:
+            return belief.power_w(load)
+        helped = np.array([belief.help_share(load, row) for row in range(len(power_w))])
+        mixed: FloatArray = power_w + helped * (power_w[0] - power_w)
+        return mixed
 
     def _parking(self, state: State, now_s: float) -> int:
         """Return the setting of least idle power that parking is not closed at."""

@@ -121,7 +121,9 @@ class Judge:
         bound = self.open_to(account, load, now_s)
         proven = 0
         for setting in range(bound - 1, 0, -1):
-            if all(self._own(account, index, load, setting) for index in objectives):
+            own = [self._own(account, index, load, setting) for index in objectives]
+            stretched = (self._stretched(account, index, load, setting) for index in objectives if own[index] is None)
+            if any(own) and False not in own and all(stretched):
                 proven = setting
                 break
         safe = proven

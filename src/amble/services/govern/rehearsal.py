@@ -96,8 +96,8 @@ class _Tally:
         self.total = 0
 
     def copied(self) -> _Tally:
-        again = copy(self)
-        again.counts = list(self.counts)
+        again = _Tally(self.edges_s, self.limit_s)
+        again.counts, again.sum_s, again.late, again.total = list(self.counts), self.sum_s, self.late, self.total
         return again
 
     def add(self, latency_s: float, times: int = 1) -> None:
@@ -124,6 +124,8 @@ class _Server:
         self.changes = 0
         self.refuses = False
         self._requests = requests
+        self._times_s: list[float] = requests.times_s.tolist()  # Python's own numbers: they are read one by one
+        self._idle_w: list[float] = plant.idle_w.tolist()
         self._next = 0
         self._at = 0
         self.busy_s = 0.0
@@ -143,10 +145,9 @@ class _Server:
             self._settle()
             self._admit()
             if not self._busy():
-                times = self._requests.times_s
-                arrival_s = times[self._next] if self._next < len(times) else np.inf
+                arrival_s = self._times_s[self._next] if self._next < len(self._times_s) else np.inf
                 change_s = self._pending[0] if self._pending else np.inf
-                self._pass(min(until_s, arrival_s, change_s) - self._time_s, self.plant.idle_w[self._at])
+                self._pass(min(until_s, arrival_s, change_s) - self._time_s, self._idle_w[self._at])
             else:
                 before_s = self._time_s
                 self._step()
@@ -193,7 +194,7 @@ class _Server:
 
     def _pass(self, duration_s: float, power_w: float) -> None:
         self._time_s += max(duration_s, 0.0)
-        self._energy_j += max(duration_s, 0.0) * float(power_w)
+        self._energy_j += max(duration_s, 0.0) * power_w
 
     def _admit(self) -> None:
         raise NotImplementedError
@@ -249,7 +250,7 @@ class Engine(_Server):
 
     def _admit(self) -> None:
         asked = self._requests
-        while self._next < len(asked.times_s) and asked.times_s[self._next] <= self._time_s:
+        while self._next < len(self._times_s) and self._times_s[self._next] <= self._time_s:
             self._waiting.append(self._next)
             self._next += 1
         while self._waiting:
@@ -285,8 +286,8 @@ class Engine(_Server):
         generating = len(self._running)
         decode_s = float(plant.decode_s[at] + plant.more_s[at] * generating) if generating else 0.0
         prefill_s = float(plant.prefill_s[at]) * taken
-        self._pass(decode_s, plant.decode_w[at])
-        self._pass(prefill_s, plant.prefill_w[at])
+        self._pass(decode_s, float(plant.decode_w[at]))
+        self._pass(prefill_s, float(plant.prefill_w[at]))
         self._steps += 1
         self.prompt_tokens += taken
         self.output_tokens += generating + len(through)
@@ -295,7 +296,7 @@ class Engine(_Server):
         while self._running and self._running[0][0] <= self._steps:
             self._end(heapq.heappop(self._running)[1])
         for request in through:
-            self.tallies["ttft"].add(self._time_s - self._requests.times_s[request])
+            self.tallies["ttft"].add(self._time_s - self._times_s[request])
             more = int(self._requests.outputs[request]) - 1
             if more > 0:
                 heapq.heappush(self._running, (self._steps + more, request))
@@ -305,7 +306,7 @@ class Engine(_Server):
     def _end(self, request: int) -> None:
         self._used -= float(self._requests.prompts[request] + self._requests.outputs[request])
         self.finished += 1
-        self.tallies["latency"].add(self._time_s - self._requests.times_s[request])
+        self.tallies["latency"].add(self._time_s - self._times_s[request])
 
 
 class Batcher(_Server):
@@ -316,7 +317,8 @@ class Batcher(_Server):
     ) -> None:
         limits = {each.kind: each.limit_s for each in objectives}
         super().__init__(plant, requests, {"latency": _Tally(_LATENCY_S, limits.get("latency", np.inf))}, settle_s)
-        self._batching = plant
+        self._latency_s: list[list[float]] = plant.latency_s.tolist()
+        self._power_w: list[list[float]] = plant.power_w.tolist()
         self._waiting: deque[int] = deque()
 
     def page(self) -> str:
@@ -330,7 +332,7 @@ class Batcher(_Server):
         return "\n".join(lines + self.tallies["latency"].lines("amble_request_duration_seconds"))
 
     def _admit(self) -> None:
-        times_s = self._requests.times_s
+        times_s = self._times_s
         while self._next < len(times_s) and times_s[self._next] <= self._time_s:
             self._waiting.append(self._next)
             self._next += 1
@@ -346,12 +348,13 @@ class Batcher(_Server):
         return (self._next, len(self._waiting))
 
     def _step(self) -> None:
-        size = min(len(self._waiting), self._batching.latency_s.shape[1])
-        self._pass(float(self._batching.latency_s[self._at, size - 1]), self._batching.power_w[self._at, size - 1])
+        latency_s, power_w = self._latency_s[self._at], self._power_w[self._at]
+        size = min(len(self._waiting), len(latency_s))
+        self._pass(latency_s[size - 1], power_w[size - 1])
+        self.finished += size
+        tally = self.tallies["latency"]
         for _ in range(size):
-            request = self._waiting.popleft()
-            self.finished += 1
-            self.tallies["latency"].add(self._time_s - float(self._requests.times_s[request]))
+            tally.add(self._time_s - self._times_s[self._waiting.popleft()])
 
 
 def device_of(server: Engine | Batcher, runner: Runner, name: str = "rehearsed") -> Device:
