@@ -126,7 +126,9 @@ def _of_fit(fitted: FittedTable, settings: Sequence[Clocks], source: str, worklo
             found.append(_predicted(replace(each, others=()), keys, settings, source))
     if not found:
         raise Refused(_does_not_vary(source, settings))
-    columns = {name: np.concatenate([getattr(each, name) for each in found]) for name in ("line", *TEXTS, *NUMBERS)}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(each, name) for each in found]) for name in ("line", *TEXTS, *NUMBERS)
+    }
     return replace(found[0], **columns)
 
 
