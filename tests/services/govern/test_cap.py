@@ -162,6 +162,11 @@ def test_power_limits_say_themselves_what_is_drawn_and_a_table_says_it_of_clocks
     )
     found = most_w([SETTINGS[0], Clocks(core_hz=6e8), SETTINGS[5]], path)
     assert found == (100.0, 61.0, 61.0), "the next faster one, and no setting more than a faster one draws less"
+    path.write_text(
+        "device,workload,core_hz,requested_core_hz,latency_s,power_w\n"
+        "card,m,980000000,1000000000,0.01,100\ncard,m,500000000,500000000,0.02,61\n"
+    )
+    assert most_w([SETTINGS[0], SETTINGS[5]], path) == (100.0, 61.0), "by the clocks asked for, which is what is set"
     with pytest.raises(Refused, match="has no power at"):
         most_w([Clocks(core_hz=2e9)], path)
     with pytest.raises(Refused, match="give --costs"):

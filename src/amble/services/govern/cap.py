@@ -28,7 +28,7 @@ import numpy as np
 from amble.core.delimited import is_delimited
 from amble.core.errors import Refused
 from amble.core.point import Clocks
-from amble.core.table import read_table
+from amble.services.govern.prior import measured
 from amble.services.govern.watching import Told
 
 __all__ = ["NONE", "Cap", "most_w"]
@@ -144,15 +144,15 @@ def most_w(settings: Sequence[Clocks], table: Path | None, workload: str | None 
             "a cap needs to know what each setting draws at most: give --costs a table of amble measure --all-clocks"
         )
     if not is_delimited(table):
-        raise Refused(f"{table} says what settings draw on average; a cap needs the measured table (CSV) itself")
-    rows = read_table(table)
-    rows = rows if workload is None else rows.rows(rows.workload == workload)
-    usable = ~np.isnan(rows.core_hz) & ~np.isnan(rows.power_w)
+        raise Refused(f"--costs: {table} says what is drawn on average; a cap needs the measured table (CSV) itself")
+    rows = measured(table, workload)
+    core_hz = rows.knob("core_hz")
+    usable = ~np.isnan(core_hz) & ~np.isnan(rows.power_w)
     found = []
     for each in settings:
-        above = usable & (rows.core_hz >= (each.core_hz or math.inf) * (1 - 1e-6))
+        above = usable & (core_hz >= (each.core_hz or math.inf) * (1 - 1e-6))
         if not above.any():
             raise Refused(f"{table} has no power at {each} or faster, so that no cap can be kept; measure it there")
-        at = rows.core_hz[above].min()
-        found.append(float(rows.power_w[usable & (rows.core_hz == at)].max()))
+        at = core_hz[above].min()
+        found.append(float(rows.power_w[usable & (core_hz == at)].max()))
     return tuple(np.maximum.accumulate(found[::-1])[::-1].tolist())
