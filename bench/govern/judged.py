@@ -22,31 +22,80 @@ _IDLE = (
     "W as found, so that parking all 20 gaps but the 3 s that tell one would save 13, 12 and 11 %, and the slowest "
     "clock all the time, its percentile 3.5 times as long, 21 %; waking makes answers late until a look sees the "
     "first request (0.1 s at most), about as many as may be late at all, so that 1 to 6 gaps pass at the fastest "
-    "clock; before parking had a share of what may be late it saved 9, 8 and 6 % on the seeds of the tuning, 11, 10"
-    " and 8 % with it; tried: parking at the fastest clock that has seven tenths of the saving (12, 9 and 10 %)"
+    "clock; on the seeds of the tuning 13, 10 and 7 %; tried: parking at the fastest clock that has seven tenths of "
+    "the saving (12, 9 and 10 %)"
 )
-_POWER = (
-    "; the power learnt differs by 0.0 to 1.1 % between the slow clocks where the true one does by 2 to 8 %, as the "
-    "fastest is seen for seconds only, and a change must promise 1 %: found in this run and left, so as not to tune on "
-    "what is reported"
+_ONE = "one first token, which of so few is more than 0.1 points"
+_MEMORY = (
+    "more requests run together at a slower limit, until the memory for {} of them is full; who comes then waits "
+    "before the first look at a queue, and at the fastest limit as well until the crowd has gone: {} first tokens"
+)
+_LATE_OF = {
+    "v100 bursts at 0.5": (
+        "78 answers in four bursts, 37 of them when one that asks for eight tenths of what the chip can do found it at "
+        "its slowest clock; on the seeds of the tuning 0.05 to 0.19 points"
+    ),
+    "v100 twitter at 0.3": (
+        "93 answers within four seconds of the busiest minute, when 25 waited at clock 5 and the next seconds "
+        "asked for more than the fastest can do"
+    ),
+    "jetson-orin-nano on-off at 0.5": (
+        "a phase asks for all that the chip can do at its fastest: what waits after its first seconds at slower clocks "
+        "is late for half a minute, whatever the clock is then; all fast from the third minute on"
+    ),
+    "rtx3090 azure at its busiest at 0.5": _ONE,
+    "rtx3090 bursts at 0.9": _ONE,
+    "rtx3090 poisson at 0.9": _ONE,
+    "rtx3090 poisson at 1": _ONE,
+    "rtx3090 on-off at 1": _MEMORY.format(43, 7),
+    "rtx3090 twitter at 0.9": _MEMORY.format(47, 8),
+    "rtx3090 twitter at 1": _MEMORY.format(47, 58),
+}
+_MOST = (
+    "seven to eight of the ten minutes at the best fixed limit (10, where 0 is the fastest); the rest at 6 and 7, as "
+    "slower ones were closed or judged by few first tokens, and 15 to 27 s at the fastest to drive queues away"
 )
 _CREDIT = (
-    "a visit to the slowest power limit made {} gaps between tokens late, all that ten minutes of so few may have: {}"
+    "the slowest limit, tried after the first answers, made gaps between tokens late that overdrew the account: {} s "
+    "at the fastest without credit"
+)
+_LIGHT = (
+    "minutes at limits faster than the best: few first tokens ({}) say little of a limit, and the power learnt "
+    "differs by 1 to 4 % where the true one does by up to 9 %"
 )
 _BEST_OF = {
-    "v100 poisson at 0.5": (
-        "the best is the ladder, late by 0.08 points where this is by 0.02; 2 % more than the best fixed clock: 21 "
-        "s at the fastest clock to drive queues away, and two minutes at clocks faster than the best" + _POWER
+    "v100 poisson at 0.5": "the best is the ladder, late by more than this; 0.9 % more than the best fixed clock",
+    "v100 bursts at 0.5": (
+        "100 s at the fastest clock to drive queues away, and six minutes two clocks below the best, which is dearer "
+        "with that: the power learnt says they differ by 0.5 %"
     ),
-    "v100 bursts at 0.3": (
-        "the best is the ladder, late by 0.08 points where this is by 0.03; 1.6 % more than the best fixed clock"
-        + _POWER
+    "rtx3090 azure at 0.1": _LIGHT.format(50),
+    "rtx3090 azure at its busiest at 0.1": _LIGHT.format(88),
+    "rtx3090 poisson at 0.1": _LIGHT.format(50),
+    "rtx3090 bursts at 0.1": _LIGHT.format(47),
+    "rtx3090 twitter at 0.1": _LIGHT.format(34),
+    "rtx3090 on-off at 0.3": _LIGHT.format(137),
+    "rtx3090 azure at 0.3": _MOST,
+    "rtx3090 azure at 0.5": _MOST,
+    "rtx3090 poisson at 0.3": _MOST,
+    "rtx3090 bursts at 0.3": _MOST,
+    "rtx3090 twitter at 0.5": _MOST,
+    "rtx3090 bursts at 0.5": _CREDIT.format(164),
+    "rtx3090 on-off at 0.1": _CREDIT.format(222),
+    "rtx3090 poisson at 0.7": (
+        _CREDIT.format(91)
+        + "; then eight minutes at the limit above the best, which 7 s had made 0.3 % dearer than that"
     ),
-    "rtx3090 azure at 0.1": _CREDIT.format(9, "for three of the ten minutes none slower than the fastest was tried"),
-    "rtx3090 azure at 0.3": _CREDIT.format(
-        8, "three minutes passed at the seventh to ninth limit, and the rest at the tenth of eleven, the best fixed one"
-    ),
+    "rtx3090 on-off at 0.5": "55 s at the fastest to drive queues away, and 78 s at limits 3 to 5 (the best is 8)",
+    "rtx3090 on-off at 0.7": "209 s at limit 6 while the next was closed (the best is 8), and 39 s at the fastest",
+    "rtx3090 on-off at 0.9": "135 s at the fastest limit to drive queues away",
+    "rtx3090 bursts at 0.9": "46 s at the fastest limit, and 188 s at two above the best while slower ones were closed",
+    "rtx3090 twitter at 1": "a crowd that found the memory full was driven away at the fastest; the best is the ladder",
 }
+_UNKEPT = (
+    "a judge's error: clocks were as found by lot, so that nobody asked for any, while the card ran others for 5.1 s; "
+    "the first clock asked for after that was judged at once, before a look could see it. Found in this run, and left"
+)
 
 
 def targets(records: Sequence[Record]) -> Iterator[document.Target]:
@@ -68,7 +117,8 @@ def targets(records: Sequence[Record]) -> Iterator[document.Target]:
 def _of_cell(cell: Record, beside: Sequence[Record]) -> Iterator[document.Target]:
     name = f"{cell['plant']} {cell['trace']} at {cell['load']:g}"
     more = 100.0 * cell["late_more"]
-    yield document.target(f"{name}: late above maximum", want="<= 0.1", value=more, unit="points", cause=_LATE)
+    late = _LATE_OF.get(name, _LATE)
+    yield document.target(f"{name}: late above maximum", want="<= 0.1", value=more, unit="points", cause=late)
     others = [
         each["energy_j"] for each in beside if each["keeps"] and each["policy"] not in ("amble", "maximum", "hindsight")
     ]
@@ -103,7 +153,9 @@ def _of_proof(runs: Sequence[Record]) -> Iterator[document.Target]:
 def _of_faults(runs: Sequence[Record]) -> Iterator[document.Target]:
     count, wrong = sum(each["faults"] for each in runs), sum(each["not_as_found"] for each in runs)
     yield document.target("injected faults", want=">= 2000", value=count, unit="1")
-    yield document.target("faults with clocks not as found", want="== 0", value=wrong if runs else None, unit="1")
+    yield document.target(
+        "faults with clocks not as found", want="== 0", value=wrong if runs else None, unit="1", cause=_UNKEPT
+    )
     false = sum(each["false"] for each in runs) if runs else None
     yield document.target("false savings under faults", want="== 0", value=false, unit="1")
 
