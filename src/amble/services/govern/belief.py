@@ -142,7 +142,7 @@ class Belief:
         """
         near = np.exp(-np.abs(np.arange(CLASSES) - load) / 4.0)[:, None]
         seconds, joules = (near * self.power[:, :, part] for part in (0, 1))
-        if not seconds.any():
+        if not joules.any():
             return None
         seconds[:, 0] += seconds[:, -1]
         joules[:, 0] += joules[:, -1]

@@ -146,6 +146,7 @@ def _watched(
     hands = reach.Hands(opened, settings, acts=not how.watch)
     if isinstance(opened[0].clock, Beating):
         hands.lapsed = opened[0].clock.lapsed
+    cap = _cap(hands, slow, how)  # refused before anything is changed
     change_s = 0.0 if how.watch else hands.tried(opened[0].clock)
     about = tuple(_about(each, wanted, hands, slow, how) for each in sights)
     heads = [replace(_head(each.eyes, wanted, slow, how), change_s=change_s, draws=draws) for each in sights]
@@ -154,7 +155,7 @@ def _watched(
     journals = [
         Journal(each, name, opened[0].calibration, path, _SAVED_S) for each, path in zip(about, paths, strict=True)
     ]
-    live, cap = Live(about), _cap(hands, slow, how)
+    live = Live(about)
     end_s = None if how.for_s is None else time.perf_counter() + how.for_s
     with ExitStack() as open_ones:
         if how.metrics_port is not None:

@@ -75,7 +75,7 @@ class Choice(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class State:
     """What the head remembers. ``blamed``: the load and setting that answer for what is late in a danger; ``full``: the
-    queue that is one, in limits."""
+    queue that is one, in limits. Until ``capped_until_s`` nobody answers for what is late: a cap from above did it."""
 
     start_s: float
     account: Account
@@ -91,6 +91,7 @@ class State:
     blamed_until_s: float = 0.0
     idle_since_s: float | None = None
     full: float = 0.7 * _FULL
+    capped_until_s: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,9 @@ class Head:
             recent=(*state.recent, seen.ran)[-48:],
             full=min(_FULL, state.full * math.exp(span_s / _CALMED_S)),
         )  # fmt: skip
-        return self._charging(state, look)
+        if seen.ran > max(state.setting, 0):  # slower than was asked for: somebody above holds it there
+            state = replace(state, capped_until_s=look.time_s + 2.0 * _LONGEST_S)
+        return state if look.time_s <= state.capped_until_s else self._charging(state, look)
 
     def _charging(self, state: State, look: Look) -> State:
         account, full = state.account, state.full
@@ -243,7 +246,7 @@ class Head:
             due = each.allowed * sum(look.counts[index])
             if late > 0 and late > due + self._judge.clump(1.0 + due):
                 return f"late answers ({each})"
-        usual = state.fast_hz * look.span_s
+        usual = state.fast_hz * max(look.span_s, 0.0)
         if look.arrivals > 2.0 * usual + 4.0 * math.sqrt(usual) + 2.0:
             return "arrivals far above their mean"
         return ""

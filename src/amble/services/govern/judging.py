@@ -38,6 +38,8 @@ _HELPED = 0.15  # of the time: a setting that needs more help is as slow as it s
 _BORROWED_S = 60.0
 _MANY = 0.002  # of the answers: who may make so many late gets them in clumps
 _CLUMPS = 2.0  # standard deviations
+_FEWEST = 100.0  # answers at the fastest setting before it is said to miss an objective
+_FADES_S, _LEFT = 120.0, 400.0  # answers there are forgotten over that time, but for so many
 _LATE_BACK_S = 60.0  # a setting that was closed is tried again after this, and twice that the next time
 
 
@@ -45,19 +47,25 @@ _LATE_BACK_S = 60.0  # a setting that was closed is tried again after this, and 
 class Account:
     """Answers, and those that slowing down made late, by objective.
 
-    closed: (load, setting, until when [s], for how long [s]).
+    closed: (load, setting, until when [s], for how long [s]); fastest: [objective] answers at the fastest setting, and
+    how many of them were late, of the last minutes.
     """
 
     belief: Belief
     answers: tuple[float, ...]
     overdrawn: tuple[float, ...]
+    fastest: tuple[tuple[float, float], ...]
     closed: tuple[tuple[int, int, float, float], ...] = ()
     passed_s: float = 0.0
 
     def with_answers(self, counts: tuple[tuple[float, ...], ...], span_s: float) -> Account:
         """Count the answers of a period of ``span_s`` [s]: [objective][bucket]."""
         answers = tuple(had + sum(new) for had, new in zip(self.answers, counts, strict=True))
-        return replace(self, answers=answers, passed_s=self.passed_s + span_s)
+        keep = math.exp(-max(span_s, 0.0) / _FADES_S)
+        fastest = tuple(
+            (keep * total, keep * late) if keep * total >= _LEFT else (total, late) for total, late in self.fastest
+        )
+        return replace(self, answers=answers, fastest=fastest, passed_s=self.passed_s + span_s)
 
     def open_to(self, load: int, now_s: float, num_settings: int) -> int:
         """Return the first setting that is closed at a load; ``num_settings`` when none is."""
@@ -95,16 +103,20 @@ class Judge:
         """Return the account of someone who has seen nothing."""
         belief = Belief.blank(len(self.slowness), [len(each) + 1 for each in self.edges_s])
         nothing = (0.0,) * len(self.objectives)
-        return Account(belief, nothing, nothing)
+        return Account(belief, nothing, nothing, ((0.0, 0.0),) * len(self.objectives))
 
     def charged(self, account: Account, objective: int, where: tuple[int, int], counts: tuple[float, ...]) -> Account:
         """Charge latencies to the load and setting that answer for them."""
         load, row = where
-        late = self.late(objective, np.asarray(counts)) if row > 0 else 0.0
-        overdrawn = list(account.overdrawn)
-        overdrawn[objective] += max(0.0, late - self.anyway(account, objective, load) * sum(counts)) if row > 0 else 0.0
+        late, total = self.late(objective, np.asarray(counts)), sum(counts)
+        overdrawn, fastest = list(account.overdrawn), list(account.fastest)
+        if row > 0:
+            overdrawn[objective] += max(0.0, late - self.anyway(account, objective, load) * total)
+        else:
+            had, were_late = fastest[objective]
+            fastest[objective] = (had + total, were_late + late)
         belief = account.belief.with_latencies(objective, load, row, counts)
-        return replace(account, belief=belief, overdrawn=tuple(overdrawn))
+        return replace(account, belief=belief, overdrawn=tuple(overdrawn), fastest=tuple(fastest))
 
     def closing(self, account: Account, objective: int, where: tuple[int, int], now_s: float) -> Account:
         """Close a setting whose late answers are more than it may have."""
@@ -142,13 +154,8 @@ class Judge:
         return account.open_to(load, -math.inf if spent else now_s, len(self.slowness))
 
     def missed_anyway(self, account: Account) -> tuple[float, ...]:
-        """Return the share of answers that come late at the fastest setting, by objective; 0 before 100 answers."""
-        shares = []
-        for index, counts in enumerate(account.belief.counts):
-            fastest = counts[:, 0].sum(axis=0) + counts[:, -1].sum(axis=0)
-            total = float(fastest.sum())
-            shares.append(self.late(index, fastest) / total if total >= 100.0 else 0.0)
-        return tuple(shares)
+        """Return the share of late answers at the fastest setting of late, by objective; 0 before 100 answers."""
+        return tuple(late / total if total >= _FEWEST else 0.0 for total, late in account.fastest)
 
     @property
     def many(self) -> bool:

@@ -100,7 +100,7 @@ class Phases:
         together = np.ones(len(busy_w))
         for _ in range(30):
             inside = together / -np.expm1(-together)
-            together = self.output_hz * (step_s + more_s * inside) / (1.0 - share)
+            together = np.maximum(self.output_hz * (step_s + more_s * inside) / (1.0 - share), 1e-9)
         away = np.exp(-together - share)
         power_w: FloatArray = idle * away + busy_w * (1.0 - away)
         return power_w
