@@ -17,7 +17,8 @@ before, whose tokens a second are nearest to those; `azure at its busiest` is th
 many, so that a load's name means three times the work. `twitter` is the least even ten minutes of a day without an
 empty one, tuned on the first day's and reported on the second's. Load 1 is what the fastest setting serves in full
 batches, and for a language model a fifth of the pace of the recording; where maximum clocks miss an objective a cell is
-not judged, and the result lists it.
+not judged, and the result lists it. An earlier result on the same stretches, with other seeds, showed that crowds at
+high loads were seen too late; that they are seen now was tuned on the seeds and stretches of the tuning alone.
 
 It runs in pieces, kept in `build/bench/govern` until the code changes, the most important first; `--slice I/N` does
 every Nth of them only, and `--kept` judges what is there and names what is not; `--judge FILE` judges a result anew.
@@ -69,7 +70,7 @@ class Seeds:
 
 
 TUNED = Seeds(1, 5, 7, 0, 0, recorded_s=0.0, busiest_s=None, tweets_s=56400)
-SEEDS = Seeds(201, 205, 207, 2000, 2000, recorded_s=3380.0, busiest_s=1600.0, tweets_s=140400)
+SEEDS = Seeds(301, 305, 307, 3000, 3000, recorded_s=3380.0, busiest_s=1600.0, tweets_s=140400)
 LOADS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 EXTRA = 0.001
 PERIOD_S = 0.25

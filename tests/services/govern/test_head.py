@@ -166,6 +166,27 @@ def test_what_a_language_model_draws_at_the_fastest_setting_is_never_learnt_as_t
     assert power_w[3] > alone[3], "it needs the fastest a part of the time"
 
 
+def test_a_crowd_that_fills_the_memory_of_a_language_model_is_met_at_the_fastest_setting_before_anybody_waits():
+    judge = a_judge_of_tokens()
+    head = Head(judge.objectives, judge.edges_s, judge.judged_s, judge.slowness, 0.25, control=0.0)
+    nothing = (0.0, 0.0, 0.0, 0.0)
+
+    def met(running: float) -> list[int]:
+        state, chosen = head.init(0.0), []
+        for at in range(1, 160):
+            together = 10.0 if at < 120 else running if at < 140 else 10.0
+            look = Look(0.25 * at, 0.25, 1.0, 1.0, 0.0, together, 100.0, 5.0 * together, ((1.0, 0.0, 0.0, 0.0), nothing))
+            state = replace(state, setting=3 if at == 120 else state.setting)
+            state, choice = head.step(state, Seen(look, 300.0, max(0, state.setting)))
+            chosen.append(choice.setting if choice.reason.startswith(("far more", "until the queue")) else -1)
+        return chosen
+
+    assert 0 not in met(13.0), "as many as chance brings"
+    crowd = met(30.0)
+    assert crowd[119:139] == [0] * 20, "from the first look until they have gone"
+    assert 0 not in crowd[144:]
+
+
 def test_one_crowd_closes_what_is_slower_once_and_not_one_setting_after_the_other():
     head = Head(OBJECTIVES, EDGES_S, (0.1,), SLOW, period_s=0.25, control=0.0)
     state = replace(head.init(0.0), load=18, fast_hz=10.0, setting=4)

@@ -45,6 +45,7 @@ _FULL = 0.35  # of a limit: a queue that long is a danger at most, and
 _LEAST_FULL = 0.1  # at least
 _WARNED, _CALMED_S = 0.8, 300.0  # after late answers it is that much shorter, and longer again over that time
 _DRAINED = 0.2  # of that: a queue that short has gone
+_CROWD, _THINNED = 1.25, 1.1  # times as many requests that run together as of late are one, and until it is none
 _LONGEST_S = 10.0  # that a danger is charged to the setting that led there, beyond what its own answers take
 _WORTH = 0.995  # of the power of now: what another setting must promise, or this one is kept
 _MEANT = 20.0  # arrivals that their rate is a mean of
@@ -206,7 +207,8 @@ class Head:
                 return state, setting, danger
             return state, 0, danger
         if state.danger_until_s is not None:
-            if look.time_s < state.danger_until_s or self._drain(look, state) > _DRAINED * state.full:
+            full = self._drain(look, state) > _DRAINED * state.full or state.phases.crowded(_THINNED)
+            if full or look.time_s < state.danger_until_s:
                 return state, 0, "until the queue has gone"
             until_s = look.time_s + 2.0 * self.period_s + min(max(each.limit_s for each in self.objectives), 10.0)
             state = replace(state, danger_until_s=None, blamed_until_s=until_s, since_s=-math.inf)
@@ -246,6 +248,8 @@ class Head:
             due = each.allowed * sum(look.counts[index])
             if late > 0 and late > due + self._judge.clump(1.0 + due):
                 return f"late answers ({each})"
+        if state.phases.crowded(_CROWD):
+            return "far more requests run together than of late"
         usual = state.fast_hz * max(look.span_s, 0.0)
         if look.arrivals > 2.0 * usual + 4.0 * math.sqrt(usual) + 2.0:
             return "arrivals far above their mean"

@@ -34,6 +34,7 @@ _KEEP = 0.9998  # of what was learnt, a second
 _LEAST_S = 3.0  # of busy time before anything is said
 _PRIOR_S = 3.0  # seconds of a setting's own that weigh as much as its neighbour's
 _CHEAPER = 0.92  # what the next slower setting is believed to draw while busy, until it was tried
+_CHANCE = 2.0  # standard deviations, and as many requests, that may run together beyond what is usual
 _INTERLEAVED = 2.0  # prompts that wait share their steps with generation
 
 
@@ -42,7 +43,8 @@ class Phases:
     """Rows are settings, fastest first. gram: [setting, 3, 3] and work: [setting, 3] of (steps, output, prompt)
     tokens; busy: [setting, 3] seconds, joules, seconds whose joules are known; rates of tokens [1/s].
 
-    ``running`` at the last look; ``unfirst``: requests that came and have no first token yet.
+    ``running`` at the last look, ``inside`` of late on average; ``unfirst``: requests that came and have no first token
+    yet.
     """
 
     gram: FloatArray
@@ -53,6 +55,7 @@ class Phases:
     output_hz: float = 0.0
     arrivals_hz: float = 0.0
     running: float = 0.0
+    inside: float = 0.0
     unfirst: float = 0.0
 
     @classmethod
@@ -75,7 +78,7 @@ class Phases:
         unfirst = 0.0 if first_tokens is None else min(present, max(0.0, self.unfirst + look.arrivals - first_tokens))
         after = replace(
             self, passed_s=passed_s, prompt_hz=prompt_hz, output_hz=output_hz, arrivals_hz=arrivals_hz,
-            running=running, unfirst=unfirst,
+            running=running, inside=self.inside + share * (running - self.inside), unfirst=unfirst,
         )  # fmt: skip
         if min(self.running, running) < 1.0 or look.output_tokens <= 0.0:
             return after
@@ -111,6 +114,14 @@ class Phases:
             return 0.0
         prompt = self.prompt_hz / self.arrivals_hz
         return float(self.unfirst * prompt * self._times_s(slowness)[max(setting, 0), 2]) * _INTERLEAVED
+
+    def crowded(self, times: float) -> bool:
+        """Tell whether more than ``times`` as many requests run together as of late, beyond what chance does.
+
+        They fill the memory that a server has for requests; once it is full those that come wait for one to end.
+        """
+        usual = times * self.inside + _CHANCE * (1.0 + math.sqrt(self.inside))
+        return bool(self.busy[:, 0].sum() >= _LEAST_S and self.running > usual)
 
     def _learnt(self, row: int, done: FloatArray, span_s: float, power_w: float | None) -> Phases:
         keep = _KEEP**span_s
