@@ -25,73 +25,16 @@ _IDLE = (
     "clock; on the seeds of the tuning 13, 10 and 7 %; tried: parking at the fastest clock that has seven tenths of "
     "the saving (12, 9 and 10 %)"
 )
-_ONE = "one first token, which of so few is more than 0.1 points"
-_MEMORY = (
-    "more requests run together at a slower limit, until the memory for {} of them is full; who comes then waits "
-    "before the first look at a queue, and at the fastest limit as well until the crowd has gone: {} first tokens"
+_ONE = "one answer, which of so few is more than 0.1 points"
+_CROWD = (
+    "a crowd that asks for nearly all that the chip can do, or more, found it at a slow clock: what waits after the "
+    "looks that it takes to see it is late, whatever the clock is then"
 )
-_LATE_OF = {
-    "v100 bursts at 0.5": (
-        "78 answers in four bursts, 37 of them when one that asks for eight tenths of what the chip can do found it at "
-        "its slowest clock; on the seeds of the tuning 0.05 to 0.19 points"
-    ),
-    "v100 twitter at 0.3": (
-        "93 answers within four seconds of the busiest minute, when 25 waited at clock 5 and the next seconds "
-        "asked for more than the fastest can do"
-    ),
-    "jetson-orin-nano on-off at 0.5": (
-        "a phase asks for all that the chip can do at its fastest: what waits after its first seconds at slower clocks "
-        "is late for half a minute, whatever the clock is then; all fast from the third minute on"
-    ),
-    "rtx3090 azure at its busiest at 0.5": _ONE,
-    "rtx3090 bursts at 0.9": _ONE,
-    "rtx3090 poisson at 0.9": _ONE,
-    "rtx3090 poisson at 1": _ONE,
-    "rtx3090 on-off at 1": _MEMORY.format(43, 7),
-    "rtx3090 twitter at 0.9": _MEMORY.format(47, 8),
-    "rtx3090 twitter at 1": _MEMORY.format(47, 58),
-}
-_MOST = (
-    "seven to eight of the ten minutes at the best fixed limit (10, where 0 is the fastest); the rest at 6 and 7, as "
-    "slower ones were closed or judged by few first tokens, and 15 to 27 s at the fastest to drive queues away"
+_TOKENS = (
+    "minutes at limits faster than the best one: few first tokens say little of a limit, those slower than one that a "
+    "crowd was met at are closed for a while, gaps between tokens that the slowest limit made late overdraw the "
+    "account; and seconds at the fastest to drive crowds away"
 )
-_CREDIT = (
-    "the slowest limit, tried after the first answers, made gaps between tokens late that overdrew the account: {} s "
-    "at the fastest without credit"
-)
-_LIGHT = (
-    "minutes at limits faster than the best: few first tokens ({}) say little of a limit, and the power learnt "
-    "differs by 1 to 4 % where the true one does by up to 9 %"
-)
-_BEST_OF = {
-    "v100 poisson at 0.5": "the best is the ladder, late by more than this; 0.9 % more than the best fixed clock",
-    "v100 bursts at 0.5": (
-        "100 s at the fastest clock to drive queues away, and six minutes two clocks below the best, which is dearer "
-        "with that: the power learnt says they differ by 0.5 %"
-    ),
-    "rtx3090 azure at 0.1": _LIGHT.format(50),
-    "rtx3090 azure at its busiest at 0.1": _LIGHT.format(88),
-    "rtx3090 poisson at 0.1": _LIGHT.format(50),
-    "rtx3090 bursts at 0.1": _LIGHT.format(47),
-    "rtx3090 twitter at 0.1": _LIGHT.format(34),
-    "rtx3090 on-off at 0.3": _LIGHT.format(137),
-    "rtx3090 azure at 0.3": _MOST,
-    "rtx3090 azure at 0.5": _MOST,
-    "rtx3090 poisson at 0.3": _MOST,
-    "rtx3090 bursts at 0.3": _MOST,
-    "rtx3090 twitter at 0.5": _MOST,
-    "rtx3090 bursts at 0.5": _CREDIT.format(164),
-    "rtx3090 on-off at 0.1": _CREDIT.format(222),
-    "rtx3090 poisson at 0.7": (
-        _CREDIT.format(91)
-        + "; then eight minutes at the limit above the best, which 7 s had made 0.3 % dearer than that"
-    ),
-    "rtx3090 on-off at 0.5": "55 s at the fastest to drive queues away, and 78 s at limits 3 to 5 (the best is 8)",
-    "rtx3090 on-off at 0.7": "209 s at limit 6 while the next was closed (the best is 8), and 39 s at the fastest",
-    "rtx3090 on-off at 0.9": "135 s at the fastest limit to drive queues away",
-    "rtx3090 bursts at 0.9": "46 s at the fastest limit, and 188 s at two above the best while slower ones were closed",
-    "rtx3090 twitter at 1": "a crowd that found the memory full was driven away at the fastest; the best is the ladder",
-}
 _UNKEPT = (
     "a judge's error: clocks were as found by lot, so that nobody asked for any, while the card ran others for 5.1 s; "
     "the first clock asked for after that was judged at once, before a look could see it. Found in this run, and left"
@@ -117,7 +60,7 @@ def targets(records: Sequence[Record]) -> Iterator[document.Target]:
 def _of_cell(cell: Record, beside: Sequence[Record]) -> Iterator[document.Target]:
     name = f"{cell['plant']} {cell['trace']} at {cell['load']:g}"
     more = 100.0 * cell["late_more"]
-    late = _LATE_OF.get(name, _LATE)
+    late = _ONE if cell["late_more"] * cell["finished"] < 1.5 else _LATE if cell["server"] == "engine" else _CROWD
     yield document.target(f"{name}: late above maximum", want="<= 0.1", value=more, unit="points", cause=late)
     others = [
         each["energy_j"] for each in beside if each["keeps"] and each["policy"] not in ("amble", "maximum", "hindsight")
@@ -129,7 +72,7 @@ def _of_cell(cell: Record, beside: Sequence[Record]) -> Iterator[document.Target
             want="<= 0.02",
             value=above,
             unit="1",
-            cause=_BEST_OF.get(name, _ABOVE),
+            cause=_TOKENS if cell["server"] == "engine" else _ABOVE,
         )
     paths = [each["energy_j"] for each in beside if each["keeps"] and each["policy"] in _PATHS]
     if any(each["policy"] == "hindsight" for each in beside) and paths:

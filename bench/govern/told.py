@@ -33,14 +33,6 @@ def _worst(plant: str) -> Callable[[Result], str]:
     return lambda result: plain(max(result.values(plant, "late above maximum")), 2)
 
 
-def _worst_to(plant: str, most: float) -> Callable[[Result], str]:
-    def told(result: Result) -> str:
-        cells = result.where(policy="amble", plant=plant, maximum_keeps=True)
-        return plain(max(100.0 * each["late_more"] for each in cells if each["load"] <= most), 2)
-
-    return told
-
-
 def _as_found(result: Result) -> str:
     faults, wrong = (result.value(name) for name in ("injected faults", "faults with clocks not as found"))
     return f"{faults - wrong:.0f} of {faults:.0f}"
@@ -80,8 +72,6 @@ NUMBERS: Numbers = {
     "govern.rtx3090_made": _saving("rtx3090", _MADE, 0.0, 1.0),
     "govern.rtx3090_over": _over("rtx3090"),
     "govern.rtx3090_busiest": _saving("rtx3090", _BUSIEST, 0.0, 1.0),
-    "govern.rtx3090_late": _worst_to("rtx3090", _TO),
-    "govern.orin_late": _worst("jetson-orin-nano"),
     "govern.mean": lambda result: percent(result.value("mean saving against maximum")),
     "govern.hindsight": _hindsight,
     "govern.played": _played,
