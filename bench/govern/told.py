@@ -78,6 +78,7 @@ NUMBERS: Numbers = {
     "govern.proven": _proven,
     "govern.faults": _as_found,
     "govern.late_full": _worst("rtx3090"),
+    "govern.late_most": _worst("late above maximum"),
     "govern.idle": lambda result: between(result.values("loaded idle", "power saved"), scale=100, unit="%"),
 }
 TABLES: Numbers = {}
