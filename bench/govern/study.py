@@ -51,7 +51,8 @@ from bench.govern.hindsight import best_path  # noqa: E402
 from bench.govern.judged import targets  # noqa: E402
 from bench.govern.plants import Case, Outcome, chip_plant, engine_plant, governed, held  # noqa: E402
 from bench.govern.traffic import AZURE, BUSIEST, MADE, Stretch, azure, conversations, made  # noqa: E402
-from bench.kit import cells, places  # noqa: E402
+from bench.kit import cells, code, places  # noqa: E402
+from bench.kit.reach import PROJECT  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def _store(quick: bool, *, hindsight: bool) -> cells.Cells:
     apart = ("judged.py", "told.py") if hindsight else ("judged.py", "told.py", "hindsight.py")
     sources = [each for each in here.glob("*.py") if each.name not in apart]
     sources += (places.ROOT / "src/amble/services/govern").glob("*.py")
-    return cells.Cells(places.BUILD / "bench" / "govern", cells.digest(sources, (quick, SEEDS)))
+    alone = sorted(code.digest(PROJECT, each).partition(".")[0] for each in sources)  # without where names are at home
+    return cells.Cells(places.BUILD / "bench" / "govern", cells.digest((), (quick, SEEDS, alone)))
 
 
 def pieces(data: Path, *, quick: bool) -> Work:
