@@ -175,7 +175,9 @@ def test_a_crowd_that_fills_the_memory_of_a_language_model_is_met_at_the_fastest
         state, chosen = head.init(0.0), []
         for at in range(1, 160):
             together = 10.0 if at < 120 else running if at < 140 else 10.0
-            look = Look(0.25 * at, 0.25, 1.0, 1.0, 0.0, together, 100.0, 5.0 * together, ((1.0, 0.0, 0.0, 0.0), nothing))
+            look = Look(
+                0.25 * at, 0.25, 1.0, 1.0, 0.0, together, 100.0, 5.0 * together, ((1.0, 0.0, 0.0, 0.0), nothing)
+            )
             state = replace(state, setting=3 if at == 120 else state.setting)
             state, choice = head.step(state, Seen(look, 300.0, max(0, state.setting)))
             chosen.append(choice.setting if choice.reason.startswith(("far more", "until the queue")) else -1)
