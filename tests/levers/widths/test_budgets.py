@@ -30,7 +30,7 @@ BOTH = tuple(Wanted(each, max_loss="100pt", epochs=1, rounds=3) for each in ("0.
 @pytest.fixture
 def given(tmp_path: Path) -> Given:
     pytest.importorskip("torch")
-    source = models.saved(tmp_path, network(12, 12), "net.onnx")
+    source = models.saved(tmp_path, network(32, 32), "net.onnx")
     x = np.random.default_rng(0).standard_normal((40, 3, 32, 32)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x)
     return Given(source, tmp_path / "data.npz", DEVICE, tmp_path / "out", labels=False, importance="l1")
