@@ -18,7 +18,8 @@ many, so that a load's name means three times the work. `twitter` is the least e
 empty one, tuned on the first day's and reported on the second's. Load 1 is what the fastest setting serves in full
 batches, and for a language model a fifth of the pace of the recording; where maximum clocks miss an objective a cell is
 not judged, and the result lists it. An earlier result on the same stretches, with other seeds, showed that crowds at
-high loads were seen too late; that they are seen now was tuned on the seeds and stretches of the tuning alone.
+high loads were seen too late; that they are seen now, and whether such a crowd has room, was tuned on the seeds of the
+tuning, and on stretches (from 700, 900, 2300 and 2700 s, and two of the tweets') that are reported nowhere.
 
 It runs in pieces, kept in `build/bench/govern` until the code changes, the most important first; `--slice I/N` does
 every Nth of them only, and `--kept` judges what is there and names what is not; `--judge FILE` judges a result anew.

@@ -10,7 +10,10 @@ from bench.govern.study import SEEDS, TUNED
 from bench.govern.trials import loaded_idle, truth
 from tests.bench.govern.test_plants import a_case
 
-CELL = {"plant": "p", "trace": "t", "load": 0.5, "maximum_keeps": True, "keeps": True, "late_more": 0.0, "saving": 0.3}
+CELL = {
+    "server": "engine", "plant": "p", "trace": "t", "load": 0.5, "maximum_keeps": True, "keeps": True,
+    "late_more": 0.0, "saving": 0.3, "finished": 400,
+}  # fmt: skip
 
 
 def test_the_true_saving_is_that_of_the_same_arrivals_in_the_governed_periods():

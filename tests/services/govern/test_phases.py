@@ -12,8 +12,8 @@ BUSY_W = (300.0, 220.0, 170.0)
 IDLE_W = np.array([50.0, 50.0, 50.0])
 
 
-def a_look(span_s=1.0, arrivals=0.0, running=2.0, prompts=0.0, outputs=0.0, waiting=0.0):
-    return Look(0.0, span_s, arrivals, 0.0, waiting, running, prompts, outputs, ())
+def a_look(span_s=1.0, arrivals=0.0, running=2.0, prompts=0.0, outputs=0.0, waiting=0.0, time_s=0.0):
+    return Look(time_s, span_s, arrivals, 0.0, waiting, running, prompts, outputs, ())
 
 
 def seen(phases, row, together, prompts=400.0, seconds=20):
@@ -68,9 +68,52 @@ def test_a_setting_that_was_not_tried_is_believed_by_the_table_or_a_little_less(
 
 def test_prompts_that_came_and_have_no_first_token_wait_longer_at_a_slower_setting():
     phases = learnt()
-    assert phases.wait_s(SLOW, 2) == 0.0
+    assert phases.wait_s(SLOW, 2, 0.0) == 0.0
     phases = phases.after(a_look(arrivals=4.0, running=6.0, prompts=4000.0, outputs=20.0), 0, 300.0, 1.0)
-    assert phases.unfirst == 3.0
-    assert phases.wait_s(SLOW, 2) > 1.5 * phases.wait_s(SLOW, 0) > 0.0
+    assert phases.unfirst == ((-0.5, 3.0),)
+    assert phases.wait_s(SLOW, 2, 0.0) > 1.5 * phases.wait_s(SLOW, 0, 0.0) > 0.0
     phases = phases.after(a_look(arrivals=0.0, running=2.0, outputs=20.0), 0, 300.0, 0.0)
-    assert phases.unfirst == 2.0, "no more wait than are inside"
+    assert phases.unfirst == ((-0.5, 2.0),), "no more wait than are inside"
+
+
+def test_a_first_token_that_is_long_in_coming_is_that_of_no_usual_prompt():
+    phases = learnt()
+    for _ in range(600):
+        phases = phases.after(a_look(arrivals=1.0, running=3.0, prompts=100.0, outputs=60.0), 0, 300.0, 1.0)
+    phases = phases.after(a_look(arrivals=1.0, running=3.0, prompts=100.0, outputs=20.0, time_s=1.0), 0, 300.0, 0.0)
+    assert phases.wait_s(SLOW, 0, 1.0) == pytest.approx(0.5), "half a period at least"
+    phases = phases.after(a_look(arrivals=1.0, running=4.0, prompts=100.0, outputs=20.0, time_s=3.0), 0, 300.0, 0.0)
+    assert phases.wait_s(SLOW, 0, 3.0) == pytest.approx(2.5), "as long again as the first has waited"
+    phases = phases.after(a_look(arrivals=0.0, running=4.0, prompts=100.0, outputs=20.0, time_s=4.0), 0, 300.0, 1.0)
+    assert phases.wait_s(SLOW, 0, 4.0) == pytest.approx(1.5), "the first got its own"
+    phases = phases.after(a_look(running=4.0, outputs=20.0, time_s=80.0), 0, 300.0, 0.0)
+    assert phases.unfirst == (), "one that went away without any is forgotten"
+
+
+def a_crowd(phases, running, seconds, waiting=0.0):
+    """Return the belief after that, and how many looks of a second found a crowd."""
+    found = 0
+    for _ in range(seconds):
+        phases = phases.after(a_look(running=running, outputs=60.0, waiting=waiting), 0, 300.0, None)
+        found += phases.crowded(1.25)
+    return phases, found
+
+
+def test_a_crowd_is_none_once_it_has_shown_to_have_room():
+    phases, _ = a_crowd(learnt(), 4.0, 600)
+    phases, at_first = a_crowd(phases, 30.0, 60)
+    assert 10 <= at_first <= 45, "until so many have run together for a while"
+    phases, _ = a_crowd(phases, 4.0, 300)
+    phases, again = a_crowd(phases, 28.0, 20)
+    assert again == 0
+    phases, _ = a_crowd(phases, 4.0, 300)
+    assert a_crowd(phases, 60.0, 3)[1] == 3, "more than had room before"
+
+
+def test_what_waits_says_that_there_was_no_room():
+    phases, _ = a_crowd(learnt(), 4.0, 600)
+    phases, _ = a_crowd(phases, 30.0, 120)
+    phases, _ = a_crowd(phases, 30.0, 1, waiting=3.0)
+    phases, _ = a_crowd(phases, 4.0, 300)
+    assert a_crowd(phases, 28.0, 1)[1] == 1
+    assert a_crowd(phases, 22.0, 1)[1] == 0

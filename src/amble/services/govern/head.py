@@ -5,10 +5,10 @@ Theory of operation. ``init`` and ``step`` are pure: who replays the looks of a 
 *Choice.* Among the settings whose late answers stay within what the objectives allow (`judging`), the one of least
 power for the work that comes: by `phases` where a server counts tokens, else as measured at this load (`belief`).
 
-*Danger.* A queue, or prompts without a first token, that would take a good part of a limit, late answers, or arrivals
-far above their mean: the fastest setting at once, until the queue has gone. What was late meanwhile, and the power, are
-charged to the setting that led there: so a setting is judged with all that it needs, and one that a burst of speed now
-and then makes cheaper than the next faster one wins.
+*Danger.* A queue, or prompts without a first token, that would take a good part of a limit, late answers, arrivals far
+above their mean, or more requests together than may have room: the fastest setting at once, until the queue has gone.
+What was late meanwhile, and the power, are charged to the setting that led there: so a setting is judged with all that
+it needs, and one that a burst of speed now and then makes cheaper than the next faster one wins.
 
 *Idle.* A server without work is parked at the setting of least idle power, looked at more often, and woken by its first
 request; what is late after that is charged to the parking.
@@ -41,7 +41,7 @@ _QUEUE = "the queue grows"
 _SLOWEST, _LEAST = "the slowest that keeps the objectives", "least power that keeps the objectives"
 _HELD, _PARKED, _IDLE, _WOKEN = "held a while", "parked", "idle", "woken"
 _CALM = frozenset({_SLOWEST, _LEAST, _HELD, _PARKED, _IDLE, _WOKEN})
-_FULL = 0.35  # of a limit: a queue that long is a danger at most, and
+_FULL = 0.25  # of a limit: a queue that long is a danger at most, and
 _LEAST_FULL = 0.1  # at least
 _WARNED, _CALMED_S = 0.8, 300.0  # after late answers it is that much shorter, and longer again over that time
 _DRAINED = 0.2  # of that: a queue that short has gone
@@ -261,7 +261,7 @@ class Head:
         waits = [each.limit_s for each in self.objectives if each.kind != "itl"]
         if not waits:
             return 0.0
-        first_s = state.phases.wait_s(self._phase_slowness, state.setting)
+        first_s = state.phases.wait_s(self._phase_slowness, state.setting, look.time_s)
         rate_hz = max(state.fast_hz, look.finished / max(look.span_s, 1e-3), 1e-6)
         if self._judge.many and state.setting >= 0:  # a server with little to do is not slow
             rate_hz = max(rate_hz, 1.0 / (self._judge.mean_s(state.account, max(1, state.load), state.setting) or 1e6))

@@ -17,6 +17,7 @@ believed to draw a little less than its faster neighbour, so that it is tried on
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -35,6 +36,9 @@ _LEAST_S = 3.0  # of busy time before anything is said
 _PRIOR_S = 3.0  # seconds of a setting's own that weigh as much as its neighbour's
 _CHEAPER = 0.92  # what the next slower setting is believed to draw while busy, until it was tried
 _CHANCE = 2.0  # standard deviations, and as many requests, that may run together beyond what is usual
+_SHOWN_S = 10.0  # that more run together and none waits, before they are known to have room
+_ROOM = 0.8  # of those that ran together while others waited: so many are believed to have room
+_LOST_S = 60.0  # a first token that did not come until then does not come, or is late whatever is done
 _INTERLEAVED = 2.0  # prompts that wait share their steps with generation
 
 
@@ -43,8 +47,8 @@ class Phases:
     """Rows are settings, fastest first. gram: [setting, 3, 3] and work: [setting, 3] of (steps, output, prompt)
     tokens; busy: [setting, 3] seconds, joules, seconds whose joules are known; rates of tokens [1/s].
 
-    ``running`` at the last look, ``inside`` of late on average; ``unfirst``: requests that came and have no first token
-    yet.
+    ``running`` at the last look, ``inside`` of late on average, ``roomy``: the most that have shown to have room;
+    ``unfirst``: requests that came and have no first token yet, (when [s], how many) in the order they came.
     """
 
     gram: FloatArray
@@ -56,7 +60,8 @@ class Phases:
     arrivals_hz: float = 0.0
     running: float = 0.0
     inside: float = 0.0
-    unfirst: float = 0.0
+    roomy: float = 0.0
+    unfirst: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def blank(cls, num_settings: int) -> Phases:
@@ -74,15 +79,21 @@ class Phases:
             mean + share * (tokens / span_s - mean) for mean, tokens in zip(means, rates, strict=True)
         )
         running = look.running or 0.0
-        present = running + (look.waiting or 0.0)
-        unfirst = 0.0 if first_tokens is None else min(present, max(0.0, self.unfirst + look.arrivals - first_tokens))
+        waiting = look.waiting or 0.0
+        present = running + waiting
+        came = [*self.unfirst, (look.time_s - 0.5 * span_s, look.arrivals)]
+        came = [each for each in came if each[0] >= look.time_s - _LOST_S]
+        unfirst = () if first_tokens is None else _latest(came, min(present, _sum(came) - first_tokens))
+        higher = max(0.0, running - self.roomy) * -math.expm1(-span_s / _SHOWN_S)
+        roomy = min(self.roomy, _ROOM * running) if waiting else self.roomy + higher
         after = replace(
             self, passed_s=passed_s, prompt_hz=prompt_hz, output_hz=output_hz, arrivals_hz=arrivals_hz,
-            running=running, inside=self.inside + share * (running - self.inside), unfirst=unfirst,
+            running=running, inside=self.inside + share * (running - self.inside),
+            roomy=roomy, unfirst=unfirst,
         )  # fmt: skip
         if min(self.running, running) < 1.0 or look.output_tokens <= 0.0:
             return after
-        together = max(1.0, 0.5 * (self.running + running) - 0.5 * (self.unfirst + unfirst))
+        together = max(1.0, 0.5 * (self.running + running) - 0.5 * (_sum(self.unfirst) + _sum(unfirst)))
         work = np.array([look.output_tokens / together, look.output_tokens, look.prompt_tokens])
         return after._learnt(max(row, 0), work, span_s, power_w)
 
@@ -108,20 +119,23 @@ class Phases:
         power_w: FloatArray = idle * away + busy_w * (1.0 - away)
         return power_w
 
-    def wait_s(self, slowness: FloatArray, setting: int) -> float:
-        """Return how long the requests without a first token take to get theirs at a setting, about [s]."""
-        if self.unfirst <= 0.0 or self.arrivals_hz <= 0.0 or self.busy[:, 0].sum() < _LEAST_S:
+    def wait_s(self, slowness: FloatArray, setting: int, now_s: float) -> float:
+        """Return how long the requests without a first token take to get theirs at a setting, about [s]: as long as so
+        many usual prompts take, or as long again as the first of them has waited, which then is no usual one."""
+        if not self.unfirst or self.arrivals_hz <= 0.0 or self.busy[:, 0].sum() < _LEAST_S:
             return 0.0
-        prompt = self.prompt_hz / self.arrivals_hz
-        return float(self.unfirst * prompt * self._times_s(slowness)[max(setting, 0), 2]) * _INTERLEAVED
+        prompts = _sum(self.unfirst) * self.prompt_hz / self.arrivals_hz
+        usual_s = float(prompts * self._times_s(slowness)[max(setting, 0), 2]) * _INTERLEAVED
+        return max(usual_s, now_s - self.unfirst[0][0])
 
     def crowded(self, times: float) -> bool:
-        """Tell whether more than ``times`` as many requests run together as of late, beyond what chance does.
+        """Tell whether more than ``times`` as many requests run together as of late, beyond what chance does, and more
+        than have shown to have room.
 
         They fill the memory that a server has for requests; once it is full those that come wait for one to end.
         """
         usual = times * self.inside + _CHANCE * (1.0 + math.sqrt(self.inside))
-        return bool(self.busy[:, 0].sum() >= _LEAST_S and self.running > usual)
+        return bool(self.busy[:, 0].sum() >= _LEAST_S and self.running > max(usual, self.roomy + 1.0))
 
     def _learnt(self, row: int, done: FloatArray, span_s: float, power_w: float | None) -> Phases:
         keep = _KEEP**span_s
@@ -150,6 +164,22 @@ class Phases:
                 factors[row] = before
         found: FloatArray = factors[:, None] * each * times_s
         return found
+
+
+def _sum(came: Sequence[tuple[float, float]]) -> float:
+    return sum(count for _, count in came)
+
+
+def _latest(came: Sequence[tuple[float, float]], left: float) -> tuple[tuple[float, float], ...]:
+    """Return those of them that came last: ``left`` in all."""
+    found: list[tuple[float, float]] = []
+    for at_s, count in reversed(came):
+        count = min(count, left)
+        if count <= 0.0:
+            continue
+        found.append((at_s, count))
+        left -= count
+    return tuple(reversed(found))
 
 
 def _filled(seconds: FloatArray, joules: FloatArray, draws: tuple[float, ...] | None) -> FloatArray:
