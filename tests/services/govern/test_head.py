@@ -7,7 +7,7 @@ import pytest
 
 from amble.services.govern.belief import Belief, load_class
 from amble.services.govern.eyes import Look
-from amble.services.govern.head import Head, Seen
+from amble.services.govern.head import AS_FOUND, Head, Seen
 from amble.services.govern.judging import Judge
 from amble.services.govern.objective import Objective
 from tests.services.govern.rehearsing import OBJECTIVES, SETTINGS, a_server, governed, poisson
@@ -187,6 +187,33 @@ def test_a_crowd_that_fills_the_memory_of_a_language_model_is_met_at_the_fastest
     crowd = met(30.0)
     assert crowd[119:139] == [0] * 20, "from the first look until they have gone"
     assert 0 not in crowd[144:]
+
+
+def test_a_prompt_that_is_long_in_coming_to_its_first_token_is_met_at_the_fastest_setting():
+    judge = a_judge_of_tokens()
+    head = Head(judge.objectives, judge.edges_s, judge.judged_s, judge.slowness, 0.01, control=0.0)
+    nothing, one = (0.0, 0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0)
+
+    def answered(came: float, firsts: tuple[float, ...], at: int) -> Look:
+        return Look(0.01 * at, 0.01, came, came, 0.0, 3.0, came, 3.0, (firsts, (3.0, 0.0, 0.0, 0.0)))
+
+    state, chosen = head.init(0.0), list[str]()
+    for at in range(1, 420):
+        look = answered(1.0, one, at) if at < 400 and at % 10 == 0 else answered(float(at == 400), nothing, at)
+        state = replace(state, setting=3 if at >= 400 else state.setting)
+        state, choice = head.step(state, Seen(look, 300.0, max(0, state.setting)))
+        chosen.append(choice.reason if choice.setting == 0 else "")
+    assert "the queue grows" not in chosen[:398]
+    assert set(chosen[404:]) == {"the queue grows"}, "from a quarter of the limit on"
+
+
+def test_a_governor_that_cannot_see_asks_for_the_clocks_as_they_were_found():
+    head = Head(OBJECTIVES, EDGES_S, (0.1,), SLOW, control=0.0)
+    state = replace(head.init(0.0), setting=4)
+    blind = Look(10.0, 1.0, 0.0, 0.0, None, None, 0.0, 0.0, ((0.0, 0.0, 0.0, 0.0),), usable=False, note="it is gone")
+    state, choice = head.step(state, Seen(blind, 100.0, 4))
+    assert (choice.setting, choice.reason, choice.control) == (AS_FOUND, "it is gone", False)
+    assert state.setting == AS_FOUND
 
 
 def test_one_crowd_closes_what_is_slower_once_and_not_one_setting_after_the_other():
